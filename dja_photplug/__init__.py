@@ -1,0 +1,53 @@
+"""Photometry on DAWN JWST Archive mosaics with the full, Poisson-inclusive weight.
+
+The names of this package are loaded when they are first used, so that a plugin that imports `hookimpl` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "BackgroundOptions": "options",
+    "DetectOptions": "options",
+    "ExposureLog": "exposurelog",
+    "ExposureMap": "variance",
+    "MeasureOptions": "options",
+    "MosaicFiles": "products",
+    "MosaicImage": "mosaic",
+    "NoiseModel": "variance",
+    "Options": "options",
+    "PhotplugError": "errors",
+    "PhotplugWarning": "errors",
+    "ProductName": "products",
+    "Result": "pipeline",
+    "SourceFlag": "catalog",
+    "VarianceOptions": "options",
+    "decode_flags": "catalog",
+    "find_mosaic": "products",
+    "full_weight": "variance",
+    "get_plugin_manager": "plugins",
+    "hookimpl": "hookspecs",
+    "load_mosaic": "mosaic",
+    "read_exposure_log": "exposurelog",
+    "run": "pipeline",
+    "write_catalog": "catalog",
+    "write_weight": "mosaic",
+}
+
+__all__ = [*sorted(_PUBLIC), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

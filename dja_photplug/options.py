@@ -1,0 +1,318 @@
+"""Frozen options, one definition for Python, TOML and the command line.
+
+Each stage of the pipeline has its dataclass. A field is declared once, by :func:`option`, with its default, unit,
+bounds and help; validation, the TOML reader and the command-line flags are all derived from that declaration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dja_photplug.errors import PhotplugError
+
+__all__ = [
+    "BackgroundOptions",
+    "DetectOptions",
+    "MeasureOptions",
+    "Options",
+    "VarianceOptions",
+    "add_flags",
+    "as_variance_options",
+    "collect_options",
+]
+
+NOISE_PRESETS = ("dja", "calibrated", "background")
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    unit: str = "",
+    kind: type | None = None,
+    choices: tuple[str, ...] = (),
+    minimum: float | None = None,
+    maximum: float | None = None,
+    flag: str | None = None,
+) -> Any:
+    """Declare one option: a dataclass field that carries all that Python, TOML and the command line need."""
+    return dataclasses.field(
+        default=default,
+        metadata={
+            "help": help,
+            "unit": unit,
+            "kind": kind or (type(default[0]) if isinstance(default, tuple) else type(default)),
+            "many": isinstance(default, tuple),
+            "optional": default is None,
+            "choices": choices,
+            "minimum": minimum,
+            "maximum": maximum,
+            "flag": flag,
+        },
+    )
+
+
+def _validate(name: str, value: Any, meta: Mapping[str, Any]) -> Any:
+    """Return `value` in the field's own type, or raise an error that names field, value and bound."""
+    if value is None and meta["optional"]:
+        return None
+    if meta["many"]:
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            raise PhotplugError(f"option {name}: {value!r} is not a list; give several numbers")
+        single = {**meta, "many": False}
+        values = tuple(_validate(name, item, single) for item in value)
+        if not values:
+            raise PhotplugError(f"option {name}: the list is empty; give at least one value")
+        return values
+    kind = meta["kind"]
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        raise PhotplugError(f"option {name}: {value!r} is not of type {kind.__name__}")
+    if meta["choices"] and value not in meta["choices"]:
+        raise PhotplugError(f"option {name}: {value!r} is not one of {', '.join(meta['choices'])}")
+    low, high = meta["minimum"], meta["maximum"]
+    # `not >=` also refuses NaN.
+    if low is not None and not value >= low:
+        raise PhotplugError(f"option {name}: {value} is below its minimum {low} {meta['unit']}".rstrip())
+    if high is not None and not value <= high:
+        raise PhotplugError(f"option {name}: {value} is above its maximum {high} {meta['unit']}".rstrip())
+    return value
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Stage:
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if field.metadata:
+                value = _validate(field.name, getattr(self, field.name), field.metadata)
+                object.__setattr__(self, field.name, value)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class VarianceOptions(_Stage):
+    """How the variance of a pixel is made from weight, exposure time and science image.
+
+    Presets: ``dja`` is the published recipe to the digit, ``calibrated`` counts electrons (detector gain) on the
+    registered exposure map, ``background`` takes the weight alone.
+    """
+
+    noise: str = option(
+        "dja",
+        "noise preset: 'dja' as published, 'calibrated' with detector gain and registered exposure map, "
+        "'background' without the Poisson noise of the sources",
+        choices=NOISE_PRESETS,
+    )
+    detector_gain: float | None = option(
+        None,
+        "detector gain instead of the preset's (dja: 1; calibrated: the table's, weighted by exposure time)",
+        unit="e-/DN",
+        kind=float,
+        minimum=1e-3,
+    )
+    phot_scale: float | None = option(
+        None,
+        "DN/s per mosaic unit instead of the header's 1/(PHOTMJSR*PHOTSCAL)*PHOTFNU/OPHOTFNU",
+        unit="DN/s / 10 nJy",
+        kind=float,
+        minimum=1e-12,
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BackgroundOptions(_Stage):
+    """The mesh background, used for detection (and for photometry where ``MeasureOptions.background`` says so)."""
+
+    mesh: float = option(2.0, "size of a background mesh cell", unit="arcsec", minimum=0.1)
+    mesh_filter: int = option(3, "cells across the median filter over the mesh", minimum=1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DetectOptions(_Stage):
+    """Detection and deblending; defaults are those of the published DJA v7 catalogues."""
+
+    noise: str = option(
+        "full",
+        "variance of the detection threshold: 'full' with, 'background' without the Poisson noise of the sources",
+        choices=("full", "background"),
+        flag="--detect-noise",
+    )
+    n_sigma: float = option(1.5, "threshold per pixel, in sigma", minimum=0.01)
+    n_pixels: int = option(9, "least number of connected pixels", unit="pix", minimum=1)
+    kernel: float = option(
+        3.0,
+        "FWHM of the 7x7 Gaussian the image is convolved with; 0 for none",
+        unit="pix",
+        minimum=0,
+        maximum=7,
+    )
+    filter_type: str = option(
+        "conv",
+        "'conv' convolves the image only, as DJA does; 'matched' weights by the noise",
+        choices=("conv", "matched"),
+    )
+    n_levels: int = option(32, "deblending levels", minimum=1)
+    contrast: float = option(0.001, "least deblending contrast; 1 for no deblending", minimum=0, maximum=1)
+    clean: float = option(1.0, "cleaning efficiency; 0 for no cleaning", minimum=0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureOptions(_Stage):
+    """Apertures, Kron ellipse, neighbours and the local background of the photometry."""
+
+    apertures: tuple[float, ...] = option(
+        (0.36, 0.50, 0.70, 1.00), "diameters of the circular apertures", unit="arcsec", minimum=1e-3
+    )
+    kron_factor: float = option(2.5, "Kron ellipse in units of the Kron radius", minimum=0.1)
+    kron_min: float = option(2.4, "smallest scaled Kron radius, in units of a and b", minimum=0)
+    kron_max: float = option(3.8, "largest scaled Kron radius, in units of a and b", minimum=0.1)
+    kron_circle: float = option(
+        0.35, "radius of the circle that replaces smaller Kron ellipses", unit="arcsec", minimum=0
+    )
+    background: str = option(
+        "none",
+        "sky taken off before photometry: 'none' (mosaics are background-subtracted), 'masked' mesh without "
+        "the sources, or local 'annulus'",
+        choices=("none", "masked", "annulus"),
+        flag="--sky",
+    )
+    annulus: tuple[float, ...] = option(
+        (1.5, 2.5), "inner and outer radius of the sky annulus", unit="arcsec", minimum=0
+    )
+    neighbours: str = option(
+        "mask",
+        "'mask' replaces other sources' pixels by the aperture's mean, 'keep' leaves them",
+        choices=("mask", "keep"),
+    )
+
+    def __post_init__(self) -> None:
+        """Validate each field, then the pairs that must be ordered."""
+        # A bare super() does not survive slots=True, which makes a second class object.
+        _Stage.__post_init__(self)
+        if self.kron_min > self.kron_max:
+            raise PhotplugError(f"option kron_min: {self.kron_min} is above kron_max {self.kron_max}")
+        if len(self.annulus) != 2 or self.annulus[0] >= self.annulus[1]:
+            raise PhotplugError(f"option annulus: {self.annulus} is not an inner and a larger outer radius")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Options(_Stage):
+    """All options of one run: the engine, and one group for each stage.
+
+    ``cutout`` is what :func:`dja_photplug.load_mosaic` takes; ``overwrite`` lets outputs replace existing files.
+
+    Examples
+    --------
+    >>> Options(detect=DetectOptions(n_sigma=3)).detect.n_sigma
+    3.0
+    """
+
+    engine: str = option("sep", "engine that detects and measures; `dja-photplug plugins` lists who provides one")
+    cutout: Any = None
+    overwrite: bool = False
+    variance: VarianceOptions = VarianceOptions()
+    background: BackgroundOptions = BackgroundOptions()
+    detect: DetectOptions = DetectOptions()
+    measure: MeasureOptions = MeasureOptions()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return nested plain values, as TOML would hold them, and the cut-out as text."""
+        values = dataclasses.asdict(dataclasses.replace(self, cutout=None))
+        del values["overwrite"]
+        return values | {"cutout": None if self.cutout is None else str(self.cutout)}
+
+
+STAGES: dict[str, type[_Stage]] = {
+    field.name: type(field.default) for field in dataclasses.fields(Options) if isinstance(field.default, _Stage)
+}
+
+
+def as_variance_options(noise: str | VarianceOptions) -> VarianceOptions:
+    """Return the options of a noise preset; options pass through unchanged.
+
+    Raises
+    ------
+    PhotplugError
+        Where `noise` names no preset.
+    """
+    return noise if isinstance(noise, VarianceOptions) else VarianceOptions(noise=noise)
+
+
+def _flag(field: dataclasses.Field) -> str:
+    return field.metadata["flag"] or "--" + field.name.replace("_", "-")
+
+
+def _numbers(kind: type) -> Any:
+    def parse(text: str) -> tuple[Any, ...]:
+        return tuple(kind(item) for item in text.split(","))
+
+    parse.__name__ = "comma-separated list"
+    return parse
+
+
+def add_flags(parser: argparse.ArgumentParser, stages: Iterable[str], *, engine: bool = False) -> None:
+    """Give `parser` the flags of the named stages (and ``--engine``), and ``--config``.
+
+    A flag left out keeps the TOML file's value, or the default.
+    """
+    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="options from a TOML file; flags win")
+    groups: list[tuple[str, type[_Stage]]] = [("options", Options)] if engine else []
+    groups += [(name, STAGES[name]) for name in stages]
+    for name, stage in groups:
+        group = parser.add_argument_group(name)
+        for field in dataclasses.fields(stage):
+            if not field.metadata:
+                continue
+            meta = field.metadata
+            default: Any = field.default
+            default = ",".join(map(str, default)) if meta["many"] else default
+            unit = f" [{meta['unit']}]" if meta["unit"] else ""
+            group.add_argument(
+                _flag(field),
+                dest=f"{name}.{field.name}",
+                default=argparse.SUPPRESS,
+                type=_numbers(meta["kind"]) if meta["many"] else meta["kind"],
+                choices=meta["choices"] or None,
+                metavar=None if meta["choices"] else field.name.upper(),
+                help=(meta["help"] + unit + ("" if default is None else f" (default {default})")).replace("%", "%%"),
+            )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise PhotplugError(f"{path}: cannot read the configuration ({error.strerror}); check --config") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PhotplugError(f"{path}: not valid TOML ({error}); correct the file") from None
+
+
+def collect_options(arguments: Mapping[str, Any], config: Path | None = None) -> Options:
+    """Build the options from flags (``{"detect.n_sigma": 3.0}``) over a TOML file over the defaults.
+
+    Raises
+    ------
+    PhotplugError
+        Where the file cannot be read, or a table, key or value is not one of the options; the message names it.
+    """
+    values: dict[str, dict[str, Any]] = {"options": {}, **{name: {} for name in STAGES}}
+    for key, value in (_read_config(config) if config else {}).items():
+        table = key if isinstance(value, dict) else "options"
+        settings = value if isinstance(value, dict) else {key: value}
+        known = {f.name for f in dataclasses.fields(STAGES.get(table, Options)) if f.metadata}
+        unknown = sorted(set(settings) - known) if table in values else [table]
+        if unknown:
+            what = f"[{table}] {unknown[0]}" if table in STAGES else unknown[0]
+            raise PhotplugError(f"{config}: {what} is not an option; known: {', '.join(sorted(known | set(STAGES)))}")
+        values[table].update(settings)
+    for key, value in arguments.items():
+        table, _, name = key.partition(".")
+        if table in values and name:
+            values[table][name] = value
+    groups: dict[str, Any] = {name: STAGES[name](**given) for name, given in values.items() if name in STAGES}
+    return Options(**values["options"], **groups)

@@ -1,0 +1,52 @@
+"""Output files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dja_photplug.errors import PhotplugError
+
+__all__ = ["check_output", "whole_file"]
+
+
+def check_output(path: Path, *, overwrite: bool = False) -> Path:
+    """Return `path` where it may be written; called before the work starts, so that no hour of it is lost.
+
+    Raises
+    ------
+    PhotplugError
+        Where the file exists and `overwrite` is False, it is a folder, or its folder does not exist.
+    """
+    if path.is_dir():
+        raise PhotplugError(f"{path}: is a folder; name a file in it")
+    if path.exists() and not overwrite:
+        raise PhotplugError(f"{path}: exists already; name another file or add --overwrite")
+    if not path.absolute().parent.is_dir():
+        raise PhotplugError(f"{path}: the folder {path.parent} does not exist; create it or name another")
+    return path
+
+
+@contextmanager
+def whole_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, renamed to it on success and removed on any error.
+
+    The temporary name keeps the suffixes, because writers choose the format by them.
+
+    Raises
+    ------
+    PhotplugError
+        As :func:`check_output`; and where the file cannot be written.
+    """
+    path = check_output(Path(path), overwrite=overwrite)
+    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise PhotplugError(f"{path}: cannot be written ({error.strerror or error}); check folder and space") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,36 @@
+"""Shared fixtures: the folder of real mosaics, and the bare-checkout guard for ``dja_photplug.hooks``."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import dja_photplug
+from dja_photplug.simulate import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
+
+# In a bare checkout nothing maps the top-level folder `hooks` to `dja_photplug.hooks`: the packaging does that
+# when the project is installed (wheel or editable). Reading the package path keeps one name in all three.
+if find_spec("dja_photplug.hooks") is None:
+    dja_photplug.__path__.append(str(Path(__file__).resolve().parent.parent))
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Folder of the real DJA cut-outs (environment variable ``DJA_PHOTPLUG_DATA``)."""
+    folder = os.environ.get("DJA_PHOTPLUG_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("needs real mosaics: set DJA_PHOTPLUG_DATA to the folder that holds uds/ and smacs0723/")
+    return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> SimulatedMosaic:
+    """A simulated mosaic with truth, 401 x 530 pixels (N % 4 = 1 and 2), whose sources do not overlap."""
+    scene = simulate_scene(
+        SceneOptions(shape=(401, 530), bands=("f444w",), n_sources=48, isolated=True, flux_range=(0.05, 50), seed=5)
+    )
+    options = MosaicOptions(root="sim-test-v7.4", n_exposures=3, seed=6)
+    return simulate_mosaic(tmp_path_factory.mktemp("simulated"), scene, options)
