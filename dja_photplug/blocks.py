@@ -6,12 +6,15 @@ from the top, a block of rows at a time, and the work of a block is done while t
 
 from __future__ import annotations
 
+import io
+import math
+import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -29,10 +32,11 @@ _RECORD = 2880  # bytes; everything in FITS is padded to it (FITS standard 4.0, 
 _CARD = 80
 _END = b"END".ljust(_CARD)
 _DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+_SCALING = {"BSCALE": 1, "BZERO": 0, "BLANK": None}
 # What isal raises on a gzip stream that is cut short, or is none.
 _DAMAGE: tuple[Any, ...] = (EOFError, OSError, IsalError)
-# Blocks of this many pixels stay in a core's cache together with their temporaries (4 MB each in float32).
-BLOCK_PIXELS = 1 << 20
+# Blocks of this many pixels stay in a core's cache together with their temporaries (1 MB each in float32).
+BLOCK_PIXELS = 1 << 18
 
 
 class ImageReader:
@@ -40,7 +44,7 @@ class ImageReader:
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         A ``.fits`` or ``.fits.gz`` file.
 
     Attributes
@@ -60,19 +64,23 @@ class ImageReader:
     so several files and the work on their pixels share the cores.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._gzipped = path.name.endswith(".gz")
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._gzipped = self.path.name.endswith(".gz")
         try:
-            self._stream: BinaryIO = igzip_threaded.open(path, "rb", threads=1) if self._gzipped else path.open("rb")
+            self._stream: io.BufferedReader = (
+                igzip_threaded.open(self.path, "rb", threads=1) if self._gzipped else self.path.open("rb")
+            )
         except OSError as error:
             raise PhotplugError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
         try:
             self.header = self._find_image()
             self.shape: tuple[int, int] = (self.header["NAXIS2"], self.header["NAXIS1"])
             self._dtype = np.dtype(_DTYPES[self.header["BITPIX"]])
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, (KeyError, TypeError, fits.VerifyError)):
+                raise self._damaged(f"its header is not valid: {error}") from None
             raise
 
     def __enter__(self) -> ImageReader:
@@ -91,53 +99,55 @@ class ImageReader:
     def _damaged(self, reason: str) -> PhotplugError:
         return PhotplugError(f"{self.path}: the file is truncated or damaged ({reason}); fetch it again")
 
-    def _fill(self, buffer: NDArray[np.uint8]) -> None:
-        """Fill `buffer` from the stream, or say that the file is cut short."""
-        done = 0
-        while done < len(buffer):
-            try:
-                count = self._stream.readinto(buffer[done:])  # type: ignore[attr-defined]
-            except _DAMAGE as error:
-                raise self._damaged(str(error)) from None
-            if not count:
-                raise self._damaged("it ends before its pixels do")
-            done += count
+    @contextmanager
+    def _telling_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except _DAMAGE as error:
+            raise self._damaged(str(error)) from None
+
+    def _fill(self, buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return `buffer` filled from the stream, or say that the file is cut short."""
+        with self._telling_damage():
+            if self._stream.readinto(buffer.data) < len(buffer):
+                raise EOFError("it ends too early")
+        return buffer
 
     def _skip(self, count: int) -> None:
         if not self._gzipped:
-            self._stream.seek(count, 1)
+            if self._stream.seek(count, os.SEEK_CUR) > os.fstat(self._stream.fileno()).st_size:
+                raise self._damaged("it ends too early")
             return
         scratch = np.empty(min(count, 1 << 20), np.uint8)
         while count:
-            step = min(count, len(scratch))
-            self._fill(scratch[:step])
-            count -= step
+            count -= len(self._fill(scratch[:count]))
 
-    def _read_header(self) -> fits.Header:
-        text = bytearray()
-        record = np.empty(_RECORD, np.uint8)
-        while True:
-            self._fill(record)
-            cards = record.tobytes()
-            if not text and not cards.startswith((b"SIMPLE  =", b"XTENSION=")):
-                raise PhotplugError(f"{self.path}: not a FITS file; give a DJA product")
-            text += cards
-            if any(cards[i : i + _CARD] == _END for i in range(0, _RECORD, _CARD)):
-                return fits.Header.fromstring(bytes(text))
+    def _read_header(self) -> fits.Header | None:
+        """Return the next header, None where none follows: at the end of the file, or of what is FITS in it."""
+        with self._telling_damage():
+            first = self._stream.read(_CARD)
+        if not first.startswith((b"SIMPLE  =", b"XTENSION=")):
+            return None
+        text = first + self._fill(np.empty(_RECORD - len(first), np.uint8)).tobytes()
+        while not any(text[i : i + _CARD] == _END for i in range(len(text) - _RECORD, len(text), _CARD)):
+            text += self._fill(np.empty(_RECORD, np.uint8)).tobytes()
+        return fits.Header.fromstring(text)
 
     def _find_image(self) -> fits.Header:
         """Return the header of the first two-dimensional image, with the stream at its pixels."""
         header = self._read_header()
-        while header["NAXIS"] != 2 or header.get("XTENSION", "IMAGE").strip() != "IMAGE":
+        if header is None:
+            found = "not a FITS file" if self.path.stat().st_size else "the file is empty"
+            raise PhotplugError(f"{self.path}: {found}; give a DJA product")
+        while header is not None:
             axes = [header[f"NAXIS{i + 1}"] for i in range(header["NAXIS"])]
-            pixels = int(np.prod(axes)) if axes else 0
+            if len(axes) == 2 and min(axes) > 0 and header.get("XTENSION", "IMAGE").strip() == "IMAGE":
+                return header
+            pixels = math.prod(axes) if axes else 0
             size = abs(header["BITPIX"]) // 8 * (pixels + header.get("PCOUNT", 0))
-            try:
-                self._skip(-(-size // _RECORD) * _RECORD)
-                header = self._read_header()
-            except PhotplugError:
-                raise PhotplugError(f"{self.path}: holds no two-dimensional image; give a DJA product") from None
-        return header
+            self._skip(-(-size // _RECORD) * _RECORD)
+            header = self._read_header()
+        raise PhotplugError(f"{self.path}: holds no two-dimensional image; give a DJA product")
 
     def blocks(self, window: Window | None = None) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Yield the pixels of `window` from top to bottom; a reader gives them once.
@@ -152,7 +162,8 @@ class ImageReader:
         rows : slice
             Counted from the window's first row.
         pixels : ndarray
-            float32, native byte order, scaled by BSCALE and BZERO, (rows, columns). Valid until the next block.
+            float32, native byte order, scaled by BSCALE and BZERO, NaN where BLANK, (rows, columns). Valid until
+            the next block.
         """
         ny, nx = self.shape
         rows, columns = window or (slice(0, ny), slice(0, nx))
@@ -160,30 +171,30 @@ class ImageReader:
         height = max(1, BLOCK_PIXELS // nx)
         raw = np.empty((height, nx), self._dtype)
         pixels = np.empty((height, columns.stop - columns.start), np.float32)
-        scale, zero = self.header.get("BSCALE", 1), self.header.get("BZERO", 0)
         self._skip(rows.start * row_size)
         for start in range(rows.start, rows.stop, height):
             n = min(height, rows.stop - start)
             self._fill(raw[:n].reshape(-1).view(np.uint8))
-            part = raw[:n, columns]
-            if (scale, zero) != (1, 0):
-                part = part * float(scale) + float(zero)  # float64: exact for the uint32 of exposure maps
-            pixels[:n] = part
+            self._convert(raw[:n, columns], pixels[:n])
             yield slice(start - rows.start, start - rows.start + n), pixels[:n]
         if rows.stop == ny:
             self._check_end()
 
+    def _convert(self, raw: NDArray[Any], out: NDArray[np.float32]) -> None:
+        scale, zero, blank = (self.header.get(key, value) for key, value in _SCALING.items())
+        # float64: exact for the uint32 of exposure maps.
+        out[...] = raw if (scale, zero) == (1, 0) else raw * float(scale) + float(zero)
+        if blank is not None and raw.dtype.kind in "iu":  # BLANK means nothing for floats (standard 4.0, 4.4.2.5)
+            out[raw == blank] = np.nan
+
     def _check_end(self) -> None:
         """Read a gzip stream to its end, where its checksum is."""
-        if self._gzipped:
-            try:
-                while self._stream.read(1 << 20):
-                    pass
-            except _DAMAGE as error:
-                raise self._damaged(str(error)) from None
+        with self._telling_damage():
+            while self._gzipped and self._stream.read(1 << 20):
+                pass
 
 
-def read_image(path: Path, window: Window | None = None) -> tuple[NDArray[np.float32], fits.Header]:
+def read_image(path: str | Path, window: Window | None = None) -> tuple[NDArray[np.float32], fits.Header]:
     """Return the pixels of `window` (everything by default) in native float32, and the file's whole header.
 
     Raises
@@ -230,7 +241,8 @@ def write_hdus(path: str | Path, hdus: fits.HDUList, *, overwrite: bool = False)
         raise PhotplugError(f"{path}: an image is written as .fits or .fits.gz; name it so")
     with whole_file(path, overwrite=overwrite) as temporary:
         if path.name.endswith(".gz"):
-            with igzip.open(temporary, "wb", compresslevel=1) as stream:
+            # Neither time nor temporary name in the gzip header: the same pixels give the same bytes.
+            with temporary.open("wb") as raw, igzip.IGzipFile("", "wb", 1, raw, mtime=0) as stream:
                 hdus.writeto(stream)
         else:
             hdus.writeto(temporary)

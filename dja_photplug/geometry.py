@@ -19,7 +19,10 @@ __all__ = ["Window", "crop_header", "header_wcs", "pixel_scale", "resolve_cutout
 Window = tuple[slice, slice]
 """Rows and columns of a mosaic, both with start and stop."""
 
-_MATRIX = [f"{kind}{i}_{j}" for kind in ("PC", "CD") for i in (1, 2) for j in (1, 2)]
+_AXES = [f"{key}{axis}" for key in ("CTYPE", "CUNIT", "CRVAL", "CRPIX") for axis in (1, 2)]
+_FRAME = ["LONPOLE", "LATPOLE", "RADESYS", "EQUINOX", "NAXIS", "NAXIS1", "NAXIS2"]
+_CD = ["CD1_1", "CD1_2", "CD2_1", "CD2_2"]
+_PC = ["CDELT1", "CDELT2", "PC1_1", "PC1_2", "PC2_1", "PC2_2"]
 
 
 def header_wcs(header: fits.Header) -> WCS:
@@ -33,14 +36,8 @@ def header_wcs(header: fits.Header) -> WCS:
     PhotplugError
         Where the header has no celestial WCS.
     """
-    cards = fits.Header()
-    has_cd = "CD1_1" in header
-    names = ("CTYPE", "CUNIT", "CRVAL", "CRPIX") if has_cd else ("CTYPE", "CUNIT", "CRVAL", "CRPIX", "CDELT")
-    wanted = [f"{name}{axis}" for name in names for axis in (1, 2)]
-    wanted += [key for key in _MATRIX if key.startswith("CD" if has_cd else "PC")]
-    for key in [*wanted, "LONPOLE", "LATPOLE", "RADESYS", "EQUINOX", "NAXIS", "NAXIS1", "NAXIS2"]:
-        if key in header:
-            cards[key] = header[key]
+    matrix = _CD if any(key in header for key in _CD) else _PC
+    cards = fits.Header([(key, header[key]) for key in [*_AXES, *matrix, *_FRAME] if key in header])
     wcs = WCS(cards)
     if not wcs.has_celestial:
         raise PhotplugError("the image header has no celestial WCS (CTYPE, CRVAL, CRPIX, CD); use a DJA mosaic")
@@ -82,35 +79,41 @@ def resolve_cutout(cutout: Any, wcs: WCS, shape: tuple[int, int]) -> Window:
     """
     if cutout is None:
         return slice(0, shape[0]), slice(0, shape[1])
-    if hasattr(cutout, "to_pixel"):
-        cutout = cutout.to_pixel(wcs)
-    if hasattr(cutout, "bounding_box"):
-        box = cutout.bounding_box
-        limits = [(box.iymin, box.iymax), (box.ixmin, box.ixmax)]
-    elif isinstance(cutout, tuple) and len(cutout) == 2 and isinstance(cutout[0], SkyCoord):
-        centre, size = cutout
-        x, y = skycoord_to_pixel(centre, wcs)
-        sides = np.broadcast_to((u.Quantity(size) / (pixel_scale(wcs) * u.arcsec)).to_value(u.one), 2)
-        if not (sides > 0).all():
-            raise PhotplugError(f"cut-out of {size}: the size is not positive")
-        if not np.isfinite([x, y]).all():  # behind the tangent plane
-            raise _off_mosaic(cutout, shape)
-        counts = [max(1, round(float(side))) for side in sides]
-        # A position read off this WCS comes back with a rounding error that must not move the window.
-        lows = [math.ceil(float(c) - count / 2 - 1e-6) for c, count in zip((y, x), counts, strict=True)]
-        limits = [(low, low + count) for low, count in zip(lows, counts, strict=True)]
-    elif isinstance(cutout, tuple) and len(cutout) == 2 and all(isinstance(part, slice) for part in cutout):
-        if any(part.step not in (None, 1) for part in cutout):
-            raise PhotplugError(f"cut-out {cutout}: slices must have step 1")
-        limits = [part.indices(n)[:2] for part, n in zip(cutout, shape, strict=True)]
-    else:
-        raise PhotplugError(f"cut-out {cutout!r}: give (SkyCoord, size), a regions region, or a pair of slices (y, x)")
+    asked = " ".join(repr(cutout).split())  # a SkyCoord prints on two lines
+    try:
+        limits = _find_limits(cutout, wcs, shape)
+    except (TypeError, ValueError) as error:  # of astropy and regions, on NaN and on sizes that are no angles
+        raise PhotplugError(
+            f"cut-out {asked}: {error}; give (SkyCoord, size), a regions region, or a pair of slices (y, x)"
+        ) from None
     rows, columns = (slice(max(low, 0), min(high, n)) for (low, high), n in zip(limits, shape, strict=True))
     if rows.start >= rows.stop or columns.start >= columns.stop:
-        raise _off_mosaic(cutout, shape)
+        raise PhotplugError(
+            f"cut-out {asked} is empty or lies off the mosaic of {shape[1]} x {shape[0]} pixels; choose a place on it"
+        )
     return rows, columns
 
 
-def _off_mosaic(cutout: Any, shape: tuple[int, int]) -> PhotplugError:
-    asked = " ".join(str(cutout).split())
-    return PhotplugError(f"cut-out {asked} lies off the mosaic of {shape[1]} x {shape[0]} pixels; choose a place on it")
+def _find_limits(cutout: Any, wcs: WCS, shape: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return first and one past the last pixel in y and x, also off the mosaic."""
+    if isinstance(cutout, tuple) and len(cutout) == 2:
+        if isinstance(cutout[0], SkyCoord):
+            return _frame_position(*cutout, wcs)
+        if all(isinstance(part, slice) and part.step in (None, 1) for part in cutout):
+            return [part.indices(n)[:2] for part, n in zip(cutout, shape, strict=True)]
+    elif hasattr(cutout, "contains"):  # a region; a SkyCoord also has to_pixel
+        box = (cutout.to_pixel(wcs) if hasattr(cutout, "to_pixel") else cutout).bounding_box
+        return [(box.iymin, box.iymax), (box.ixmin, box.ixmax)]
+    raise TypeError("not a cut-out")
+
+
+def _frame_position(centre: SkyCoord, size: Any, wcs: WCS) -> list[tuple[int, int]]:
+    """Return the limits in y and x of a window with the centre's pixel in its middle."""
+    x, y = skycoord_to_pixel(centre, wcs)
+    sides = np.broadcast_to((u.Quantity(size) / (pixel_scale(wcs) * u.arcsec)).to_value(u.one), 2)
+    if np.ndim(x) or not (np.isfinite([x, y, *sides]).all() and (sides > 0).all()):
+        raise ValueError("not one position on the mosaic's sky and a positive size")
+    counts = [max(1, round(float(side))) for side in sides]
+    # A position read off this WCS comes back with a rounding error that must not move the window.
+    lows = [math.ceil(float(c) - count / 2 - 1e-6) for c, count in zip((y, x), counts, strict=True)]
+    return [(low, low + count) for low, count in zip(lows, counts, strict=True)]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
+import numbers
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,12 +22,15 @@ __all__ = [
     "DetectOptions",
     "MeasureOptions",
     "Options",
+    "Stage",
     "VarianceOptions",
     "add_flags",
     "as_variance_options",
     "collect_options",
+    "option",
 ]
 
+_ABSTRACT: dict[type, type] = {float: numbers.Real, int: numbers.Integral}
 NOISE_PRESETS = ("dja", "calibrated", "background")
 
 
@@ -70,32 +75,38 @@ def _validate(name: str, value: Any, meta: Mapping[str, Any]) -> Any:
             raise PhotplugError(f"option {name}: the list is empty; give at least one value")
         return values
     kind = meta["kind"]
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+    # Numbers of numpy are numbers; True is none.
+    if not isinstance(value, _ABSTRACT.get(kind, kind)) or isinstance(value, bool) != (kind is bool):
         raise PhotplugError(f"option {name}: {value!r} is not of type {kind.__name__}")
+    value = kind(value)
+    if kind is float and not math.isfinite(value):
+        raise PhotplugError(f"option {name}: {value} is not a finite number {meta['unit']}".rstrip())
     if meta["choices"] and value not in meta["choices"]:
         raise PhotplugError(f"option {name}: {value!r} is not one of {', '.join(meta['choices'])}")
     low, high = meta["minimum"], meta["maximum"]
-    # `not >=` also refuses NaN.
-    if low is not None and not value >= low:
+    if low is not None and value < low:
         raise PhotplugError(f"option {name}: {value} is below its minimum {low} {meta['unit']}".rstrip())
-    if high is not None and not value <= high:
+    if high is not None and value > high:
         raise PhotplugError(f"option {name}: {value} is above its maximum {high} {meta['unit']}".rstrip())
     return value
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Stage:
+class Stage:
+    """A group of options, each declared by :func:`option` and checked where it is made."""
+
     def __post_init__(self) -> None:
+        """Check every field; numbers are stored in the field's own type."""
         for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
             if field.metadata:
-                value = _validate(field.name, getattr(self, field.name), field.metadata)
-                object.__setattr__(self, field.name, value)
+                object.__setattr__(self, field.name, _validate(field.name, value, field.metadata))
+            elif isinstance(field.default, Stage) and not isinstance(value, type(field.default)):
+                raise PhotplugError(f"option {field.name}: {value!r} is not of type {type(field.default).__name__}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class VarianceOptions(_Stage):
+class VarianceOptions(Stage):
     """How the variance of a pixel is made from weight, exposure time and science image.
 
     Presets: ``dja`` is the published recipe to the digit, ``calibrated`` counts electrons (detector gain) on the
@@ -125,7 +136,7 @@ class VarianceOptions(_Stage):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class BackgroundOptions(_Stage):
+class BackgroundOptions(Stage):
     """The mesh background, used for detection (and for photometry where ``MeasureOptions.background`` says so)."""
 
     mesh: float = option(2.0, "size of a background mesh cell", unit="arcsec", minimum=0.1)
@@ -133,7 +144,7 @@ class BackgroundOptions(_Stage):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class DetectOptions(_Stage):
+class DetectOptions(Stage):
     """Detection and deblending; defaults are those of the published DJA v7 catalogues."""
 
     noise: str = option(
@@ -162,7 +173,7 @@ class DetectOptions(_Stage):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class MeasureOptions(_Stage):
+class MeasureOptions(Stage):
     """Apertures, Kron ellipse, neighbours and the local background of the photometry."""
 
     apertures: tuple[float, ...] = option(
@@ -193,7 +204,7 @@ class MeasureOptions(_Stage):
     def __post_init__(self) -> None:
         """Validate each field, then the pairs that must be ordered."""
         # A bare super() does not survive slots=True, which makes a second class object.
-        _Stage.__post_init__(self)
+        Stage.__post_init__(self)
         if self.kron_min > self.kron_max:
             raise PhotplugError(f"option kron_min: {self.kron_min} is above kron_max {self.kron_max}")
         if len(self.annulus) != 2 or self.annulus[0] >= self.annulus[1]:
@@ -201,7 +212,7 @@ class MeasureOptions(_Stage):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Options(_Stage):
+class Options(Stage):
     """All options of one run: the engine, and one group for each stage.
 
     ``cutout`` is what :func:`dja_photplug.load_mosaic` takes; ``overwrite`` lets outputs replace existing files.
@@ -227,8 +238,8 @@ class Options(_Stage):
         return values | {"cutout": None if self.cutout is None else str(self.cutout)}
 
 
-STAGES: dict[str, type[_Stage]] = {
-    field.name: type(field.default) for field in dataclasses.fields(Options) if isinstance(field.default, _Stage)
+STAGES: dict[str, type[Stage]] = {
+    field.name: type(field.default) for field in dataclasses.fields(Options) if isinstance(field.default, Stage)
 }
 
 
@@ -261,7 +272,7 @@ def add_flags(parser: argparse.ArgumentParser, stages: Iterable[str], *, engine:
     A flag left out keeps the TOML file's value, or the default.
     """
     parser.add_argument("--config", type=Path, metavar="FILE.toml", help="options from a TOML file; flags win")
-    groups: list[tuple[str, type[_Stage]]] = [("options", Options)] if engine else []
+    groups: list[tuple[str, type[Stage]]] = [("options", Options)] if engine else []
     groups += [(name, STAGES[name]) for name in stages]
     for name, stage in groups:
         group = parser.add_argument_group(name)
@@ -283,13 +294,24 @@ def add_flags(parser: argparse.ArgumentParser, stages: Iterable[str], *, engine:
             )
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the settings of each stage in a TOML file, and those outside of its tables as ``options``."""
     try:
-        return tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PhotplugError(f"{path}: cannot read the configuration ({error.strerror}); check --config") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PhotplugError(f"{path}: not valid TOML ({error}); correct the file") from None
+    tables = {key: value for key, value in content.items() if key in STAGES and isinstance(value, dict)}
+    groups = {"options": {key: value for key, value in content.items() if key not in tables}, **tables}
+    for group, settings in groups.items():
+        known = [field.name for field in dataclasses.fields(STAGES.get(group, Options)) if field.metadata]
+        unknown = [key for key in settings if key not in known]
+        if unknown:
+            what = f"[{group}] {unknown[0]}" if group in tables else unknown[0]
+            known += [] if group in tables else [f"[{name}]" for name in STAGES]
+            raise PhotplugError(f"{path}: {what} is not an option; known: {', '.join(known)}")
+    return groups
 
 
 def collect_options(arguments: Mapping[str, Any], config: Path | None = None) -> Options:
@@ -301,18 +323,10 @@ def collect_options(arguments: Mapping[str, Any], config: Path | None = None) ->
         Where the file cannot be read, or a table, key or value is not one of the options; the message names it.
     """
     values: dict[str, dict[str, Any]] = {"options": {}, **{name: {} for name in STAGES}}
-    for key, value in (_read_config(config) if config else {}).items():
-        table = key if isinstance(value, dict) else "options"
-        settings = value if isinstance(value, dict) else {key: value}
-        known = {f.name for f in dataclasses.fields(STAGES.get(table, Options)) if f.metadata}
-        unknown = sorted(set(settings) - known) if table in values else [table]
-        if unknown:
-            what = f"[{table}] {unknown[0]}" if table in STAGES else unknown[0]
-            raise PhotplugError(f"{config}: {what} is not an option; known: {', '.join(sorted(known | set(STAGES)))}")
-        values[table].update(settings)
+    values |= _read_config(config) if config else {}
     for key, value in arguments.items():
-        table, _, name = key.partition(".")
-        if table in values and name:
-            values[table][name] = value
-    groups: dict[str, Any] = {name: STAGES[name](**given) for name, given in values.items() if name in STAGES}
-    return Options(**values["options"], **groups)
+        group, _, name = key.partition(".")
+        if group in values and name:
+            values[group][name] = value
+    stages: dict[str, Any] = {name: stage(**values[name]) for name, stage in STAGES.items()}
+    return Options(**values["options"], **stages)

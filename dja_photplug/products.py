@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dja_photplug.errors import PhotplugError
 
 __all__ = ["MosaicFiles", "ProductName", "band_name", "find_mosaic", "is_mosaic_name"]
 
-IMAGE_KINDS = ("sci", "wht", "exp", "var")
+REQUIRED_KINDS = ("sci", "wht")
+IMAGE_KINDS = (*REQUIRED_KINDS, "exp", "var")
 DRIZZLES = ("drc", "drz")
 SUFFIXES = (".fits", ".fits.gz")
 
@@ -65,7 +66,12 @@ class ProductName:
 
     def __str__(self) -> str:
         drizzle = f"_{self.drizzle}" if self.drizzle else ""
-        return f"{self.root}-{self.filter}{drizzle}_{self.kind}{self.suffix}"
+        return f"{self.mosaic}{drizzle}_{self.kind}{self.suffix}"
+
+    @property
+    def mosaic(self) -> str:
+        """The name of the mosaic, ``{root}-{filter}``."""
+        return f"{self.root}-{self.filter}"
 
     @property
     def band(self) -> str:
@@ -113,27 +119,44 @@ class MosaicFiles:
         return str(self.science.parent / self.name)
 
 
+def _parse_source(name: str) -> ProductName | None:
+    """Return the parts of a member's name, or those of the science image that a prefix stands for."""
+    prefix = _PREFIX.fullmatch(name)
+    if prefix is None:
+        return ProductName.parse(name)
+    return ProductName(**prefix.groupdict(default=""), kind="sci", suffix=SUFFIXES[0])
+
+
 def is_mosaic_name(source: str | Path | MosaicFiles) -> bool:
     """Return whether `source` is a mosaic's files, or has the name of a DJA mosaic or of one of its products."""
-    if isinstance(source, MosaicFiles):
-        return True
-    name = Path(source).name
-    return bool(ProductName.parse(name) or _PREFIX.fullmatch(name))
+    return isinstance(source, MosaicFiles) or _parse_source(Path(source).name) is not None
 
 
-def _locate(folder: Path, root: str, filter: str, kind: str, drizzle: str, suffixes: tuple[str, ...]) -> Path | None:
-    names = [ProductName(root=root, filter=filter, kind=kind, drizzle=drizzle, suffix=s) for s in suffixes]
-    return next((path for path in (folder / str(name) for name in names) if path.exists()), None)
-
-
-def _neighbours(folder: Path, mosaic: str) -> str:
-    """Return what to tell somebody whose mosaic is not in `folder`."""
+def _neighbours(folder: Path, wanted: str) -> str:
+    """Return what to tell somebody whose mosaic, or member, `wanted` is not in `folder`."""
     if not folder.is_dir():
         return f"the folder {folder} does not exist"
-    parsed = (ProductName.parse(path.name) for path in folder.iterdir())
-    there = sorted({f"{name.root}-{name.filter}" for name in parsed if name})
-    close = difflib.get_close_matches(mosaic, there, n=3, cutoff=0.5) or there[:3]
-    return f"the folder {folder} holds {', '.join(close)}" if close else f"the folder {folder} holds no DJA products"
+    products = [name for name in (ProductName.parse(path.name) for path in folder.iterdir()) if name]
+    there = sorted({str(name) if ProductName.parse(wanted) else name.mosaic for name in products})
+    close = difflib.get_close_matches(wanted, there, n=3, cutoff=0.5) or there[:3]
+    others = " and others" if len(there) > len(close) else ""
+    return f"the folder {folder} holds {', '.join(close) or 'no DJA products'}{others}"
+
+
+def _find_images(folder: Path, asked: ProductName, drizzle: str) -> dict[str, Path | None]:
+    """Return the file of each kind of image; where both suffixes exist, the one that was asked for."""
+    found: dict[str, Path | None] = {}
+    for kind in IMAGE_KINDS:
+        names = (
+            replace(asked, drizzle=drizzle, kind=kind, suffix=suffix)
+            for suffix in sorted(SUFFIXES, key=lambda suffix: suffix != asked.suffix)
+        )
+        found[kind] = next((path for path in (folder / str(name) for name in names) if path.is_file()), None)
+    return found
+
+
+def _completeness(found: dict[str, Path | None]) -> tuple[bool, ...]:
+    return (*(found[kind] is not None for kind in REQUIRED_KINDS), any(found.values()))
 
 
 def find_mosaic(source: str | Path | MosaicFiles) -> MosaicFiles:
@@ -144,7 +167,7 @@ def find_mosaic(source: str | Path | MosaicFiles) -> MosaicFiles:
     source : str, Path or MosaicFiles
         A prefix (``folder/{root}-{filter}``, also with ``_drc``) or the path of any member. A member decides
         between ``drc`` and ``drz`` and, where both exist, between ``.fits`` and ``.fits.gz``; a prefix prefers
-        ``drc`` and the faster ``.fits``.
+        ``drc`` and the faster ``.fits``, and takes ``drz`` where that has more of science and weight.
 
     Returns
     -------
@@ -159,38 +182,32 @@ def find_mosaic(source: str | Path | MosaicFiles) -> MosaicFiles:
         return source
     path = Path(source)
     folder = path.parent
-    member = ProductName.parse(path.name)
-    prefix = _PREFIX.fullmatch(path.name)
-    if member is None and prefix is None:
+    asked = _parse_source(path.name)
+    if asked is None:
         raise PhotplugError(
-            f"{path}: not the name of a DJA mosaic ({{root}}-{{filter}}, such as gds-grizli-v7.2-f444w-clear); "
-            "give the prefix or a member file"
+            f"{path}: not the name of a DJA mosaic ({{root}}-{{filter}}, such as gds-grizli-v7.2-f444w-clear); give "
+            f"a prefix or a member file; {_neighbours(path if path.is_dir() else folder, path.name)}"
         )
-    root, filter = (member.root, member.filter) if member else (prefix["root"], prefix["filter"])  # type: ignore[index]
-    if member and not path.exists():
-        raise PhotplugError(f"{path}: no such file; {_neighbours(folder, f'{root}-{filter}')}")
-    chosen = member.drizzle if member else prefix["drizzle"]  # type: ignore[index]
-    suffixes = tuple(sorted(SUFFIXES, key=lambda s: s != member.suffix)) if member else SUFFIXES
-    for drizzle in (chosen,) if chosen else DRIZZLES:
-        found = {kind: _locate(folder, root, filter, kind, drizzle, suffixes) for kind in IMAGE_KINDS}
-        if any(found.values()):
-            break
-    log = folder / str(ProductName(root=root, filter=filter, kind="wcs"))
-    if not any(found.values()) and not log.exists():
-        raise PhotplugError(f"{folder / f'{root}-{filter}'}: no such mosaic; {_neighbours(folder, f'{root}-{filter}')}")
-    if not any(found.values()):
-        drizzle = DRIZZLES[0]
-    missing = [f"{root}-{filter}_{drizzle}_{kind}.fits[.gz]" for kind in ("sci", "wht") if found[kind] is None]
-    if missing:
+    if ProductName.parse(path.name) and not path.is_file():
+        raise PhotplugError(f"{path}: no such file; {_neighbours(folder, path.name)}")
+    images = {drizzle: _find_images(folder, asked, drizzle) for drizzle in DRIZZLES if asked.drizzle in ("", drizzle)}
+    drizzle = max(images, key=lambda drizzle: _completeness(images[drizzle]))
+    found = images[drizzle]
+    log = folder / str(replace(asked, drizzle="", kind="wcs", suffix=".csv"))
+    if not (log.is_file() or any(found.values())):
+        raise PhotplugError(f"{path}: no such mosaic; {_neighbours(folder, asked.mosaic)}")
+    science, weight = found["sci"], found["wht"]
+    if science is None or weight is None:
+        missing = [f"{asked.mosaic}_{drizzle}_{kind}.fits[.gz]" for kind in REQUIRED_KINDS if found[kind] is None]
         raise PhotplugError(
-            f"{folder / f'{root}-{filter}'}: {' and '.join(missing)} missing; put it beside the other products"
+            f"{folder / asked.mosaic}: {' and '.join(missing)} missing; put it beside the other products"
         )
     return MosaicFiles(
-        root=root,
-        filter=filter,
-        science=found["sci"],  # type: ignore[arg-type]
-        weight=found["wht"],  # type: ignore[arg-type]
+        root=asked.root,
+        filter=asked.filter,
+        science=science,
+        weight=weight,
         exposure=found["exp"],
         variance=found["var"],
-        wcs_log=log if log.exists() else None,
+        wcs_log=log if log.is_file() else None,
     )
