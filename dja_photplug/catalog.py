@@ -1,0 +1,318 @@
+"""The catalogue: its columns, flags and metadata, each said once, and the files it is written to."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import Angle, SkyCoord
+from astropy.table import QTable
+from astropy.wcs import WCS
+from astropy.wcs.utils import wcs_to_celestial_frame
+from numpy.typing import ArrayLike, NDArray
+from regions import CircleSkyRegion, EllipseSkyRegion, Regions
+
+from dja_photplug import __version__
+from dja_photplug.errors import PhotplugError
+from dja_photplug.options import Options
+from dja_photplug.outputs import whole_file
+
+__all__ = [
+    "APERTURE_COLUMNS",
+    "COLUMNS",
+    "EPOCH_COLUMNS",
+    "ZERO_POINT",
+    "ColumnSpec",
+    "SourceFlag",
+    "decode_flags",
+    "describe_columns",
+    "dress_table",
+    "magnitude",
+    "make_metadata",
+    "write_catalog",
+    "write_regions",
+]
+
+ZERO_POINT = 23.9
+"""AB magnitude of 1 uJy (that of a mosaic pixel value of 1, 10 nJy, is 28.9)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSpec:
+    """One column of the catalogue.
+
+    Attributes
+    ----------
+    name : str
+        Lower case; in :data:`APERTURE_COLUMNS` with ``{i}`` for the number of the aperture.
+    unit : str
+        As `astropy.units` reads it; empty for numbers without a unit.
+    description : str
+        What it is, with its conventions.
+    dtype : str
+        The numpy type it is stored as. Floats can be NaN, which means not measured.
+    """
+
+    name: str
+    unit: str
+    description: str
+    dtype: str = "f8"
+
+
+COLUMNS: tuple[ColumnSpec, ...] = (
+    ColumnSpec("id", "", "source number, its label in the segmentation image, from 1", "i8"),
+    ColumnSpec("ra", "deg", "right ascension of the barycentre, in the frame of the mosaic's WCS"),
+    ColumnSpec("dec", "deg", "declination of the barycentre, in the frame of the mosaic's WCS"),
+    ColumnSpec("x", "pix", "barycentre, 0-based: the centre of the first pixel is 0"),
+    ColumnSpec("y", "pix", "barycentre, 0-based: the centre of the first pixel is 0"),
+    ColumnSpec("a", "arcsec", "rms of the light along the major axis"),
+    ColumnSpec("b", "arcsec", "rms of the light along the minor axis"),
+    ColumnSpec("theta", "deg", "angle of the major axis, counter-clockwise from +x of the mosaic, -90 to 90"),
+    ColumnSpec("npix", "", "number of pixels of the source in the segmentation image", "i8"),
+    ColumnSpec(
+        "kron_radius",
+        "",
+        "Kron ellipse in units of a and b: kron_factor x the Kron radius, clipped to [kron_min, kron_max]; "
+        "not used where the flag KRON_CIRCLE is set",
+    ),
+    ColumnSpec("flux_radius", "arcsec", "radius of the circle that holds half of flux_auto"),
+    ColumnSpec("flux_auto", "uJy", "flux in the Kron ellipse, or in the circle of kron_circle where that is larger"),
+    ColumnSpec("fluxerr_auto", "uJy", "1-sigma error of flux_auto"),
+    ColumnSpec("mag_auto", "mag", "AB magnitude of flux_auto; NaN where the flux is not positive"),
+    ColumnSpec("magerr_auto", "mag", "1-sigma error of mag_auto"),
+    ColumnSpec("flux_iso", "uJy", "isophotal flux: sum of the source's pixels in the segmentation image"),
+    ColumnSpec("fluxerr_iso", "uJy", "1-sigma error of flux_iso"),
+    ColumnSpec("flag", "", "bits of SourceFlag: detection, Kron ellipse and half-light radius", "i4"),
+    ColumnSpec(
+        "mask_frac",
+        "",
+        "area fraction of the largest circular aperture, or the Kron ellipse if that is larger, "
+        "with null weight or off the image; neighbours not counted",
+    ),
+)
+
+APERTURE_COLUMNS: tuple[ColumnSpec, ...] = (
+    ColumnSpec("flux_aper_{i}", "uJy", "flux in the circle of diameter ASEC_{i} arcsec"),
+    ColumnSpec("fluxerr_aper_{i}", "uJy", "1-sigma error of flux_aper_{i}"),
+    ColumnSpec("flag_aper_{i}", "", "bits of SourceFlag of the circle of diameter ASEC_{i} arcsec", "i4"),
+)
+
+EPOCH_COLUMNS: tuple[ColumnSpec, ...] = (
+    ColumnSpec("n_exp", "", "exposures whose detector covers the source", "i8"),
+    ColumnSpec("exptime", "s", "sum of their exposure times; 0 where not covered"),
+    ColumnSpec("mjd_mean", "d", "mean of their mid-times weighted by exposure time, MJD (UTC)"),
+    ColumnSpec("mjd_min", "d", "earliest begin of an exposure, MJD (UTC)"),
+    ColumnSpec("mjd_max", "d", "latest end of an exposure, MJD (UTC)"),
+    ColumnSpec("n_visit", "", "distinct visits among them", "i8"),
+)
+
+
+def describe_columns(n_apertures: int, *, epochs: bool = False) -> tuple[ColumnSpec, ...]:
+    """Return the columns of a catalogue of one band in their order.
+
+    Examples
+    --------
+    >>> [spec.name for spec in describe_columns(1)[-3:]]
+    ['flux_aper_0', 'fluxerr_aper_0', 'flag_aper_0']
+    """
+    apertures = tuple(
+        replace(spec, name=spec.name.format(i=i), description=spec.description.format(i=i))
+        for i in range(n_apertures)
+        for spec in APERTURE_COLUMNS
+    )
+    return COLUMNS + apertures + (EPOCH_COLUMNS if epochs else ())
+
+
+def dress_table(columns: Mapping[str, ArrayLike], specs: Sequence[ColumnSpec]) -> QTable:
+    """Return a table of plain columns with the order, type, unit and description of `specs`.
+
+    Parameters
+    ----------
+    columns : mapping of str to array or `~astropy.units.Quantity`
+        Plain arrays are in the unit of their `ColumnSpec`.
+    specs : sequence of ColumnSpec
+        As from :func:`describe_columns`, or :data:`EPOCH_COLUMNS` alone.
+
+    Raises
+    ------
+    PhotplugError
+        Where a column is missing or not in `specs`.
+    """
+    names = [spec.name for spec in specs]
+    for what, wrong in (("misses", set(names) - set(columns)), ("has unknown", set(columns) - set(names))):
+        if wrong:
+            raise PhotplugError(
+                f"the table {what} columns {', '.join(sorted(wrong))}; give exactly those of the schema"
+            )
+    table = QTable()
+    for spec in specs:
+        if spec.unit:
+            table[spec.name] = u.Quantity(columns[spec.name], spec.unit, dtype=spec.dtype)
+        else:
+            table[spec.name] = np.asarray(columns[spec.name], dtype=spec.dtype)
+        table[spec.name].info.description = spec.description
+    return table
+
+
+class SourceFlag(enum.IntFlag):
+    """Bits of ``flag`` and ``flag_aper_i``; the low 8 are those of sep, with its meaning.
+
+    Each member has a ``description``.
+
+    Examples
+    --------
+    >>> SourceFlag.TRUNCATED.value, SourceFlag.TRUNCATED.description
+    (2, 'the source touches the edge of the image')
+    """
+
+    description: str
+
+    def __new__(cls, value: int, description: str) -> SourceFlag:  # noqa: D102
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.description = description
+        return member
+
+    DEBLENDED = 1, "the source was deblended from another"
+    TRUNCATED = 2, "the source touches the edge of the image"
+    DEBLEND_OVERFLOW = 4, "deblending overflowed"
+    SINGULAR = 8, "x and y are fully correlated: the source is a line or a point"
+    APER_TRUNCATED = 16, "the aperture reaches over the edge of the image"
+    APER_MASKED = 32, "pixels of the aperture are neighbours' or without data; its mean stands in for them"
+    APER_ALL_MASKED = 64, "all pixels of the aperture are neighbours', which are kept, or without data"
+    APER_NON_POSITIVE = 128, "the light in the Kron aperture is not positive: the smallest Kron radius is used"
+    NOT_DEBLENDED = 256, "too complex to deblend: kept whole"
+    KRON_CIRCLE = 512, "the Kron ellipse is small or unknown: a circle of kron_circle is used for flux_auto"
+    NOT_MEASURED = 1024, "no position, or no pixel with data in the Kron aperture: flux_auto is NaN"
+
+
+def decode_flags(value: int) -> list[str]:
+    """Return the names of the bits that are set, lowest first.
+
+    Examples
+    --------
+    >>> decode_flags(257)
+    ['DEBLENDED', 'NOT_DEBLENDED']
+    """
+    return [flag.name or "" for flag in SourceFlag if flag & int(value)]
+
+
+def magnitude(flux: ArrayLike, error: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return AB magnitudes and their errors, NaN where the flux is not positive.
+
+    Parameters
+    ----------
+    flux, error : array_like
+        In uJy.
+
+    Examples
+    --------
+    >>> mag, magerr = magnitude([100.0, -1.0], [1.0, 1.0])
+    >>> mag.round(3), magerr.round(4)
+    (array([18.9,  nan]), array([0.0109,    nan]))
+    """
+    flux, error = np.asarray(flux, dtype=np.float64), np.asarray(error, dtype=np.float64)
+    # `not >` would keep NaN, `where` drops it: both end as NaN.
+    positive = np.where(flux > 0, flux, np.nan)
+    return ZERO_POINT - 2.5 * np.log10(positive), 2.5 / np.log(10) * error / positive
+
+
+def make_metadata(options: Options) -> dict[str, Any]:
+    """Return the metadata of a catalogue that follow from the options, with keys that FITS takes.
+
+    Zero point, engine, aperture diameters (``ASEC_i``, arcsec), the radius of the smallest Kron aperture, all options
+    and the versions of the libraries (JSON text).
+    """
+    versions = {name: version(name) for name in ("astropy", "numpy", "sep", "photutils")}
+    return {
+        "ZEROPNT": ZERO_POINT,
+        "ENGINE": options.engine,
+        **{f"ASEC_{i}": diameter for i, diameter in enumerate(options.measure.apertures)},
+        "KRONCIRC": options.measure.kron_circle,
+        "OPTIONS": json.dumps(options.as_dict()),
+        "VERSIONS": json.dumps({"dja_photplug": __version__, **versions}),
+    }
+
+
+_FORMATS = {".fits": "fits", ".ecsv": "ascii.ecsv", ".parquet": "parquet"}
+
+
+def write_catalog(table: QTable, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a catalogue whole or not at all; `QTable.read` returns it with units, descriptions and metadata.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+    path : str or Path
+        Ends in ``.fits``, ``.ecsv`` or ``.parquet``.
+    overwrite : bool, optional
+        Replace an existing file.
+
+    Raises
+    ------
+    PhotplugError
+        For another suffix, parquet without pyarrow, an existing file, or a folder that does not take it.
+    """
+    path = Path(path)
+    kind = _FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise PhotplugError(f"{path}: the format of {path.suffix!r} is not known; use one of {', '.join(_FORMATS)}")
+    if kind == "parquet" and find_spec("pyarrow") is None:
+        raise PhotplugError(f"{path}: parquet needs pyarrow; pip install 'dja_photplug[parquet]', or write .fits")
+    with whole_file(path, overwrite=overwrite) as temporary:
+        table.write(temporary, format=kind)
+    return path
+
+
+def _north_angle(table: QTable, wcs: WCS) -> u.Quantity:
+    """Return the direction of north at each source, counter-clockwise from +x."""
+    here = SkyCoord(table["ra"], table["dec"])
+    there = here.directional_offset_by(0 * u.deg, 1 * u.arcsec)
+    x, y = wcs.world_to_pixel_values(there.ra.deg, there.dec.deg)
+    return np.arctan2(y - table["y"].value, x - table["x"].value) * u.rad
+
+
+def write_regions(table: QTable, path: str | Path, wcs: WCS, *, overwrite: bool = False) -> Path:
+    """Write the Kron apertures as a DS9 region file on the sky, labelled with the source numbers.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        With the columns ``id ra dec x y a b theta kron_radius flag`` and ``KRONCIRC`` in its metadata.
+    path : str or Path
+        Ends in ``.reg``.
+    wcs : `~astropy.wcs.WCS`
+        Of the mosaic; it says where north is, which ``theta`` does not.
+    overwrite : bool, optional
+        Replace an existing file.
+
+    Raises
+    ------
+    PhotplugError
+        For another suffix, an existing file, or a folder that does not take it.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".reg":
+        raise PhotplugError(f"{path}: regions are written in DS9's format; use the suffix .reg")
+    placed = table[np.isfinite(table["ra"]) & np.isfinite(table["dec"])]
+    # Of `regions`: an angle of 0 lines the width up with the longitude axis, 90 deg clockwise of north.
+    angles = Angle(placed["theta"] + 90 * u.deg - _north_angle(placed, wcs)).wrap_at(180 * u.deg)
+    regions, frame = Regions([]), wcs_to_celestial_frame(wcs)
+    for row, angle in zip(placed, angles, strict=True):
+        centre, meta = SkyCoord(row["ra"], row["dec"], frame=frame), {"text": str(row["id"])}
+        if row["flag"] & SourceFlag.KRON_CIRCLE:
+            regions.append(CircleSkyRegion(centre, table.meta["KRONCIRC"] * u.arcsec, meta=meta))
+        else:
+            width, height = (2 * row["kron_radius"] * row[axis] for axis in "ab")
+            regions.append(EllipseSkyRegion(centre, width, height, angle, meta=meta))
+    with whole_file(path, overwrite=overwrite) as temporary:
+        regions.write(temporary, format="ds9")
+    return path
