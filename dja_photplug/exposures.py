@@ -13,8 +13,8 @@ import numpy as np
 from astropy.wcs import WCS, Sip
 from numpy.polynomial import chebyshev, legendre, polynomial
 
-from dja_photplug.errors import PhotplugError
-from dja_photplug.scene import Array, Light, check_bounds
+from dja_photplug.options import Stage, option
+from dja_photplug.scene import Array, Light
 
 __all__ = [
     "DETECTOR_SCALE",
@@ -52,96 +52,47 @@ QUADRATURE = {count: _quadrature(count) for count in (1, 2, 3, 5, 9)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MosaicOptions:
-    """How a scene is observed in one band and drizzled into one mosaic.
+class MosaicOptions(Stage):
+    """How a scene is observed in one band and drizzled into one mosaic; one visit for each position angle."""
 
-    Parameters
-    ----------
-    root, filter : str
-        Parts of the file names; the filter as the archive spells it, e.g. ``"f444w-clear"``.
-    detectors : tuple of str
-        Detectors of the file names; several lie side by side along the detector's x, centred on the field.
-    detector_size : int or None
-        Pixels along a side. None (default): the smallest one that covers the field in every exposure.
-    position_angles : tuple of float
-        One visit for each: position angle of the detector's y axis, degrees east of north.
-    n_exposures : int
-        Exposures per visit and detector.
-    exposure_time : float
-        Seconds per exposure.
-    dither : float
-        Pointings are uniform within this distance of the centre along either axis, arcsec.
-    sip_order : int
-        Order of the SIP polynomials, 1 (none) to 5.
-    distortion : float
-        Largest displacement at a detector corner, detector pixels.
-    detector_gain : float
-        Electrons per DN.
-    sky : float
-        Sky, DN/s per detector pixel.
-    read_noise : float
-        Effective read noise of one exposure, electrons.
-    bad_fraction : float
-        Fraction of the pixels with weight 0, drawn anew in every exposure.
-    psf_fwhm : float
-        FWHM of the Gaussian PSF before the detector pixel, arcsec.
-    photmjsr, photscal, ophotfnu : float
-        The keywords PHOTMJSR, PHOTSCAL and OPHOTFNU. PHOTFNU is 1e-8, a mosaic in units of 10 nJy.
-    pixfrac : float
-        Drop size of drizzle.
-    subsample : int
-        Mosaic pixels along a side of a pixel of the scene's grid: 2 gives 20 mas from 40 mas.
-    compress : bool
-        Write ``.fits.gz`` (default) or ``.fits``.
-    var : bool
-        Also write ``_var``, the full variance propagated from the exposures, source photons included.
-    seed : int
-        Seed of dithers, noise and bad pixels; each filter has its own stream.
-
-    Raises
-    ------
-    PhotplugError
-        When a value is out of its bounds; the message names field, value and bound.
-    """
-
-    root: str = "sim-v1"
-    filter: str = "f444w-clear"
-    detectors: tuple[str, ...] = ("nrcalong",)
-    detector_size: int | None = None
-    position_angles: tuple[float, ...] = (15.0, 102.0)
-    n_exposures: int = 6
-    exposure_time: float = 837.468
-    dither: float = 1.0
-    sip_order: int = 5
-    distortion: float = 4.0
-    detector_gain: float = 1.88
-    sky: float = 0.6
-    read_noise: float = 12.0
-    bad_fraction: float = 0.005
-    psf_fwhm: float = 0.145
-    photmjsr: float = 0.387729
-    photscal: float = 1.0
-    ophotfnu: float = 8.88250488346685e-08
-    pixfrac: float = 0.75
-    subsample: int = 1
-    compress: bool = True
-    var: bool = False
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        """Check every number against its bounds."""
-        check_bounds(self, "exposure_time detector_gain photmjsr photscal ophotfnu", above=0)
-        check_bounds(self, "dither distortion sky read_noise seed", lowest=0)
-        check_bounds(self, "n_exposures subsample", lowest=1)
-        check_bounds(self, "sip_order", lowest=1, highest=5)
-        check_bounds(self, "bad_fraction", lowest=0, highest=0.5)
-        check_bounds(self, "pixfrac", lowest=0.1, highest=1)
-        # Below this the nine quadrature points per pixel of `_draw_gaussian` no longer hold 0.1 %.
-        check_bounds(self, "psf_fwhm", lowest=0.04)
-        if self.detector_size is not None:
-            check_bounds(self, "detector_size", lowest=16)
-        if not (self.detectors and self.position_angles):
-            raise PhotplugError("MosaicOptions needs at least one entry in detectors and in position_angles")
+    root: str = option("sim-v1", "root of the file names")
+    filter: str = option("f444w-clear", "filter as the archive spells it")
+    detectors: tuple[str, ...] = option(
+        ("nrcalong",), "detectors of the file names; several lie side by side along x, centred on the field"
+    )
+    detector_size: int | None = option(
+        None,
+        "pixels along a side; without it the smallest that covers the field in every exposure",
+        unit="pix",
+        kind=int,
+        minimum=16,
+    )
+    position_angles: tuple[float, ...] = option(
+        (15.0, 102.0), "position angle of the detector's y axis in each visit, east of north", unit="deg"
+    )
+    n_exposures: int = option(6, "exposures per visit and detector", minimum=1)
+    exposure_time: float = option(837.468, "time of one exposure", unit="s", minimum=1)
+    dither: float = option(1.0, "largest offset of a pointing along either axis", unit="arcsec", minimum=0)
+    sip_order: int = option(5, "order of the SIP polynomials; 1 for none", minimum=1, maximum=5)
+    distortion: float = option(4.0, "largest displacement at a detector corner", unit="pix", minimum=0)
+    detector_gain: float = option(1.88, "detector gain", unit="e-/DN", minimum=1e-3)
+    sky: float = option(0.6, "sky per detector pixel", unit="DN/s", minimum=0)
+    read_noise: float = option(12.0, "effective read noise of one exposure", unit="e-", minimum=0)
+    bad_fraction: float = option(
+        0.005, "fraction of the pixels with weight 0, drawn anew in every exposure", minimum=0, maximum=0.5
+    )
+    # Below 0.04 the nine quadrature points per pixel of `_draw_gaussian` no longer hold 0.1 %.
+    psf_fwhm: float = option(0.145, "FWHM of the Gaussian PSF before the detector pixel", unit="arcsec", minimum=0.04)
+    photmjsr: float = option(0.387729, "keyword PHOTMJSR", unit="MJy/sr per DN/s", minimum=1e-6)
+    photscal: float = option(1.0, "keyword PHOTSCAL", minimum=1e-6)
+    ophotfnu: float = option(8.88250488346685e-08, "keyword OPHOTFNU", unit="Jy", minimum=1e-12)
+    pixfrac: float = option(0.75, "drop size of drizzle", minimum=0.1, maximum=1)
+    subsample: int = option(
+        1, "mosaic pixels along a side of a pixel of the scene's grid: 2 gives 20 mas from 40 mas", minimum=1
+    )
+    compress: bool = option(True, "write .fits.gz, not .fits")
+    var: bool = option(False, "also write _var, the full variance of the exposures, source photons included")
+    seed: int = option(1, "seed of dithers, noise and bad pixels; each filter has its own stream", minimum=0)
 
     @property
     def phot_scale(self) -> float:

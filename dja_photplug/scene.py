@@ -18,8 +18,9 @@ from scipy.optimize import brentq, nnls
 from scipy.special import gammaincinv
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.options import Stage, option
 
-__all__ = ["Light", "SceneOptions", "check_bounds", "field_grid", "simulate_scene", "trace_light"]
+__all__ = ["Light", "SceneOptions", "field_grid", "simulate_scene", "trace_light"]
 
 Array = NDArray[np.float64]
 
@@ -27,66 +28,39 @@ SERSIC_INDICES = (0.5, 1.0, 1.5, 2.5, 4.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SceneOptions:
-    """The field, its sources and the bands they are seen in.
+class SceneOptions(Stage):
+    """The field, its sources and the bands they are seen in."""
 
-    Parameters
-    ----------
-    ra, dec : float
-        Centre of the field, deg.
-    shape : tuple of int
-        Shape (y, x) of the mosaic that covers the field; any, multiples of 4 or not.
-    pixel_scale : float
-        Its pixel scale, arcsec.
-    bands : tuple of str
-        One flux column ``{band}_flux`` for each; a band is a file's filter without ``-clear``.
-    n_sources : int
-        Stars and galaxies together.
-    star_fraction : float
-        Share of the stars.
-    flux_range : tuple of float
-        Faintest and brightest flux in the first band, uJy.
-    flux_slope : float
-        Slope of the number counts, N(>F) ~ F^-slope; 0 spreads the fluxes evenly in magnitude.
-    colour_scatter : float
-        Standard deviation of a source's colour between neighbouring bands, mag.
-    isolated : bool
-        Put the sources on a jittered grid instead of anywhere (also across the edges).
-    seed : int
-        Seed of the scene.
-
-    Raises
-    ------
-    PhotplugError
-        When a value is out of its bounds; the message names field, value and bound.
-    """
-
-    ra: float = 34.4
-    dec: float = -5.2
-    shape: tuple[int, int] = (1500, 1500)
-    pixel_scale: float = 0.04
-    bands: tuple[str, ...] = ("f444w", "f277w")
-    n_sources: int = 600
-    star_fraction: float = 0.15
-    flux_range: tuple[float, float] = (0.02, 50.0)
-    flux_slope: float = 0.4
-    colour_scatter: float = 0.4
-    isolated: bool = False
-    seed: int = 1
+    ra: float = option(34.4, "right ascension of the field's centre", unit="deg", minimum=0, maximum=360)
+    dec: float = option(-5.2, "declination of the field's centre", unit="deg", minimum=-89, maximum=89)
+    shape: tuple[int, int] = option(
+        (1500, 1500), "shape (y, x) of the mosaic that covers the field; any, multiples of 4 or not", minimum=8
+    )
+    pixel_scale: float = option(0.04, "its pixel scale", unit="arcsec", minimum=1e-3)
+    bands: tuple[str, ...] = option(
+        ("f444w", "f277w"), "one flux column {band}_flux for each; a band is a file's filter without -clear"
+    )
+    n_sources: int = option(600, "stars and galaxies together", minimum=0)
+    star_fraction: float = option(0.15, "share of the stars", minimum=0, maximum=1)
+    flux_range: tuple[float, float] = option(
+        (0.02, 50.0), "faintest and brightest flux in the first band", unit="uJy", minimum=1e-9
+    )
+    flux_slope: float = option(
+        0.4, "slope of the number counts, N(>F) ~ F^-slope; 0 spreads the fluxes evenly in magnitude", minimum=0
+    )
+    colour_scatter: float = option(
+        0.4, "standard deviation of a source's colour between neighbouring bands", unit="mag", minimum=0
+    )
+    isolated: bool = option(False, "sources on a jittered grid instead of anywhere (also across the edges)")
+    seed: int = option(1, "seed of the scene", minimum=0)
 
     def __post_init__(self) -> None:
-        """Check every number against its bounds."""
-        check_bounds(self, "pixel_scale", above=0)
-        check_bounds(self, "n_sources seed flux_slope colour_scatter", lowest=0)
-        check_bounds(self, "star_fraction", lowest=0, highest=1)
-        check_bounds(self, "ra", lowest=0, highest=360)
-        check_bounds(self, "dec", lowest=-89, highest=89)
-        if not 0 < self.flux_range[0] < self.flux_range[1]:
-            raise PhotplugError(f"SceneOptions.flux_range must rise from above 0, but it is {self.flux_range}")
-        if min(self.shape) < 8:
-            raise PhotplugError(f"SceneOptions.shape must be at least 8 pixels a side, but it is {self.shape}")
-        if not self.bands:
-            raise PhotplugError("SceneOptions.bands must name at least one band, but it is empty")
+        """Check each field, then the pairs."""
+        Stage.__post_init__(self)  # a bare super() does not survive slots=True, which makes a second class object
+        if len(self.shape) != 2:
+            raise PhotplugError(f"option shape: {self.shape} is not a height and a width")
+        if len(self.flux_range) != 2 or self.flux_range[0] >= self.flux_range[1]:
+            raise PhotplugError(f"option flux_range: {self.flux_range} is not a flux and a larger one")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,19 +191,3 @@ def trace_light(scene: QTable, column: str, psf_fwhm: float) -> Light:
         flux=np.concatenate([np.empty(0), *flux]),
         covariance=np.concatenate([np.empty((0, 2, 2)), *covariance]),
     )
-
-
-def check_bounds(
-    options: object,
-    fields: str,
-    *,
-    above: float = -np.inf,
-    lowest: float = -np.inf,
-    highest: float = np.inf,
-) -> None:
-    """Raise `PhotplugError` naming the first of ``fields`` (space separated) that is out of bounds."""
-    for field in fields.split():
-        value = getattr(options, field)
-        if not (above < value and lowest <= value <= highest and np.isfinite(value)):
-            bound = f"above {above:g}" if above > -np.inf else f"within [{lowest:g}, {highest:g}]"
-            raise PhotplugError(f"{type(options).__name__}.{field} must be {bound}, but it is {value!r}")

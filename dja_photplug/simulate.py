@@ -8,7 +8,6 @@ bands share one scene.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +21,9 @@ from astropy.io import fits
 from astropy.table import QTable, Table
 from astropy.time import Time
 from astropy.wcs import WCS
-from isal import isal_zlib
 from numpy.typing import NDArray
 
+from dja_photplug.blocks import write_image
 from dja_photplug.errors import PhotplugError
 from dja_photplug.exposures import (
     DETECTOR_SCALE,
@@ -104,11 +103,13 @@ def simulate_mosaic(directory: Path | str, scene: QTable, options: MosaicOptions
     header = _science_header(grid, log, medians, options)
     suffix = ".fits.gz" if options.compress else ".fits"
     for kind in ("sci", "wht", "var") if options.var else ("sci", "wht"):
-        _write_image(Path(f"{prefix}_drc_{kind}{suffix}"), planes[kind], header)
+        write_image(Path(f"{prefix}_drc_{kind}{suffix}"), planes[kind], header, overwrite=True)
     exposure_map = _exposure_map(exposures, grid, int(options.exposure_time))
-    _write_image(Path(f"{prefix}_drc_exp{suffix}"), exposure_map, _exposure_header(header, grid, options))
+    write_image(
+        Path(f"{prefix}_drc_exp{suffix}"), exposure_map, _exposure_header(header, grid, options), overwrite=True
+    )
     truth_image = Path(f"{prefix}_truth_sci{suffix}")
-    _write_image(truth_image, planes["truth"], header)
+    write_image(truth_image, planes["truth"], header, overwrite=True)
     log.write(f"{prefix}_wcs.csv", format="ascii.csv", overwrite=True)
     scene.write(directory / f"{options.root}_truth.ecsv", overwrite=True)
     return SimulatedMosaic(prefix=prefix, truth_image=truth_image, scene=scene)
@@ -269,11 +270,3 @@ def _exposure_header(science: fits.Header, grid: WCS, options: MosaicOptions) ->
     header["MOSPSCL"], header["ORIGPSCL"] = grid.wcs.cd[1, 1] * 3600, DETECTOR_SCALE
     header["DNTOEPS"] = SAMPLE**2 / options.phot_scale
     return header
-
-
-def _write_image(path: Path, image: NDArray[np.generic], header: fits.Header) -> None:
-    """Write one PrimaryHDU; unsigned integers go through BZERO. The same pixels give the same bytes."""
-    stream = io.BytesIO()
-    fits.PrimaryHDU(image, header).writeto(stream)
-    content = stream.getvalue()
-    path.write_bytes(isal_zlib.compress(content, 1, wbits=31) if path.suffix == ".gz" else content)

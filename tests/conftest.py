@@ -30,7 +30,16 @@ def data() -> Path:
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> SimulatedMosaic:
     """A simulated mosaic with truth, 401 x 530 pixels (N % 4 = 1 and 2), whose sources do not overlap."""
     scene = simulate_scene(
-        SceneOptions(shape=(401, 530), bands=("f444w",), n_sources=48, isolated=True, flux_range=(0.05, 50), seed=5)
+        SceneOptions(
+            shape=(401, 530),
+            bands=("f444w",),
+            n_sources=48,
+            star_fraction=0.5,
+            isolated=True,
+            flux_range=(0.1, 50),
+            flux_slope=0,
+            seed=5,
+        )
     )
     options = MosaicOptions(root="sim-test-v7.4", n_exposures=3, seed=6)
     return simulate_mosaic(tmp_path_factory.mktemp("simulated"), scene, options)

@@ -1,0 +1,17 @@
+"""Writes catalogues as FITS, ECSV or Parquet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from astropy.table import QTable
+
+from dja_photplug.catalog import write_catalog
+from dja_photplug.hookspecs import hookimpl
+from dja_photplug.options import Options
+
+
+@hookimpl
+def photplug_write(catalog: QTable, path: Path, options: Options) -> Path:
+    """Claim every name; another suffix is an error that lists the formats."""
+    return write_catalog(catalog, path, overwrite=options.overwrite)
