@@ -10,9 +10,11 @@ import io
 import math
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
@@ -241,9 +243,14 @@ def write_hdus(path: str | Path, hdus: fits.HDUList, *, overwrite: bool = False)
         raise PhotplugError(f"{path}: an image is written as .fits or .fits.gz; name it so")
     with whole_file(path, overwrite=overwrite) as temporary:
         if path.name.endswith(".gz"):
-            # Neither time nor temporary name in the gzip header: the same pixels give the same bytes.
-            with temporary.open("wb") as raw, igzip.IGzipFile("", "wb", 1, raw, mtime=0) as stream:
-                hdus.writeto(stream)
+            with TemporaryDirectory(dir=path.absolute().parent, prefix=".") as folder:
+                # Not straight into gzip: what is no real file astropy writes pixel by pixel, at 0.3 us each.
+                plain = Path(folder, "plain.fits")
+                hdus.writeto(plain)
+                # Neither time nor temporary name in the gzip header: the same pixels give the same bytes.
+                with plain.open("rb") as source, temporary.open("wb") as raw:
+                    with igzip.IGzipFile("", "wb", 1, raw, mtime=0) as stream:
+                        shutil.copyfileobj(source, stream, 1 << 20)
         else:
             hdus.writeto(temporary)
     return path
