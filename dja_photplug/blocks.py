@@ -248,9 +248,12 @@ def write_hdus(path: str | Path, hdus: fits.HDUList, *, overwrite: bool = False)
                 plain = Path(folder, "plain.fits")
                 hdus.writeto(plain)
                 # Neither time nor temporary name in the gzip header: the same pixels give the same bytes.
-                with plain.open("rb") as source, temporary.open("wb") as raw:
-                    with igzip.IGzipFile("", "wb", 1, raw, mtime=0) as stream:
-                        shutil.copyfileobj(source, stream, 1 << 20)
+                with (
+                    plain.open("rb") as source,
+                    temporary.open("wb") as raw,
+                    igzip.IGzipFile("", "wb", 1, raw, mtime=0) as stream,
+                ):
+                    shutil.copyfileobj(source, stream, 1 << 20)
         else:
             hdus.writeto(temporary)
     return path

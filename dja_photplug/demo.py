@@ -34,7 +34,7 @@ BANDS = (
         seed=2,
     ),
 )
-FLUX_BINS = (0.03, 0.1, 1.0, 10.0, np.inf)  # uJy
+FLUX_BINS = (0.03, 0.3, 3.0, np.inf)  # uJy
 
 
 def run_demo(directory: Path, manager: pluggy.PluginManager, *, quiet: bool = False, overwrite: bool = False) -> Table:
@@ -78,7 +78,8 @@ def run_demo(directory: Path, manager: pluggy.PluginManager, *, quiet: bool = Fa
         tables.append(table)
     table = vstack(tables)
     if not quiet:
-        print("Fluxes in an aperture of 1 arcsec against the noise-free mosaic, noise preset 'calibrated':")
+        print("Fluxes in an aperture of 1 arcsec against the noise-free mosaic, noise preset 'calibrated';")
+        print("scatter is that of (measured - true)/error, 1 where errors are right, known to 1.17/sqrt(n):")
         print("\n".join(table.pformat(max_lines=-1, max_width=-1)))
         print(f"products, catalogues, weights, segmentation, regions and figures are in {directory}")
     return table

@@ -1,0 +1,35 @@
+"""Sphinx configuration: ``python -m sphinx -W -b html docs docs/_build/html``; needs no network."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+if find_spec("dja_photplug") is None:  # a bare checkout
+    sys.path.insert(0, str(ROOT))
+
+import dja_photplug  # noqa: E402
+
+project = "dja_photplug"
+version = release = dja_photplug.__version__
+copyright = "the authors of dja_photplug"
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build", "scripts"]
+myst_heading_anchors = 3
+default_role = "py:obj"
+
+napoleon_google_docstring = False
+napoleon_use_ivar = True  # attributes of dataclasses are documented once, in their class
+autodoc_typehints = "none"  # numpydoc sections hold the types
+autodoc_member_order = "bysource"
+
+html_theme = "furo"
+html_title = "dja_photplug"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
+html_theme_options = {"source_edit_link": "", "sidebar_hide_name": False}
+html_copy_source = False
+html_show_sourcelink = False

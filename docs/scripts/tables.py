@@ -1,0 +1,132 @@
+"""Rewrite the tables of columns, flags, options and commands in the documentation from the code.
+
+Run it after changing one of them: python docs/scripts/tables.py. Where DJA_PHOTPLUG_DATA names the folder of the UDS
+cut-outs, the outputs of the other scripts are made anew too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from dja_photplug.catalog import APERTURE_COLUMNS, COLUMNS, EPOCH_COLUMNS, ColumnSpec, SourceFlag
+from dja_photplug.cli import _build_parser
+from dja_photplug.options import STAGES, Options
+from dja_photplug.plugins import BUILTINS, get_plugin_manager
+
+DOCS = Path(__file__).resolve().parent.parent
+SHARED = ("--help", "--quiet", "--overwrite", "--debug", "--config")
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def columns(specs: tuple[ColumnSpec, ...]) -> str:
+    """Return names, units, types and descriptions."""
+    return table(
+        ("column", "unit", "type", "what it is"),
+        ((f"`{spec.name}`", spec.unit, spec.dtype, spec.description) for spec in specs),
+    )
+
+
+def flags() -> str:
+    """Return the bits of the flags."""
+    return table(
+        ("bit", "name", "meaning"), ((str(flag.value), f"`{flag.name}`", flag.description) for flag in SourceFlag)
+    )
+
+
+def options() -> str:
+    """Return each option: its place in Python and TOML, its flag, default and help."""
+    own = [("", field) for field in dataclasses.fields(Options)]
+    rows = []
+    for stage, field in own + [(name, field) for name, kind in STAGES.items() for field in dataclasses.fields(kind)]:
+        if meta := field.metadata:
+            unit = f" [{meta['unit']}]" if meta["unit"] else ""
+            default = (
+                ", ".join(map(str, field.default))
+                if meta["many"]
+                else str("" if field.default is None else field.default)
+            )
+            flag = meta["flag"] or "--" + field.name.replace("_", "-")
+            name = f"`{stage}.{field.name}`" if stage else f"`{field.name}`"
+            rows.append((name, f"`{flag}`", default, meta["help"] + unit))
+    return table(("option", "flag", "default", "what it does"), rows)
+
+
+def _describe(action: argparse.Action) -> tuple[str, str]:
+    value = action.metavar or (f"{{{','.join(action.choices)}}}" if action.choices else action.dest.upper())
+    value = " ".join(value) if isinstance(value, tuple) else value
+    name = ", ".join(action.option_strings) or value
+    takes = f" {value}" if action.option_strings and action.nargs != 0 else ""
+    text = (action.help or "") % {"default": action.default}
+    return f"`{name}{takes}`", text + (" (required)" if action.option_strings and action.required else "")
+
+
+def commands() -> dict[str, str]:
+    """Return the arguments of each built-in command; the flags that all have, and options, have tables of their own."""
+    manager = get_plugin_manager()
+    for name, _ in manager.list_name_plugin():
+        if name not in BUILTINS:
+            manager.unregister(name=name)
+    parser = _build_parser(manager)
+    subparsers = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    texts = {}
+    for name, command in subparsers.choices.items():
+        own = [a for a in command._actions if "." not in a.dest and not set(a.option_strings) & set(SHARED)]
+        groups = dict.fromkeys(a.dest.split(".")[0] for a in command._actions if "." in a.dest)
+        lines = [table(("argument", "what it does"), map(_describe, own))] if own else []
+        if groups:
+            names = ["`engine`" if group == "options" else f"`{group}.*`" for group in groups]
+            lines.append(f"And the flags of the options {', '.join(names)}.")
+        texts[name] = "\n\n".join(lines) or "No arguments of its own."
+    shared = [a for a in subparsers.choices["catalog"]._actions if set(a.option_strings) & set(SHARED)]
+    texts["shared"] = table(("flag", "what it does"), map(_describe, shared))
+    return texts
+
+
+def tables() -> dict[str, str]:
+    """Return all tables by the name that marks their place."""
+    return {
+        "columns": columns(COLUMNS),
+        "aperture columns": columns(APERTURE_COLUMNS),
+        "epoch columns": columns(EPOCH_COLUMNS),
+        "flags": flags(),
+        "options": options(),
+        **{f"command {name}": text for name, text in commands().items()},
+    }
+
+
+def update(text: str) -> str:
+    """Return a page with the content of ``<!-- table: NAME -->`` ... ``<!-- end -->`` made anew."""
+    made = tables()
+    return replace_marked(text, "table", lambda name: made[name])
+
+
+def replace_marked(text: str, kind: str, make: Callable[[str], str]) -> str:
+    """Return a page with ``make(NAME)`` between each ``<!-- kind: NAME -->`` and ``<!-- end -->``."""
+    marked = re.compile(rf"(<!-- {kind}: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+    return marked.sub(lambda match: f"{match[1]}\n{make(match[2])}\n\n{match[3]}", text)
+
+
+def run_script(name: str) -> str:
+    """Return what a script of this folder prints."""
+    script = [sys.executable, str(DOCS / "scripts" / f"{name}.py")]
+    return subprocess.run(script, check=True, capture_output=True, text=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    for page in sorted(DOCS.glob("*.md")):
+        content = update(page.read_text())
+        if "DJA_PHOTPLUG_DATA" in os.environ:
+            content = replace_marked(content, "output", run_script)
+        page.write_text(content)
