@@ -212,6 +212,8 @@ def read_image(path: str | Path, window: Window | None = None) -> tuple[NDArray[
         return image, reader.header
 
 
+IMAGE_SUFFIXES = (".fits", ".fits.gz")
+
 # Header cards that describe how pixels are stored, which the writer decides anew.
 _STORAGE = re.compile(r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|BSCALE|BZERO|BLANK|CHECKSUM|DATASUM")
 
@@ -236,12 +238,10 @@ def write_hdus(path: str | Path, hdus: fits.HDUList, *, overwrite: bool = False)
     Raises
     ------
     PhotplugError
-        Where the name is not that of a FITS file; and as :func:`dja_photplug.outputs.whole_file`.
+        As :func:`dja_photplug.outputs.whole_file`.
     """
     path = Path(path)
-    if not path.name.endswith((".fits", ".fits.gz")):
-        raise PhotplugError(f"{path}: an image is written as .fits or .fits.gz; name it so")
-    with whole_file(path, overwrite=overwrite) as temporary:
+    with whole_file(path, overwrite=overwrite, suffixes=IMAGE_SUFFIXES) as temporary:
         if path.name.endswith(".gz"):
             with TemporaryDirectory(dir=path.absolute().parent, prefix=".") as folder:
                 # Not straight into gzip: what is no real file astropy writes pixel by pixel, at 0.3 us each.

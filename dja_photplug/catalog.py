@@ -242,7 +242,8 @@ def make_metadata(options: Options) -> dict[str, Any]:
     }
 
 
-_FORMATS = {".fits": "fits", ".ecsv": "ascii.ecsv", ".parquet": "parquet"}
+REGION_SUFFIXES = (".reg",)
+CATALOG_FORMATS = {".fits": "fits", ".ecsv": "ascii.ecsv", ".parquet": "parquet"}
 
 
 def write_catalog(table: QTable, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -262,12 +263,10 @@ def write_catalog(table: QTable, path: str | Path, *, overwrite: bool = False) -
         For another suffix, parquet without pyarrow, an existing file, or a folder that does not take it.
     """
     path = Path(path)
-    kind = _FORMATS.get(path.suffix.lower())
-    if kind is None:
-        raise PhotplugError(f"{path}: the format of {path.suffix!r} is not known; use one of {', '.join(_FORMATS)}")
+    kind = CATALOG_FORMATS.get(path.suffix.lower())
     if kind == "parquet" and find_spec("pyarrow") is None:
         raise PhotplugError(f"{path}: parquet needs pyarrow; pip install 'dja_photplug[parquet]', or write .fits")
-    with whole_file(path, overwrite=overwrite) as temporary:
+    with whole_file(path, overwrite=overwrite, suffixes=tuple(CATALOG_FORMATS)) as temporary:
         table.write(temporary, format=kind)
     return path
 
@@ -300,8 +299,6 @@ def write_regions(table: QTable, path: str | Path, wcs: WCS, *, overwrite: bool 
         For another suffix, an existing file, or a folder that does not take it.
     """
     path = Path(path)
-    if path.suffix.lower() != ".reg":
-        raise PhotplugError(f"{path}: regions are written in DS9's format; use the suffix .reg")
     placed = table[np.isfinite(table["ra"]) & np.isfinite(table["dec"])]
     # Of `regions`: an angle of 0 lines the width up with the longitude axis, 90 deg clockwise of north.
     angles = Angle(placed["theta"] + 90 * u.deg - _north_angle(placed, wcs)).wrap_at(180 * u.deg)
@@ -313,6 +310,6 @@ def write_regions(table: QTable, path: str | Path, wcs: WCS, *, overwrite: bool 
         else:
             width, height = (2 * row["kron_radius"] * row[axis] for axis in "ab")
             regions.append(EllipseSkyRegion(centre, width, height, angle, meta=meta))
-    with whole_file(path, overwrite=overwrite) as temporary:
+    with whole_file(path, overwrite=overwrite, suffixes=REGION_SUFFIXES) as temporary:
         regions.write(temporary, format="ds9")
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -17,8 +18,8 @@ from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
 from dja_photplug import __version__
-from dja_photplug.blocks import ImageReader, write_image
-from dja_photplug.catalog import EPOCH_COLUMNS, write_regions
+from dja_photplug.blocks import IMAGE_SUFFIXES, ImageReader, write_image
+from dja_photplug.catalog import CATALOG_FORMATS, EPOCH_COLUMNS, REGION_SUFFIXES, write_regions
 from dja_photplug.demo import run_demo
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.exposurelog import ExposureLog, read_exposure_log
@@ -27,6 +28,7 @@ from dja_photplug.mosaic import WEIGHT_KINDS, exposure_log, load_exposure, write
 from dja_photplug.options import Options, add_flags, collect_options
 from dja_photplug.outputs import check_output
 from dja_photplug.pipeline import find_epochs, load_source, measure_background_errors, run, write_result
+from dja_photplug.plots import PLOT_SUFFIXES, plot_catalog
 from dja_photplug.plugins import ask_all, describe_plugins, get_plugin_manager
 from dja_photplug.products import MosaicFiles, find_mosaic
 from dja_photplug.variance import detector_gain, phot_scale
@@ -49,13 +51,23 @@ def _options(arguments: argparse.Namespace) -> Options:
     return replace(options, overwrite=arguments.overwrite, cutout=cutout)
 
 
-def _check_outputs(arguments: argparse.Namespace, *paths: Path | None) -> None:
-    """Refuse outputs that cannot be written before any work is done."""
-    given = [path for path in paths if path is not None]
-    for path in given:
-        check_output(path, overwrite=arguments.overwrite)
-    if len(set(given)) < len(given):
-        raise PhotplugError(f"{given[0]}: two outputs have the same name; give each its own")
+def _check_outputs(arguments: argparse.Namespace, **suffixes: tuple[str, ...]) -> list[Path]:
+    """Return the outputs that were asked for, or refuse those that cannot be written before any work is done.
+
+    The keywords are the names of the arguments, with the suffixes that each may have.
+    """
+    given = {name: getattr(arguments, name) for name in suffixes if getattr(arguments, name) is not None}
+    for name, path in given.items():
+        check_output(path, overwrite=arguments.overwrite, suffixes=suffixes[name])
+    if len(set(given.values())) < len(given):
+        raise PhotplugError(f"{arguments.output}: two outputs have the same name; give each its own")
+    return list(given.values())
+
+
+def _catalog_suffixes(manager: pluggy.PluginManager) -> tuple[str, ...]:
+    """Return the suffixes of catalogues; any, where a plugin writes others than the built-in one."""
+    alone = len(manager.hook.photplug_write.get_hookimpls()) == 1
+    return tuple(CATALOG_FORMATS) if alone else ()
 
 
 def _describe_noise(image: Any) -> str:
@@ -67,7 +79,7 @@ def _describe_noise(image: Any) -> str:
     if "DETGAIN" in meta:
         text += f": detector gain {meta['DETGAIN']:.3g} e-/DN ({meta['GAINFROM']}), {meta['GROWTH']} exposure map"
     if meta.get("NNULL"):
-        text += f", {meta['NNULL']} pixels with weight but no exposure time"
+        text += f", {meta['NNULL']} pixels with weight but without exposure time (the preset calibrated has fewer)"
     return text
 
 
@@ -80,7 +92,7 @@ def run_info(arguments: argparse.Namespace) -> None:
     centre = wcs.pixel_to_world((nx - 1) / 2, (ny - 1) / 2)
     print(f"mosaic      {files.name}   band {files.band}")
     for label, path in _members(files):
-        print(f"{label:<11} {path.name if path else 'missing'}")
+        print(f"{label:<11} {path.name if path else 'none'}")
     print(f"size        {nx} x {ny} pixels of {pixel_scale(wcs) * 1000:.1f} mas, unit {header.get('BUNIT', 'missing')}")
     print(f"centre      {centre.to_string('hmsdms', precision=2)}")
     print(f"exposures   {header.get('NDRIZIM', '?')} in the header, {header.get('EXPTIME', 0) / 1e3:.2f} ks")
@@ -121,7 +133,7 @@ def _describe_log(log: ExposureLog) -> list[str]:
 
 def run_weight(arguments: argparse.Namespace) -> None:
     """Write the full weight, sigma or variance of a mosaic."""
-    _check_outputs(arguments, arguments.output)
+    _check_outputs(arguments, output=IMAGE_SUFFIXES)
     image = load_source(arguments.mosaic, _options(arguments), arguments.manager)
     write_weight(image, arguments.output, arguments.kind, overwrite=arguments.overwrite)
     _say(arguments, f"{arguments.output}: {arguments.kind}, {_describe_noise(image)}")
@@ -129,10 +141,15 @@ def run_weight(arguments: argparse.Namespace) -> None:
 
 def run_catalog(arguments: argparse.Namespace) -> None:
     """Detect and measure, and write the catalogue and what else was asked for."""
-    outputs = (arguments.output, arguments.segmentation, arguments.regions, arguments.plot)
-    _check_outputs(arguments, *outputs)
-    options = _options(arguments)
     manager = arguments.manager
+    outputs = _check_outputs(
+        arguments,
+        output=_catalog_suffixes(manager),
+        segmentation=IMAGE_SUFFIXES,
+        regions=REGION_SUFFIXES,
+        plot=PLOT_SUFFIXES,
+    )
+    options = _options(arguments)
     result = run([arguments.mosaic], options, manager=manager, progress=not arguments.quiet)
     write_result(result.catalog, arguments.output, options, manager)
     wcs, overwrite = result.image.wcs, arguments.overwrite
@@ -144,15 +161,13 @@ def run_catalog(arguments: argparse.Namespace) -> None:
         draw_catalog(arguments.mosaic, result, arguments.plot, manager, overwrite=overwrite)
     _say(
         arguments,
-        f"{', '.join(str(path) for path in outputs if path)}: {len(result.catalog)} sources, engine {options.engine}, "
+        f"{', '.join(map(str, outputs))}: {len(result.catalog)} sources, engine {options.engine}, "
         f"{_describe_noise(result.image)}",
     )
 
 
 def draw_catalog(mosaic: str, result: Any, path: Path, manager: pluggy.PluginManager, *, overwrite: bool) -> None:
-    """Draw planes, sources and errors of a run; matplotlib is imported only here."""
-    from dja_photplug.plots import plot_catalog
-
+    """Draw planes, sources and errors of a run."""
     alone = None if result.image.background_weight is None else measure_background_errors(result, manager)
     plot_catalog(
         path,
@@ -169,7 +184,7 @@ def run_epochs(arguments: argparse.Namespace) -> None:
     """Print the epochs of a log, or of one position, or add those of each source to a catalogue."""
     if (arguments.catalog is None) != (arguments.output is None):
         raise PhotplugError("--catalog and -o belong together; give the catalogue to read and the one to write")
-    _check_outputs(arguments, arguments.output)
+    _check_outputs(arguments, output=_catalog_suffixes(arguments.manager))
     path = Path(arguments.mosaic)
     log = read_exposure_log(path) if path.suffix == ".csv" else exposure_log(find_mosaic(path))
     if log is None:
@@ -178,7 +193,14 @@ def run_epochs(arguments: argparse.Namespace) -> None:
     if arguments.position:
         ra, dec = arguments.position
         epochs = find_epochs(log, SkyCoord([ra], [dec], unit="deg"), options, arguments.manager)
-        print("\n".join(f"{name:<9} {epochs[name][0]}" for name in epochs.colnames))
+        if not epochs["n_exp"][0]:
+            raise PhotplugError(f"{path}: no exposure covers the position {ra} {dec}; give one on the mosaic, in deg")
+        # Seven decimals of a day are 0.01 s, the precision of the log's dates.
+        print(
+            "\n".join(
+                f"{name:<9} {epochs[name][0]:{'.7f' if name.startswith('mjd') else ''}}" for name in epochs.colnames
+            )
+        )
     elif arguments.catalog:
         table = _add_epochs(arguments.catalog, log, options, arguments.manager)
         write_result(table, arguments.output, options, arguments.manager)
@@ -241,13 +263,16 @@ def _build_parser(manager: pluggy.PluginManager) -> argparse.ArgumentParser:
         command.add_argument("--quiet", action="store_true", help="say nothing on success, show no progress")
         command.add_argument("--overwrite", action="store_true", help="replace existing output files")
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        add_flags(command, stages, engine=engine)
+        if stages:
+            add_flags(command, stages, engine=engine)
         return command
 
     add("info", run_info, "what a mosaic is made of")
     weight = add("weight", run_weight, "write the full weight, or its sigma or variance", "variance")
     weight.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.fits", help=".fits or .fits.gz")
-    weight.add_argument("--kind", choices=tuple(WEIGHT_KINDS), default="weight", help="(default %(default)s)")
+    weight.add_argument(
+        "--kind", choices=tuple(WEIGHT_KINDS), default="weight", help="what to write (default %(default)s)"
+    )
     weight.add_argument("--cutout", **_CUTOUT)
 
     catalog = add(
@@ -270,7 +295,12 @@ def _build_parser(manager: pluggy.PluginManager) -> argparse.ArgumentParser:
 
     demo = add("demo", _demo, "simulate two bands with known truth and run everything on them", mosaic=False)
     demo.add_argument(
-        "-o", "--output", type=Path, default=Path("dja-photplug-demo"), metavar="DIR", help="(default %(default)s)"
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("dja-photplug-demo"),
+        metavar="DIR",
+        help="a new or empty folder (default %(default)s)",
     )
     add("plugins", run_plugins, "the plugins and their hooks", mosaic=False)
     ask_all(manager, "photplug_register_commands", subparsers=subparsers)
@@ -295,11 +325,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments = _build_parser(manager).parse_args(argv)
             arguments.manager = manager
             arguments.run(arguments)
+        sys.stdout.flush()
     except PhotplugError as error:
         if "--debug" in argv:
             raise
         print(f"dja-photplug: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # `dja-photplug plugins | head`: nobody reads on, which is no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("dja-photplug: interrupted", file=sys.stderr)
         return 130

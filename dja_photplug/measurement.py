@@ -16,7 +16,7 @@ from astropy.table import QTable
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
-from dja_photplug.catalog import SourceFlag, describe_columns, dress_table, magnitude, make_metadata
+from dja_photplug.catalog import SourceFlag, describe_columns, dress_table, magnitude
 from dja_photplug.detection import Detection, mesh_background, native_pixels, null_pixels, variance_map
 from dja_photplug.errors import PhotplugError
 from dja_photplug.geometry import pixel_scale
@@ -331,6 +331,4 @@ def measure_sep(image: NDData, detection: Detection, calibration: None, options:
     columns["flag"] |= detection.sources["flag"]
     columns["flag"] |= np.where(np.isnan(columns["flux_auto"]), SourceFlag.NOT_MEASURED.value, 0)
     positions = {name: column for name, column in detection.sources.items() if name != "flag"}
-    table = dress_table({**positions, **columns}, describe_columns(len(options.measure.apertures)))
-    table.meta.update(make_metadata(options))
-    return table
+    return dress_table({**positions, **columns}, describe_columns(len(options.measure.apertures)))

@@ -275,7 +275,7 @@ def add_flags(parser: argparse.ArgumentParser, stages: Iterable[str], *, engine:
     groups: list[tuple[str, type[Stage]]] = [("options", Options)] if engine else []
     groups += [(name, STAGES[name]) for name in stages]
     for name, stage in groups:
-        group = parser.add_argument_group(name)
+        group = parser.add_argument_group("engine" if stage is Options else name)
         for field in dataclasses.fields(stage):
             if not field.metadata:
                 continue

@@ -13,14 +13,17 @@ from dja_photplug.errors import PhotplugError
 __all__ = ["check_output", "whole_file"]
 
 
-def check_output(path: Path, *, overwrite: bool = False) -> Path:
+def check_output(path: Path, *, overwrite: bool = False, suffixes: tuple[str, ...] = ()) -> Path:
     """Return `path` where it may be written; called before the work starts, so that no hour of it is lost.
 
     Raises
     ------
     PhotplugError
-        Where the file exists and `overwrite` is False, it is a folder, or its folder does not exist.
+        Where the file exists and `overwrite` is False, it is a folder, its folder does not exist, or its name ends in
+        none of the `suffixes`.
     """
+    if suffixes and not path.name.lower().endswith(suffixes):
+        raise PhotplugError(f"{path}: this output is written as {', '.join(suffixes)}; name it so")
     if path.is_dir():
         raise PhotplugError(f"{path}: is a folder; name a file in it")
     if path.exists() and not overwrite:
@@ -31,7 +34,7 @@ def check_output(path: Path, *, overwrite: bool = False) -> Path:
 
 
 @contextmanager
-def whole_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+def whole_file(path: str | Path, *, overwrite: bool = False, suffixes: tuple[str, ...] = ()) -> Iterator[Path]:
     """Yield a temporary path beside `path`, renamed to it on success and removed on any error.
 
     The temporary name keeps the suffixes, because writers choose the format by them.
@@ -41,7 +44,7 @@ def whole_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     PhotplugError
         As :func:`check_output`; and where the file cannot be written.
     """
-    path = check_output(Path(path), overwrite=overwrite)
+    path = check_output(Path(path), overwrite=overwrite, suffixes=suffixes)
     temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
     try:
         yield temporary

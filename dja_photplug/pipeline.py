@@ -16,7 +16,7 @@ from astropy.table import QTable
 from photutils.segmentation import SegmentationImage
 from tqdm import tqdm
 
-from dja_photplug.catalog import EPOCH_COLUMNS, dress_table
+from dja_photplug.catalog import EPOCH_COLUMNS, dress_table, make_metadata
 from dja_photplug.detection import Background, Detection
 from dja_photplug.errors import PhotplugError
 from dja_photplug.exposurelog import ExposureLog
@@ -158,7 +158,7 @@ def run(
             epochs = find_epochs(log, SkyCoord(catalog["ra"], catalog["dec"]), options, manager)
         band = source.band if isinstance(source, MosaicFiles) else ""
         catalog = _join(catalog, epochs, image, band, options, manager)
-    catalog.meta.update(_describe(source, image, log))
+    catalog.meta.update(make_metadata(options) | _describe(source, image, log))
     return Result(
         catalog=catalog,
         image=image,
@@ -192,7 +192,7 @@ def _join(
 
 def _describe(source: Source, image: MosaicImage, log: ExposureLog | None) -> dict[str, Any]:
     """Return the metadata that the image adds: input, noise model, and whether there are epochs."""
-    keys = ("NOISE", "VARFILE", "DETGAIN", "GAINFROM", "GROWTH", "PHOTSCLE", "NFILLED", "NNULL", "BACKWHT")
+    keys = ("NOISE", "VARFILE", "DETGAIN", "GAINFROM", "GROWTH", "PHOTSCLE", "PHOTSCL1", "NFILLED", "NNULL", "BACKWHT")
     return {
         "INPUT": str(source),
         **{key: image.meta[key] for key in keys if key in image.meta},

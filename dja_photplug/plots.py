@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["catalog_figure", "plot_catalog"]
+__all__ = ["PLOT_SUFFIXES", "catalog_figure", "plot_catalog"]
 
-FORMATS = (".png", ".pdf")
+PLOT_SUFFIXES = (".png", ".pdf")
 DISPLAY = 1000  # samples along the longer side of a panel, which is 305 dots wide
 ZOOM = (320, 480)  # pixels (ny, nx) of the second row: 0.5 arcsec are then 8 dots at 40 mas
 CROWDED = 2000  # more outlines than this would hide the whole mosaic; the zoom keeps its own
@@ -94,9 +94,7 @@ def plot_catalog(
         For another suffix, an existing file or a folder that does not take it, and as :func:`catalog_figure`.
     """
     path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise PhotplugError(f"{path}: the format of {path.suffix!r} is not known; use one of {', '.join(FORMATS)}")
-    with whole_file(path, overwrite=overwrite) as temporary:
+    with whole_file(path, overwrite=overwrite, suffixes=PLOT_SUFFIXES) as temporary:
         catalog_figure(image, exposure, catalog, background_catalog, segmentation).savefig(temporary, dpi=100)
     return path
 

@@ -162,7 +162,7 @@ def test_empty_catalog_round_trips(tmp_path) -> None:
 
 @pytest.mark.parametrize("name", ["cat.txt", "cat"])
 def test_unknown_format_names_the_known(tmp_path, name: str) -> None:
-    with pytest.raises(PhotplugError, match=r"not known; use one of \.fits, \.ecsv, \.parquet"):
+    with pytest.raises(PhotplugError, match=r"is written as \.fits, \.ecsv, \.parquet; name it so"):
         write_catalog(fill_table(), tmp_path / name)
     assert not list(tmp_path.iterdir())
 
@@ -227,7 +227,7 @@ def test_regions_of_no_source_are_a_file(tmp_path) -> None:
 
 
 def test_regions_need_their_suffix(tmp_path) -> None:
-    with pytest.raises(PhotplugError, match=r"use the suffix \.reg"):
+    with pytest.raises(PhotplugError, match=r"is written as \.reg; name it so"):
         write_regions(fill_table(), tmp_path / "cat.txt", rotated_wcs(0))
 
 

@@ -271,7 +271,7 @@ def test_existing_file_is_kept_unless_overwritten(tmp_path):
 
 def test_bad_input_is_told_and_leaves_no_file(tmp_path, monkeypatch):
     catalog, background = make_catalogs(FLUX)
-    with pytest.raises(PhotplugError, match=r"out\.gif: the format of '\.gif' is not known; use one of \.png, \.pdf"):
+    with pytest.raises(PhotplugError, match=r"out\.gif: this output is written as \.png, \.pdf; name it so"):
         plots.plot_catalog(tmp_path / "out.gif", make_image(), None, catalog)
     with pytest.raises(PhotplugError, match="wht-only catalogue has 11 rows and the catalogue 12"):
         plots.plot_catalog(tmp_path / "out.png", make_image(), None, catalog, background[1:])
