@@ -8,6 +8,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from astropy.io.registry import register_reader
+from astropy.nddata import CCDData
+
 __version__ = "0.1.0"
 
 _PUBLIC = {
@@ -15,9 +18,11 @@ _PUBLIC = {
     "DetectOptions": "options",
     "ExposureLog": "exposurelog",
     "ExposureMap": "variance",
+    "InjectionOptions": "options",
+    "InjectionResult": "injection",
     "MeasureOptions": "options",
     "MosaicFiles": "products",
-    "MosaicImage": "mosaic",
+    "MosaicImage": "image",
     "NoiseModel": "variance",
     "Options": "options",
     "PhotplugError": "errors",
@@ -31,11 +36,12 @@ _PUBLIC = {
     "full_weight": "variance",
     "get_plugin_manager": "plugins",
     "hookimpl": "hookspecs",
+    "inject": "injection",
     "load_mosaic": "mosaic",
     "read_exposure_log": "exposurelog",
     "run": "pipeline",
     "write_catalog": "catalog",
-    "write_weight": "mosaic",
+    "write_weight": "image",
 }
 
 __all__ = [*sorted(_PUBLIC), "__version__"]
@@ -51,3 +57,13 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_PUBLIC})
+
+
+def _read_dja(*args: Any, **kwargs: Any) -> Any:
+    """Read a DJA mosaic for ``CCDData.read(path, format="dja")``; the arguments are those of `load_mosaic`."""
+    from dja_photplug.mosaic import load_mosaic
+
+    return load_mosaic(*args, **kwargs)
+
+
+register_reader("dja", CCDData, _read_dja)

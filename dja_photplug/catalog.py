@@ -29,12 +29,14 @@ __all__ = [
     "APERTURE_COLUMNS",
     "COLUMNS",
     "EPOCH_COLUMNS",
+    "EPOCH_DETAIL_COLUMNS",
     "ZERO_POINT",
     "ColumnSpec",
     "SourceFlag",
     "decode_flags",
     "describe_columns",
     "dress_table",
+    "epoch_columns",
     "magnitude",
     "make_metadata",
     "write_catalog",
@@ -102,6 +104,7 @@ COLUMNS: tuple[ColumnSpec, ...] = (
 APERTURE_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("flux_aper_{i}", "uJy", "flux in the circle of diameter ASEC_{i} arcsec"),
     ColumnSpec("fluxerr_aper_{i}", "uJy", "1-sigma error of flux_aper_{i}"),
+    ColumnSpec("depth5_{i}", "mag", "5-sigma AB limit of that circle at this place, on empty sky"),
     ColumnSpec("flag_aper_{i}", "", "bits of SourceFlag of the circle of diameter ASEC_{i} arcsec", "i4"),
 )
 
@@ -114,6 +117,29 @@ EPOCH_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("n_visit", "", "distinct visits among them", "i8"),
 )
 
+EPOCH_DETAIL_COLUMNS: dict[str, tuple[ColumnSpec, ...]] = {
+    "visits": (
+        ColumnSpec("visits", "", "names of the visits in the order of time, with spaces between", "U"),
+        ColumnSpec("visit_mjd", "", "of each visit: mean mid-time weighted by exposure time, MJD (UTC)", "O"),
+        ColumnSpec("visit_exptime", "", "of each visit: sum of exposure times, s", "O"),
+    ),
+    "angles": (
+        ColumnSpec("visit_pa", "", "of each visit: mean position angle of the detector's y axis here, deg E of N", "O"),
+    ),
+    "detectors": (ColumnSpec("detectors", "", "detectors that saw the source, with spaces between", "U"),),
+    "programs": (ColumnSpec("programs", "", "programs that saw the source, with spaces between", "U"),),
+    "gap": (ColumnSpec("gap_max", "d", "longest time without an exposure between the first and the last"),),
+    "barycentric": (
+        ColumnSpec("bmjd_mean", "d", "mean mid-time at the barycentre of the Solar System, MJD (TDB)"),
+        ColumnSpec("visit_bmjd", "", "of each visit: mean mid-time at that barycentre, MJD (TDB)", "O"),
+    ),
+    "edge": (ColumnSpec("edge_dist", "arcsec", "distance to the nearest edge of a detector that saw the source"),),
+}
+"""Columns of epochs on request, by the name of their group in `dja_photplug.options.EPOCH_DETAILS`.
+
+Those of type O hold an array for each source; neither FITS nor ECSV keeps a unit on them that `QTable` can read.
+"""
+
 
 def describe_columns(n_apertures: int, *, epochs: bool = False) -> tuple[ColumnSpec, ...]:
     """Return the columns of a catalogue of one band in their order.
@@ -121,7 +147,7 @@ def describe_columns(n_apertures: int, *, epochs: bool = False) -> tuple[ColumnS
     Examples
     --------
     >>> [spec.name for spec in describe_columns(1)[-3:]]
-    ['flux_aper_0', 'fluxerr_aper_0', 'flag_aper_0']
+    ['fluxerr_aper_0', 'depth5_0', 'flag_aper_0']
     """
     apertures = tuple(
         replace(spec, name=spec.name.format(i=i), description=spec.description.format(i=i))
@@ -129,6 +155,17 @@ def describe_columns(n_apertures: int, *, epochs: bool = False) -> tuple[ColumnS
         for spec in APERTURE_COLUMNS
     )
     return COLUMNS + apertures + (EPOCH_COLUMNS if epochs else ())
+
+
+def epoch_columns(details: Sequence[str] = ()) -> tuple[ColumnSpec, ...]:
+    """Return the columns of the epochs of one band, with those of the groups `details`.
+
+    Examples
+    --------
+    >>> [spec.name for spec in epoch_columns(("gap", "edge"))[-2:]]
+    ['gap_max', 'edge_dist']
+    """
+    return EPOCH_COLUMNS + tuple(spec for group in details for spec in EPOCH_DETAIL_COLUMNS[group])
 
 
 def dress_table(columns: Mapping[str, ArrayLike], specs: Sequence[ColumnSpec]) -> QTable:

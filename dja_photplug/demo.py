@@ -14,8 +14,9 @@ from tqdm import tqdm
 from dja_photplug.blocks import read_image, write_image
 from dja_photplug.catalog import write_regions
 from dja_photplug.errors import PhotplugError
-from dja_photplug.mosaic import load_exposure, replace_planes, write_weight
-from dja_photplug.options import Options, VarianceOptions
+from dja_photplug.image import replace_planes, write_weight
+from dja_photplug.mosaic import load_exposure
+from dja_photplug.options import Options
 from dja_photplug.pipeline import Result, measure_background_errors, remeasure, run, write_result
 from dja_photplug.plots import plot_catalog
 from dja_photplug.simulate import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
@@ -65,7 +66,7 @@ def run_demo(directory: Path, manager: pluggy.PluginManager, *, quiet: bool = Fa
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())) and not overwrite:
         raise PhotplugError(f"{directory}: is not an empty folder; name another with -o, or add --overwrite")
     directory.mkdir(parents=True, exist_ok=True)
-    options = Options(overwrite=True, variance=VarianceOptions(noise="calibrated"))
+    options = Options(overwrite=True)
     scene = simulate_scene(SceneOptions(n_sources=500, isolated=True, seed=3))
     tables = []
     for band in tqdm(BANDS, desc="bands", disable=True if quiet else None):

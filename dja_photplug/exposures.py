@@ -240,7 +240,7 @@ def map_pixels(exposure: Exposure, grid: WCS, degree: int = 11) -> PixelMap:
 def draw_light(light: Light, wcs: WCS) -> Array:
     """Flux in every detector pixel (y, x), 10 nJy: position by the full WCS, shape by its local Jacobian."""
     centre = np.column_stack([light.ra, light.dec])
-    size = wcs.array_shape[0]
+    size = np.array(wcs.array_shape[::-1])
     # A whole detector away, light no longer reaches it, and its SIP polynomials need not invert.
     linear = wcs.wcs_world2pix(centre, 0)
     near = np.all((linear > -size) & (linear < 2 * size), axis=1)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from argparse import _SubParsersAction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pluggy
 
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from astropy.nddata import NDData
     from astropy.table import Column, QTable
 
+    from dja_photplug.calibration import NoiseCalibration
     from dja_photplug.detection import Background, Detection
     from dja_photplug.exposurelog import ExposureLog
-    from dja_photplug.mosaic import MosaicImage
+    from dja_photplug.image import MosaicImage
     from dja_photplug.options import Options
     from dja_photplug.products import MosaicFiles
     from dja_photplug.variance import ExposureMap, NoiseModel
@@ -104,7 +105,7 @@ def photplug_detect(image: MosaicImage, background: Background, options: Options
 @hookspec(firstresult=True)
 def photplug_calibrate(
     image: MosaicImage, background: Background, detection: Detection, options: Options
-) -> Any | None:
+) -> NoiseCalibration | None:
     """Return what scales the background variance of sums over apertures; None for no calibration.
 
     >>> @hookimpl
@@ -115,7 +116,11 @@ def photplug_calibrate(
 
 @hookspec(firstresult=True)
 def photplug_measure(
-    image: MosaicImage, background: Background, detection: Detection, calibration: Any | None, options: Options
+    image: MosaicImage,
+    background: Background,
+    detection: Detection,
+    calibration: NoiseCalibration | None,
+    options: Options,
 ) -> QTable | None:
     """Measure the detected sources in one image: the photometric columns, a row for each source.
 

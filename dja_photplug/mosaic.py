@@ -1,4 +1,4 @@
-"""The products of a mosaic as one NDData: science image, full weight, published weight, mask and WCS."""
+"""From the products of a mosaic to its NDData, and to what else they tell: exposure map, log, detector gain."""
 
 from __future__ import annotations
 
@@ -12,39 +12,33 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.io.registry import register_reader
-from astropy.nddata import CCDData, InverseVariance, NDData, fits_ccddata_reader
+from astropy.nddata import InverseVariance
 from astropy.wcs import WCS
 from numpy.typing import NDArray
+from scipy.stats import median_abs_deviation
 
-from dja_photplug.blocks import ImageReader, read_image, write_image
+from dja_photplug.blocks import ImageReader, read_image
 from dja_photplug.catalog import ZERO_POINT
 from dja_photplug.errors import PhotplugError
 from dja_photplug.exposurelog import ExposureLog, read_exposure_log
 from dja_photplug.geometry import Window, crop_header, header_wcs, resolve_cutout
+from dja_photplug.image import MosaicImage
 from dja_photplug.options import VarianceOptions, as_variance_options
 from dja_photplug.products import MosaicFiles, find_mosaic
-from dja_photplug.variance import (
-    MOSAIC_UNIT,
-    SAMPLE,
-    ExposureMap,
-    GivenVariance,
-    NoiseModel,
-    check_unit,
-    make_noise_model,
-)
+from dja_photplug.units import MOSAIC_UNIT, check_unit
+from dja_photplug.variance import SAMPLE, ExposureMap, GivenVariance, NoiseModel, make_noise_model
 
 __all__ = [
-    "MosaicImage",
-    "as_mosaic_image",
+    "check_detector_gain",
     "exposure_log",
     "load_exposure",
     "load_mosaic",
-    "replace_planes",
-    "write_weight",
+    "load_noise_model",
 ]
 
 MOSAIC_ZERO_POINT = ZERO_POINT + 5  # 28.9, the AB magnitude of one mosaic unit: 10 nJy, a hundredth of 1 uJy
+
+FEWEST_GAIN_PIXELS = 100
 
 VarianceHook = Callable[[fits.Header, ExposureMap | None, ExposureLog | None], NoiseModel]
 
@@ -53,73 +47,6 @@ _OWN_CARDS = re.compile(
     r"SIMPLE|BITPIX|NAXIS\d?|EXTEND|BSCALE|BZERO|BUNIT|WCSAXES|(CRPIX|CRVAL|CTYPE|CUNIT|CDELT)\d|(CD|PC)\d_\d|"
     r"LONPOLE|LATPOLE|RADESYS"
 )
-
-
-class MosaicImage(CCDData):
-    """A DJA mosaic: a `~astropy.nddata.CCDData` whose uncertainty is the full weight.
-
-    Parameters
-    ----------
-    *args, **kwargs
-        As for `~astropy.nddata.CCDData`.
-    background_weight : ndarray, optional
-        The published weight without the sources' photons, of the shape of the data. Where it is None, all
-        variance counts as background.
-
-    Notes
-    -----
-    ``data`` is float32 in 10 nJy; ``uncertainty`` is `~astropy.nddata.InverseVariance`, 0 where there are no data;
-    ``mask`` is True there. Slicing, :meth:`write` (HDU ``BACKWHT``) and :meth:`read` keep all planes. Arithmetic
-    gives an image without ``background_weight``, because it is not the result's.
-    """
-
-    background_weight: NDArray[np.float32] | None
-
-    def __init__(self, *args: Any, background_weight: NDArray[np.float32] | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if background_weight is None and args and isinstance(args[0], MosaicImage):
-            background_weight = args[0].background_weight
-        if background_weight is not None and background_weight.shape != self.data.shape:
-            raise PhotplugError(
-                f"background_weight of shape {background_weight.shape} does not fit data of shape {self.data.shape}"
-            )
-        self.background_weight = background_weight
-
-    def _slice(self, item: Any) -> dict[str, Any]:
-        kwargs = super()._slice(item)
-        if self.background_weight is not None:
-            kwargs["background_weight"] = self.background_weight[item]
-        return kwargs
-
-    def copy(self) -> MosaicImage:
-        """Return a copy of all planes."""
-        weight = self.background_weight
-        return self.__class__(self, copy=True, background_weight=None if weight is None else weight.copy())
-
-    def to_hdu(self, *args: Any, **kwargs: Any) -> fits.HDUList:
-        """Return the HDUs of `~astropy.nddata.CCDData.to_hdu`, and ``BACKWHT`` with the background weight."""
-        hdus = super().to_hdu(*args, **kwargs)
-        if self.background_weight is not None:
-            hdus.append(fits.ImageHDU(self.background_weight, name="BACKWHT"))
-        return hdus
-
-
-def _read_written(path: Any, *args: Any, **kwargs: Any) -> MosaicImage:
-    """Read what `MosaicImage.write` wrote, back into native float32."""
-    name = getattr(path, "name", path)  # astropy hands over the file that it opened to find the format
-    image = fits_ccddata_reader(name, *args, **kwargs)
-    with fits.open(name) as hdus:
-        weight = hdus["BACKWHT"].data.astype(np.float32) if "BACKWHT" in hdus else None
-    uncertainty = image.uncertainty and type(image.uncertainty)(image.uncertainty.array.astype(np.float32))
-    return MosaicImage(
-        image.data.astype(np.float32),
-        unit=image.unit,
-        uncertainty=uncertainty,
-        mask=image.mask,
-        wcs=image.wcs,
-        meta=image.meta,
-        background_weight=weight,
-    )
 
 
 def load_mosaic(
@@ -161,26 +88,18 @@ def load_mosaic(
     options = as_variance_options(noise)
     with ExitStack() as stack:
         science = stack.enter_context(ImageReader(files.science))
-        given = None if options.noise == "background" else files.variance
+        given = _given_variance(files, options)
         readers = [science, *(stack.enter_context(ImageReader(path)) for path in (files.weight, given) if path)]
         for other in readers[1:]:
             _check_shape(other.path, other.shape, science)
-        try:
-            check_unit(science.header)
-            wcs = header_wcs(science.header)
-            window = resolve_cutout(cutout, wcs, science.shape)
-            header = crop_header(science.header, window)
-            if given is not None:
-                model: NoiseModel = GivenVariance(options.noise, given.name)
-            else:
-                model = _make_model(files, options, variance, science, header)
-        except PhotplugError as error:
-            raise PhotplugError(f"{files.science}: {error}") from None
+        wcs, window, header, model = _plan_loading(files, options, cutout, variance, science)
         planes = _read_planes(readers, window, model)
     for key in [key for key in header if _OWN_CARDS.fullmatch(key)]:
         del header[key]
     header["ZEROPNT"] = (MOSAIC_ZERO_POINT, "[mag(AB)] of one unit of the image, 10 nJy")
     header.update(model.provenance)
+    if "GROWTH" in model.provenance:
+        header["EXPFROM"] = ("WCS log" if files.exposure is None else "exp file", "source of the exposure time")
     data, full, weight, mask = planes
     return MosaicImage(
         data,
@@ -191,6 +110,53 @@ def load_mosaic(
         meta=header,
         background_weight=weight,
     )
+
+
+def load_noise_model(
+    files: str | Path | MosaicFiles,
+    noise: str | VarianceOptions = "dja",
+    cutout: Any = None,
+    *,
+    variance: VarianceHook | None = None,
+) -> NoiseModel:
+    """Return the noise model of a mosaic or its cut-out, as :func:`load_mosaic` applies it, reading headers alone.
+
+    With it the full weight of other pixels on the same grid can be computed, such as those with injected sources.
+
+    Parameters
+    ----------
+    files, noise, cutout, variance
+        As for :func:`load_mosaic`.
+
+    Raises
+    ------
+    PhotplugError
+        As :func:`load_mosaic`.
+    """
+    files = find_mosaic(files)
+    with ImageReader(files.science) as science:
+        return _plan_loading(files, as_variance_options(noise), cutout, variance, science)[-1]
+
+
+def _given_variance(files: MosaicFiles, options: VarianceOptions) -> Path | None:
+    return None if options.noise == "background" else files.variance
+
+
+def _plan_loading(
+    files: MosaicFiles, options: VarianceOptions, cutout: Any, variance: VarianceHook | None, science: ImageReader
+) -> tuple[WCS, Window, fits.Header, NoiseModel]:
+    """Return the WCS of the mosaic, and window, header and noise model of the pixels to be read."""
+    given = _given_variance(files, options)
+    try:
+        check_unit(science.header)
+        wcs = header_wcs(science.header)
+        window = resolve_cutout(cutout, wcs, science.shape)
+        header = crop_header(science.header, window)
+        if given is not None:
+            return wcs, window, header, GivenVariance(options.noise, given.name)
+        return wcs, window, header, _make_model(files, options, variance, science, header)
+    except PhotplugError as error:
+        raise PhotplugError(f"{files.science}: {error}") from None
 
 
 def _check_shape(path: Path, shape: tuple[int, int], science: ImageReader) -> None:
@@ -213,6 +179,55 @@ def _make_model(
     return (variance or partial(make_noise_model, options=options))(header, exposure, log)
 
 
+def check_detector_gain(files: str | Path | MosaicFiles) -> tuple[float, float, int]:
+    """Measure the detector gain from a ``_var`` file: the inverse slope of var - 1/wht against sci/(phot_scale exp).
+
+    Parameters
+    ----------
+    files : str, Path or MosaicFiles
+
+    Returns
+    -------
+    gain, error : float
+        Electrons per DN, and the sampling error of the median over the pixels (drizzled pixels are correlated: for
+        independent ones it is about twice that).
+    n_pixels : int
+        Pixels used: those where the source photons are most of the variance.
+
+    Raises
+    ------
+    PhotplugError
+        Where there is no ``_var`` file or exposure time, or fewer than 100 such pixels.
+    """
+    files = find_mosaic(files)
+    if files.variance is None:
+        raise PhotplugError(f"{files}: has no _var file, and only that tells the gain; use the table's value")
+    with ExitStack() as stack:
+        paths = (files.science, files.weight, files.variance)
+        readers = [stack.enter_context(ImageReader(path)) for path in paths]
+        for other in readers[1:]:
+            _check_shape(other.path, other.shape, readers[0])
+        # With a gain of 1 the Poisson variance of the registered model is sci / (phot_scale exp) itself.
+        options = VarianceOptions(noise="calibrated", detector_gain=1.0)
+        model = _make_model(files, options, None, readers[0], readers[0].header)
+        ratios = []
+        for (rows, science), (_, weight), (_, variance) in zip(*(reader.blocks() for reader in readers), strict=True):
+            full = model(science, weight, rows)
+            bright = (full > 0) & (full < weight / 2)
+            background = 1 / weight[bright]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratios.append((1 / full[bright] - background) / (variance[bright] - background))
+    ratio = np.concatenate(ratios)
+    ratio = ratio[np.isfinite(ratio)]
+    if len(ratio) < FEWEST_GAIN_PIXELS:
+        raise PhotplugError(
+            f"{files}: only {len(ratio)} pixels are dominated by source photons, and measuring the gain needs "
+            f"{FEWEST_GAIN_PIXELS}; use the table's value"
+        )
+    scatter = median_abs_deviation(ratio, scale="normal")
+    return float(np.median(ratio)), float(np.sqrt(np.pi / 2 / len(ratio)) * scatter), len(ratio)
+
+
 def _find_exposure(files: MosaicFiles, log: ExposureLog | None, science: ImageReader) -> ExposureMap | None:
     """Return the archive's exposure map of the whole mosaic, or the one of the WCS log by the archive's rule."""
     if files.exposure is not None:
@@ -221,7 +236,12 @@ def _find_exposure(files: MosaicFiles, log: ExposureLog | None, science: ImageRe
         return None
     coarse = {"SAMPLE": SAMPLE, "NXORIG": science.shape[1], "NYORIG": science.shape[0]}
     coarse |= {key: science.header[key] / SAMPLE for key in ("CRPIX1", "CRPIX2")}
-    return ExposureMap(log.exposure_map(header_wcs(science.header), science.shape, SAMPLE), coarse)
+    seconds = log.exposure_map(header_wcs(science.header), science.shape, SAMPLE, rule="archive")
+    if not seconds.any():
+        raise PhotplugError(
+            f"none of the {len(log)} exposures of {log.name} overlaps the mosaic; is it the log of another field?"
+        )
+    return ExposureMap(seconds, coarse)
 
 
 def _read_planes(readers: list[ImageReader], window: Window, model: NoiseModel) -> tuple[NDArray[Any], ...]:
@@ -279,106 +299,3 @@ def exposure_log(files: MosaicFiles) -> ExposureLog | None:
 @lru_cache(maxsize=4)
 def _read_log_once(path: Path, _changed: int, _size: int) -> ExposureLog:
     return read_exposure_log(path)
-
-
-def as_mosaic_image(image: NDData) -> MosaicImage:
-    """Return somebody else's NDData in the form that detection and photometry expect.
-
-    Parameters
-    ----------
-    image : NDData
-        With a unit of flux density, an uncertainty that is a standard deviation, variance or inverse variance, and
-        a celestial WCS. A mask is honoured; ``background_weight`` is kept where there is one.
-
-    Raises
-    ------
-    PhotplugError
-        Where unit, uncertainty or WCS are missing or of another kind.
-    """
-    if isinstance(image, MosaicImage) and image.data.dtype == np.float32 and image.unit == MOSAIC_UNIT:
-        return image
-    if image.unit is None or not image.unit.is_equivalent(MOSAIC_UNIT):
-        raise PhotplugError(f"the loaded image has the unit {image.unit}; a loader must give a flux density per pixel")
-    if image.uncertainty is None or image.uncertainty.uncertainty_type not in ("std", "var", "ivar"):
-        raise PhotplugError("the loaded image has no standard deviation, variance or inverse variance; a loader must")
-    if not isinstance(image.wcs, WCS):
-        raise PhotplugError(f"the loaded image has {image.wcs or 'no WCS'}; a loader must give an astropy.wcs.WCS")
-    scale = image.unit.to(MOSAIC_UNIT)
-    with np.errstate(divide="ignore"):
-        weight = image.uncertainty.represent_as(InverseVariance).array / scale**2
-    usable = np.isfinite(weight) & (weight > 0) & np.isfinite(image.data)
-    if image.mask is not None:
-        usable &= ~np.asarray(image.mask, bool)
-    background = getattr(image, "background_weight", None)
-    meta = dict(image.meta)
-    if background is None:
-        meta["BACKWHT"] = "none: all variance counts as background"
-    return MosaicImage(
-        np.ascontiguousarray(image.data * scale, np.float32),
-        unit=MOSAIC_UNIT,
-        uncertainty=InverseVariance(np.where(usable, weight, 0).astype(np.float32), copy=False),
-        mask=~usable,
-        wcs=image.wcs,
-        meta=meta,
-        background_weight=None if background is None else np.asarray(background / scale**2, np.float32),
-    )
-
-
-def replace_planes(
-    image: MosaicImage, *, data: NDArray[np.float32] | None = None, weight: NDArray[np.float32] | None = None
-) -> MosaicImage:
-    """Return the image with other data or another full weight, and its other planes not copied.
-
-    Parameters
-    ----------
-    image : MosaicImage
-    data, weight : ndarray, optional
-        float32, of the image's shape.
-    """
-    return MosaicImage(
-        image.data if data is None else data,
-        unit=image.unit,
-        uncertainty=InverseVariance(image.uncertainty.array if weight is None else weight, copy=False),
-        mask=image.mask,
-        wcs=image.wcs,
-        meta=image.meta,
-        background_weight=image.background_weight,
-    )
-
-
-WEIGHT_KINDS = {"weight": -2, "sigma": 1, "variance": 2}
-"""What :func:`write_weight` writes, with its power of the image's unit."""
-
-
-def write_weight(image: MosaicImage, path: str | Path, kind: str = "weight", *, overwrite: bool = False) -> Path:
-    """Write the full weight of an image, or its sigma or variance, as FITS.
-
-    Parameters
-    ----------
-    image : MosaicImage
-    path : str or Path
-        ``.fits`` or ``.fits.gz``.
-    kind : {"weight", "sigma", "variance"}
-        Without data the weight is 0; sigma and variance are infinite there, never 0.
-    overwrite : bool
-
-    Raises
-    ------
-    PhotplugError
-        Where the kind is none of these or the file cannot be written.
-    """
-    if kind not in WEIGHT_KINDS:
-        raise PhotplugError(f"kind {kind!r} is not one of {', '.join(WEIGHT_KINDS)}")
-    power = WEIGHT_KINDS[kind]
-    weight = image.uncertainty.array
-    with np.errstate(divide="ignore"):
-        plane = weight if kind == "weight" else np.power(weight, np.float32(-power / 2))
-    header = fits.Header(image.meta)
-    header.update(image.wcs.to_header())
-    header["BUNIT"] = (MOSAIC_UNIT**power).to_string("fits")
-    header["PLANE"] = (kind, "of the full noise, source photons included")
-    return write_image(path, plane, header, overwrite=overwrite)
-
-
-register_reader("dja", CCDData, load_mosaic)
-register_reader("fits", MosaicImage, _read_written)

@@ -18,8 +18,13 @@ from typing import Any
 from dja_photplug.errors import PhotplugError
 
 __all__ = [
+    "COMMAND_STAGES",
+    "EPOCH_DETAILS",
     "BackgroundOptions",
+    "CalibrationOptions",
     "DetectOptions",
+    "EpochOptions",
+    "InjectionOptions",
     "MeasureOptions",
     "Options",
     "Stage",
@@ -27,11 +32,13 @@ __all__ = [
     "add_flags",
     "as_variance_options",
     "collect_options",
+    "collect_stage",
     "option",
 ]
 
 _ABSTRACT: dict[type, type] = {float: numbers.Real, int: numbers.Integral}
 NOISE_PRESETS = ("dja", "calibrated", "background")
+EPOCH_DETAILS = ("visits", "angles", "detectors", "programs", "gap", "barycentric", "edge")
 
 
 def option(
@@ -173,6 +180,25 @@ class DetectOptions(Stage):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationOptions(Stage):
+    """The empty apertures that measure a(r) for the noise preset ``calibrated``."""
+
+    radius_min: float = option(0.08, "smallest radius of the empty apertures", unit="arcsec", minimum=1e-3)
+    radius_max: float = option(1.5, "largest radius of the empty apertures", unit="arcsec", minimum=1e-3)
+    n_radii: int = option(12, "number of radii, evenly in log r", minimum=2)
+    n_apertures: int = option(4000, "empty apertures of each radius, as far as they fit", minimum=100)
+    margin: float = option(0.2, "distance they keep from sources, edges and null weight", unit="arcsec", minimum=0)
+    zones: int = option(1, "depth zones with an a(r) each, of equal area by background variance", minimum=1)
+    seed: int = option(1, "seed of their positions", minimum=0, flag="--calibration-seed")
+
+    def __post_init__(self) -> None:
+        """Check each field, then the range."""
+        Stage.__post_init__(self)
+        if self.radius_min >= self.radius_max:
+            raise PhotplugError(f"option radius_min: {self.radius_min} is not below radius_max {self.radius_max}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureOptions(Stage):
     """Apertures, Kron ellipse, neighbours and the local background of the photometry."""
 
@@ -212,6 +238,30 @@ class MeasureOptions(Stage):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EpochOptions(Stage):
+    """The columns of epochs beside those that every catalogue has, and what counts as one visit."""
+
+    details: tuple[str, ...] = option(
+        ("none",),
+        f"more columns: any of {', '.join(EPOCH_DETAILS)}; all; or none",
+        choices=("none", "all", *EPOCH_DETAILS),
+        flag="--epoch-details",
+    )
+    visit_gap: float | None = option(
+        None,
+        "group exposures into visits wherever nothing was exposed for longer; by their file names without it",
+        unit="d",
+        kind=float,
+        minimum=0,
+    )
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of columns that are asked for, in their order."""
+        return EPOCH_DETAILS if "all" in self.details else tuple(key for key in EPOCH_DETAILS if key in self.details)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Options(Stage):
     """All options of one run: the engine, and one group for each stage.
 
@@ -226,10 +276,12 @@ class Options(Stage):
     engine: str = option("sep", "engine that detects and measures; `dja-photplug plugins` lists who provides one")
     cutout: Any = None
     overwrite: bool = False
-    variance: VarianceOptions = VarianceOptions()
+    variance: VarianceOptions = VarianceOptions(noise="calibrated")
     background: BackgroundOptions = BackgroundOptions()
     detect: DetectOptions = DetectOptions()
+    calibration: CalibrationOptions = CalibrationOptions()
     measure: MeasureOptions = MeasureOptions()
+    epochs: EpochOptions = EpochOptions()
 
     def as_dict(self) -> dict[str, Any]:
         """Return nested plain values, as TOML would hold them, and the cut-out as text."""
@@ -241,6 +293,67 @@ class Options(Stage):
 STAGES: dict[str, type[Stage]] = {
     field.name: type(field.default) for field in dataclasses.fields(Options) if isinstance(field.default, Stage)
 }
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class InjectionOptions(Stage):
+    """The sources that are injected into a mosaic, and what counts as recovered."""
+
+    shape: str = option(
+        "point",
+        "'point' sources; 'gaussian' or 'sersic' galaxies, convolved with the PSF",
+        choices=("point", "gaussian", "sersic"),
+    )
+    # Below 0.04 the quadrature over pixels of the Gaussians no longer holds 0.1 %.
+    psf_fwhm: float = option(
+        0.15, "FWHM of the Gaussian PSF in the mosaic, before its pixels", unit="arcsec", minimum=0.04
+    )
+    half_light: tuple[float, ...] = option(
+        (0.05, 0.3),
+        "smallest and largest half-light radius of galaxies (major axis, before the PSF), drawn evenly in its log",
+        unit="arcsec",
+        minimum=1e-3,
+    )
+    sersic_index: float = option(1.0, "Sersic index of 'sersic' galaxies", minimum=0.3, maximum=6)
+    axis_ratio: tuple[float, ...] = option(
+        (0.3, 1.0), "smallest and largest axis ratio of galaxies", minimum=0.05, maximum=1
+    )
+    magnitudes: tuple[float, ...] = option(
+        (24.0, 31.0), "brightest and faintest AB magnitude (total), drawn evenly", unit="mag", minimum=5
+    )
+    bin_width: float = option(0.25, "width of the bins of magnitude", unit="mag", minimum=0.01)
+    separation: float = option(
+        4.0, "mean separation of injected sources; none are closer than half of it", unit="arcsec", minimum=0.1
+    )
+    realisations: int = option(20, "how often sources are injected, each time elsewhere", minimum=1)
+    aperture: int = option(1, "number of the aperture whose fluxes are compared (0 is the first)", minimum=0)
+    match_radius: float = option(
+        0.2, "distance within which a detection is that of an injected source", unit="arcsec", minimum=1e-3
+    )
+    photons: str = option(
+        "poisson",
+        "noise of the injected light: 'poisson' from its electrons (detector gain, exposure time), or 'none'",
+        choices=("poisson", "none"),
+    )
+    seed: int = option(1, "seed of places, shapes and noise; the number of workers does not matter", minimum=0)
+    workers: int | None = option(None, "processes; all cores by default", kind=int, minimum=1)
+
+    def __post_init__(self) -> None:
+        """Check each field, then the ranges."""
+        Stage.__post_init__(self)
+        for name, rising in (("half_light", False), ("axis_ratio", False), ("magnitudes", True)):
+            pair = getattr(self, name)
+            if len(pair) != 2 or pair[0] > pair[1] or (rising and pair[0] == pair[1]):
+                raise PhotplugError(f"option {name}: {pair} is not a smaller and a larger value; give two, in order")
+
+
+COMMAND_STAGES: dict[str, type[Stage]] = {"injection": InjectionOptions}
+"""Groups of options of one command, beside those of `Options` that every catalogue records."""
+_GROUPS: dict[str, type[Stage]] = STAGES | COMMAND_STAGES
+
+
+PIXEL_DEFAULTS = Options(variance=VarianceOptions())
+"""What products of pixels take, such as a weight map: the recipe as published, not the calibrated preset."""
 
 
 def as_variance_options(noise: str | VarianceOptions) -> VarianceOptions:
@@ -266,21 +379,24 @@ def _numbers(kind: type) -> Any:
     return parse
 
 
-def add_flags(parser: argparse.ArgumentParser, stages: Iterable[str], *, engine: bool = False) -> None:
+def add_flags(
+    parser: argparse.ArgumentParser, stages: Iterable[str], *, engine: bool = False, defaults: Options | None = None
+) -> None:
     """Give `parser` the flags of the named stages (and ``--engine``), and ``--config``.
 
     A flag left out keeps the TOML file's value, or the default.
     """
+    defaults = defaults or Options()
     parser.add_argument("--config", type=Path, metavar="FILE.toml", help="options from a TOML file; flags win")
-    groups: list[tuple[str, type[Stage]]] = [("options", Options)] if engine else []
-    groups += [(name, STAGES[name]) for name in stages]
+    groups: list[tuple[str, Stage]] = [("options", defaults)] if engine else []
+    groups += [(name, getattr(defaults, name) if name in STAGES else _GROUPS[name]()) for name in stages]
     for name, stage in groups:
-        group = parser.add_argument_group("engine" if stage is Options else name)
+        group = parser.add_argument_group("engine" if stage is defaults else name)
         for field in dataclasses.fields(stage):
             if not field.metadata:
                 continue
             meta = field.metadata
-            default: Any = field.default
+            default = getattr(stage, field.name)
             default = ",".join(map(str, default)) if meta["many"] else default
             unit = f" [{meta['unit']}]" if meta["unit"] else ""
             group.add_argument(
@@ -288,8 +404,8 @@ def add_flags(parser: argparse.ArgumentParser, stages: Iterable[str], *, engine:
                 dest=f"{name}.{field.name}",
                 default=argparse.SUPPRESS,
                 type=_numbers(meta["kind"]) if meta["many"] else meta["kind"],
-                choices=meta["choices"] or None,
-                metavar=None if meta["choices"] else field.name.upper(),
+                choices=None if meta["many"] else meta["choices"] or None,  # argparse compares whole lists
+                metavar=None if meta["choices"] and not meta["many"] else field.name.upper(),
                 help=(meta["help"] + unit + ("" if default is None else f" (default {default})")).replace("%", "%%"),
             )
 
@@ -302,31 +418,60 @@ def _read_config(path: Path) -> dict[str, dict[str, Any]]:
         raise PhotplugError(f"{path}: cannot read the configuration ({error.strerror}); check --config") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PhotplugError(f"{path}: not valid TOML ({error}); correct the file") from None
-    tables = {key: value for key, value in content.items() if key in STAGES and isinstance(value, dict)}
+    tables = {key: value for key, value in content.items() if key in _GROUPS and isinstance(value, dict)}
     groups = {"options": {key: value for key, value in content.items() if key not in tables}, **tables}
     for group, settings in groups.items():
-        known = [field.name for field in dataclasses.fields(STAGES.get(group, Options)) if field.metadata]
+        known = [field.name for field in dataclasses.fields(_GROUPS.get(group, Options)) if field.metadata]
         unknown = [key for key in settings if key not in known]
         if unknown:
             what = f"[{group}] {unknown[0]}" if group in tables else unknown[0]
-            known += [] if group in tables else [f"[{name}]" for name in STAGES]
+            known += [] if group in tables else [f"[{name}]" for name in _GROUPS]
             raise PhotplugError(f"{path}: {what} is not an option; known: {', '.join(known)}")
     return groups
 
 
-def collect_options(arguments: Mapping[str, Any], config: Path | None = None) -> Options:
+def collect_options(
+    arguments: Mapping[str, Any], config: Path | None = None, defaults: Options | None = None
+) -> Options:
     """Build the options from flags (``{"detect.n_sigma": 3.0}``) over a TOML file over the defaults.
+
+    Parameters
+    ----------
+    arguments : mapping
+        Value by ``stage.option``; other keys are passed over.
+    config : Path, optional
+        The TOML file.
+    defaults : Options, optional
+        What holds where neither says something.
 
     Raises
     ------
     PhotplugError
         Where the file cannot be read, or a table, key or value is not one of the options; the message names it.
     """
-    values: dict[str, dict[str, Any]] = {"options": {}, **{name: {} for name in STAGES}}
+    values = _collect_values(arguments, config)
+    defaults = defaults or Options()
+    stages = {name: dataclasses.replace(getattr(defaults, name), **values[name]) for name in STAGES}
+    return dataclasses.replace(defaults, **values["options"], **stages)
+
+
+def collect_stage(name: str, arguments: Mapping[str, Any], config: Path | None = None) -> Any:
+    """Build one group of options, such as ``injection``, as :func:`collect_options` builds all of a run.
+
+    Raises
+    ------
+    PhotplugError
+        As :func:`collect_options`.
+    """
+    return _GROUPS[name](**_collect_values(arguments, config)[name])
+
+
+def _collect_values(arguments: Mapping[str, Any], config: Path | None) -> dict[str, dict[str, Any]]:
+    """Return the values of each group that flags or the TOML file give; those outside of its tables as ``options``."""
+    values: dict[str, dict[str, Any]] = {"options": {}, **{name: {} for name in _GROUPS}}
     values |= _read_config(config) if config else {}
     for key, value in arguments.items():
         group, _, name = key.partition(".")
         if group in values and name:
             values[group][name] = value
-    stages: dict[str, Any] = {name: stage(**values[name]) for name, stage in STAGES.items()}
-    return Options(**values["options"], **stages)
+    return values

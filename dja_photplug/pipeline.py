@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,28 @@ from astropy.table import QTable
 from photutils.segmentation import SegmentationImage
 from tqdm import tqdm
 
-from dja_photplug.catalog import EPOCH_COLUMNS, dress_table, make_metadata
+from dja_photplug.calibration import NoiseCalibration
+from dja_photplug.catalog import dress_table, epoch_columns, make_metadata
 from dja_photplug.detection import Background, Detection
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.exposurelog import ExposureLog
-from dja_photplug.mosaic import MosaicImage, as_mosaic_image, exposure_log, replace_planes
+from dja_photplug.image import MosaicImage, as_mosaic_image, replace_planes
+from dja_photplug.mosaic import VarianceHook, exposure_log
 from dja_photplug.options import Options
 from dja_photplug.plugins import ask_all, ask_first, get_plugin_manager
 from dja_photplug.products import MosaicFiles, find_mosaic, is_mosaic_name
 
-__all__ = ["Result", "find_epochs", "load_source", "measure_background_errors", "remeasure", "run", "write_result"]
+__all__ = [
+    "Result",
+    "analyse_image",
+    "find_epochs",
+    "load_source",
+    "measure_background_errors",
+    "remeasure",
+    "run",
+    "variance_hook",
+    "write_result",
+]
 
 Source = str | Path | MosaicFiles
 
@@ -41,7 +53,7 @@ class Result:
     image : MosaicImage
     background : Background
     detection : Detection
-    calibration : object or None
+    calibration : NoiseCalibration or None
     options : Options
     """
 
@@ -49,7 +61,7 @@ class Result:
     image: MosaicImage
     background: Background
     detection: Detection
-    calibration: Any
+    calibration: NoiseCalibration | None
     options: Options
 
     @property
@@ -83,18 +95,28 @@ def load_source(source: Source, options: Options, manager: pluggy.PluginManager)
     PhotplugError
         Where the files are missing or no plugin loads them.
     """
-    variance = partial(
-        ask_first, manager, "photplug_variance", f"noise preset {options.variance.noise!r}", options=options
-    )
-
-    def ask_variance(header: Any, exposure: Any, log: Any) -> Any:
-        return variance(header=header, exposure=exposure, log=log)
-
     files = find_mosaic(source) if is_mosaic_name(source) else str(source)
     image = ask_first(
-        manager, "photplug_load", f"loading {source}", source=files, options=options, variance=ask_variance
+        manager,
+        "photplug_load",
+        f"loading {source}",
+        source=files,
+        options=options,
+        variance=variance_hook(options, manager),
     )
     return as_mosaic_image(image)
+
+
+def variance_hook(options: Options, manager: pluggy.PluginManager) -> VarianceHook:
+    """Return ``photplug_variance`` as the callable that loaders take: header, exposure, log -> NoiseModel."""
+    purpose = f"noise preset {options.variance.noise!r}"
+
+    def ask_variance(header: Any, exposure: Any, log: Any) -> Any:
+        return ask_first(
+            manager, "photplug_variance", purpose, header=header, exposure=exposure, log=log, options=options
+        )
+
+    return ask_variance
 
 
 def find_epochs(log: ExposureLog, coordinates: SkyCoord, options: Options, manager: pluggy.PluginManager) -> QTable:
@@ -102,7 +124,19 @@ def find_epochs(log: ExposureLog, coordinates: SkyCoord, options: Options, manag
     epochs = ask_first(
         manager, "photplug_epochs", "epochs of positions", log=log, coordinates=coordinates, options=options
     )
-    return dress_table(dict(epochs.items()), EPOCH_COLUMNS)
+    if len(epochs) and not np.any(epochs["n_exp"]):
+        warnings.warn(
+            f"{log.name}: none of the {len(epochs)} positions is in any of its {len(log)} exposures; is it the log of "
+            "another field?",
+            PhotplugWarning,
+            stacklevel=2,
+        )
+    specs = epoch_columns(options.epochs.groups)
+    if not len(epochs):  # neither FITS nor Parquet takes an empty column of arrays
+        specs = tuple(replace(spec, dtype="f8" if spec.dtype == "O" else spec.dtype) for spec in specs)
+    dressed = dress_table(dict(epochs.items()), specs)
+    dressed.meta.update(epochs.meta)
+    return dressed
 
 
 def run(
@@ -138,27 +172,63 @@ def run(
     options = options or Options()
     manager = manager or get_plugin_manager()
     source = find_mosaic(sources[0]) if is_mosaic_name(sources[0]) else sources[0]
-    engine = f"engine {options.engine!r}"
     with _stages(5, show=progress) as begin:
         begin("loading")
         image = load_source(source, options, manager)
-        begin("background")
-        background = ask_first(manager, "photplug_background", engine, image=image, options=options)
-        begin("detecting")
-        stages = {"image": image, "background": background, "options": options}
-        detection = ask_first(manager, "photplug_detect", engine, **stages)
-        begin("measuring")
-        stages["detection"] = detection
-        calibration = ask_all(manager, "photplug_calibrate", **stages)
-        catalog = ask_first(manager, "photplug_measure", engine, calibration=calibration, **stages)
+        result = analyse_image(image, options, manager, begin=begin)
         begin("epochs")
+        catalog = result.catalog
         epochs = None
         log = exposure_log(source) if isinstance(source, MosaicFiles) else None
         if log is not None:
             epochs = find_epochs(log, SkyCoord(catalog["ra"], catalog["dec"]), options, manager)
+            catalog.meta.update(epochs.meta)
         band = source.band if isinstance(source, MosaicFiles) else ""
         catalog = _join(catalog, epochs, image, band, options, manager)
     catalog.meta.update(make_metadata(options) | _describe(source, image, log))
+    if result.calibration is not None:
+        catalog.meta.update(result.calibration.metadata())
+    return replace(result, catalog=catalog)
+
+
+def analyse_image(
+    image: MosaicImage,
+    options: Options,
+    manager: pluggy.PluginManager | None = None,
+    *,
+    calibration: NoiseCalibration | None = None,
+    begin: Callable[[str], Any] = lambda stage: None,
+) -> Result:
+    """Detect and measure the sources of an image that is loaded; no epochs, no columns of other plugins.
+
+    Parameters
+    ----------
+    image : MosaicImage
+    options : Options
+    manager : PluginManager, optional
+        All plugins by default.
+    calibration : NoiseCalibration, optional
+        That of an image with the same noise, which saves measuring it again.
+    begin : callable, optional
+        Called with the name of each stage as it begins.
+
+    Raises
+    ------
+    PhotplugError
+        Where no plugin claims the engine, or one fails.
+    """
+    manager = manager or get_plugin_manager()
+    engine = f"engine {options.engine!r}"
+    begin("background")
+    background = ask_first(manager, "photplug_background", engine, image=image, options=options)
+    begin("detecting")
+    stages = {"image": image, "background": background, "options": options}
+    detection = ask_first(manager, "photplug_detect", engine, **stages)
+    begin("measuring")
+    stages["detection"] = detection
+    if calibration is None:
+        calibration = ask_all(manager, "photplug_calibrate", **stages)
+    catalog = ask_first(manager, "photplug_measure", engine, calibration=calibration, **stages)
     return Result(
         catalog=catalog,
         image=image,
@@ -192,7 +262,8 @@ def _join(
 
 def _describe(source: Source, image: MosaicImage, log: ExposureLog | None) -> dict[str, Any]:
     """Return the metadata that the image adds: input, noise model, and whether there are epochs."""
-    keys = ("NOISE", "VARFILE", "DETGAIN", "GAINFROM", "GROWTH", "PHOTSCLE", "PHOTSCL1", "NFILLED", "NNULL", "BACKWHT")
+    keys = ["NOISE", "VARFILE", "DETGAIN", "GAINFROM", "EXPFROM", "GROWTH"]
+    keys += ["PHOTSCLE", "PHOTSCL1", "NFILLED", "NNULL", "BACKWHT"]
     return {
         "INPUT": str(source),
         **{key: image.meta[key] for key in keys if key in image.meta},

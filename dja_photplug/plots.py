@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["PLOT_SUFFIXES", "catalog_figure", "plot_catalog"]
+__all__ = ["PLOT_SUFFIXES", "catalog_figure", "plot_catalog", "require_matplotlib"]
 
 PLOT_SUFFIXES = (".png", ".pdf")
 DISPLAY = 1000  # samples along the longer side of a panel, which is 305 dots wide
@@ -139,8 +139,7 @@ def catalog_figure(
     PhotplugError
         Without matplotlib, or where `background_catalog` has another number of rows.
     """
-    if find_spec("matplotlib") is None:
-        raise PhotplugError('figures need matplotlib, which is not installed; pip install "dja_photplug[plot]"')
+    require_matplotlib()
     samples = _select_samples(catalog, background_catalog)
     windows = _choose_windows(image.data.shape, catalog)
     figure, images, graphs = _lay_out(windows)
@@ -152,6 +151,12 @@ def catalog_figure(
         _plot_ratio(figure.add_subplot(graphs[1], label="ratio", sharex=error), samples)
     _add_title(figure, image, len(catalog))
     return figure
+
+
+def require_matplotlib() -> None:
+    """Raise an error that tells how to install matplotlib, where it is missing."""
+    if find_spec("matplotlib") is None:
+        raise PhotplugError('figures need matplotlib, which is not installed; pip install "dja_photplug[plot]"')
 
 
 def _lay_out(windows: list[Window]) -> tuple[Figure, Any, Any]:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from dja_photplug.hookspecs import hookimpl
-from dja_photplug.mosaic import MosaicImage, load_mosaic
+from dja_photplug.image import MosaicImage
+from dja_photplug.mosaic import load_mosaic
 from dja_photplug.options import Options
 from dja_photplug.products import MosaicFiles
 

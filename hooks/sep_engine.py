@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from astropy.table import QTable
 
+from dja_photplug.calibration import NoiseCalibration
 from dja_photplug.detection import Background, Detection, detect_sep, mesh_background
 from dja_photplug.hookspecs import hookimpl
-from dja_photplug.measurement import measure_sep
-from dja_photplug.mosaic import MosaicImage
+from dja_photplug.image import MosaicImage
+from dja_photplug.measurement import calibrate_sep, measure_sep
 from dja_photplug.options import Options
 
 ENGINE = "sep"
@@ -28,6 +27,16 @@ def photplug_detect(image: MosaicImage, background: Background, options: Options
 
 
 @hookimpl
-def photplug_measure(image: MosaicImage, detection: Detection, calibration: Any, options: Options) -> QTable | None:
+def photplug_calibrate(image: MosaicImage, detection: Detection, options: Options) -> NoiseCalibration | None:
+    """Claim the engine ``sep`` and the noise preset ``calibrated``."""
+    if options.engine != ENGINE or options.variance.noise != "calibrated":
+        return None
+    return calibrate_sep(image, detection, options)
+
+
+@hookimpl
+def photplug_measure(
+    image: MosaicImage, detection: Detection, calibration: NoiseCalibration | None, options: Options
+) -> QTable | None:
     """Claim the engine ``sep``."""
     return measure_sep(image, detection, calibration, options) if options.engine == ENGINE else None

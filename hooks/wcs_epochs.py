@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
 from dja_photplug.exposurelog import ExposureLog
 from dja_photplug.hookspecs import hookimpl
+from dja_photplug.options import Options
 
 
 @hookimpl
-def photplug_epochs(log: ExposureLog, coordinates: SkyCoord) -> QTable:
+def photplug_epochs(log: ExposureLog, coordinates: SkyCoord, options: Options) -> QTable:
     """Claim every log."""
-    return log.epochs(coordinates)
+    gap = options.epochs.visit_gap
+    return log.epochs(coordinates, options.epochs.groups, None if gap is None else gap * u.d)

@@ -43,3 +43,13 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> SimulatedMosaic:
     )
     options = MosaicOptions(root="sim-test-v7.4", n_exposures=3, seed=6)
     return simulate_mosaic(tmp_path_factory.mktemp("simulated"), scene, options)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run simulations in full, for about half an hour")
+
+
+@pytest.fixture(scope="session")
+def slow(request: pytest.FixtureRequest) -> bool:
+    """Whether to run simulations in full, not in the reduced form."""
+    return request.config.getoption("--slow")

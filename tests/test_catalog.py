@@ -48,8 +48,8 @@ def fill_table(n: int = 3, apertures: int = 2) -> QTable:
 def test_columns_are_those_of_the_contract() -> None:
     assert [spec.name for spec in COLUMNS] == CONTRACT.split()
     assert [spec.name for spec in EPOCH_COLUMNS] == ["n_exp", "exptime", "mjd_mean", "mjd_min", "mjd_max", "n_visit"]
-    aperture = ["flux_aper_1", "fluxerr_aper_1", "flag_aper_1"]
-    assert [spec.name for spec in describe_columns(2)[-3:]] == aperture
+    aperture = ["flux_aper_1", "fluxerr_aper_1", "depth5_1", "flag_aper_1"]
+    assert [spec.name for spec in describe_columns(2)[-4:]] == aperture
     units = {spec.name: spec.unit for spec in describe_columns(1, epochs=True)}
     expected = {"flux_aper_0": "uJy", "fluxerr_iso": "uJy", "a": "arcsec", "flux_radius": "arcsec", "theta": "deg"}
     expected |= {"ra": "deg", "x": "pix", "mag_auto": "mag", "exptime": "s", "mjd_min": "d", "kron_radius": ""}

@@ -47,7 +47,8 @@ def test_catalog_with_all_its_outputs(folder, capsys):
     status = main(f"catalog {PREFIX} -o cat.fits --segmentation seg.fits.gz --regions cat.reg --plot cat.png".split())
     captured = capsys.readouterr()
     assert status == 0
-    assert "noise preset dja: detector gain 1 e-/DN" in captured.out  # the choice is printed
+    # The choice is printed: calibrated by default.
+    assert "noise preset calibrated: detector gain 1.88 e-/DN (table, by the WCS log)" in captured.out
     catalog = QTable.read("cat.fits")
     assert f"{len(catalog)} sources" in captured.out
     segmentation, header = fits.getdata("seg.fits.gz", header=True)

@@ -23,7 +23,7 @@ from dja_photplug import hookspecs
 from dja_photplug.cli import main
 from dja_photplug.options import collect_options
 from dja_photplug.simulate import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
-from dja_photplug.variance import DETECTOR_GAINS
+from dja_photplug.units import DETECTOR_GAINS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -188,8 +188,8 @@ def test_metadata_of_a_catalogue_are_listed(simulated: Path) -> None:
     listed = set(re.findall(r"^\| `([A-Z_i]+)` \|", page, re.MULTILINE))
     options = dp.Options(variance=dp.VarianceOptions(noise="calibrated"))
     found = {re.sub(r"\d+$", "i", key) for key in dp.run([simulated / Path(MOSAIC).name], options).catalog.meta}
-    # The other two are there only with a `_var` file, or without a background weight.
-    assert listed - {"VARFILE", "BACKWHT"} == found
+    # With a `_var` file, without a background weight, with depth zones, where not all was done as asked.
+    assert listed - {"VARFILE", "BACKWHT", "AR_EDGES", "AR_NOTE"} == found - {"AR_NOTE"}
 
 
 def test_api_page_lists_every_public_name() -> None:
@@ -215,9 +215,9 @@ def test_ci_runs_the_test_command_of_readme() -> None:
     assert command.count(".venv-test") == 3  # .ci/run goes on with this environment
 
 
-@pytest.mark.parametrize("name", ["error_ratio", "empty_apertures"])
-def test_numbers_of_noise_page_are_those_of_its_script(name: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (ROOT / "docs" / "noise.md").read_text()
+@pytest.mark.parametrize(("name", "page"), [("error_ratio", "noise.md"), ("empty_apertures", "errors.md")])
+def test_numbers_of_page_are_those_of_its_script(name: str, page: str, data: Path) -> None:
+    page = (ROOT / "docs" / page).read_text()
     shown = re.search(rf"<!-- output: {name} -->\n(.*?)<!-- end -->", page, re.DOTALL)
     assert shown
     script = load_script(name)

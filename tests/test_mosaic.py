@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,9 @@ from regions import CircleSkyRegion
 
 from dja_photplug import MosaicImage, PhotplugError, VarianceOptions, find_mosaic, full_weight, load_mosaic
 from dja_photplug.blocks import write_image
-from dja_photplug.mosaic import as_mosaic_image, load_exposure, replace_planes, write_weight
+from dja_photplug.image import as_mosaic_image, replace_planes, write_weight
+from dja_photplug.mosaic import check_detector_gain, load_exposure
+from dja_photplug.simulate import MosaicOptions, simulate_mosaic
 
 NAME = "uds/uds-test-v7.4-f444w-clear"
 
@@ -127,6 +131,18 @@ def test_astropy_reader(data, image):
     np.testing.assert_array_equal(read.uncertainty.array, image.uncertainty.array)
     part = CCDData.read(data / NAME, format="dja", noise="background", cutout=(slice(0, 5), slice(0, 7)))
     np.testing.assert_array_equal(part.uncertainty.array, image.background_weight[:5, :7])
+
+
+def test_astropy_reader_needs_only_the_package(simulated):
+    """In a fresh interpreter, where nothing of the package has been used yet."""
+    text = (
+        "import sys, dja_photplug; from astropy.nddata import CCDData; "
+        "image = CCDData.read(sys.argv[1], format='dja'); print(type(image).__name__, image.shape)"
+    )
+    root = Path(__file__).resolve().parent.parent
+    command = [sys.executable, "-c", text, str(simulated.prefix)]
+    run = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert run.stdout.split() == ["MosaicImage", "(401,", "530)"], run.stderr
 
 
 @pytest.mark.parametrize("noise", ["dja", "calibrated"])
@@ -297,3 +313,27 @@ def test_phot_scale_override(copy):
     rewrite(copy, "sci", lambda h: h.remove("PHOTMJSR"))
     image = load_mosaic(copy, VarianceOptions(phot_scale=0.29))
     assert image.meta["PHOTSCLE"] == 0.29
+
+
+@pytest.mark.parametrize("gain", [1.0, 1.88, 4.0])
+def test_detector_gain_from_a_variance_file(gain, simulated, tmp_path):
+    options = MosaicOptions(root="sim-test-v7.4", n_exposures=2, detector_gain=gain, var=True, compress=False, seed=6)
+    prefix = simulate_mosaic(tmp_path, simulated.scene, options).prefix
+    measured, error, count = check_detector_gain(prefix)
+    assert count > 1000
+    # Two per cent: the counted exposure time is whole seconds, and bad pixels take some of it away.
+    assert measured == pytest.approx(gain, rel=0.02)
+    assert 0 < error < 0.01 * gain
+    from dja_photplug.cli import main
+
+    assert main(["info", str(prefix)]) == 0
+
+
+def test_detector_gain_cannot_be_measured(simulated, copy):
+    with pytest.raises(PhotplugError, match="has no _var file"):
+        check_detector_gain(copy)
+    weight, header = fits.getdata(f"{copy}_drc_wht.fits.gz", header=True)
+    write_image(f"{copy}_drc_var.fits.gz", 1 / np.maximum(weight, 1e-3), header)
+    rewrite(copy, "sci", lambda h: None, lambda pixels: pixels * 0)
+    with pytest.raises(PhotplugError, match="only 0 pixels are dominated by source photons"):
+        check_detector_gain(copy)

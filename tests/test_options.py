@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ import pytest
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options import (
+    PIXEL_DEFAULTS,
     STAGES,
     BackgroundOptions,
+    CalibrationOptions,
     DetectOptions,
+    EpochOptions,
     MeasureOptions,
     Options,
     VarianceOptions,
@@ -29,7 +33,12 @@ from dja_photplug.options import (
 def test_the_defaults_are_those_of_the_published_catalogues() -> None:
     options = Options()
     assert (options.engine, options.cutout, options.overwrite) == ("sep", None, False)
-    assert options.variance == VarianceOptions(noise="dja", detector_gain=None, phot_scale=None)
+    assert options.variance == VarianceOptions(noise="calibrated", detector_gain=None, phot_scale=None)
+    assert VarianceOptions().noise == PIXEL_DEFAULTS.variance.noise == "dja"  # of weights and images: as published
+    assert replace(PIXEL_DEFAULTS, variance=options.variance) == options
+    empty = options.calibration
+    assert (empty.radius_min, empty.radius_max, empty.n_radii, empty.n_apertures) == (0.08, 1.5, 12, 4000)
+    assert (empty.margin, empty.zones) == (0.2, 1)
     detect = options.detect
     assert (detect.noise, detect.n_sigma, detect.n_pixels, detect.kernel) == ("full", 1.5, 9, 3.0)
     assert (detect.filter_type, detect.n_levels, detect.contrast, detect.clean) == ("conv", 32, 0.001, 1.0)
@@ -52,9 +61,9 @@ def test_options_are_frozen_and_know_their_fields() -> None:
 
 
 def make(stage: type, field: Any, value: Any) -> Any:
-    """Return what a stage makes of a value for one field; of a list, what it makes of the item."""
-    many = field.metadata["many"]
-    return getattr(stage(**{field.name: (value, 9) if many else value}), field.name)
+    """Return what a stage makes of a value for one field; of a list, of the value and another."""
+    other = (field.metadata["choices"] or (9,))[0]
+    return getattr(stage(**{field.name: (value, other) if field.metadata["many"] else value}), field.name)
 
 
 def select(condition: Callable[[Any], bool]) -> list[Any]:
@@ -66,7 +75,8 @@ def select(condition: Callable[[Any], bool]) -> list[Any]:
 @pytest.mark.parametrize(("stage", "field"), select(lambda meta: meta["choices"]))
 def test_choices_hold_and_are_told(stage: type, field: Any) -> None:
     choices = field.metadata["choices"]
-    assert [make(stage, field, choice) for choice in choices] == list(choices)
+    made = [make(stage, field, choice) for choice in choices]
+    assert [value[0] if field.metadata["many"] else value for value in made] == list(choices)
     with pytest.raises(PhotplugError, match=rf"^option {field.name}: 'x' is not one of {', '.join(choices)}$"):
         make(stage, field, "x")
 
@@ -78,7 +88,7 @@ def test_bounds_hold_and_are_told(stage: type, field: Any) -> None:
     assert meta["minimum"] is not None
     for bound, sign, words in ((meta["minimum"], -1, "below its minimum"), (meta["maximum"], 1, "above its maximum")):
         if bound is not None:
-            if field.name != "kron_max":  # also bound to kron_min
+            if field.name not in ("kron_max", "radius_max"):  # also bound to kron_min and radius_min
                 assert make(stage, field, bound) in (bound, (bound, 9))
             beyond = kind(bound + sign * step)
             with pytest.raises(PhotplugError, match=rf"^option {field.name}: {beyond} is {words} {bound}") as caught:
@@ -178,7 +188,7 @@ def test_metadata_are_plain_values() -> None:
 
 OTHER = Options(
     engine="photutils",
-    variance=VarianceOptions(noise="calibrated", detector_gain=1.9, phot_scale=0.25),
+    variance=VarianceOptions(noise="dja", detector_gain=1.9, phot_scale=0.25),
     background=BackgroundOptions(mesh=3.5, mesh_filter=5),
     detect=DetectOptions(
         noise="background",
@@ -190,6 +200,15 @@ OTHER = Options(
         contrast=0.5,
         clean=0,
     ),
+    calibration=CalibrationOptions(
+        radius_min=0.1,
+        radius_max=1,
+        n_radii=9,
+        n_apertures=500,
+        margin=0,
+        zones=3,
+        seed=7,
+    ),
     measure=MeasureOptions(
         apertures=(0.2, 3.0),
         kron_factor=2,
@@ -200,6 +219,7 @@ OTHER = Options(
         annulus=(1, 4),
         neighbours="keep",
     ),
+    epochs=EpochOptions(details=("visits", "gap"), visit_gap=2.5),
 )
 
 

@@ -18,7 +18,7 @@ from photutils.segmentation import SegmentationImage
 
 import dja_photplug as dp
 from dja_photplug.blocks import read_image
-from dja_photplug.mosaic import replace_planes
+from dja_photplug.image import replace_planes
 from dja_photplug.pipeline import measure_background_errors, remeasure
 from dja_photplug.plugins import get_plugin_manager
 
@@ -27,6 +27,8 @@ SOURCE = "id ra dec x y a b theta npix kron_radius flux_radius flux_auto fluxerr
 EPOCHS = "fluxerr_iso flag mask_frac n_exp exptime mjd_mean mjd_min mjd_max n_visit"
 CONTRACT = f"{SOURCE} {EPOCHS}".split(" ")
 CONTRACT += [f"{name}_aper_{i}" for i in range(4) for name in ("flux", "fluxerr", "flag")]
+CONTRACT += [f"depth5_{i}" for i in range(4)]
+DJA = dp.Options(variance=dp.VarianceOptions(noise="dja"))
 WITHOUT_UNIT = {
     "id",
     "npix",
@@ -47,6 +49,11 @@ def real(request, data):
 @pytest.fixture(scope="session")
 def run_simulated(simulated):
     return dp.run([simulated.prefix])
+
+
+@pytest.fixture(scope="session")
+def run_dja(simulated):
+    return dp.run([simulated.prefix], DJA)
 
 
 def test_columns_of_the_contract(real):
@@ -127,7 +134,7 @@ def test_epochs_equal_the_plain_loop_for_every_source(real, data):
 def test_photometry_equals_direct_sep_calls(data):
     """The same inputs, prepared with astropy alone, give the same apertures to float32 rounding."""
     prefix = data / "uds/uds-test-v7.4-f444w-clear"
-    result = dp.run([prefix])
+    result = dp.run([prefix], DJA)
     science = fits.getdata(f"{prefix}_drc_sci.fits.gz").astype(np.float32)
     weight, exposure = (fits.getdata(f"{prefix}_drc_{kind}.fits.gz") for kind in ("wht", "exp"))
     full = dp.full_weight(science, weight, exposure, fits.getheader(f"{prefix}_drc_sci.fits.gz"))
@@ -166,33 +173,57 @@ def test_recovered_truth(simulated, run_simulated):
     assert len(set(index)) == use.sum()
 
 
-def test_full_error_rises_with_flux_as_the_formula_says(run_simulated):
-    """full^2 - background^2 is the variance of the aperture's photons: the sum of max(sci, 0) / gain."""
-    full, alone = run_simulated.catalog, measure_background_errors(run_simulated)
+@pytest.mark.parametrize(
+    ("fixture", "preset", "largest"), [("run_simulated", "calibrated", 1.6), ("run_dja", "dja", 2)]
+)
+def test_full_error_rises_with_flux_as_the_formula_says(fixture, preset, largest, request):
+    """full^2 - background^2 is the variance of the aperture's photons: the sum of max(sci, 0) / gain; a(r) cancels."""
+    result = request.getfixturevalue(fixture)
+    assert result.image.meta["NOISE"] == preset
+    full, alone = result.catalog, measure_background_errors(result)
     extra = full["fluxerr_aper_3"] ** 2 - alone["fluxerr_aper_3"] ** 2
     bright = (full["flux_aper_3"] > 2 * u.uJy) & (full["mask_frac"] == 0) & (full["flag_aper_3"] == 0)
     assert bright.sum() >= 8
-    image = run_simulated.image
+    image = result.image
     seconds = 6 * 837  # every exposure covers the middle of the field; a few bad pixels lower it
-    electrons_per_unit = image.meta["PHOTSCLE"] * seconds
+    electrons_per_unit = image.meta["DETGAIN"] * image.meta["PHOTSCLE"] * seconds
     expected = full["flux_aper_3"] * (0.01 / electrons_per_unit) * u.uJy
     # Coverage varies by the dither and negative pixels count as none: a few per cent.
     np.testing.assert_allclose((extra / expected)[bright].to_value(u.one), 1, atol=0.06)
     order = np.argsort(full["flux_aper_3"][bright])
     ratio = (full["fluxerr_aper_3"] / alone["fluxerr_aper_3"])[bright][order]
     assert np.all(np.diff(ratio) > -0.02)
-    assert ratio[-1] > 2
+    assert ratio[-1] > largest  # photons counted in electrons make 1.88 times less variance
 
 
 def test_metadata(run_simulated, simulated):
     meta = run_simulated.catalog.meta
     assert meta["ZEROPNT"] == 23.9
-    assert meta["NOISE"] == "dja"
+    assert meta["NOISE"] == "calibrated"
+    factor = np.array(json.loads(meta["AR"]))
+    np.testing.assert_allclose(factor, run_simulated.calibration.factor, rtol=5e-4)  # four digits
     assert [meta[f"ASEC_{i}"] for i in range(4)] == [0.36, 0.5, 0.7, 1.0]
     assert json.loads(meta["OPTIONS"])["detect"]["n_sigma"] == 1.5
     assert json.loads(meta["VERSIONS"])["sep"] == sep.__version__
     assert meta["INPUT"] == str(simulated.prefix)
     assert meta["EPOCHS"] == f"{simulated.prefix.name}_wcs.csv"
+
+
+@pytest.mark.parametrize("preset", ["dja", "background"])
+def test_other_presets_are_not_calibrated(preset, simulated):
+    """Their errors are the root of the summed variance, and nothing in the metadata says otherwise."""
+    result = dp.run([simulated.prefix], dp.Options(variance=dp.VarianceOptions(noise=preset)))
+    assert result.calibration is None
+    assert not [key for key in result.catalog.meta if key.startswith("AR")]
+    image, catalog = result.image, result.catalog
+    null = image.uncertainty.array == 0
+    variance = np.where(null, np.float32(1e30), 1 / np.where(null, 1, image.uncertainty.array)).astype(np.float32)
+    use = catalog["flag_aper_1"] == 0
+    _, error, _ = sep.sum_circle(
+        image.data, catalog["x"].value[use], catalog["y"].value[use], 6.25, var=variance, subpix=0
+    )
+    assert use.sum() > 30
+    np.testing.assert_allclose(catalog["fluxerr_aper_1"][use].to_value(u.uJy), error / 100, rtol=2e-6)  # float32
 
 
 def test_cut_out_gives_the_same_sources(simulated, run_simulated):
@@ -224,13 +255,16 @@ def test_plain_nddata_of_another_loader(simulated):
 
     manager = get_plugin_manager()
     manager.register(Loader, "mine")
-    catalog = dp.run(["mine"], manager=manager).catalog
+    result = dp.run(["mine"], manager=manager)
+    catalog = result.catalog
     assert "all variance counts as background" in catalog.meta["BACKWHT"]
     assert catalog.meta["EPOCHS"] == "no WCS log"
     assert "n_exp" not in catalog.colnames
     # 0.05 in each of the pi * 12.5^2 pixels of the largest aperture.
     clean = (catalog["flag_aper_3"] == 0).nonzero()[0]
-    expected = np.sqrt(0.05 * np.pi * 12.5**2) * 0.01
+    expected = np.sqrt(0.05 * np.pi * 12.5**2) * 0.01 * result.calibration(12.5 * 0.04)
+    # That variance was guessed, and is too large: empty apertures of the same size tell.
+    assert result.calibration(12.5 * 0.04) < 0.5
     # sep weights a variance by the overlap fraction, not its square: no effect for a flat variance.
     np.testing.assert_allclose(catalog["fluxerr_aper_3"][clean].to_value(u.uJy), expected, rtol=1e-5)
 

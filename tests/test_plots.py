@@ -18,7 +18,8 @@ from photutils.segmentation import SegmentationImage
 
 from dja_photplug import plots
 from dja_photplug.errors import PhotplugError
-from dja_photplug.mosaic import MosaicImage, load_mosaic
+from dja_photplug.image import MosaicImage
+from dja_photplug.mosaic import load_mosaic
 
 BACKGROUND = 0.01  # wht-only error of all sources, uJy
 POINTS = ("full weight", "wht alone", "sources")

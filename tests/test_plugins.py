@@ -78,7 +78,7 @@ def photplug_register_commands(subparsers):
 def test_installed_distribution_replaces_the_noise_and_adds_a_column(distribution, simulated, capsys):
     plain = dp.run([simulated.prefix], dp.Options(variance=dp.VarianceOptions(noise="background")))
     distribution(EXTRA)
-    options = dp.Options(detect=dp.DetectOptions(noise="background"))
+    options = dp.Options(variance=dp.VarianceOptions(noise="dja"), detect=dp.DetectOptions(noise="background"))
     catalog = dp.run([simulated.prefix], options).catalog
     assert catalog.meta["NOISE"] == "quadrupled"
     # The same sources (detected by the background weight), with errors of twice the background's.
@@ -174,7 +174,7 @@ def test_exception_comes_with_the_plugin_name():
 
 def test_error_of_a_builtin_is_left_as_it_is():
     manager = get_plugin_manager()
-    with pytest.raises(dp.PhotplugError, match="^noise preset 'dja' needs an exposure map"):
+    with pytest.raises(dp.PhotplugError, match="^noise preset 'calibrated' needs an exposure map"):
         ask_first(manager, "photplug_variance", "x", header={}, exposure=None, log=None, options=dp.Options())
 
 

@@ -11,17 +11,8 @@ from scipy import ndimage
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.options import VarianceOptions
-from dja_photplug.variance import (
-    DETECTOR_GAINS,
-    ExposureMap,
-    GivenVariance,
-    check_unit,
-    detector_gain,
-    full_weight,
-    grow,
-    make_noise_model,
-    phot_scale,
-)
+from dja_photplug.units import DETECTOR_GAINS, check_unit, detector_gain, phot_scale
+from dja_photplug.variance import ExposureMap, GivenVariance, full_weight, grow, make_noise_model
 
 BANDS = ("f444w", "f115w")
 HEADER = {

@@ -1,4 +1,4 @@
-"""Print the scatter of flux/error in empty apertures of the UDS cut-outs, against radius.
+"""Print a(r), the scatter of flux/error in empty apertures of the UDS cut-outs, against radius.
 
 Needs the cut-outs: DJA_PHOTPLUG_DATA=folder python docs/scripts/empty_apertures.py
 """
@@ -9,53 +9,50 @@ import os
 from pathlib import Path
 
 import numpy as np
-import sep
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import binary_dilation
 from scipy.stats import median_abs_deviation
 
 import dja_photplug as dp
-from dja_photplug.detection import mesh_background, variance_map
+from dja_photplug.calibration import NoiseCalibration
+from dja_photplug.detection import Detection, detect_sep, mesh_background
+from dja_photplug.measurement import calibrate_sep
+from dja_photplug.options import CalibrationOptions
 
 RADII = (2, 4.5, 6.25, 8.75, 12.5, 17.5)  # pixels of 40 mas
 MOSAICS = {"F444W": "uds/uds-test-v7.4-f444w-clear", "F115W": "uds/uds-test-v7.4-f115w-clear"}
-MARGIN = 8  # pixels around segments that still hold the sources' light
-NUMBER = 4000
+CHOICES = {
+    "": dp.Options(),
+    ", `--margin 1`": dp.Options(calibration=CalibrationOptions(margin=1)),
+    ", `--sky masked`": dp.Options(measure=dp.MeasureOptions(background="masked")),
+}
 
 
-def measure_scatter(prefix: Path, sources: np.ndarray, *, subtract: bool) -> list[float]:
-    """Return the robust scatter of flux/error for single pixels and each radius, errors from the weight alone."""
-    image = dp.load_mosaic(prefix, noise="background")
-    level = mesh_background(image, dp.BackgroundOptions(), sources).level if subtract else 0
-    # Distance to the nearest source, null pixel or edge.
-    clear = distance_transform_edt(np.pad(~(sources | image.mask), 1))[1:-1, 1:-1]
-    variance, random = variance_map(image), np.random.default_rng(1)
-    pixels = ((image.data - level) / np.sqrt(variance))[clear > 1]
-    scatter = [float(median_abs_deviation(pixels, scale="normal"))]
-    for radius in RADII:
-        y, x = random.permutation(np.argwhere(clear > radius + 1))[:NUMBER].T
-        flux, error, _ = sep.sum_circle(image.data - level, x, y, radius, var=variance, subpix=0)
-        scatter.append(float(median_abs_deviation(flux / error, scale="normal")))
-    return scatter
+def describe(calibration: NoiseCalibration, image: dp.MosaicImage, detection: Detection) -> list[float]:
+    """Return the scatter of single pixels over their sigma, and a(r) at each radius."""
+    clear = ~binary_dilation((detection.segmentation > 0) | image.mask, iterations=5)
+    pixel = median_abs_deviation((image.data * np.sqrt(image.uncertainty.array))[clear], scale="normal")
+    return [float(pixel), *calibration(np.array(RADII) * 0.04)]
 
 
 def measure_all(folder: Path) -> dict[str, list[float]]:
-    """Return the scatter in both bands, away from the sources of either, as they are and without residual sky."""
-    found = [dp.run([folder / prefix]).detection.segmentation > 0 for prefix in MOSAICS.values()]
-    sources = distance_transform_edt(~np.logical_or(*found)) <= MARGIN
-    return {
-        f"{band}{', mesh background off' if subtract else ''}": measure_scatter(
-            folder / prefix, sources, subtract=subtract
-        )
-        for band, prefix in MOSAICS.items()
-        for subtract in (False, True)
-    }
+    """Return a row for each band and choice of options, and the sampling error of a(r)."""
+    rows = {}
+    for band, prefix in MOSAICS.items():
+        image = dp.load_mosaic(folder / prefix, noise="calibrated")
+        detection = detect_sep(image, mesh_background(image, dp.BackgroundOptions()), dp.Options())
+        for name, options in CHOICES.items():
+            calibration = calibrate_sep(image, detection, options)
+            rows[f"{band}{name}"] = describe(calibration, image, detection)
+            if not name:
+                rows[f"{band}, sampling error"] = [np.nan, *calibration.error(np.array(RADII) * 0.04)]
+    return rows
 
 
-def format_table(scatter: dict[str, list[float]]) -> str:
+def format_table(rows: dict[str, list[float]]) -> str:
     """Return the rows as a Markdown table."""
     lines = [("radius (pixels)", "one pixel", *(f"{radius:g}" for radius in RADII))]
     lines.append(("---",) + ("---:",) * (1 + len(RADII)))
-    lines += [(band, *(f"{value:.2f}" for value in values)) for band, values in scatter.items()]
+    lines += [(name, *("" if np.isnan(value) else f"{value:.2f}" for value in values)) for name, values in rows.items()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

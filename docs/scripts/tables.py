@@ -15,9 +15,17 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from dja_photplug.catalog import APERTURE_COLUMNS, COLUMNS, EPOCH_COLUMNS, ColumnSpec, SourceFlag
+from dja_photplug.catalog import (
+    APERTURE_COLUMNS,
+    COLUMNS,
+    EPOCH_COLUMNS,
+    EPOCH_DETAIL_COLUMNS,
+    ColumnSpec,
+    SourceFlag,
+)
 from dja_photplug.cli import _build_parser
-from dja_photplug.options import STAGES, Options
+from dja_photplug.completeness import BIN_COLUMNS, SOURCE_COLUMNS
+from dja_photplug.options import COMMAND_STAGES, STAGES, Options
 from dja_photplug.plugins import BUILTINS, get_plugin_manager
 
 DOCS = Path(__file__).resolve().parent.parent
@@ -38,6 +46,15 @@ def columns(specs: tuple[ColumnSpec, ...]) -> str:
     )
 
 
+def details() -> str:
+    """Return the columns of epochs on request, with the group that each belongs to."""
+    rows = [(group, spec) for group, specs in EPOCH_DETAIL_COLUMNS.items() for spec in specs]
+    return table(
+        ("group", "column", "unit", "type", "what it is"),
+        ((f"`{group}`", f"`{spec.name}`", spec.unit, spec.dtype, spec.description) for group, spec in rows),
+    )
+
+
 def flags() -> str:
     """Return the bits of the flags."""
     return table(
@@ -48,8 +65,9 @@ def flags() -> str:
 def options() -> str:
     """Return each option: its place in Python and TOML, its flag, default and help."""
     own = [("", field) for field in dataclasses.fields(Options)]
+    groups = STAGES | COMMAND_STAGES
     rows = []
-    for stage, field in own + [(name, field) for name, kind in STAGES.items() for field in dataclasses.fields(kind)]:
+    for stage, field in own + [(name, field) for name, kind in groups.items() for field in dataclasses.fields(kind)]:
         if meta := field.metadata:
             unit = f" [{meta['unit']}]" if meta["unit"] else ""
             default = (
@@ -100,6 +118,9 @@ def tables() -> dict[str, str]:
         "columns": columns(COLUMNS),
         "aperture columns": columns(APERTURE_COLUMNS),
         "epoch columns": columns(EPOCH_COLUMNS),
+        "epoch details": details(),
+        "injection bins": columns(BIN_COLUMNS),
+        "injected sources": columns(SOURCE_COLUMNS),
         "flags": flags(),
         "options": options(),
         **{f"command {name}": text for name, text in commands().items()},
