@@ -15,7 +15,9 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "BackgroundOptions": "options",
+    "CalibrationOptions": "options",
     "DetectOptions": "options",
+    "EpochOptions": "options",
     "ExposureLog": "exposurelog",
     "ExposureMap": "variance",
     "InjectionOptions": "options",
@@ -23,6 +25,7 @@ _PUBLIC = {
     "MeasureOptions": "options",
     "MosaicFiles": "products",
     "MosaicImage": "image",
+    "NoiseCalibration": "calibration",
     "NoiseModel": "variance",
     "Options": "options",
     "PhotplugError": "errors",

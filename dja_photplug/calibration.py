@@ -85,7 +85,7 @@ class NoiseCalibration:
     measured, measured_error : ndarray
         a(r) and its sampling error, (zones, n); a zone with too few apertures has those of the whole image.
     factor : ndarray
-        The same made monotone by isotonic regression, (zones, n).
+        The smoothest monotone curve that the measurements allow, (zones, n).
     n_effective : ndarray
         Number of independent apertures, (zones, n).
     offset : ndarray

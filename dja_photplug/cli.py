@@ -368,7 +368,7 @@ def _build_parser(manager: pluggy.PluginManager) -> argparse.ArgumentParser:
         "catalog",
         run_catalog,
         "detect and measure the sources of a mosaic",
-        *("variance", "background", "detect", "calibration", "measure"),
+        *("variance", "background", "detect", "calibration", "measure", "epochs"),
         engine=True,
     )
     catalog.add_argument("-o", "--output", type=Path, required=True, metavar="CAT.fits", help="also .ecsv or .parquet")

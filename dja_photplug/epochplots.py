@@ -142,7 +142,7 @@ def _add_legend(figure: Figure, visits: QTable, colours: dict[str, str], top: fl
     if others:
         handles.append(Line2D([], [], color=OTHERS, marker="o", label=f"{len(others)} more programs"))
     missing = np.count_nonzero(np.asarray(visits["mjd_beg"].mask))
-    title = "program" + (f" (below without {_count(int(missing))} that have no date)" if missing else "")
+    title = "program" + (f" (not below: {_count(int(missing))} without a date)" if missing else "")
     figure.legend(
         handles=handles,
         title=title,
@@ -211,7 +211,7 @@ def _draw_sky(
 def _draw_time(axes: Axes, visits: QTable, colours: dict[str, str]) -> None:
     """Draw the exposure time of each visit at its date, coloured by program."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     begin = visits["mjd_beg"]
     dated = ~np.asarray(begin.mask) if begin.masked else np.ones(len(visits), dtype=bool)
@@ -225,14 +225,21 @@ def _draw_time(axes: Axes, visits: QTable, colours: dict[str, str]) -> None:
         axes.plot(mjd[mine] - UNIX_EPOCH, ks[mine], "o", color=colour, markersize=5, alpha=0.8)
     axes.set_yscale("log")
     axes.set_ylim(low / 2, high * 2)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylabel("exposure time of a visit,\nall detectors (ks)")
     locator = AutoDateLocator()
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     axes.set_xlabel("date (UTC)")
+    if not dated.any():
+        axes.text(0.5, 0.5, "no dates", transform=axes.transAxes, ha="center")
+        axes.set_axis_off()
+        return
     axes.margins(x=0.03)
     axes.grid(axis="y", alpha=0.25)
     to_mjd: Any = (lambda day: day + UNIX_EPOCH, lambda mjd: mjd - UNIX_EPOCH)
     top = axes.secondary_xaxis("top", functions=to_mjd)
+    top.ticklabel_format(axis="x", useOffset=False)
     top.set_xlabel("MJD")

@@ -299,7 +299,7 @@ def _lower_names(wanted: Any) -> list[str]:
 
 
 def _as_days(gap: u.Quantity | None) -> float | None:
-    return None if gap is None else gap.to_value(u.d)
+    return None if gap is None else u.Quantity(gap, u.d).value  # plain numbers are days
 
 
 def _check_details(details: Collection[str]) -> set[str]:

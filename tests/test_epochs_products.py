@@ -341,7 +341,7 @@ class TestFigure:
         texts = [text.get_text() for text in figure.legends[0].get_texts()]
         assert len(texts) == len(COLOURS) + 1
         assert texts[-1] == "3 more programs"
-        assert "9 visits that have no date" in figure.legends[0].get_title().get_text()
+        assert "9 visits without a date" in figure.legends[0].get_title().get_text()
         figure.savefig(tmp_path / "x.png")  # nothing to show in time, and no warning
 
 
