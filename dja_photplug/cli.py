@@ -6,8 +6,9 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from astropy.wcs import WCS
 from dja_photplug import __version__
 from dja_photplug.blocks import IMAGE_SUFFIXES, ImageReader, read_image, write_image
 from dja_photplug.catalog import CATALOG_FORMATS, REGION_SUFFIXES, epoch_columns, write_regions
+from dja_photplug.configuration import add_flags, collect_options, collect_stage
 from dja_photplug.demo import run_demo
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.exposurelog import ExposureLog, read_exposure_log
@@ -40,7 +42,7 @@ from dja_photplug.logproducts import (
     write_footprints,
 )
 from dja_photplug.mosaic import check_detector_gain, exposure_log, load_exposure
-from dja_photplug.options import PIXEL_DEFAULTS, Options, add_flags, collect_options, collect_stage
+from dja_photplug.options import PIXEL_DEFAULTS, Options
 from dja_photplug.outputs import check_output
 from dja_photplug.pipeline import find_epochs, load_source, measure_background_errors, run, write_result
 from dja_photplug.plots import PLOT_SUFFIXES, plot_catalog
@@ -318,80 +320,68 @@ def _demo(arguments: argparse.Namespace) -> None:
     run_demo(arguments.output, arguments.manager, quiet=arguments.quiet, overwrite=arguments.overwrite)
 
 
-_CUTOUT = {
-    "nargs": 3,
-    "type": float,
-    "metavar": ("RA", "DEC", "ARCSEC"),
-    "help": "only a square around this position (deg) with this side",
-}
+def _add_cutout(command: argparse.ArgumentParser) -> None:
+    names, help = ("RA", "DEC", "ARCSEC"), "only a square around this position (deg) with this side"
+    command.add_argument("--cutout", nargs=3, type=float, metavar=names, help=help)
 
 
-def _build_parser(manager: pluggy.PluginManager) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="dja-photplug",
-        description="Photometry on DAWN JWST Archive mosaics with the full, Poisson-inclusive weight.",
-    )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+def _add_command(
+    subparsers: Any,
+    name: str,
+    function: Callable[[argparse.Namespace], None],
+    help: str,
+    *stages: str,
+    mosaic: bool = True,
+    engine: bool = False,
+    defaults: Options | None = None,
+) -> argparse.ArgumentParser:
+    """Add a command with the flags that all have, and those of its stages."""
+    command: argparse.ArgumentParser = subparsers.add_parser(name, help=help, description=help)
+    command.set_defaults(run=function, defaults=defaults)
+    if mosaic:
+        command.add_argument("mosaic", metavar="PREFIX", help="prefix of a mosaic, or any member file")
+    command.add_argument("--quiet", action="store_true", help="say nothing on success, show no progress")
+    command.add_argument("--overwrite", action="store_true", help="replace existing output files")
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    if stages:
+        add_flags(command, stages, engine=engine, defaults=defaults)
+    return command
 
-    def add(
-        name: str,
-        function: Any,
-        help: str,
-        *stages: str,
-        mosaic: bool = True,
-        engine: bool = False,
-        defaults: Options | None = None,
-    ) -> Any:
-        command = subparsers.add_parser(name, help=help, description=help)
-        command.set_defaults(run=function, defaults=defaults)
-        if mosaic:
-            command.add_argument("mosaic", metavar="PREFIX", help="prefix of a mosaic, or any member file")
-        command.add_argument("--quiet", action="store_true", help="say nothing on success, show no progress")
-        command.add_argument("--overwrite", action="store_true", help="replace existing output files")
-        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        if stages:
-            add_flags(command, stages, engine=engine, defaults=defaults)
-        return command
 
+ANALYSIS = ("variance", "background", "detect", "calibration", "measure")
+"""The stages whose options every analysis of a mosaic takes."""
+
+
+def _add_pixel_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     add("info", run_info, "what a mosaic is made of")
-    weight = add(
-        "weight", run_weight, "write the full weight, or its sigma or variance", "variance", defaults=PIXEL_DEFAULTS
-    )
+    help = "write the full weight, or its sigma or variance"
+    weight = add("weight", run_weight, help, "variance", defaults=PIXEL_DEFAULTS)
     weight.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.fits", help=".fits or .fits.gz")
-    weight.add_argument(
-        "--kind", choices=tuple(WEIGHT_KINDS), default="weight", help="what to write (default %(default)s)"
-    )
-    weight.add_argument("--cutout", **_CUTOUT)
+    kinds = tuple(WEIGHT_KINDS)
+    weight.add_argument("--kind", choices=kinds, default=kinds[0], help="what to write (default %(default)s)")
+    _add_cutout(weight)
 
-    catalog = add(
-        "catalog",
-        run_catalog,
-        "detect and measure the sources of a mosaic",
-        *("variance", "background", "detect", "calibration", "measure", "epochs"),
-        engine=True,
-    )
+
+def _add_source_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
+    help = "detect and measure the sources of a mosaic"
+    catalog = add("catalog", run_catalog, help, *ANALYSIS, "epochs", engine=True)
     catalog.add_argument("-o", "--output", type=Path, required=True, metavar="CAT.fits", help="also .ecsv or .parquet")
     catalog.add_argument("--segmentation", type=Path, metavar="OUT.fits", help="write the segmentation image")
     catalog.add_argument("--regions", type=Path, metavar="OUT.reg", help="write the Kron ellipses for DS9")
     catalog.add_argument("--plot", type=Path, metavar="OUT.png", help="draw planes, sources and errors")
-    catalog.add_argument("--cutout", **_CUTOUT)
+    _add_cutout(catalog)
 
-    injection = add(
-        "inject",
-        run_inject,
-        "inject sources of known flux: completeness, flux bias, and whether the errors are right",
-        *("variance", "background", "detect", "calibration", "measure", "injection"),
-        engine=True,
-    )
-    injection.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="TABLE.fits", help="bins of magnitude; also .ecsv, .parquet"
-    )
+    help = "inject sources of known flux: completeness, flux bias, and whether the errors are right"
+    injection = add("inject", run_inject, help, *ANALYSIS, "injection", engine=True)
+    help = "bins of magnitude; also .ecsv, .parquet"
+    injection.add_argument("-o", "--output", type=Path, required=True, metavar="TABLE.fits", help=help)
     injection.add_argument("--sources", type=Path, metavar="OUT.fits", help="write each injected source")
     injection.add_argument("--plot", type=Path, metavar="OUT.png", help="draw completeness, bias and scatter")
     injection.add_argument("--psf", type=Path, metavar="PSF.fits", help="PSF on the mosaic's pixel scale, for points")
-    injection.add_argument("--cutout", **_CUTOUT)
+    _add_cutout(injection)
 
+
+def _add_epoch_command(add: Callable[..., argparse.ArgumentParser]) -> None:
     epochs = add("epochs", run_epochs, "the epochs of the exposures, of a position or of each source", "epochs")
     epochs.add_argument("--position", nargs=2, type=float, metavar=("RA", "DEC"), help="of this position, in deg")
     epochs.add_argument("--catalog", type=Path, metavar="CAT", help="of each row of this catalogue (ra, dec)")
@@ -401,15 +391,21 @@ def _build_parser(manager: pluggy.PluginManager) -> argparse.ArgumentParser:
     epochs.add_argument("--like", metavar="FILE", help="image or mosaic with the pixels of --exposure-map")
     epochs.add_argument("--plot", type=Path, metavar="OUT.png", help="draw footprints, exposure time and visits")
 
-    demo = add("demo", _demo, "simulate two bands with known truth and run everything on them", mosaic=False)
-    demo.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("dja-photplug-demo"),
-        metavar="DIR",
-        help="a new or empty folder (default %(default)s)",
+
+def _build_parser(manager: pluggy.PluginManager) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dja-photplug",
+        description="Photometry on DAWN JWST Archive mosaics with the full, Poisson-inclusive weight.",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add = partial(_add_command, subparsers)
+    _add_pixel_commands(add)
+    _add_source_commands(add)
+    _add_epoch_command(add)
+    demo = add("demo", _demo, "simulate two bands with known truth and run everything on them", mosaic=False)
+    folder, help = Path("dja-photplug-demo"), "a new or empty folder (default %(default)s)"
+    demo.add_argument("-o", "--output", type=Path, default=folder, metavar="DIR", help=help)
     add("plugins", run_plugins, "the plugins and their hooks", mosaic=False)
     ask_all(manager, "photplug_register_commands", subparsers=subparsers)
     return parser

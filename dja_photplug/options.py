@@ -1,18 +1,16 @@
 """Frozen options, one definition for Python, TOML and the command line.
 
 Each stage of the pipeline has its dataclass. A field is declared once, by :func:`option`, with its default, unit,
-bounds and help; validation, the TOML reader and the command-line flags are all derived from that declaration.
+bounds and help; validation here, the TOML reader and the command-line flags in `dja_photplug.configuration` are all
+derived from that declaration.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import math
 import numbers
-import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from dja_photplug.errors import PhotplugError
@@ -29,10 +27,7 @@ __all__ = [
     "Options",
     "Stage",
     "VarianceOptions",
-    "add_flags",
     "as_variance_options",
-    "collect_options",
-    "collect_stage",
     "option",
 ]
 
@@ -349,7 +344,7 @@ class InjectionOptions(Stage):
 
 COMMAND_STAGES: dict[str, type[Stage]] = {"injection": InjectionOptions}
 """Groups of options of one command, beside those of `Options` that every catalogue records."""
-_GROUPS: dict[str, type[Stage]] = STAGES | COMMAND_STAGES
+GROUPS: dict[str, type[Stage]] = STAGES | COMMAND_STAGES
 
 
 PIXEL_DEFAULTS = Options(variance=VarianceOptions())
@@ -365,113 +360,3 @@ def as_variance_options(noise: str | VarianceOptions) -> VarianceOptions:
         Where `noise` names no preset.
     """
     return noise if isinstance(noise, VarianceOptions) else VarianceOptions(noise=noise)
-
-
-def _flag(field: dataclasses.Field) -> str:
-    return field.metadata["flag"] or "--" + field.name.replace("_", "-")
-
-
-def _numbers(kind: type) -> Any:
-    def parse(text: str) -> tuple[Any, ...]:
-        return tuple(kind(item) for item in text.split(","))
-
-    parse.__name__ = "comma-separated list"
-    return parse
-
-
-def add_flags(
-    parser: argparse.ArgumentParser, stages: Iterable[str], *, engine: bool = False, defaults: Options | None = None
-) -> None:
-    """Give `parser` the flags of the named stages (and ``--engine``), and ``--config``.
-
-    A flag left out keeps the TOML file's value, or the default.
-    """
-    defaults = defaults or Options()
-    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="options from a TOML file; flags win")
-    groups: list[tuple[str, Stage]] = [("options", defaults)] if engine else []
-    groups += [(name, getattr(defaults, name) if name in STAGES else _GROUPS[name]()) for name in stages]
-    for name, stage in groups:
-        group = parser.add_argument_group("engine" if stage is defaults else name)
-        for field in dataclasses.fields(stage):
-            if not field.metadata:
-                continue
-            meta = field.metadata
-            default = getattr(stage, field.name)
-            default = ",".join(map(str, default)) if meta["many"] else default
-            unit = f" [{meta['unit']}]" if meta["unit"] else ""
-            group.add_argument(
-                _flag(field),
-                dest=f"{name}.{field.name}",
-                default=argparse.SUPPRESS,
-                type=_numbers(meta["kind"]) if meta["many"] else meta["kind"],
-                choices=None if meta["many"] else meta["choices"] or None,  # argparse compares whole lists
-                metavar=None if meta["choices"] and not meta["many"] else field.name.upper(),
-                help=(meta["help"] + unit + ("" if default is None else f" (default {default})")).replace("%", "%%"),
-            )
-
-
-def _read_config(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the settings of each stage in a TOML file, and those outside of its tables as ``options``."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PhotplugError(f"{path}: cannot read the configuration ({error.strerror}); check --config") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PhotplugError(f"{path}: not valid TOML ({error}); correct the file") from None
-    tables = {key: value for key, value in content.items() if key in _GROUPS and isinstance(value, dict)}
-    groups = {"options": {key: value for key, value in content.items() if key not in tables}, **tables}
-    for group, settings in groups.items():
-        known = [field.name for field in dataclasses.fields(_GROUPS.get(group, Options)) if field.metadata]
-        unknown = [key for key in settings if key not in known]
-        if unknown:
-            what = f"[{group}] {unknown[0]}" if group in tables else unknown[0]
-            known += [] if group in tables else [f"[{name}]" for name in _GROUPS]
-            raise PhotplugError(f"{path}: {what} is not an option; known: {', '.join(known)}")
-    return groups
-
-
-def collect_options(
-    arguments: Mapping[str, Any], config: Path | None = None, defaults: Options | None = None
-) -> Options:
-    """Build the options from flags (``{"detect.n_sigma": 3.0}``) over a TOML file over the defaults.
-
-    Parameters
-    ----------
-    arguments : mapping
-        Value by ``stage.option``; other keys are passed over.
-    config : Path, optional
-        The TOML file.
-    defaults : Options, optional
-        What holds where neither says something.
-
-    Raises
-    ------
-    PhotplugError
-        Where the file cannot be read, or a table, key or value is not one of the options; the message names it.
-    """
-    values = _collect_values(arguments, config)
-    defaults = defaults or Options()
-    stages = {name: dataclasses.replace(getattr(defaults, name), **values[name]) for name in STAGES}
-    return dataclasses.replace(defaults, **values["options"], **stages)
-
-
-def collect_stage(name: str, arguments: Mapping[str, Any], config: Path | None = None) -> Any:
-    """Build one group of options, such as ``injection``, as :func:`collect_options` builds all of a run.
-
-    Raises
-    ------
-    PhotplugError
-        As :func:`collect_options`.
-    """
-    return _GROUPS[name](**_collect_values(arguments, config)[name])
-
-
-def _collect_values(arguments: Mapping[str, Any], config: Path | None) -> dict[str, dict[str, Any]]:
-    """Return the values of each group that flags or the TOML file give; those outside of its tables as ``options``."""
-    values: dict[str, dict[str, Any]] = {"options": {}, **{name: {} for name in _GROUPS}}
-    values |= _read_config(config) if config else {}
-    for key, value in arguments.items():
-        group, _, name = key.partition(".")
-        if group in values and name:
-            values[group][name] = value
-    return values

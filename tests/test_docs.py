@@ -21,7 +21,7 @@ import pytest
 import dja_photplug as dp
 from dja_photplug import hookspecs
 from dja_photplug.cli import main
-from dja_photplug.options import collect_options
+from dja_photplug.configuration import collect_options
 from dja_photplug.simulate import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
 from dja_photplug.units import DETECTOR_GAINS
 

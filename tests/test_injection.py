@@ -20,9 +20,10 @@ from dja_photplug import injection as module
 from dja_photplug.blocks import write_image
 from dja_photplug.cli import main
 from dja_photplug.completeness import BIN_COLUMNS, bin_sources, describe_limits, find_limit
+from dja_photplug.configuration import add_flags, collect_options, collect_stage
 from dja_photplug.injectionplot import injection_figure
 from dja_photplug.mosaic import load_mosaic
-from dja_photplug.options import InjectionOptions, add_flags, collect_options, collect_stage
+from dja_photplug.options import InjectionOptions
 from dja_photplug.plugins import get_plugin_manager
 from dja_photplug.products import find_mosaic
 from dja_photplug.simulate import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dja_photplug.configuration import add_flags, collect_options
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options import (
     PIXEL_DEFAULTS,
@@ -24,9 +25,7 @@ from dja_photplug.options import (
     MeasureOptions,
     Options,
     VarianceOptions,
-    add_flags,
     as_variance_options,
-    collect_options,
 )
 
 
