@@ -6,7 +6,7 @@ images at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,8 +31,11 @@ __all__ = [
     "detect_sep",
     "gaussian_kernel",
     "mesh_background",
+    "mesh_cells",
     "native_pixels",
     "null_pixels",
+    "place_sources",
+    "subtract_level",
     "variance_map",
 ]
 
@@ -45,6 +48,10 @@ MOST_SUB_OBJECTS = 4096
 DETECTION_COLUMNS = tuple(
     spec for spec in COLUMNS if spec.name in {"id", "ra", "dec", "x", "y", "a", "b", "theta", "npix", "flag"}
 )
+
+
+# What an engine says of each source.
+FOUND = ("x", "y", "a", "b", "theta", "npix", "flag")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -130,6 +137,26 @@ def variance_map(image: NDData, kind: str = "full") -> NDArray[np.float32]:
     return np.divide(np.float32(1), weight, out=variance, where=usable)
 
 
+def mesh_cells(
+    image: NDData, options: BackgroundOptions, mask: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+    """Return the pixels (ny, nx) that a mesh background leaves out, and height and width of its cells in pixels.
+
+    Parameters and errors are those of :func:`mesh_background`.
+    """
+    null = null_pixels(image)
+    if mask is not None:
+        null |= mask
+    if null.all():
+        raise PhotplugError(
+            "no pixel of the image is left for its background: all weights are null or masked; use "
+            "another image or cut-out"
+        )
+    cell = max(1, round(options.mesh / pixel_scale(image.wcs)))
+    height, width = (min(cell, n) for n in null.shape)
+    return null, (height, width)
+
+
 def mesh_background(image: NDData, options: BackgroundOptions, mask: NDArray[np.bool_] | None = None) -> Background:
     """Return sky level and noise from sigma-clipped modes in a mesh, median-filtered and splined (Source Extractor).
 
@@ -145,16 +172,7 @@ def mesh_background(image: NDData, options: BackgroundOptions, mask: NDArray[np.
     PhotplugError
         Where no pixel is left.
     """
-    null = null_pixels(image)
-    if mask is not None:
-        null |= mask
-    if null.all():
-        raise PhotplugError(
-            "no pixel of the image is left for its background: all weights are null or masked; use "
-            "another image or cut-out"
-        )
-    cell = max(1, round(options.mesh / pixel_scale(image.wcs)))
-    height, width = (min(cell, n) for n in null.shape)
+    null, (height, width) = mesh_cells(image, options, mask)
     size = options.mesh_filter
     mesh = sep.Background(native_pixels(image.data), mask=null, bw=width, bh=height, fw=size, fh=size)
     return Background(level=mesh.back(dtype=np.float32), rms=mesh.rms(dtype=np.float32))
@@ -170,6 +188,42 @@ def gaussian_kernel(fwhm: float) -> NDArray[np.float32] | None:
     edges = erf(np.arange(-3.5, 4) / (np.sqrt(2) * fwhm / (2 * np.sqrt(2 * np.log(2)))))
     profile = np.diff(edges) / (edges[-1] - edges[0])
     return np.outer(profile, profile).astype(np.float32)
+
+
+def subtract_level(image: NDData, background: Background) -> NDArray[np.float32]:
+    """Return the pixels (ny, nx) that sources are found on, less the sky.
+
+    Raises
+    ------
+    PhotplugError
+        Where the image has no WCS.
+    """
+    if image.wcs is None:
+        raise PhotplugError("the image has no WCS, and its sources no positions; load a DJA mosaic or set image.wcs")
+    return native_pixels(image.data) - background.level
+
+
+def place_sources(found: Mapping[str, NDArray[Any]], segmentation: NDArray[np.int32], wcs: WCS) -> Detection:
+    """Return what an engine found as a Detection, with sky positions.
+
+    Parameters
+    ----------
+    found : mapping of str to ndarray
+        ``x y a b`` in pixels, ``theta`` in radians, ``npix`` and ``flag``, in the order of the labels 1 to N.
+    segmentation : ndarray
+    wcs : `~astropy.wcs.WCS`
+    """
+    ra, dec = wcs.pixel_to_world_values(found["x"], found["y"])
+    scale = pixel_scale(wcs)
+    columns = {
+        "id": np.arange(1, len(found["x"]) + 1),
+        "ra": ra,
+        "dec": dec,
+        **{axis: found[axis] * scale for axis in "ab"},
+        "theta": found["theta"] * u.rad,
+        **{name: found[name] for name in ("x", "y", "npix", "flag")},
+    }
+    return Detection(sources=dress_table(columns, DETECTION_COLUMNS), segmentation=segmentation, wcs=wcs)
 
 
 @contextmanager
@@ -292,18 +346,6 @@ def detect_sep(image: NDData, background: Background, options: Options) -> Detec
     PhotplugError
         Where the image has no WCS or no uncertainty.
     """
-    if image.wcs is None:
-        raise PhotplugError("the image has no WCS, and its sources no positions; load a DJA mosaic or set image.wcs")
-    data = native_pixels(image.data) - background.level
+    data = subtract_level(image, background)
     objects, segmentation = _extract(data, _settings(image, options.detect))
-    ra, dec = image.wcs.pixel_to_world_values(objects["x"], objects["y"])
-    scale = pixel_scale(image.wcs)
-    columns = {
-        "id": np.arange(1, len(objects) + 1),
-        "ra": ra,
-        "dec": dec,
-        **{axis: objects[axis] * scale for axis in "ab"},
-        "theta": objects["theta"] * u.rad,
-        **{name: objects[name] for name in ("x", "y", "npix", "flag")},
-    }
-    return Detection(sources=dress_table(columns, DETECTION_COLUMNS), segmentation=segmentation, wcs=image.wcs)
+    return place_sources({name: objects[name] for name in FOUND}, segmentation, image.wcs)

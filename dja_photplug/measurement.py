@@ -1,106 +1,27 @@
-"""Photometry of detected sources with sep: circles, Kron ellipses, isophotes, half-light radii.
+"""Photometry of detected sources with sep: circles, Kron ellipses, half-light radii and annuli.
 
-All sums use exact overlap. sep is not thread-safe: call from one thread.
+sep is not thread-safe: call from one thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import sep
-from astropy import units as u
 from astropy.nddata import NDData
 from astropy.table import QTable
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter
 
-from dja_photplug.calibration import ApertureSums, NoiseCalibration, calibrate, combine_variance
-from dja_photplug.catalog import SourceFlag, describe_columns, dress_table, magnitude
-from dja_photplug.detection import Detection, mesh_background, native_pixels, null_pixels, variance_map
-from dja_photplug.errors import PhotplugError
-from dja_photplug.geometry import pixel_scale
-from dja_photplug.options import MeasureOptions, Options
+from dja_photplug.calibration import NoiseCalibration
+from dja_photplug.detection import Detection, mesh_background
+from dja_photplug.options import Options
+from dja_photplug.photometry import KRON_EXTENT, Engine, Floats, Pixels, Shapes, Sums, calibrate_with, measure_with
 
-__all__ = ["calibrate_sep", "measure_sep"]
-
-# Radius of the ellipse that the Kron radius is measured in, in units of a and b (Source Extractor's value).
-KRON_EXTENT = 6.0
-
-# Light beyond the isophote that would bias the sky: segments grow by this much before the sky is measured, in arcsec.
-SKY_MARGIN = 0.2
-
-Floats = NDArray[np.float64]
+__all__ = ["SEP", "calibrate_sep", "measure_sep"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Pixels:
-    """The arrays that sep sums over, all (ny, nx); `segmentation` is None where neighbours are kept.
-
-    `variance` is with, `background` without the source photons; they are one array where nobody told them apart.
-    """
-
-    data: NDArray[np.float32]
-    variance: NDArray[np.float32]
-    background: NDArray[np.float32]
-    null: NDArray[np.bool_]
-    segmentation: NDArray[np.int32] | None
-
-    def __getitem__(self, box: tuple[slice, slice]) -> _Pixels:
-        """Return copies of the pixels of `box`, contiguous as sep needs them."""
-        return _Pixels(
-            data=self.data[box].copy(),
-            variance=self.variance[box].copy(),
-            background=self.background[box].copy(),
-            null=self.null[box].copy(),
-            segmentation=None if self.segmentation is None else self.segmentation[box].copy(),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Shapes:
-    """Sources on the grid of the image measured: pixels, theta in radians within sep's limits, all (n,)."""
-
-    label: NDArray[np.int32]
-    x: Floats
-    y: Floats
-    a: Floats
-    b: Floats
-    theta: Floats
-
-    def __getitem__(self, index: NDArray[np.bool_] | slice) -> _Shapes:
-        return _Shapes(**{name: getattr(self, name)[index] for name in self.__slots__})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Sums:
-    """Flux, variance with and without the source photons, area in pixels and flag of apertures, (n,)."""
-
-    flux: Floats
-    total: Floats
-    background: Floats
-    area: Floats
-    flag: NDArray[np.int64]
-
-
-def _shapes_on_grid(detection: Detection, scale: float) -> _Shapes:
-    """Return the sources on the grid they were detected on."""
-    sources = detection.sources
-    a, b = (sources[axis].to_value(u.arcsec) / scale for axis in "ab")
-    theta = sources["theta"].to_value(u.rad)
-    # sep refuses angles a rounding error above pi/2, and its float32 pi/2 is one; a shape needs all its parts.
-    theta = np.clip(theta, -np.pi / 2, np.pi / 2)
-    known = np.isfinite(theta) & (b > 0) & (a >= b) & np.isfinite(a)
-    return _Shapes(
-        label=np.asarray(sources["id"], dtype=np.int32),
-        x=sources["x"].value,
-        y=sources["y"].value,
-        **{name: np.where(known, value, np.nan) for name, value in (("a", a), ("b", b), ("theta", theta))},
-    )
-
-
-def _neighbours(pixels: _Pixels, shapes: _Shapes) -> dict[str, NDArray]:
+def _neighbours(pixels: Pixels, shapes: Shapes) -> dict[str, NDArray]:
     """Return sep's arguments that take null pixels and neighbours out.
 
     Without `mask` sep zeroes neighbours, with one it fills them with the mean of the aperture.
@@ -110,97 +31,33 @@ def _neighbours(pixels: _Pixels, shapes: _Shapes) -> dict[str, NDArray]:
     return {"mask": pixels.null, "segmap": pixels.segmentation, "seg_id": shapes.label}
 
 
-def _sum_ellipses(pixels: _Pixels, shapes: _Shapes, a: Floats, b: Floats, theta: Floats) -> _Sums:
+def _sum_ellipses(pixels: Pixels, shapes: Shapes, a: Floats, b: Floats, theta: Floats) -> Sums:
     """Sum over ellipses around the sources; circles are ellipses with a = b (equal to 1e-13, at twice the time)."""
     where = (shapes.x, shapes.y, a, b, theta, 1.0)
-    settings = {"subpix": 0, **_neighbours(pixels, shapes)}
+    settings: dict[str, Any] = {"subpix": 0, **_neighbours(pixels, shapes)}
     flux, error, flag = sep.sum_ellipse(pixels.data, *where, var=pixels.variance, **settings)
     total = background = np.square(error)
     if pixels.background is not pixels.variance:
         background = np.square(sep.sum_ellipse(pixels.data, *where, var=pixels.background, **settings)[1])
-    flag = flag.astype(np.int64)
-    empty = ~np.isfinite(flux)
-    flag[empty] |= SourceFlag.APER_ALL_MASKED
-    if pixels.segmentation is not None and empty.any():
-        # A barycentre can lie inside a neighbour, as of an arc: then that light is all there is to sum.
-        kept = _sum_ellipses(replace(pixels, segmentation=None), shapes[empty], a[empty], b[empty], theta[empty])
-        flux[empty], total[empty], background[empty] = kept.flux, kept.total, kept.background
-        flag[empty] |= kept.flag
-    return _Sums(flux=flux, total=total, background=background, area=np.pi * a * b, flag=flag)
+    return Sums(flux=flux, total=total, background=background, area=np.pi * a * b, flag=flag.astype(np.int64))
 
 
-def _sum_circles(pixels: _Pixels, shapes: _Shapes, radius: float) -> _Sums:
-    radii = np.full(len(shapes.x), radius)
-    return _sum_ellipses(pixels, shapes, radii, radii, np.zeros_like(radii))
+def _kron_radius(pixels: Pixels, shapes: Shapes) -> tuple[Floats, NDArray[np.int64]]:
+    where = (shapes.x, shapes.y, shapes.a, shapes.b, shapes.theta, KRON_EXTENT)
+    return sep.kron_radius(pixels.data, *where, **_neighbours(pixels, shapes))
 
 
-def _kron_radius(pixels: _Pixels, shapes: _Shapes, options: MeasureOptions) -> tuple[Floats, NDArray[np.int64]]:
-    """Return the scaled and clipped Kron radius, NaN without a shape or a pixel, and sep's flags."""
-    radius, flag = np.full(len(shapes.x), np.nan), np.zeros(len(shapes.x), dtype=np.int64)
-    known = np.isfinite(shapes.a)
-    some = shapes[known]
-    kron, flags = sep.kron_radius(
-        pixels.data, some.x, some.y, some.a, some.b, some.theta, KRON_EXTENT, **_neighbours(pixels, some)
-    )
-    scaled = np.clip(options.kron_factor * kron, options.kron_min, options.kron_max)
-    radius[known] = np.where(flags & SourceFlag.APER_ALL_MASKED, np.nan, scaled)
-    flag[known] = flags
-    return radius, flag
-
-
-def _half_light(pixels: _Pixels, shapes: _Shapes, flux: Floats, limit: Floats) -> Floats:
-    """Return the radius in pixels that holds half of `flux`, NaN where `limit` does not reach it."""
+def _half_light(pixels: Pixels, shapes: Shapes, flux: Floats, limit: Floats) -> Floats:
     radius, _ = sep.flux_radius(
         pixels.data, shapes.x, shapes.y, limit, 0.5, normflux=flux, subpix=5, **_neighbours(pixels, shapes)
     )
-    return np.where((flux > 0) & (radius < limit), radius, np.nan)
+    return radius
 
 
-def _mask_fraction(pixels: _Pixels, shapes: _Shapes, a: Floats, b: Floats, theta: Floats, radius: float) -> Floats:
-    """Return the area fraction, without data or off the image, of the larger of the ellipse and the circle."""
-    larger = a * b > radius**2
-    a, b, theta = (np.where(larger, ellipse, circle) for ellipse, circle in ((a, radius), (b, radius), (theta, 0.0)))
-    clear, _, _ = sep.sum_ellipse((~pixels.null).view(np.uint8), shapes.x, shapes.y, a, b, theta, 1.0, subpix=0)
-    fraction = 1 - clear / (np.pi * a * b)
-    # The overlaps add up to the area within 1e-14, measured; a pixel that matters takes more than 1e-9 of it.
-    return np.where(np.abs(fraction) < 1e-9, 0.0, fraction)
-
-
-def _measure_shapes(
-    pixels: _Pixels, shapes: _Shapes, scale: float, options: MeasureOptions
-) -> tuple[dict[str, NDArray], dict[str, _Sums]]:
-    """Return what is measured around positions, lengths in pixels, and the sums over each kind of aperture."""
-    kron, flag = _kron_radius(pixels, shapes, options)
-    least = options.kron_circle / scale
-    circle = ~(kron * np.sqrt(shapes.a * shapes.b) >= least)  # True where the Kron radius is unknown
-    a, b = (np.where(circle, least, kron * axis) for axis in (shapes.a, shapes.b))
-    theta = np.where(circle, 0.0, shapes.theta)
-    sums = {"auto": _sum_ellipses(pixels, shapes, a, b, theta)}
-    for i, diameter in enumerate(options.apertures):
-        sums[f"aper_{i}"] = _sum_circles(pixels, shapes, diameter / 2 / scale)
-    columns = {
-        "kron_radius": kron,
-        "flux_radius": _half_light(pixels, shapes, sums["auto"].flux, np.fmax(KRON_EXTENT * shapes.a, a)),
-        "flag": flag | sums["auto"].flag | np.where(circle, SourceFlag.KRON_CIRCLE.value, 0),
-        "mask_frac": _mask_fraction(pixels, shapes, a, b, theta, max(options.apertures) / 2 / scale),
-    }
-    return columns, sums
-
-
-def _sky_mask(segmentation: NDArray[np.int32], scale: float) -> NDArray[np.bool_]:
-    """Return the segments of all sources, grown by `SKY_MARGIN`."""
-    return maximum_filter(segmentation > 0, size=2 * round(SKY_MARGIN / scale) + 1)
-
-
-def _annulus_sky(
-    pixels: _Pixels, shapes: _Shapes, masked: NDArray[np.bool_], scale: float, options: MeasureOptions
+def _average_annuli(
+    pixels: Pixels, shapes: Shapes, masked: NDArray[np.bool_], inner: float, outer: float
 ) -> tuple[Floats, Floats]:
-    """Return the mean of the clear pixels in the annulus around each source and its error, NaN where there are none.
-
-    `masked` are the pixels (ny, nx) that are not sky.
-    """
-    where = (shapes.x, shapes.y, *(radius / scale for radius in options.annulus))
-    masked = masked | pixels.null
+    where = (shapes.x, shapes.y, inner, outer)
     clear = (~masked).view(np.uint8)
     # With a mask sep scales sums to the annulus on the image, which the sum of ones tells; without it counts.
     total, error, _ = sep.sum_circann(pixels.data, *where, var=pixels.variance, mask=masked, subpix=0)
@@ -210,203 +67,20 @@ def _annulus_sky(
         return total / area, error / np.sqrt(area * count)
 
 
-def _cut_out(pixels: _Pixels, shapes: _Shapes, reach: Floats) -> Iterator[tuple[_Pixels, _Shapes]]:
-    """Yield each source on its own pixels, as far as `reach`, and at least one pixel of the image."""
-    ny, nx = pixels.data.shape
-    for i in range(len(shapes.x)):
-        x0, y0 = (int(np.clip(v[i] - reach[i], 0, n - 1)) for v, n in ((shapes.x, nx), (shapes.y, ny)))
-        x1, y1 = (int(np.clip(v[i] + reach[i], low, n - 1)) for v, low, n in ((shapes.x, x0, nx), (shapes.y, y0, ny)))
-        one = shapes[i : i + 1]
-        yield pixels[y0 : y1 + 1, x0 : x1 + 1], replace(one, x=one.x - x0, y=one.y - y0)
-
-
-def _measure_with_sky(
-    pixels: _Pixels, shapes: _Shapes, sky: Floats, scale: float, options: MeasureOptions
-) -> tuple[dict[str, NDArray], dict[str, _Sums]]:
-    """Measure each source on a cut-out with its own sky taken off: Kron and half-light radius depend on it."""
-    # Margins: 2 pixels for the interpolation of sep's growth curve, 1 for the pixels at the rim.
-    extent = np.maximum(KRON_EXTENT, options.kron_max) * np.nan_to_num(shapes.a)
-    reach = np.maximum(extent, max(options.kron_circle, *options.apertures) / scale) + 3
-    parts = [
-        _measure_shapes(replace(cut, data=cut.data - np.float32(level)), one, scale, options)
-        for (cut, one), level in zip(_cut_out(pixels, shapes, reach), sky, strict=True)
-    ]
-    columns, sums = parts[0]
-    joined = {name: np.concatenate([part[name] for part, _ in parts]) for name in columns}
-    return joined, {kind: _join_sums([part[kind] for _, part in parts]) for kind in sums}
-
-
-def _join_sums(parts: list[_Sums]) -> _Sums:
-    return _Sums(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in _Sums.__slots__})
-
-
-def _sum_segments(pixels: _Pixels, segmentation: NDArray[np.int32], label: NDArray[np.int32]) -> _Sums:
-    """Sum over the pixels with data in the segment of each label."""
-    members = np.flatnonzero(segmentation)
-    members = members[~pixels.null.ravel()[members]]
-    owner, size = segmentation.ravel()[members], label.max(initial=0) + 1
-
-    def add(plane: NDArray[np.float32] | None) -> Floats:
-        values = None if plane is None else plane.ravel()[members]
-        return np.bincount(owner, weights=values, minlength=size)[label].astype(np.float64)
-
-    area = add(None)
-    flux, total, background = (
-        np.where(area > 0, add(plane), np.nan) for plane in (pixels.data, pixels.variance, pixels.background)
-    )
-    return _Sums(flux=flux, total=total, background=background, area=area, flag=np.zeros(len(label), dtype=np.int64))
-
-
-def _spread(values: NDArray, placed: NDArray[np.bool_]) -> NDArray:
-    """Return values for all sources from those of the placed ones: NaN, or 0 for integers, for the others."""
-    spread = np.full(len(placed), np.nan if values.dtype.kind == "f" else 0, dtype=values.dtype)
-    spread[placed] = values
-    return spread
-
-
-def _measure(
-    pixels: _Pixels, shapes: _Shapes, segmentation: NDArray[np.int32], scale: float, options: MeasureOptions
-) -> tuple[dict[str, NDArray], dict[str, _Sums], Floats]:
-    """Return columns and sums as `_measure_shapes`, the isophotes too, the sky taken off, and the error of the sky."""
-    # Farther positions would overflow sep's integers; NaN is not below.
-    placed = (np.abs(shapes.x) < 2**31) & (np.abs(shapes.y) < 2**31)
-    sky, sky_error = np.zeros(len(placed)), np.zeros(len(placed))
-    if options.background == "annulus" and placed.any():
-        sky[placed], sky_error[placed] = _annulus_sky(
-            pixels, shapes[placed], _sky_mask(segmentation, scale), scale, options
-        )
-        placed &= np.isfinite(sky)
-    if options.background == "annulus" and placed.any():
-        columns, sums = _measure_with_sky(pixels, shapes[placed], sky[placed], scale, options)
-    else:
-        columns, sums = _measure_shapes(pixels, shapes[placed], scale, options)
-    columns = {name: _spread(values, placed) for name, values in columns.items()}
-    sums = {
-        kind: _Sums(**{name: _spread(getattr(part, name), placed) for name in _Sums.__slots__})
-        for kind, part in sums.items()
-    }
-    iso = _sum_segments(pixels, segmentation, shapes.label)
-    return columns, sums | {"iso": replace(iso, flux=iso.flux - sky * iso.area)}, sky_error
-
-
-def _combine_errors(
-    sums: _Sums, sky_error: Floats, scale: float, calibration: NoiseCalibration | None
-) -> tuple[Floats, Floats]:
-    """Return the error of each flux, and that of an aperture of the same area on empty sky."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        depth = sums.background / sums.area
-    radius = np.sqrt(sums.area / np.pi) * scale
-    factor = np.ones_like(radius) if calibration is None else calibration(radius, depth)
-    sky = np.square(sums.area * sky_error)
-    error = np.sqrt(combine_variance(sums.background, sums.total, factor) + sky)
-    return error, np.sqrt(combine_variance(sums.background, sums.background, factor) + sky)
-
-
-def _read_pixels(image: NDData, segmentation: NDArray[np.int32], scale: float, options: Options) -> _Pixels:
-    """Return the planes of an image, the mesh background without the sources taken off where asked."""
-    if image.data.shape != segmentation.shape:
-        raise PhotplugError(
-            f"the image of {image.data.shape} pixels (y, x) and the segmentation of {segmentation.shape} differ; "
-            "measure on the grid of the detection"
-        )
-    data = native_pixels(image.data)
-    if options.measure.background == "masked":
-        data = data - mesh_background(image, options.background, _sky_mask(segmentation, scale)).level
-    variance = variance_map(image)
-    has_background = getattr(image, "background_weight", None) is not None
-    return _Pixels(
-        data=data,
-        variance=variance,
-        background=variance_map(image, "background") if has_background else variance,
-        null=null_pixels(image),
-        segmentation=segmentation if options.measure.neighbours == "mask" else None,
-    )
+SEP = Engine(
+    mesh_background=mesh_background,
+    sum_ellipses=_sum_ellipses,
+    kron_radius=_kron_radius,
+    half_light=_half_light,
+    average_annuli=_average_annuli,
+)
 
 
 def measure_sep(image: NDData, detection: Detection, calibration: NoiseCalibration | None, options: Options) -> QTable:
-    """Return the photometry of detected sources: all columns of the catalogue but the epochs.
-
-    Parameters
-    ----------
-    image : `~astropy.nddata.NDData`
-        On the grid of the detection, with a unit of flux density; its uncertainty is the full weight.
-    detection : Detection
-    calibration : NoiseCalibration or None
-        Scales the background variance of every sum by a(r)^2, r being the radius of the circle of equal area.
-    options : Options
-        The group ``measure``, and ``background`` where that asks for a mesh.
-
-    Returns
-    -------
-    `~astropy.table.QTable`
-        One row for each source of `detection`, in its order; see `dja_photplug.catalog.COLUMNS`.
-        The variance of a flux is ``a(r)^2 * background + photons``, each the sum of the pixels' variances weighted by
-        their overlap as sep does.
-
-    Raises
-    ------
-    PhotplugError
-        Where the image has no flux unit, no uncertainty, or another shape than the segmentation.
-    """
-    try:
-        microjansky = u.Unit(image.unit).to(u.uJy)
-    except (TypeError, u.UnitConversionError):
-        raise PhotplugError(f"the image has the unit {image.unit}, which is no flux density; give it 10 nJy") from None
-    scale = pixel_scale(image.wcs)
-    pixels = _read_pixels(image, detection.segmentation, scale, options)
-    shapes = _shapes_on_grid(detection, scale)
-    columns, sums, sky_error = _measure(pixels, shapes, detection.segmentation, scale, options.measure)
-    columns["flux_radius"] *= scale
-    for kind, part in sums.items():
-        error, empty = _combine_errors(part, sky_error, scale, calibration)
-        columns |= {f"flux_{kind}": part.flux * microjansky, f"fluxerr_{kind}": error * microjansky}
-        if kind.startswith("aper"):
-            columns[f"flag_{kind}"] = part.flag
-            columns[f"depth5_{kind.removeprefix('aper_')}"], _ = magnitude(5 * empty * microjansky, empty)
-    columns["mag_auto"], columns["magerr_auto"] = magnitude(columns["flux_auto"], columns["fluxerr_auto"])
-    columns["flag"] |= detection.sources["flag"]
-    columns["flag"] |= np.where(np.isnan(columns["flux_auto"]), SourceFlag.NOT_MEASURED.value, 0)
-    positions = {name: column for name, column in detection.sources.items() if name != "flag"}
-    return dress_table({**positions, **columns}, describe_columns(len(options.measure.apertures)))
+    """Return the photometry of detected sources by sep; see `dja_photplug.photometry.measure_with`."""
+    return measure_with(SEP, image, detection, calibration, options)
 
 
 def calibrate_sep(image: NDData, detection: Detection, options: Options) -> NoiseCalibration:
-    """Measure a(r) in empty apertures, with the sums and the sky of the photometry.
-
-    Parameters
-    ----------
-    image : `~astropy.nddata.NDData`
-    detection : Detection
-        Its segments are where sources are.
-    options : Options
-        The groups ``calibration`` and ``measure``.
-
-    Raises
-    ------
-    PhotplugError
-        Where too few empty apertures fit.
-    """
-    scale = pixel_scale(image.wcs)
-    pixels = _read_pixels(image, detection.segmentation, scale, options)
-    sky_mask = _sky_mask(detection.segmentation, scale) if options.measure.background == "annulus" else None
-
-    def sum_circles(x: Floats, y: Floats, radius: float) -> ApertureSums:
-        unknown = np.full(len(x), np.nan)
-        shapes = _Shapes(label=np.zeros(len(x), dtype=np.int32), x=x, y=y, a=unknown, b=unknown, theta=unknown)
-        sums = _sum_circles(replace(pixels, segmentation=None), shapes, radius)
-        if sky_mask is None:
-            return ApertureSums(flux=sums.flux, background=sums.background, total=sums.total)
-        sky, sky_error = _annulus_sky(pixels, shapes, sky_mask, scale, options.measure)
-        return ApertureSums(
-            flux=sums.flux - sky * sums.area,
-            background=sums.background,
-            total=sums.total + np.square(sums.area * sky_error),
-        )
-
-    blocked = (detection.segmentation > 0) | pixels.null
-    # Beyond its segment a source still has light: without the ellipses a(r) of simulations is 1 to 2 % too large.
-    sources = _shapes_on_grid(detection, scale)
-    sources = sources[np.isfinite(sources.a)]
-    where = (sources.x, sources.y, sources.a, sources.b, sources.theta)
-    sep.mask_ellipse(blocked, *where, r=options.measure.kron_max)
-    return calibrate(blocked, scale, sum_circles, options.calibration)
+    """Measure a(r) in empty apertures with sep; see `dja_photplug.photometry.calibrate_with`."""
+    return calibrate_with(SEP, image, detection, options)

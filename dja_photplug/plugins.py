@@ -22,6 +22,7 @@ __all__ = ["BUILTINS", "ask_all", "ask_first", "describe_plugins", "get_plugin_m
 BUILTINS = {
     "dja-loader": "dja_photplug.hooks.dja_loader",
     "noise-model": "dja_photplug.hooks.noise_model",
+    "photutils-engine": "dja_photplug.hooks.photutils_engine",
     "sep-engine": "dja_photplug.hooks.sep_engine",
     "wcs-epochs": "dja_photplug.hooks.wcs_epochs",
     "table-writer": "dja_photplug.hooks.table_writer",

@@ -140,7 +140,7 @@ def test_epochs_of_a_catalogue(folder, capsys):
 def test_plugins(folder, capsys):
     assert main(["plugins"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 5
+    assert len(lines) == 6
     assert any(line.split() == ["dja-loader", "built", "in", "photplug_load"] for line in lines)
 
 

@@ -495,6 +495,17 @@ def test_big_endian_images_give_the_same() -> None:
     assert_same(measure(image, detection), measure(swapped, detection))
 
 
+def test_an_ellipse_half_a_turn_on_is_the_same() -> None:
+    """Other engines give orientations of 0 to 360 degrees; clipping them would turn the ellipse."""
+    image = make_image(gaussian((80, 80), 40, 40, 3, 1000))
+    here, on = (
+        measure(image, make_detection((80, 80), x=[40.0], y=[40.0], a=[4.0], b=[2.0], theta=[angle]))
+        for angle in (0.3, 0.3 + np.pi)
+    )
+    for name in ("flux_auto", "fluxerr_auto", "kron_radius"):
+        np.testing.assert_allclose(np.asarray(on[name]), np.asarray(here[name]), rtol=1e-12)
+
+
 @pytest.mark.parametrize(("sky", "limit"), [("none", 12), ("masked", 24)])
 def test_memory_stays_below_a_few_float32_planes(sky: str, limit: float) -> None:
     """Variance (4), its condition (1), null pixels (1 and 2 while made); with a mesh sky level, rms and difference."""
