@@ -57,7 +57,7 @@ def run_demo(directory: Path, manager: pluggy.PluginManager, *, quiet: bool = Fa
     -------
     Table
         For each band and bin of flux: number of sources, median of measured/true - 1, and the robust scatter of
-        (measured - true)/error with the errors of the weight alone and of the full weight, and its sampling error.
+        (measured - true)/error with the errors without and with the sources' photons, and its sampling error.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def compare_with_truth(
     result : Result
         Of a run on it.
     alone : QTable
-        The same sources with the errors of the weight alone.
+        The same sources with errors without their photons.
     manager : PluginManager, optional
     aperture : int, optional
         Its number in the options.
@@ -146,12 +146,12 @@ def compare_with_truth(
                 "flux_uJy": f"{low:g}-{high:g}" if np.isfinite(high) else f"> {low:g}",
                 "n": int(use.sum()),
                 "bias_percent": np.median(flux[use] / true[use] - 1) * 100 if use.any() else np.nan,
-                "scatter_wht_alone": median_abs_deviation(pulls[0], scale="normal") if use.any() else np.nan,
+                "scatter_no_photons": median_abs_deviation(pulls[0], scale="normal") if use.any() else np.nan,
                 "scatter_full": median_abs_deviation(pulls[1], scale="normal") if use.any() else np.nan,
                 "known_to": SCATTER_ERROR / np.sqrt(max(use.sum(), 1)),
             }
         )
     table = Table(rows)
-    for name in ("bias_percent", "scatter_wht_alone", "scatter_full", "known_to"):
+    for name in ("bias_percent", "scatter_no_photons", "scatter_full", "known_to"):
         table[name].info.format = "%.2f"
     return table

@@ -286,7 +286,9 @@ def remeasure(result: Result, image: MosaicImage, manager: pluggy.PluginManager 
 
 
 def measure_background_errors(result: Result, manager: pluggy.PluginManager | None = None) -> QTable:
-    """Measure the sources of a run again, with the errors of the background weight alone.
+    """Measure the sources of a run again, with errors that leave out their photons.
+
+    They are those of the background weight alone, times a(r) where the run was calibrated.
 
     Comparing them with those of ``result.catalog`` shows what the source photons add.
 

@@ -110,7 +110,7 @@ def catalog_figure(
 
     First row: science, full weight, wht and exposure time of the whole image, as the archive's description of its
     products shows them. Second row, where the image is larger: 480 x 320 pixels with well measured sources. Below:
-    error against flux, and the ratio of full to wht-only error.
+    error against flux, and the ratio of the errors with and without photons.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def catalog_figure(
         arcsec, in its metadata; ``KRONCIRC``, if there, is the radius of the smallest Kron aperture in arcsec.
         Aperture 1 is plotted, or 0 where it is alone.
     background_catalog : `~astropy.table.QTable`, optional
-        The same rows, with the errors of the wht alone.
+        The same rows, with errors without the sources' photons.
     segmentation : array_like, optional
         Labels (ny, nx), outlined in the last row of images.
 
@@ -372,7 +372,7 @@ def _select_samples(catalog: QTable, background_catalog: QTable | None) -> _Samp
     if background_catalog is not None:
         if len(background_catalog) != len(catalog):
             raise PhotplugError(
-                f"the wht-only catalogue has {len(background_catalog)} rows and the catalogue {len(catalog)}; "
+                f"the catalogue without photons has {len(background_catalog)} rows and the catalogue {len(catalog)}; "
                 "measure the same sources in both"
             )
         background = _read_aperture(background_catalog)[2]
@@ -387,11 +387,11 @@ def _select_samples(catalog: QTable, background_catalog: QTable | None) -> _Samp
 
 
 def _plot_errors(axes: Axes, samples: _Samples) -> None:
-    """Plot full and wht-only errors against flux."""
+    """Plot the errors with and without the sources' photons against flux."""
     style = _set_flux_axis(axes, samples)
     axes.set_yscale("log")
     if np.isfinite(samples.background).any():
-        style["label"] = "wht alone"
+        style["label"] = "without photons"
         axes.plot(samples.flux, samples.background, marker="v", color=ORANGE, fillstyle="none", **style)
     style["label"] = "full weight"
     axes.plot(samples.flux, samples.error, marker="o", color=BLUE, alpha=0.7, **style)
@@ -406,7 +406,7 @@ def _plot_errors(axes: Axes, samples: _Samples) -> None:
 
 
 def _plot_ratio(axes: Axes, samples: _Samples) -> None:
-    """Plot the ratio of full to wht-only error, and the curve that photon counting predicts for it."""
+    """Plot the ratio of the errors with and without photons, and the curve that photon counting predicts for it."""
     style = _set_flux_axis(axes, samples)
     ratio = samples.error / samples.background
     axes.axhline(1, color="0.5", linewidth=1)
@@ -420,7 +420,7 @@ def _plot_ratio(axes: Axes, samples: _Samples) -> None:
         label = rf"$\sqrt{{1 + F/F_0}}$, photons equal background at $F_0$ = {equal:.3g} µJy"
         axes.plot(flux, np.sqrt(1 + flux / equal), color=ORANGE, linewidth=1.5, label=label)
         axes.legend(loc="upper left", fontsize=9)
-    axes.set_ylabel("error: full weight / wht alone")
+    axes.set_ylabel("error: full weight / without photons")
 
 
 def _set_flux_axis(axes: Axes, samples: _Samples) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from dja_photplug.image import MosaicImage
 from dja_photplug.mosaic import load_mosaic
 
 BACKGROUND = 0.01  # wht-only error of all sources, uJy
-POINTS = ("full weight", "wht alone", "sources")
+POINTS = ("full weight", "without photons", "sources")
 EQUAL = 0.5  # flux with as much Poisson as background variance, uJy
 
 
@@ -89,7 +89,7 @@ def test_graphs_hold_fluxes_and_errors():
     axes = named_axes(plots.catalog_figure(make_image(), None, catalog, background))
     lines = lines_of(axes["error"])
     np.testing.assert_array_equal(lines["full weight"], np.column_stack([FLUX, catalog["fluxerr_aper_1"].value]))
-    np.testing.assert_array_equal(lines["wht alone"], np.column_stack([FLUX, np.full(12, BACKGROUND)]))
+    np.testing.assert_array_equal(lines["without photons"], np.column_stack([FLUX, np.full(12, BACKGROUND)]))
     for name in ("error", "ratio"):  # all of them in sight
         (left, right), (bottom, top) = axes[name].get_xlim(), axes[name].get_ylim()
         for x, y in np.concatenate([xy for label, xy in lines_of(axes[name]).items() if label in POINTS]):
@@ -132,7 +132,7 @@ def test_aperture_0_stands_in_where_it_is_alone():
     axes = named_axes(plots.catalog_figure(make_image(), None, catalog))
     assert axes["error"].get_xlabel() == "flux, 0.36″ aperture (µJy)"
     assert "ratio" not in axes
-    assert "wht alone" not in lines_of(axes["error"])
+    assert "without photons" not in lines_of(axes["error"])
 
 
 def test_images_hold_the_planes_on_one_area():
@@ -274,7 +274,7 @@ def test_bad_input_is_told_and_leaves_no_file(tmp_path, monkeypatch):
     catalog, background = make_catalogs(FLUX)
     with pytest.raises(PhotplugError, match=r"out\.gif: this output is written as \.png, \.pdf; name it so"):
         plots.plot_catalog(tmp_path / "out.gif", make_image(), None, catalog)
-    with pytest.raises(PhotplugError, match="wht-only catalogue has 11 rows and the catalogue 12"):
+    with pytest.raises(PhotplugError, match="catalogue without photons has 11 rows and the catalogue 12"):
         plots.plot_catalog(tmp_path / "out.png", make_image(), None, catalog, background[1:])
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(PhotplugError, match=r'pip install "dja_photplug\[plot\]"'):
