@@ -30,6 +30,17 @@ def _numbers(kind: type) -> Any:
     return parse
 
 
+def _band_value(kind: type) -> Any:
+    def parse(text: str) -> tuple[str, Any]:
+        band, _, value = text.partition("=")
+        if not (band and value):
+            raise ValueError(text)
+        return band, kind(value)
+
+    parse.__name__ = "FILTER=value"
+    return parse
+
+
 def add_flags(
     parser: argparse.ArgumentParser, stages: Iterable[str], *, engine: bool = False, defaults: Options | None = None
 ) -> None:
@@ -46,19 +57,26 @@ def add_flags(
         for field in dataclasses.fields(stage):
             if not field.metadata:
                 continue
-            meta = field.metadata
-            default = getattr(stage, field.name)
-            default = ",".join(map(str, default)) if meta["many"] else default
-            unit = f" [{meta['unit']}]" if meta["unit"] else ""
-            group.add_argument(
-                _flag(field),
-                dest=f"{name}.{field.name}",
-                default=argparse.SUPPRESS,
-                type=_numbers(meta["kind"]) if meta["many"] else meta["kind"],
-                choices=None if meta["many"] else meta["choices"] or None,  # argparse compares whole lists
-                metavar=None if meta["choices"] and not meta["many"] else field.name.upper(),
-                help=(meta["help"] + unit + ("" if default is None else f" (default {default})")).replace("%", "%%"),
-            )
+            default, dest = getattr(stage, field.name), f"{name}.{field.name}"
+            group.add_argument(_flag(field), dest=dest, default=argparse.SUPPRESS, **_describe_flag(field, default))
+
+
+def _describe_flag(field: dataclasses.Field, default: Any) -> dict[str, Any]:
+    """Return the keywords of a flag that follow from its declaration."""
+    meta, name = field.metadata, field.name.upper()
+    unit = f" [{meta['unit']}]" if meta["unit"] else ""
+    keywords: dict[str, Any] = {"type": meta["kind"], "metavar": name}
+    if meta["by_band"]:
+        keywords = {"type": _band_value(meta["kind"]), "metavar": f"FILTER={name}", "action": "append"}
+        default = None
+    elif meta["kind"] is bool:
+        keywords = {"action": argparse.BooleanOptionalAction}
+    elif meta["many"]:  # argparse would compare a whole list with the choices
+        keywords["type"], default = _numbers(meta["kind"]), ",".join(map(str, default))
+    elif meta["choices"]:
+        keywords |= {"choices": meta["choices"], "metavar": None}
+    shown = "" if default is None else f" (default {default})"
+    return keywords | {"help": (meta["help"] + unit + shown).replace("%", "%%")}
 
 
 def _read_config(path: Path) -> dict[str, dict[str, Any]]:

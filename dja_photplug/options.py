@@ -19,12 +19,15 @@ __all__ = [
     "COMMAND_STAGES",
     "EPOCH_DETAILS",
     "BackgroundOptions",
+    "BandOptions",
     "CalibrationOptions",
     "DetectOptions",
     "EpochOptions",
+    "ExtendOptions",
     "InjectionOptions",
     "MeasureOptions",
     "Options",
+    "OutputOptions",
     "Stage",
     "VarianceOptions",
     "as_variance_options",
@@ -47,14 +50,19 @@ def option(
     maximum: float | None = None,
     flag: str | None = None,
 ) -> Any:
-    """Declare one option: a dataclass field that carries all that Python, TOML and the command line need."""
+    """Declare one option: a dataclass field that carries all that Python, TOML and the command line need.
+
+    A default of ``{}`` makes it a mapping from the names of bands to values of `kind`.
+    """
+    given: dict[str, Any] = {"default_factory": dict, "hash": False} if default == {} else {"default": default}
     return dataclasses.field(
-        default=default,
+        **given,
         metadata={
             "help": help,
             "unit": unit,
             "kind": kind or (type(default[0]) if isinstance(default, tuple) else type(default)),
             "many": isinstance(default, tuple),
+            "by_band": isinstance(default, dict),
             "optional": default is None,
             "choices": choices,
             "minimum": minimum,
@@ -68,6 +76,13 @@ def _validate(name: str, value: Any, meta: Mapping[str, Any]) -> Any:
     """Return `value` in the field's own type, or raise an error that names field, value and bound."""
     if value is None and meta["optional"]:
         return None
+    if meta["by_band"]:
+        single = {**meta, "by_band": False}
+        try:
+            values = dict(value)  # or pairs, as the command line gives them
+        except (TypeError, ValueError):
+            raise PhotplugError(f"option {name}: {value!r} is not a value for each band, such as f444w = ...") from None
+        return {str(band).lower(): _validate(f"{name} of {band}", item, single) for band, item in values.items()}
     if meta["many"]:
         if isinstance(value, str) or not isinstance(value, Iterable):
             raise PhotplugError(f"option {name}: {value!r} is not a list; give several numbers")
@@ -172,6 +187,9 @@ class DetectOptions(Stage):
     n_levels: int = option(32, "deblending levels", minimum=1)
     contrast: float = option(0.001, "least deblending contrast; 1 for no deblending", minimum=0, maximum=1)
     clean: float = option(1.0, "cleaning efficiency; 0 for no cleaning", minimum=0)
+    use_segmentation: str | None = option(
+        None, "FITS image with the segments to measure instead of detecting sources; their labels are the ids", kind=str
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +275,45 @@ class EpochOptions(Stage):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BandOptions(Stage):
+    """What sources are detected on where there are several bands, and what each band has of its own."""
+
+    detect: str | None = option(
+        None,
+        "image that sources are detected on: a band, 'ir' for the archive's stack, or 'stack' to make one of all "
+        "bands; without it the band itself where there is one, else 'stack'",
+        kind=str,
+        flag="--detect",
+    )
+    psf: Mapping[str, str] = option(
+        {}, "FITS image of the PSF in a band, for total fluxes and the flag POINT_LIKE", kind=str, flag="--psf"
+    )
+    zero_point: Mapping[str, float] = option(
+        {},
+        "AB magnitude of a pixel value of 1 in a band, instead of 28.9 (10 nJy)",
+        unit="mag",
+        kind=float,
+        minimum=0,
+        flag="--zero-point",
+    )
+    stack: str | None = option(
+        None, "folder that gets the stack, as {root}-ir_{drc}_sci.fits.gz and _wht.fits.gz", kind=str, flag="--stack"
+    )
+    workers: int = option(1, "bands that are measured at a time, each in a process with its image", minimum=1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions(Stage):
+    """What is written."""
+
+    format: str = option(
+        "table",
+        "'table' in the format of the file's suffix; 'eazy' for eazy-py, with zphot.translate beside it; or a plugin's",
+    )
+    eazy_aperture: int = option(1, "number of the aperture whose total fluxes eazy gets (0 is the first)", minimum=0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Options(Stage):
     """All options of one run: the engine, and one group for each stage.
 
@@ -277,6 +334,8 @@ class Options(Stage):
     calibration: CalibrationOptions = CalibrationOptions()
     measure: MeasureOptions = MeasureOptions()
     epochs: EpochOptions = EpochOptions()
+    bands: BandOptions = BandOptions()
+    output: OutputOptions = OutputOptions()
 
     def as_dict(self) -> dict[str, Any]:
         """Return nested plain values, as TOML would hold them, and the cut-out as text."""
@@ -342,7 +401,25 @@ class InjectionOptions(Stage):
                 raise PhotplugError(f"option {name}: {pair} is not a smaller and a larger value; give two, in order")
 
 
-COMMAND_STAGES: dict[str, type[Stage]] = {"injection": InjectionOptions}
+EXTENSIONS = ("auto", "iso", "aper", "epochs")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ExtendOptions(Stage):
+    """Which columns of a catalogue say where its sources are, and which ones it gets."""
+
+    ra: str | None = option(None, "column of right ascensions; found by the usual names without it", kind=str)
+    dec: str | None = option(None, "column of declinations; found by the usual names without it", kind=str)
+    id_column: str | None = option(None, "column of the labels in --use-segmentation; id or NUMBER without it", kind=str)
+    columns: tuple[str, ...] = option(
+        ("all",),
+        "columns to add: all, or any of auto (Kron), iso (segments), aper (apertures), epochs",
+        choices=("all", *EXTENSIONS),
+    )
+    overwrite_columns: bool = option(False, "replace columns that the catalogue has already")
+
+
+COMMAND_STAGES: dict[str, type[Stage]] = {"injection": InjectionOptions, "extend": ExtendOptions}
 """Groups of options of one command, beside those of `Options` that every catalogue records."""
 GROUPS: dict[str, type[Stage]] = STAGES | COMMAND_STAGES
 

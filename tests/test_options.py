@@ -19,11 +19,13 @@ from dja_photplug.options import (
     PIXEL_DEFAULTS,
     STAGES,
     BackgroundOptions,
+    BandOptions,
     CalibrationOptions,
     DetectOptions,
     EpochOptions,
     MeasureOptions,
     Options,
+    OutputOptions,
     VarianceOptions,
     as_variance_options,
 )
@@ -61,8 +63,15 @@ def test_options_are_frozen_and_know_their_fields() -> None:
 
 def make(stage: type, field: Any, value: Any) -> Any:
     """Return what a stage makes of a value for one field; of a list, of the value and another."""
+    if field.metadata["by_band"]:
+        return getattr(stage(**{field.name: {"F444W": value}}), field.name)["f444w"]
     other = (field.metadata["choices"] or (9,))[0]
     return getattr(stage(**{field.name: (value, other) if field.metadata["many"] else value}), field.name)
+
+
+def name(field: Any) -> str:
+    """Return what messages call a field; of a mapping, its value for F444W."""
+    return f"{field.name} of F444W" if field.metadata["by_band"] else field.name
 
 
 def select(condition: Callable[[Any], bool]) -> list[Any]:
@@ -80,7 +89,7 @@ def test_choices_hold_and_are_told(stage: type, field: Any) -> None:
         make(stage, field, "x")
 
 
-@pytest.mark.parametrize(("stage", "field"), select(lambda meta: not meta["choices"]))
+@pytest.mark.parametrize(("stage", "field"), select(lambda meta: not meta["choices"] and meta["kind"] is not str))
 def test_bounds_hold_and_are_told(stage: type, field: Any) -> None:
     meta, kind = field.metadata, field.metadata["kind"]
     step = 1 if kind is int else 1e-6
@@ -90,23 +99,24 @@ def test_bounds_hold_and_are_told(stage: type, field: Any) -> None:
             if field.name not in ("kron_max", "radius_max"):  # also bound to kron_min and radius_min
                 assert make(stage, field, bound) in (bound, (bound, 9))
             beyond = kind(bound + sign * step)
-            with pytest.raises(PhotplugError, match=rf"^option {field.name}: {beyond} is {words} {bound}") as caught:
+            with pytest.raises(PhotplugError, match=rf"^option {name(field)}: {beyond} is {words} {bound}") as caught:
                 make(stage, field, beyond)
             assert str(caught.value).endswith(f"{bound} {meta['unit']}".rstrip())
 
 
 @pytest.mark.parametrize(("stage", "field"), select(lambda meta: not meta["choices"]))
-@pytest.mark.parametrize("value", [True, "3", 1j, object()], ids=str)
-def test_what_is_no_number_is_refused(stage: type, field: Any, value: Any) -> None:
-    kind = field.metadata["kind"].__name__
-    with pytest.raises(PhotplugError, match=rf"^option {field.name}: .* is not of type {kind}$"):
-        make(stage, field, value)
+@pytest.mark.parametrize("value", [True, None, 1j, object()], ids=str)
+def test_what_is_of_another_type_is_refused(stage: type, field: Any, value: Any) -> None:
+    kind = field.metadata["kind"]
+    wrong = ("3" if kind is not str else 3) if value is None else value
+    with pytest.raises(PhotplugError, match=rf"^option {name(field)}: .* is not of type {kind.__name__}$"):
+        make(stage, field, wrong)
 
 
 @pytest.mark.parametrize(("stage", "field"), select(lambda meta: meta["kind"] is float))
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_numbers_are_finite(stage: type, field: Any, value: float) -> None:
-    with pytest.raises(PhotplugError, match=rf"^option {field.name}: {value} is not a finite number"):
+    with pytest.raises(PhotplugError, match=rf"^option {name(field)}: {value} is not a finite number"):
         make(stage, field, value)
 
 
@@ -198,6 +208,7 @@ OTHER = Options(
         n_levels=64,
         contrast=0.5,
         clean=0,
+        use_segmentation="seg.fits",
     ),
     calibration=CalibrationOptions(
         radius_min=0.1,
@@ -219,7 +230,16 @@ OTHER = Options(
         neighbours="keep",
     ),
     epochs=EpochOptions(details=("visits", "gap"), visit_gap=2.5),
+    bands=BandOptions(
+        detect="f277w", psf={"f444w": "a.fits", "f277w": "b.fits"}, zero_point={"f444w": 28}, stack="ir", workers=2
+    ),
+    output=OutputOptions(format="eazy", eazy_aperture=2),
 )
+
+
+def write(value: Any) -> str:
+    """Return a value as TOML, whose tables have = where JSON has a colon."""
+    return json.dumps(value, separators=(", ", " = ")) if isinstance(value, dict) else json.dumps(value)
 
 
 def as_toml(options: Options) -> str:
@@ -227,7 +247,7 @@ def as_toml(options: Options) -> str:
     values = options.as_dict()
     lines = [f"engine = {json.dumps(values['engine'])}"]
     for table in STAGES:
-        lines += [f"[{table}]", *(f"{k} = {json.dumps(v)}" for k, v in values[table].items() if v is not None)]
+        lines += [f"[{table}]", *(f"{k} = {write(v)}" for k, v in values[table].items() if v is not None)]
     return "\n".join(lines)
 
 
@@ -285,7 +305,10 @@ def test_every_flag_reaches_its_option() -> None:
         table, _, name = action.dest.partition(".")
         if name:
             value = OTHER.engine if table == "options" else getattr(getattr(OTHER, table), name)
-            argv += [action.option_strings[0], ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+            pairs = [f"{band}={item}" for band, item in value.items()] if isinstance(value, dict) else [value]
+            for item in pairs:
+                text = ",".join(map(str, item)) if isinstance(item, tuple) else str(item)
+                argv += [action.option_strings[0], text]
     assert collect(*argv) == OTHER
 
 
