@@ -1,0 +1,19 @@
+"""Writes catalogues for eazy-py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from astropy.table import QTable
+
+from dja_photplug.eazy import write_eazy
+from dja_photplug.hookspecs import hookimpl
+from dja_photplug.options import Options
+
+
+@hookimpl
+def photplug_write(catalog: QTable, path: Path, options: Options) -> Path | None:
+    """Claim the format ``eazy``."""
+    if options.output.format != "eazy":
+        return None
+    return write_eazy(catalog, path, aperture=options.output.eazy_aperture, overwrite=options.overwrite)[0]
