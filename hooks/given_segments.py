@@ -1,0 +1,15 @@
+"""Measures the segments of a given file, ``use_segmentation``, instead of detecting sources, with every engine."""
+
+from __future__ import annotations
+
+from dja_photplug.detection import Background, Detection
+from dja_photplug.hookspecs import hookimpl
+from dja_photplug.image import MosaicImage
+from dja_photplug.options import Options
+from dja_photplug.segments import detect_given
+
+
+@hookimpl(tryfirst=True)
+def photplug_detect(image: MosaicImage, background: Background, options: Options) -> Detection | None:
+    """Claim where a segmentation is given."""
+    return detect_given(image, background, options) if options.detect.use_segmentation is not None else None
