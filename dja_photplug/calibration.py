@@ -8,7 +8,6 @@ source photons know nothing of 1/f noise, and their light is concentrated.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +35,8 @@ FEWEST_APERTURES = 100
 GRIDS = 4
 # Largest radii whose slope continues a(r): that of two, 1.3 apart and good to 10 % each, would be their noise.
 TAIL = 4
+# Points of a circle that are looked at before its pixels are summed.
+PROBES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -169,7 +170,7 @@ class NoiseCalibration:
         return np.exp(np.where(wanted > known[-1], beyond, inside))
 
     def metadata(self) -> dict[str, Any]:
-        """Return what a catalogue says of its calibration: JSON text under keys that FITS takes."""
+        """Return what a catalogue says of its calibration: numbers and lists of them, under keys that FITS takes."""
         cards = {
             "AR_RAD": self.radius,
             "AR": self.factor,
@@ -178,8 +179,8 @@ class NoiseCalibration:
             "AR_OFF": self.offset,
         } | ({"AR_EDGES": self.edges} if len(self.edges) else {})
         # Four digits: the best known factor has an error of 2 %.
-        text = {key: json.dumps(_round_digits(value.tolist())) for key, value in cards.items()}
-        return text | ({"AR_NOTE": self.note} if self.note else {})
+        lists = {key: _round_digits(value.tolist()) for key, value in cards.items()}
+        return lists | ({"AR_NOTE": self.note} if self.note else {})
 
 
 def _round_digits(values: Any) -> Any:
@@ -217,11 +218,10 @@ def place_apertures(
     jitter of half a pixel makes all positions within a pixel equally likely. Where too few of them are clear, those of
     further grids join, which overlap the first.
     """
-    pixels = np.ascontiguousarray(blocked).view(np.uint8)
+    blocked = np.ascontiguousarray(blocked)
     places = np.empty((0, 2))
     for part in _draw_places(blocked.shape, 2 * radius + 1, radius + margin, 2 * count, rng):
-        touched, _, _ = sep.sum_circle(pixels, *part.T.copy(), radius + margin, subpix=0)
-        places = np.concatenate([places, part[touched == 0]])[:count]
+        places = np.concatenate([places, _keep_clear(blocked, part, radius + margin)])[:count]
         if len(places) == count:
             break
     x, y = places.T
@@ -241,6 +241,21 @@ def _draw_places(
         for part in np.array_split(order, max(1, len(order) // size)):
             places = np.column_stack([x[part % len(x)], y[part // len(x)]])
             yield places + rng.uniform(-0.5, 0.5, places.shape)
+
+
+def _keep_clear(blocked: NDArray[np.bool_], places: Floats, reach: float) -> Floats:
+    """Return those of the places (n, 2) whose circle touches no blocked pixel.
+
+    Most that do are told by points spread over the circle (a spiral of golden angles): between 100,000 sources that
+    takes a tenth of the time of summing all their pixels.
+    """
+    last = np.array(blocked.shape[::-1]) - 1
+    for i in range(PROBES):
+        angle, distance = i * np.pi * (3 - np.sqrt(5)), reach * np.sqrt(i / PROBES)
+        point = np.rint(places + distance * np.array([np.cos(angle), np.sin(angle)])).astype(int)
+        places = places[~blocked[tuple(np.clip(point, 0, last).T[::-1])]]
+    touched, _, _ = sep.sum_circle(blocked.view(np.uint8), *places.T.copy(), reach, subpix=0)
+    return places[touched == 0]
 
 
 def count_independent(x: ArrayLike, y: ArrayLike, radius: float) -> float:

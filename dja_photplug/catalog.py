@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -30,13 +30,18 @@ __all__ = [
     "COLUMNS",
     "EPOCH_COLUMNS",
     "EPOCH_DETAIL_COLUMNS",
+    "MOSAIC_ZERO_POINT",
+    "TOTAL_COLUMNS",
     "ZERO_POINT",
     "ColumnSpec",
     "SourceFlag",
     "decode_flags",
+    "describe_apertures",
     "describe_columns",
     "dress_table",
+    "encode_metadata",
     "epoch_columns",
+    "kron_circle_radius",
     "magnitude",
     "make_metadata",
     "write_catalog",
@@ -44,7 +49,9 @@ __all__ = [
 ]
 
 ZERO_POINT = 23.9
-"""AB magnitude of 1 uJy (that of a mosaic pixel value of 1, 10 nJy, is 28.9)."""
+"""AB magnitude of 1 uJy."""
+MOSAIC_ZERO_POINT = ZERO_POINT + 5
+"""AB magnitude of a mosaic's pixel value of 1, which is 10 nJy, a hundredth of 1 uJy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,7 @@ COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("magerr_auto", "mag", "1-sigma error of mag_auto"),
     ColumnSpec("flux_iso", "uJy", "isophotal flux: sum of the source's pixels in the segmentation image"),
     ColumnSpec("fluxerr_iso", "uJy", "1-sigma error of flux_iso"),
-    ColumnSpec("flag", "", "bits of SourceFlag: detection, Kron ellipse and half-light radius", "i4"),
+    ColumnSpec("flag", "", "bits of SourceFlag: detection, Kron aperture and half-light radius", "i4"),
     ColumnSpec(
         "mask_frac",
         "",
@@ -107,6 +114,16 @@ APERTURE_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("depth5_{i}", "mag", "5-sigma AB limit of that circle at this place, on empty sky"),
     ColumnSpec("flag_aper_{i}", "", "bits of SourceFlag of the circle of diameter ASEC_{i} arcsec", "i4"),
 )
+
+TOTAL_COLUMNS: tuple[ColumnSpec, ...] = (
+    ColumnSpec("corr_{i}", "uJy", "flux_aper_{i} times flux_auto/flux_aper_{i} of the detection image"),
+    ColumnSpec("ecorr_{i}", "uJy", "1-sigma error of corr_{i}; the ratio counts as exact"),
+    ColumnSpec(
+        "tot_{i}", "uJy", "corr_{i} over the share of the PSF's light in the Kron aperture; corr_{i} without a PSF"
+    ),
+    ColumnSpec("etot_{i}", "uJy", "1-sigma error of tot_{i}; ratio and share count as exact"),
+)
+"""Columns of each aperture where a detection image says how much light is outside of it."""
 
 EPOCH_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("n_exp", "", "exposures whose detector covers the source", "i8"),
@@ -141,6 +158,21 @@ Those of type O hold an array for each source; neither FITS nor ECSV keeps a uni
 """
 
 
+def describe_apertures(numbers: Iterable[int], specs: Sequence[ColumnSpec] = APERTURE_COLUMNS) -> list[ColumnSpec]:
+    """Return the columns of the apertures with these numbers.
+
+    Examples
+    --------
+    >>> [spec.name for spec in describe_apertures([2], TOTAL_COLUMNS)]
+    ['corr_2', 'ecorr_2', 'tot_2', 'etot_2']
+    """
+    return [
+        replace(spec, name=spec.name.format(i=i), description=spec.description.format(i=i))
+        for i in numbers
+        for spec in specs
+    ]
+
+
 def describe_columns(n_apertures: int, *, epochs: bool = False) -> tuple[ColumnSpec, ...]:
     """Return the columns of a catalogue of one band in their order.
 
@@ -149,12 +181,7 @@ def describe_columns(n_apertures: int, *, epochs: bool = False) -> tuple[ColumnS
     >>> [spec.name for spec in describe_columns(1)[-3:]]
     ['fluxerr_aper_0', 'depth5_0', 'flag_aper_0']
     """
-    apertures = tuple(
-        replace(spec, name=spec.name.format(i=i), description=spec.description.format(i=i))
-        for i in range(n_apertures)
-        for spec in APERTURE_COLUMNS
-    )
-    return COLUMNS + apertures + (EPOCH_COLUMNS if epochs else ())
+    return (*COLUMNS, *describe_apertures(range(n_apertures)), *(EPOCH_COLUMNS if epochs else ()))
 
 
 def epoch_columns(details: Sequence[str] = ()) -> tuple[ColumnSpec, ...]:
@@ -228,7 +255,13 @@ class SourceFlag(enum.IntFlag):
     APER_NON_POSITIVE = 128, "the light in the Kron aperture is not positive: the smallest Kron radius is used"
     NOT_DEBLENDED = 256, "too complex to deblend: kept whole"
     KRON_CIRCLE = 512, "the Kron ellipse is small or unknown: a circle of kron_circle is used for flux_auto"
-    NOT_MEASURED = 1024, "no position, or no pixel with data in the Kron aperture: flux_auto is NaN"
+    NOT_MEASURED = 1024, "flux_auto is NaN: not covered, or no pixel with data in the Kron aperture or the sky annulus"
+    NOT_COVERED = 2048, "no position, off the image, or no data in the largest aperture: all fluxes are NaN"
+    NULL_WEIGHT = 4096, "pixels of the aperture are without data"
+    NEIGHBOUR = 8192, "pixels of the aperture are in the segments of neighbours, which are masked"
+    KRON_LIMITED = 16384, "the Kron radius was clipped to kron_min or kron_max"
+    SATURATED_CORE = 32768, "looks saturated: no data within 0.1 arcsec of the centre, but light with data around it"
+    POINT_LIKE = 65536, "the half-light radius is that of a point source; judged where a PSF is given"
 
 
 def decode_flags(value: int) -> list[str]:
@@ -274,9 +307,19 @@ def make_metadata(options: Options) -> dict[str, Any]:
         "ENGINE": options.engine,
         **{f"ASEC_{i}": diameter for i, diameter in enumerate(options.measure.apertures)},
         "KRONCIRC": options.measure.kron_circle,
-        "OPTIONS": json.dumps(options.as_dict()),
-        "VERSIONS": json.dumps({"dja_photplug": __version__, **versions}),
+        **encode_metadata({"OPTIONS": options.as_dict(), "VERSIONS": {"dja_photplug": __version__, **versions}}),
     }
+
+
+def kron_circle_radius(table: QTable, least: float) -> NDArray[np.float64]:
+    """Return the radius of the circle with the area of each Kron aperture, arcsec; `least` where that is larger."""
+    size = np.sqrt(table["a"].to_value(u.arcsec) * table["b"].to_value(u.arcsec))
+    return np.fmax(table["kron_radius"] * size, least)
+
+
+def encode_metadata(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata as FITS takes them: lists and mappings as JSON text."""
+    return {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in values.items()}
 
 
 REGION_SUFFIXES = (".reg",)

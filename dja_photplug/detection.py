@@ -35,6 +35,7 @@ __all__ = [
     "native_pixels",
     "null_pixels",
     "place_sources",
+    "sample_labels",
     "subtract_level",
     "variance_map",
 ]
@@ -56,16 +57,15 @@ FOUND = ("x", "y", "a", "b", "theta", "npix", "flag")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Background:
-    """Sky level and noise of an image.
+    """Sky level of an image.
 
     Attributes
     ----------
-    level, rms : ndarray
+    level : ndarray
         (ny, nx) float32, in the unit of the image.
     """
 
     level: NDArray[np.float32]
-    rms: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -75,7 +75,9 @@ class Detection:
     Attributes
     ----------
     sources : `~astropy.table.QTable`
-        Columns ``id ra dec x y a b theta npix flag`` of the catalogue; ``id`` is 1 to N.
+        Columns ``id ra dec x y a b theta npix flag`` of the catalogue; ``id`` is 1 to N. With the column
+        ``kron_radius`` as well, scaled and clipped already, the photometry takes that, as for many bands the ellipses
+        of one detection image; where it is NaN the smallest circle is the Kron aperture.
     segmentation : ndarray
         (ny, nx) int32: the ``id`` of the source that a pixel belongs to, 0 for none.
     wcs : `~astropy.wcs.WCS`
@@ -158,7 +160,7 @@ def mesh_cells(
 
 
 def mesh_background(image: NDData, options: BackgroundOptions, mask: NDArray[np.bool_] | None = None) -> Background:
-    """Return sky level and noise from sigma-clipped modes in a mesh, median-filtered and splined (Source Extractor).
+    """Return the sky level from sigma-clipped modes in a mesh, median-filtered and splined (Source Extractor).
 
     Parameters
     ----------
@@ -175,7 +177,7 @@ def mesh_background(image: NDData, options: BackgroundOptions, mask: NDArray[np.
     null, (height, width) = mesh_cells(image, options, mask)
     size = options.mesh_filter
     mesh = sep.Background(native_pixels(image.data), mask=null, bw=width, bh=height, fw=size, fh=size)
-    return Background(level=mesh.back(dtype=np.float32), rms=mesh.rms(dtype=np.float32))
+    return Background(level=mesh.back(dtype=np.float32))
 
 
 def gaussian_kernel(fwhm: float) -> NDArray[np.float32] | None:
@@ -203,20 +205,27 @@ def subtract_level(image: NDData, background: Background) -> NDArray[np.float32]
     return native_pixels(image.data) - background.level
 
 
-def place_sources(found: Mapping[str, NDArray[Any]], segmentation: NDArray[np.int32], wcs: WCS) -> Detection:
+def place_sources(
+    found: Mapping[str, NDArray[Any]],
+    segmentation: NDArray[np.int32],
+    wcs: WCS,
+    ids: NDArray[np.integer] | None = None,
+) -> Detection:
     """Return what an engine found as a Detection, with sky positions.
 
     Parameters
     ----------
     found : mapping of str to ndarray
-        ``x y a b`` in pixels, ``theta`` in radians, ``npix`` and ``flag``, in the order of the labels 1 to N.
+        ``x y a b`` in pixels, ``theta`` in radians, ``npix`` and ``flag``, in the order of the labels.
     segmentation : ndarray
     wcs : `~astropy.wcs.WCS`
+    ids : ndarray of int, optional
+        The labels; 1 to N by default.
     """
     ra, dec = wcs.pixel_to_world_values(found["x"], found["y"])
     scale = pixel_scale(wcs)
     columns = {
-        "id": np.arange(1, len(found["x"]) + 1),
+        "id": np.arange(1, len(found["x"]) + 1) if ids is None else ids,
         "ra": ra,
         "dec": dec,
         **{axis: found[axis] * scale for axis in "ab"},
@@ -224,6 +233,15 @@ def place_sources(found: Mapping[str, NDArray[Any]], segmentation: NDArray[np.in
         **{name: found[name] for name in ("x", "y", "npix", "flag")},
     }
     return Detection(sources=dress_table(columns, DETECTION_COLUMNS), segmentation=segmentation, wcs=wcs)
+
+
+def sample_labels(segmentation: NDArray[np.int32], sources: QTable) -> NDArray[np.int64]:
+    """Return the label (n,) of the pixel that each source lies on, 0 for sky, -1 off the image."""
+    labels = np.full(len(sources), -1, dtype=np.int64)
+    y, x = (np.rint(np.nan_to_num(sources[axis].value, nan=-1)) for axis in "yx")
+    inside = (y >= 0) & (y < segmentation.shape[0]) & (x >= 0) & (x < segmentation.shape[1])
+    labels[inside] = segmentation[y[inside].astype(int), x[inside].astype(int)]
+    return labels
 
 
 @contextmanager
@@ -346,6 +364,8 @@ def detect_sep(image: NDData, background: Background, options: Options) -> Detec
     PhotplugError
         Where the image has no WCS or no uncertainty.
     """
-    data = subtract_level(image, background)
-    objects, segmentation = _extract(data, _settings(image, options.detect))
+    data, settings = subtract_level(image, background), _settings(image, options.detect)
+    # sep 1.4 does not zero masked pixels in the first rows, half a kernel high, before it convolves the image.
+    data[settings["mask"]] = 0
+    objects, segmentation = _extract(data, settings)
     return place_sources({name: objects[name] for name in FOUND}, segmentation, image.wcs)

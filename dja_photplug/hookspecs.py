@@ -86,7 +86,7 @@ def photplug_background(image: MosaicImage, options: Options) -> Background | No
     ... def photplug_background(image, options):
     ...     import numpy as np
     ...     from dja_photplug.detection import Background
-    ...     return Background(level=np.zeros_like(image.data), rms=np.ones_like(image.data))
+    ...     return Background(level=np.zeros_like(image.data))
     """
 
 

@@ -13,10 +13,11 @@ from astropy.nddata import NDData
 from astropy.table import QTable
 from numpy.typing import NDArray
 
+from dja_photplug.apertures import KRON_EXTENT, Engine, Floats, Pixels, Shapes, Sums, sum_overlap
 from dja_photplug.calibration import NoiseCalibration
 from dja_photplug.detection import Detection, mesh_background
 from dja_photplug.options import Options
-from dja_photplug.photometry import KRON_EXTENT, Engine, Floats, Pixels, Shapes, Sums, calibrate_with, measure_with
+from dja_photplug.photometry import calibrate_with, measure_with
 
 __all__ = ["SEP", "calibrate_sep", "measure_sep"]
 
@@ -32,14 +33,12 @@ def _neighbours(pixels: Pixels, shapes: Shapes) -> dict[str, NDArray]:
 
 
 def _sum_ellipses(pixels: Pixels, shapes: Shapes, a: Floats, b: Floats, theta: Floats) -> Sums:
-    """Sum over ellipses around the sources; circles are ellipses with a = b (equal to 1e-13, at twice the time)."""
-    where = (shapes.x, shapes.y, a, b, theta, 1.0)
-    settings: dict[str, Any] = {"subpix": 0, **_neighbours(pixels, shapes)}
-    flux, error, flag = sep.sum_ellipse(pixels.data, *where, var=pixels.variance, **settings)
+    settings: dict[str, Any] = _neighbours(pixels, shapes)
+    flux, error, flag = sum_overlap(pixels.data, shapes, a, b, theta, var=pixels.variance, **settings)
     total = background = np.square(error)
     if pixels.background is not pixels.variance:
-        background = np.square(sep.sum_ellipse(pixels.data, *where, var=pixels.background, **settings)[1])
-    return Sums(flux=flux, total=total, background=background, area=np.pi * a * b, flag=flag.astype(np.int64))
+        background = sum_overlap(pixels.background, shapes, a, b, theta, **settings)[0]
+    return Sums(flux=flux, total=total, background=background, area=np.pi * a * b, flag=flag)
 
 
 def _kron_radius(pixels: Pixels, shapes: Shapes) -> tuple[Floats, NDArray[np.int64]]:

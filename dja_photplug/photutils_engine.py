@@ -12,18 +12,17 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from astropy import units as u
 from astropy.nddata import NDData
 from astropy.table import QTable
 from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
 from photutils.background import Background2D
 from photutils.geometry import circular_overlap_grid, elliptical_overlap_grid
-from photutils.segmentation import SegmentationImage, SourceCatalog, deblend_sources, detect_sources
+from photutils.segmentation import SegmentationImage, deblend_sources, detect_sources
 from photutils.utils.exceptions import NoDetectionsWarning
-from scipy.ndimage import convolve
 from scipy.optimize import brentq
 
+from dja_photplug.apertures import KRON_EXTENT, Engine, Floats, Pixels, Shapes, Sums
 from dja_photplug.calibration import NoiseCalibration
 from dja_photplug.catalog import SourceFlag
 from dja_photplug.detection import (
@@ -40,7 +39,8 @@ from dja_photplug.detection import (
 )
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options import BackgroundOptions, DetectOptions, Options
-from dja_photplug.photometry import KRON_EXTENT, Engine, Floats, Pixels, Shapes, Sums, calibrate_with, measure_with
+from dja_photplug.photometry import calibrate_with, measure_with
+from dja_photplug.segments import convolve_pixels, segment_shapes
 
 __all__ = ["PHOTUTILS", "calibrate_photutils", "detect_photutils", "measure_photutils", "mesh_background_2d"]
 
@@ -55,7 +55,7 @@ FIRST_RADIUS, RADIUS_PRECISION = 1.0, 1e-3
 
 
 def mesh_background_2d(image: NDData, options: BackgroundOptions, mask: NDArray[np.bool_] | None = None) -> Background:
-    """Return sky level and noise from `photutils.background.Background2D`, sigma-clipped modes in a mesh.
+    """Return the sky level from `photutils.background.Background2D`, sigma-clipped modes in a mesh.
 
     Parameters
     ----------
@@ -78,14 +78,10 @@ def mesh_background_2d(image: NDData, options: BackgroundOptions, mask: NDArray[
         mesh = Background2D(data, cells, exclude_percentile=MOST_MASKED, **settings)
     except ValueError:  # no cell has that many pixels left: take all that have any
         mesh = Background2D(data, cells, exclude_percentile=100, **settings)
-    return Background(level=native_pixels(mesh.background), rms=native_pixels(mesh.background_rms))
+    return Background(level=native_pixels(mesh.background))
 
 
 # --- detection
-
-
-def _convolve(data: NDArray[np.float32], kernel: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    return data if kernel is None else convolve(data, kernel, mode="constant")
 
 
 def _signal(
@@ -98,11 +94,11 @@ def _signal(
     kernel = gaussian_kernel(options.kernel)
     variance = variance_map(image, options.noise)
     if options.filter_type == "conv" or kernel is None:
-        return _convolve(data, kernel), np.sqrt(variance)
+        return convolve_pixels(data, kernel), np.sqrt(variance)
     weight = native_pixels(np.where(null, 0, 1 / variance))
-    norm = _convolve(weight, np.square(kernel))
+    norm = convolve_pixels(weight, np.square(kernel))
     with np.errstate(divide="ignore", invalid="ignore"):
-        amplitude, noise = _convolve(data * weight, kernel) / norm, 1 / np.sqrt(norm)
+        amplitude, noise = convolve_pixels(data * weight, kernel) / norm, 1 / np.sqrt(norm)
     return native_pixels(amplitude), native_pixels(noise)
 
 
@@ -128,17 +124,13 @@ def _deblend(signal: NDArray[np.float32], segments: SegmentationImage, options: 
         )
 
 
-def _flag_sources(segments: SegmentationImage, sources: SegmentationImage) -> NDArray[np.int64]:
-    """Return the bits of SourceFlag of each source, given the segments before deblending."""
+def _flag_deblended(segments: SegmentationImage, sources: SegmentationImage) -> NDArray[np.int64]:
+    """Return the flag DEBLENDED of each source, given the segments before deblending."""
     first = np.zeros(sources.n_labels + 1, dtype=int)
     inside = np.flatnonzero(sources.data)
     first[sources.data.ravel()[inside]] = inside
     parent = segments.data.ravel()[first[1:]]
-    flag = np.where(np.bincount(parent)[parent] > 1, SourceFlag.DEBLENDED.value, 0)
-    rim = [sources.data[edge] for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1])]
-    touching = np.unique(np.concatenate(rim))
-    flag[touching[touching > 0] - 1] |= SourceFlag.TRUNCATED.value
-    return flag
+    return np.where(np.bincount(parent)[parent] > 1, SourceFlag.DEBLENDED.value, 0)
 
 
 def detect_photutils(image: NDData, background: Background, options: Options) -> Detection:
@@ -174,18 +166,12 @@ def detect_photutils(image: NDData, background: Background, options: Options) ->
     sources = _deblend(signal, segments, options.detect)
     # sep measures shapes on the convolved image too.
     convolved = (
-        signal if options.detect.filter_type == "conv" else _convolve(data, gaussian_kernel(options.detect.kernel))
+        signal
+        if options.detect.filter_type == "conv"
+        else convolve_pixels(data, gaussian_kernel(options.detect.kernel))
     )
-    shapes = SourceCatalog(data, sources, convolved_data=convolved)
-    found = {
-        "x": shapes.x_centroid,
-        "y": shapes.y_centroid,
-        "a": shapes.semimajor_axis.value,
-        "b": shapes.semiminor_axis.value,
-        "theta": (shapes.orientation.to_value(u.rad) + np.pi / 2) % np.pi - np.pi / 2,  # of 0 to 2 pi
-        "npix": shapes.area.value,
-        "flag": _flag_sources(segments, sources),
-    }
+    found = segment_shapes(data, convolved, null, sources)
+    found["flag"] |= _flag_deblended(segments, sources)
     return place_sources(found, np.asarray(sources.data, dtype=np.int32), image.wcs)
 
 

@@ -31,7 +31,7 @@ from dja_photplug.calibration import (
     count_independent,
     place_apertures,
 )
-from dja_photplug.catalog import dress_table, make_metadata
+from dja_photplug.catalog import dress_table, encode_metadata, make_metadata
 from dja_photplug.detection import (
     DETECTION_COLUMNS,
     Detection,
@@ -402,7 +402,7 @@ def test_no_empty_area_at_all() -> None:
 def test_metadata_survive_a_catalogue(tmp_path: Path, suffix: str) -> None:
     """Warnings are errors here: the keys are FITS keywords, and the text fits."""
     result = calibrate_noise(whole_pixels(*two_halves()), zones=2, radius_max=1.5, n_radii=12)
-    table = QTable({"flux": [1.0] * u.uJy}, meta=make_metadata(Options()) | result.metadata())
+    table = QTable({"flux": [1.0] * u.uJy}, meta=make_metadata(Options()) | encode_metadata(result.metadata()))
     back = QTable.read(dp.write_catalog(table, tmp_path / f"cat.{suffix}"))
     expected = {"AR_RAD": result.radius, "AR": result.factor, "AR_ERR": result.measured_error}
     expected |= {"AR_N": result.n_effective, "AR_OFF": result.offset, "AR_EDGES": result.edges}

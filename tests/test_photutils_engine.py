@@ -249,11 +249,10 @@ def test_mesh_background_follows_a_slope_under_sources() -> None:
     sky = 10 + 0.01 * np.indices((300, 300))[1]
     image = make_image(sky + gaussian(sky.shape, 100, 100, 2, 500) + rng.normal(size=sky.shape))
     background = mesh_background_2d(image, BackgroundOptions(mesh=2, mesh_filter=2))
-    assert background.level.dtype == background.rms.dtype == np.float32
+    assert background.level.dtype == np.float32
     inner = (slice(75, -75),) * 2  # zoom and median flatten the slope in the cells at the edges, by up to 0.25
     # As sep's: cells of 2,500 pixels give their mode to a few 1/50.
     assert np.abs(background.level - sky)[inner].max() < 0.15
-    assert np.abs(background.rms[inner] - 1).max() < 0.1
 
 
 def test_background_of_few_pixels() -> None:
@@ -304,7 +303,7 @@ def test_taken_apertures() -> None:
             np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-9, err_msg=name)
     shared = ~(SourceFlag.APER_TRUNCATED | SourceFlag.APER_MASKED).value
     np.testing.assert_array_equal(ours["flag"] & shared, theirs["flag"] & shared)
-    assert ours["flag_aper_3"][0] == SourceFlag.APER_MASKED
+    assert ours["flag_aper_3"][0] == SourceFlag.APER_MASKED + SourceFlag.NULL_WEIGHT
     assert ours["flag_aper_0"][1] & SourceFlag.APER_ALL_MASKED
-    assert ours["flag"][2] & SourceFlag.NOT_MEASURED
+    assert ours["flag"][2] & SourceFlag.NOT_COVERED
     assert ours["flag_aper_3"][5] & SourceFlag.APER_TRUNCATED
