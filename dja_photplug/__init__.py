@@ -15,9 +15,11 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "BackgroundOptions": "options",
+    "BandOptions": "options",
     "CalibrationOptions": "options",
     "DetectOptions": "options",
     "EpochOptions": "options",
+    "ExtendOptions": "options",
     "ExposureLog": "exposurelog",
     "ExposureMap": "variance",
     "InjectionOptions": "options",
@@ -28,6 +30,7 @@ _PUBLIC = {
     "NoiseCalibration": "calibration",
     "NoiseModel": "variance",
     "Options": "options",
+    "OutputOptions": "options",
     "PhotplugError": "errors",
     "PhotplugWarning": "errors",
     "ProductName": "products",
@@ -35,6 +38,7 @@ _PUBLIC = {
     "SourceFlag": "catalog",
     "VarianceOptions": "options",
     "decode_flags": "catalog",
+    "extend_catalog": "extend",
     "find_mosaic": "products",
     "full_weight": "variance",
     "get_plugin_manager": "plugins",
@@ -42,7 +46,7 @@ _PUBLIC = {
     "inject": "injection",
     "load_mosaic": "mosaic",
     "read_exposure_log": "exposurelog",
-    "run": "pipeline",
+    "run": "multiband",
     "write_catalog": "catalog",
     "write_weight": "image",
 }

@@ -17,8 +17,9 @@ from dja_photplug.catalog import write_regions
 from dja_photplug.errors import PhotplugError
 from dja_photplug.image import replace_planes, write_weight
 from dja_photplug.mosaic import load_exposure
+from dja_photplug.multiband import run
 from dja_photplug.options import Options
-from dja_photplug.pipeline import Result, measure_background_errors, remeasure, run, write_result
+from dja_photplug.pipeline import Result, measure_background_errors, remeasure, write_result
 from dja_photplug.plots import plot_catalog
 from dja_photplug.simulate import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
 

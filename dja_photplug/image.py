@@ -16,7 +16,7 @@ from dja_photplug.blocks import write_image
 from dja_photplug.errors import PhotplugError
 from dja_photplug.units import MOSAIC_UNIT
 
-__all__ = ["WEIGHT_KINDS", "MosaicImage", "as_mosaic_image", "replace_planes", "write_weight"]
+__all__ = ["WEIGHT_KINDS", "MosaicImage", "as_mosaic_image", "replace_planes", "rescale_image", "write_weight"]
 
 
 class MosaicImage(CCDData):
@@ -149,6 +149,22 @@ def replace_planes(
         meta=image.meta,
         background_weight=image.background_weight,
     )
+
+
+def rescale_image(image: MosaicImage, factor: float) -> MosaicImage:
+    """Multiply an image, in place, by the factor of another zero point; its weights follow.
+
+    Parameters
+    ----------
+    image : MosaicImage
+    factor : float
+        10 nJy in a pixel value of 1.
+    """
+    image.data *= np.float32(factor)
+    for weight in (image.uncertainty.array, image.background_weight):
+        if weight is not None:
+            weight /= np.float32(factor**2)
+    return image
 
 
 WEIGHT_KINDS = {"weight": -2, "sigma": 1, "variance": 2}

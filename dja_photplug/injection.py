@@ -10,13 +10,7 @@ pixel is larger here. At the limit of detection the background rules and the dif
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import signal
-import warnings
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,11 +24,9 @@ from scipy.ndimage import shift
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
-import dja_photplug
-from dja_photplug.blocks import read_image
 from dja_photplug.catalog import ZERO_POINT, dress_table, make_metadata
 from dja_photplug.completeness import SOURCE_COLUMNS, bin_sources, describe_limits, find_limit
-from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.errors import PhotplugError
 from dja_photplug.exposures import draw_light
 from dja_photplug.geometry import pixel_scale
 from dja_photplug.image import MosaicImage, replace_planes
@@ -42,7 +34,9 @@ from dja_photplug.mosaic import load_noise_model
 from dja_photplug.options import InjectionOptions, Options
 from dja_photplug.pipeline import Result, analyse_image, load_source, remeasure, variance_hook
 from dja_photplug.plugins import get_plugin_manager
+from dja_photplug.processes import map_in_processes
 from dja_photplug.products import MosaicFiles, find_mosaic
+from dja_photplug.psf import read_psf
 from dja_photplug.scene import trace_light
 from dja_photplug.variance import GivenVariance, NoiseModel
 
@@ -106,7 +100,7 @@ class _Field:
     model: NoiseModel | None
     weight: NDArray[np.float32]
     electrons: NDArray[np.float32] | None
-    psf: NDArray[np.float32] | None
+    psf: Floats | None
     before: Result
 
 
@@ -163,7 +157,9 @@ def inject(
         psf=None if psf is None else Path(psf),
     )
     metadata = _check(job, manager or get_plugin_manager())
-    parts = _realise_all(job, manager)
+    # Those of a manager are known in this process alone.
+    workers = 1 if manager is not None else job.injection.workers or os.cpu_count() or 1
+    parts = map_in_processes(_realise, range(job.injection.realisations), workers, _prepare, job, manager)
     # disable=None: only where stderr is a terminal.
     bar = tqdm(parts, "injecting", job.injection.realisations, disable=None if progress else True)
     sources = vstack(list(bar))
@@ -218,48 +214,9 @@ def _load_photon_model(job: _Job) -> NoiseModel:
         raise PhotplugError(f"electrons of the injected light: {error}; or inject without (photons 'none')") from None
 
 
-def _realise_all(job: _Job, manager: pluggy.PluginManager | None) -> Iterator[QTable]:
-    """Yield the sources of each realisation in order."""
-    numbers = range(job.injection.realisations)
-    workers = min(job.injection.workers or os.cpu_count() or 1, len(numbers))
-    if manager is not None or workers == 1:
-        field = _prepare(job, manager or get_plugin_manager())
-        yield from (_realise(field, number) for number in numbers)
-        return
-    # Fresh processes: sep and the threads of numpy do not survive a fork in the middle of something.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (list(dja_photplug.__path__), job))
-    try:
-        yield from pool.map(_work, numbers)
-    except BrokenProcessPool:
-        raise PhotplugError(
-            f"one of {workers} processes ended: memory may be short, or a script lacks "
-            "`if __name__ == '__main__':`; use fewer workers, or 1"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-_worker: dict[str, Any] = {}  # of a process that _start_worker made: its job, and its field once loaded
-
-
-def _start_worker(path: list[str], job: _Job) -> None:
-    """Begin a process: where the package is (a bare checkout adds to its path), and what to do."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
-    warnings.simplefilter("ignore", PhotplugWarning)  # the parent has told them
-    dja_photplug.__path__ = path
-    _worker["job"] = job
-
-
-def _work(number: int) -> QTable:
-    if "field" not in _worker:
-        _worker["field"] = _prepare(_worker["job"], get_plugin_manager())
-    return _realise(_worker["field"], number)
-
-
-def _prepare(job: _Job, manager: pluggy.PluginManager) -> _Field:
+def _prepare(job: _Job, manager: pluggy.PluginManager | None) -> _Field:
     """Load the mosaic, and detect and measure what is there."""
-    options = job.options
+    options, manager = job.options, manager or get_plugin_manager()
     image = load_source(job.files, options, manager)
     if image.mask is None or image.mask.all():
         raise PhotplugError(f"{job.files.name}: no pixel has data, so nothing can be injected; use another cut-out")
@@ -274,20 +231,23 @@ def _prepare(job: _Job, manager: pluggy.PluginManager) -> _Field:
         model=None if isinstance(model, GivenVariance) else model,
         weight=weight,
         electrons=_count_electrons(_load_photon_model(job), weight) if photons else None,
-        psf=None if job.psf is None else _read_psf(job.psf, pixel_scale(image.wcs)),
+        psf=None if job.psf is None else _load_psf(job.psf, pixel_scale(image.wcs)),
         before=analyse_image(image, options, manager),
     )
 
 
-def _read_psf(path: Path, scale: float) -> NDArray[np.float32]:
-    """Return an image of the PSF, refused where its sum or its pixel scale (PIXSCL, PIXELSCL) cannot be right."""
-    pixels, header = read_image(path)
-    total, own = float(np.sum(pixels)), float(header.get("PIXSCL", header.get("PIXELSCL", scale)))
-    if not 0.5 < total < 1.05:
-        raise PhotplugError(f"{path}: the PSF sums up to {total:.4g}, not to the share of light it holds; normalise it")
-    if not np.isclose(own, scale, rtol=0.01):
-        raise PhotplugError(f"{path}: the PSF has pixels of {own} arcsec and the mosaic of {scale:.4g}; resample it")
-    return pixels
+def _load_psf(path: Path, scale: float) -> Floats:
+    """Return an image of the PSF, refused where its sum is no share of light, or its pixels are not the mosaic's."""
+    psf = read_psf(path, scale)
+    if psf.original_sum is not None:
+        raise PhotplugError(
+            f"{path}: the PSF sums up to {psf.original_sum:.4g}, not to the share of light it holds; normalise it"
+        )
+    if not np.isclose(psf.scale, scale, rtol=0.01):
+        raise PhotplugError(
+            f"{path}: the PSF has pixels of {psf.scale} arcsec and the mosaic of {scale:.4g}; resample it"
+        )
+    return psf.data
 
 
 def _count_electrons(model: NoiseModel, weight: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -363,7 +323,7 @@ def _draw(sources: QTable, field: _Field) -> Floats:
     return draw_light(trace_light(scene, "flux", injection.psf_fwhm), wcs)
 
 
-def _draw_psf(psf: NDArray[np.float32], sources: QTable, flux: Floats, shape: tuple[int, int]) -> Floats:
+def _draw_psf(psf: Floats, sources: QTable, flux: Floats, shape: tuple[int, int]) -> Floats:
     """Return point sources drawn with an image of the PSF, whose centre is that of its array."""
     image = np.zeros(shape)
     for x, y, total in zip(sources["x"], sources["y"], flux, strict=True):

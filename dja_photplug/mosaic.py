@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import median_abs_deviation
 
 from dja_photplug.blocks import ImageReader, read_image
-from dja_photplug.catalog import ZERO_POINT
+from dja_photplug.catalog import MOSAIC_ZERO_POINT
 from dja_photplug.errors import PhotplugError
 from dja_photplug.exposurelog import ExposureLog, read_exposure_log
 from dja_photplug.geometry import Window, crop_header, header_wcs, resolve_cutout
@@ -35,8 +35,6 @@ __all__ = [
     "load_mosaic",
     "load_noise_model",
 ]
-
-MOSAIC_ZERO_POINT = ZERO_POINT + 5  # 28.9, the AB magnitude of one mosaic unit: 10 nJy, a hundredth of 1 uJy
 
 FEWEST_GAIN_PIXELS = 100
 

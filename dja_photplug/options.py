@@ -79,10 +79,10 @@ def _validate(name: str, value: Any, meta: Mapping[str, Any]) -> Any:
     if meta["by_band"]:
         single = {**meta, "by_band": False}
         try:
-            values = dict(value)  # or pairs, as the command line gives them
+            by_band = dict(value)  # or pairs, as the command line gives them
         except (TypeError, ValueError):
             raise PhotplugError(f"option {name}: {value!r} is not a value for each band, such as f444w = ...") from None
-        return {str(band).lower(): _validate(f"{name} of {band}", item, single) for band, item in values.items()}
+        return {str(band).lower(): _validate(f"{name} of {band}", item, single) for band, item in by_band.items()}
     if meta["many"]:
         if isinstance(value, str) or not isinstance(value, Iterable):
             raise PhotplugError(f"option {name}: {value!r} is not a list; give several numbers")
@@ -410,7 +410,7 @@ class ExtendOptions(Stage):
 
     ra: str | None = option(None, "column of right ascensions; found by the usual names without it", kind=str)
     dec: str | None = option(None, "column of declinations; found by the usual names without it", kind=str)
-    id_column: str | None = option(None, "column of the labels in --use-segmentation; id or NUMBER without it", kind=str)
+    id_column: str | None = option(None, "column of the labels in the segmentation; id or NUMBER without it", kind=str)
     columns: tuple[str, ...] = option(
         ("all",),
         "columns to add: all, or any of auto (Kron), iso (segments), aper (apertures), epochs",

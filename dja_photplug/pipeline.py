@@ -1,10 +1,9 @@
-"""From mosaics to a catalogue: the order in which the hooks are asked."""
+"""One image from its files to its table: the order in which the hooks are asked."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,27 +13,34 @@ import pluggy
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 from photutils.segmentation import SegmentationImage
-from tqdm import tqdm
 
 from dja_photplug.calibration import NoiseCalibration
-from dja_photplug.catalog import dress_table, epoch_columns, make_metadata
-from dja_photplug.detection import Background, Detection
+from dja_photplug.catalog import MOSAIC_ZERO_POINT, dress_table, epoch_columns, kron_circle_radius
+from dja_photplug.detection import Background, Detection, sample_labels
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.exposurelog import ExposureLog
-from dja_photplug.image import MosaicImage, as_mosaic_image, replace_planes
+from dja_photplug.image import MosaicImage, as_mosaic_image, replace_planes, rescale_image
 from dja_photplug.mosaic import VarianceHook, exposure_log
 from dja_photplug.options import Options
+from dja_photplug.photometry import flag_point_sources
 from dja_photplug.plugins import ask_all, ask_first, get_plugin_manager
 from dja_photplug.products import MosaicFiles, find_mosaic, is_mosaic_name
+from dja_photplug.psf import PSF, half_light_radius
+from dja_photplug.regrid import regrid_detection, regrid_sources
 
 __all__ = [
     "Result",
+    "Source",
     "analyse_image",
+    "band_of",
+    "complete_table",
+    "describe_image",
     "find_epochs",
+    "find_source",
     "load_source",
     "measure_background_errors",
+    "measure_band",
     "remeasure",
-    "run",
     "variance_hook",
     "write_result",
 ]
@@ -50,41 +56,38 @@ class Result:
     ----------
     catalog : `~astropy.table.QTable`
         One row for each source; the columns of `dja_photplug.catalog.COLUMNS`.
-    image : MosaicImage
-    background : Background
+    planes : tuple of MosaicImage and Background, or None
+        Of the image that sources were detected on; None where they were not kept.
     detection : Detection
     calibration : NoiseCalibration or None
     options : Options
     """
 
     catalog: QTable
-    image: MosaicImage
-    background: Background
+    planes: tuple[MosaicImage, Background] | None
     detection: Detection
     calibration: NoiseCalibration | None
     options: Options
+
+    @property
+    def image(self) -> MosaicImage:
+        """The image that sources were detected on."""
+        return self._planes()[0]
+
+    @property
+    def background(self) -> Background:
+        """Its background."""
+        return self._planes()[1]
 
     @property
     def segmentation(self) -> SegmentationImage:
         """Pixels of each source, labelled by its ``id``."""
         return SegmentationImage(self.detection.segmentation)
 
-
-@contextmanager
-def _stages(count: int, *, show: bool) -> Iterator[Any]:
-    """A progress bar over stages: call what it yields with the name of the stage that begins."""
-    # disable=None: only where stderr is a terminal.
-    with tqdm(total=count, disable=None if show else True, bar_format="{desc:<12} {bar} {elapsed}") as bar:
-        started = False
-
-        def begin(stage: str) -> None:
-            nonlocal started
-            bar.update(int(started))
-            bar.set_description_str(stage)
-            started = True
-
-        yield begin
-        bar.update(1)
+    def _planes(self) -> tuple[MosaicImage, Background]:
+        if self.planes is None:
+            raise PhotplugError("the detection image was not kept while the bands were measured; run with keep_image")
+        return self.planes
 
 
 def load_source(source: Source, options: Options, manager: pluggy.PluginManager) -> MosaicImage:
@@ -95,7 +98,7 @@ def load_source(source: Source, options: Options, manager: pluggy.PluginManager)
     PhotplugError
         Where the files are missing or no plugin loads them.
     """
-    files = find_mosaic(source) if is_mosaic_name(source) else str(source)
+    files = find_source(source)
     image = ask_first(
         manager,
         "photplug_load",
@@ -104,7 +107,19 @@ def load_source(source: Source, options: Options, manager: pluggy.PluginManager)
         options=options,
         variance=variance_hook(options, manager),
     )
-    return as_mosaic_image(image)
+    image = as_mosaic_image(image)
+    zero_point = options.bands.zero_point.get(band_of(files))
+    return image if zero_point is None else rescale_image(image, 10 ** (-0.4 * (zero_point - MOSAIC_ZERO_POINT)))
+
+
+def find_source(source: Source) -> MosaicFiles | str:
+    """Return the files of a mosaic, or, for the loader of a plugin, the name of something else."""
+    return find_mosaic(source) if is_mosaic_name(source) else str(source)
+
+
+def band_of(source: MosaicFiles | str) -> str:
+    """Return the band of a source; empty where its name does not tell it."""
+    return source.band if isinstance(source, MosaicFiles) else ""
 
 
 def variance_hook(options: Options, manager: pluggy.PluginManager) -> VarianceHook:
@@ -139,56 +154,58 @@ def find_epochs(log: ExposureLog, coordinates: SkyCoord, options: Options, manag
     return dressed
 
 
-def run(
-    sources: Sequence[Source],
-    options: Options | None = None,
+def measure_band(
+    source: MosaicFiles | str,
+    options: Options,
+    manager: pluggy.PluginManager,
     *,
-    manager: pluggy.PluginManager | None = None,
-    progress: bool = False,
+    psf: PSF | None = None,
+    detection: Detection | None = None,
+    targets: Detection | None = None,
+    begin: Callable[[str], Any] = lambda stage: None,
 ) -> Result:
-    """Detect and measure the sources of a mosaic, and find the epochs of each.
+    """Load and analyse one band, find the epochs of its sources, and add the columns of plugins.
 
     Parameters
     ----------
-    sources : sequence of str, Path or MosaicFiles
-        One mosaic: its prefix, a member file or its files.
-    options : Options, optional
-    manager : PluginManager, optional
-        All plugins by default.
-    progress : bool, optional
-        Show a progress bar where stderr is a terminal.
+    source : MosaicFiles or str
+    options : Options
+    manager : PluginManager
+    psf : PSF, optional
+        Sets the flag POINT_LIKE.
+    detection, targets, begin
+        As for :func:`analyse_image`.
 
     Returns
     -------
     Result
+        The metadata of its catalogue are those of the band: input, noise model, a(r), log.
 
     Raises
     ------
     PhotplugError
         Where the input does not allow it or a plugin fails.
     """
-    if len(sources) != 1:
-        raise PhotplugError(f"{len(sources)} mosaics given; a catalogue is made from one, give one")
-    options = options or Options()
-    manager = manager or get_plugin_manager()
-    source = find_mosaic(sources[0]) if is_mosaic_name(sources[0]) else sources[0]
-    with _stages(5, show=progress) as begin:
-        begin("loading")
-        image = load_source(source, options, manager)
-        result = analyse_image(image, options, manager, begin=begin)
-        begin("epochs")
-        catalog = result.catalog
-        epochs = None
-        log = exposure_log(source) if isinstance(source, MosaicFiles) else None
-        if log is not None:
-            epochs = find_epochs(log, SkyCoord(catalog["ra"], catalog["dec"]), options, manager)
-            catalog.meta.update(epochs.meta)
-        band = source.band if isinstance(source, MosaicFiles) else ""
-        catalog = _join(catalog, epochs, image, band, options, manager)
-    catalog.meta.update(make_metadata(options) | _describe(source, image, log))
-    if result.calibration is not None:
-        catalog.meta.update(result.calibration.metadata())
-    return replace(result, catalog=catalog)
+    begin("loading")
+    image = load_source(source, options, manager)
+    result = analyse_image(image, options, manager, detection=detection, targets=targets, begin=begin)
+    if psf is not None:
+        expected = half_light_radius(psf, kron_circle_radius(result.catalog, options.measure.kron_circle))
+        result.catalog["flag"] |= flag_point_sources(result.catalog, expected)
+    begin("epochs")
+    return replace(result, catalog=complete_table(result, source, manager))
+
+
+def complete_table(result: Result, source: MosaicFiles | str, manager: pluggy.PluginManager) -> QTable:
+    """Return the table of an analysed image with its epochs, the columns of plugins, and the metadata of its band."""
+    catalog, options = result.catalog, result.options
+    log = exposure_log(source) if isinstance(source, MosaicFiles) else None
+    epochs = None
+    if log is not None:
+        epochs = find_epochs(log, SkyCoord(catalog["ra"], catalog["dec"]), options, manager)
+    joined = _join(catalog, epochs, result.image, band_of(source), options, manager)
+    joined.meta = describe_image(result, source, log) | ({} if epochs is None else dict(epochs.meta))
+    return joined
 
 
 def analyse_image(
@@ -196,6 +213,8 @@ def analyse_image(
     options: Options,
     manager: pluggy.PluginManager | None = None,
     *,
+    detection: Detection | None = None,
+    targets: Detection | None = None,
     calibration: NoiseCalibration | None = None,
     begin: Callable[[str], Any] = lambda stage: None,
 ) -> Result:
@@ -207,6 +226,10 @@ def analyse_image(
     options : Options
     manager : PluginManager, optional
         All plugins by default.
+    detection : Detection, optional
+        Sources and segments that are known, on this or another grid, instead of detecting.
+    targets : Detection, optional
+        Positions, on any grid, to measure instead of the sources; detection and a(r) are as without.
     calibration : NoiseCalibration, optional
         That of an image with the same noise, which saves measuring it again.
     begin : callable, optional
@@ -221,22 +244,32 @@ def analyse_image(
     engine = f"engine {options.engine!r}"
     begin("background")
     background = ask_first(manager, "photplug_background", engine, image=image, options=options)
-    begin("detecting")
     stages = {"image": image, "background": background, "options": options}
-    detection = ask_first(manager, "photplug_detect", engine, **stages)
+    if detection is None:
+        begin("detecting")
+        detection = ask_first(manager, "photplug_detect", engine, **stages)
+    else:
+        detection = regrid_detection(detection, image.wcs, image.data.shape)
     begin("measuring")
-    stages["detection"] = detection
     if calibration is None:
-        calibration = ask_all(manager, "photplug_calibrate", **stages)
-    catalog = ask_first(manager, "photplug_measure", engine, calibration=calibration, **stages)
+        calibration = ask_all(manager, "photplug_calibrate", detection=detection, **stages)
+    if targets is not None:
+        detection = _adopt_segments(targets, detection)
+    catalog = ask_first(manager, "photplug_measure", engine, detection=detection, calibration=calibration, **stages)
     return Result(
         catalog=catalog,
-        image=image,
-        background=background,
+        planes=(image, background),
         detection=detection,
         calibration=calibration,
         options=options,
     )
+
+
+def _adopt_segments(targets: Detection, detection: Detection) -> Detection:
+    """Return positions as the sources of the segments that they lie on; the label of those on none is 0."""
+    sources = regrid_sources(targets.sources, targets.wcs, detection.wcs)
+    sources["id"] = np.maximum(sample_labels(detection.segmentation, sources), 0)
+    return replace(detection, sources=sources)
 
 
 def _join(
@@ -260,14 +293,16 @@ def _join(
     return joined
 
 
-def _describe(source: Source, image: MosaicImage, log: ExposureLog | None) -> dict[str, Any]:
-    """Return the metadata that the image adds: input, noise model, and whether there are epochs."""
+def describe_image(result: Result, source: MosaicFiles | str, log: ExposureLog | None = None) -> dict[str, Any]:
+    """Return what the image and its calibration add to the metadata: input, noise model, a(r), log."""
     keys = ["NOISE", "VARFILE", "DETGAIN", "GAINFROM", "EXPFROM", "GROWTH"]
     keys += ["PHOTSCLE", "PHOTSCL1", "NFILLED", "NNULL", "BACKWHT"]
+    meta = result.image.meta
     return {
         "INPUT": str(source),
-        **{key: image.meta[key] for key in keys if key in image.meta},
+        **{key: meta[key] for key in keys if key in meta},
         "EPOCHS": "no WCS log" if log is None else Path(log.name).name,
+        **({} if result.calibration is None else result.calibration.metadata()),
     }
 
 

@@ -21,6 +21,8 @@ __all__ = ["BUILTINS", "ask_all", "ask_first", "describe_plugins", "get_plugin_m
 
 BUILTINS = {
     "dja-loader": "dja_photplug.hooks.dja_loader",
+    "eazy-writer": "dja_photplug.hooks.eazy_writer",
+    "given-segments": "dja_photplug.hooks.given_segments",
     "noise-model": "dja_photplug.hooks.noise_model",
     "photutils-engine": "dja_photplug.hooks.photutils_engine",
     "sep-engine": "dja_photplug.hooks.sep_engine",

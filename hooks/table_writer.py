@@ -12,6 +12,6 @@ from dja_photplug.options import Options
 
 
 @hookimpl
-def photplug_write(catalog: QTable, path: Path, options: Options) -> Path:
-    """Claim every name; another suffix is an error that lists the formats."""
-    return write_catalog(catalog, path, overwrite=options.overwrite)
+def photplug_write(catalog: QTable, path: Path, options: Options) -> Path | None:
+    """Claim the format ``table``; another suffix is an error that lists the formats."""
+    return write_catalog(catalog, path, overwrite=options.overwrite) if options.output.format == "table" else None

@@ -17,6 +17,7 @@ from regions import Regions
 from dja_photplug import load_mosaic
 from dja_photplug.blocks import write_image
 from dja_photplug.cli import main
+from dja_photplug.plugins import BUILTINS
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ def test_epochs_of_a_catalogue(folder, capsys):
 def test_plugins(folder, capsys):
     assert main(["plugins"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 6
+    assert len(lines) == len(BUILTINS)
     assert any(line.split() == ["dja-loader", "built", "in", "photplug_load"] for line in lines)
 
 
@@ -204,7 +205,7 @@ def test_interrupt_ends_with_130(folder, capsys, monkeypatch):
     def interrupt(*arguments, **keywords):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dja_photplug.cli.load_source", interrupt)
+    monkeypatch.setattr("dja_photplug.commands.load_source", interrupt)
     assert main(f"weight {PREFIX} -o x.fits".split()) == 130
     assert capsys.readouterr().err == "dja-photplug: interrupted\n"
     assert not Path("x.fits").exists()

@@ -270,7 +270,7 @@ def test_plain_nddata_of_another_loader(simulated):
 
 
 def test_what_a_run_refuses(simulated, tmp_path):
-    with pytest.raises(dp.PhotplugError, match="2 mosaics given"):
+    with pytest.raises(dp.PhotplugError, match="both of the band f444w; give one mosaic for each"):
         dp.run([simulated.prefix, simulated.prefix])
     with pytest.raises(dp.PhotplugError, match="engine 'nope'.*asked sep-engine"):
         dp.run([simulated.prefix], dp.Options(engine="nope"))

@@ -138,7 +138,7 @@ def test_blocked_distribution_is_not_imported(distribution, monkeypatch):
 def test_nobody_claims():
     manager = get_plugin_manager()
     manager.register(make_plugin(photplug_detect=lambda: None), "mine")
-    asked = "asked mine, sep-engine, photutils-engine; see"
+    asked = "asked given-segments, mine, sep-engine, photutils-engine; see"
     with pytest.raises(dp.PhotplugError, match=f"engine 'nope': no plugin claimed photplug_detect; {asked}"):
         ask_first(
             manager,
@@ -148,7 +148,7 @@ def test_nobody_claims():
             background=None,
             options=dp.Options(engine="nope"),
         )
-    manager = get_plugin_manager(block=["sep-engine", "photutils-engine"])
+    manager = get_plugin_manager(block=["given-segments", "sep-engine", "photutils-engine"])
     with pytest.raises(dp.PhotplugError, match="asked nobody"):
         ask_first(manager, "photplug_detect", "engine 'sep'", image=None, background=None, options=dp.Options())
 

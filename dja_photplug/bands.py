@@ -1,0 +1,193 @@
+"""One list of sources in many bands: each is measured on its own grid, and their columns join under its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pluggy
+from astropy.table import Column, QTable
+from numpy.typing import ArrayLike, NDArray
+
+from dja_photplug.blocks import ImageReader
+from dja_photplug.catalog import APERTURE_COLUMNS, TOTAL_COLUMNS, describe_apertures, dress_table, encode_metadata
+from dja_photplug.detection import Detection
+from dja_photplug.errors import PhotplugError
+from dja_photplug.geometry import header_wcs, pixel_scale
+from dja_photplug.options import Options
+from dja_photplug.pipeline import Source, band_of, find_source, measure_band
+from dja_photplug.plugins import get_plugin_manager
+from dja_photplug.processes import map_in_processes
+from dja_photplug.products import MosaicFiles
+from dja_photplug.psf import PSF, encircled_energy, read_psf
+
+__all__ = [
+    "SOURCE_COLUMNS",
+    "add_totals",
+    "compare_apertures",
+    "describe_bands",
+    "find_bands",
+    "measure_bands",
+    "name_columns",
+    "read_psfs",
+]
+
+Floats = NDArray[np.float64]
+
+# What a source is, in whichever band it is measured.
+SOURCE_COLUMNS = ("id", "ra", "dec", "x", "y", "a", "b", "theta", "npix", "kron_radius")
+
+
+def find_bands(sources: Sequence[Source], options: Options) -> dict[str, MosaicFiles | str]:
+    """Return the mosaics by their bands, in the order given.
+
+    Raises
+    ------
+    PhotplugError
+        Where there is none, two are of one band, a source has no band, or an option names a band that is not there.
+    """
+    found = [find_source(source) for source in sources]
+    bands: dict[str, MosaicFiles | str] = {}
+    for source in found:
+        band = band_of(source)
+        if band in bands:
+            raise PhotplugError(
+                f"{bands[band]} and {source} are both of the band {band}; give one mosaic for each band"
+            )
+        if not band and len(found) > 1:
+            raise PhotplugError(f"{source}: its name tells no band, which its columns need; name it as DJA does")
+        bands[band] = source
+    if not bands:
+        raise PhotplugError("no mosaic given; give the prefix of at least one")
+    for name, values in (("psf", options.bands.psf), ("zero_point", options.bands.zero_point)):
+        for band in values:
+            if band not in bands:
+                raise PhotplugError(f"option {name}: {band} is not one of the bands {', '.join(bands)}; give one")
+    return bands
+
+
+def read_psfs(bands: Mapping[str, MosaicFiles | str], options: Options) -> dict[str, PSF]:
+    """Read the PSFs that the options name; without a pixel scale of their own they have that of their mosaic.
+
+    Raises
+    ------
+    PhotplugError
+        Where a file is missing or holds no PSF.
+    """
+    return {band: read_psf(Path(path), _read_scale(bands[band])) for band, path in options.bands.psf.items()}
+
+
+def _read_scale(source: MosaicFiles | str) -> float | None:
+    if not isinstance(source, MosaicFiles):
+        return None
+    with ImageReader(source.science) as science:
+        return pixel_scale(header_wcs(science.header))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Job:
+    """What a process must know to measure bands."""
+
+    options: Options
+    psfs: Mapping[str, PSF]
+    detection: Detection | None
+    targets: Detection | None
+
+
+def measure_bands(
+    sources: Sequence[MosaicFiles | str],
+    options: Options,
+    psfs: Mapping[str, PSF],
+    manager: pluggy.PluginManager,
+    *,
+    detection: Detection | None = None,
+    targets: Detection | None = None,
+) -> Iterator[QTable]:
+    """Yield the table of each band in order; one image is in memory at a time, and in each worker.
+
+    Parameters
+    ----------
+    sources : sequence of MosaicFiles or str
+    options : Options
+    psfs : mapping of str to PSF
+        By band.
+    manager : PluginManager
+        With several workers each process has the plugins that are installed.
+    detection, targets : Detection, optional
+        As for `dja_photplug.pipeline.measure_band`.
+    """
+    job = _Job(options=options, psfs=psfs, detection=detection, targets=targets)
+    workers = options.bands.workers
+    own = manager if min(workers, len(sources)) <= 1 else None
+    yield from map_in_processes(_measure, list(sources), workers, _start, job, own)
+
+
+def _start(job: _Job, manager: pluggy.PluginManager | None) -> tuple[_Job, pluggy.PluginManager]:
+    return job, manager or get_plugin_manager()
+
+
+def _measure(state: tuple[_Job, pluggy.PluginManager], source: MosaicFiles | str) -> QTable:
+    job, manager = state
+    psf = job.psfs.get(band_of(source))
+    return measure_band(source, job.options, manager, psf=psf, detection=job.detection, targets=job.targets).catalog
+
+
+def compare_apertures(auto: ArrayLike, apertures: Mapping[int, ArrayLike]) -> dict[int, Floats]:
+    """Return flux_auto over flux_aper of a detection image, (n,), by aperture; NaN where one is not positive."""
+    auto = np.asarray(auto, dtype=float)
+    ratios = {}
+    for i, values in apertures.items():
+        flux = np.asarray(values, dtype=float)
+        ratios[i] = np.divide(auto, flux, out=np.full_like(flux, np.nan), where=(flux > 0) & (auto > 0))
+    return ratios
+
+
+def add_totals(table: QTable, ratios: Mapping[int, Floats], radius: Floats, psf: PSF | None) -> None:
+    """Add ``corr_i ecorr_i tot_i etot_i`` to the table of a band.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+    ratios : mapping of int to ndarray
+        From :func:`compare_apertures`, for the apertures that get the columns.
+    radius : ndarray
+        That of the circle with the area of the Kron aperture, arcsec, (n,).
+    psf : PSF or None
+        Its encircled energy within `radius` is the share of the light that the Kron aperture holds.
+    """
+    share = np.ones(len(table)) if psf is None else encircled_energy(psf, radius)
+    columns = {}
+    for i, ratio in ratios.items():
+        for e, error in (("", ""), ("e", "err")):
+            columns[f"{e}corr_{i}"] = table[f"flux{error}_aper_{i}"] * ratio
+            columns[f"{e}tot_{i}"] = columns[f"{e}corr_{i}"] / share
+    totals = dress_table(columns, describe_apertures(ratios, TOTAL_COLUMNS))
+    for name, column in totals.items():
+        table[name] = column
+
+
+def name_columns(table: QTable, band: str, numbers: Sequence[int]) -> dict[str, Column]:
+    """Return the columns of a band under its name; `numbers` are those of its apertures in the catalogue."""
+    specs = APERTURE_COLUMNS + TOTAL_COLUMNS
+    measured, wanted = describe_apertures(range(len(numbers)), specs), describe_apertures(numbers, specs)
+    renamed = {spec.name: to for spec, to in zip(measured, wanted, strict=True)}
+    columns = {}
+    for name, column in table.items():
+        if name in SOURCE_COLUMNS:
+            continue
+        if name in renamed:
+            spec, column = renamed[name], column.copy()
+            name, column.info.description = spec.name, spec.description
+        columns[f"{band}_{name}"] = column
+    return columns
+
+
+def describe_bands(tables: Mapping[str, QTable], psfs: Mapping[str, PSF], first: int = 0) -> dict[str, str]:
+    """Return metadata of bands, ``BAND_0``, ``BAND_1`` ... from `first`: JSON text, as keys of FITS are short."""
+    bands = {
+        f"BAND_{i}": {"band": band, "PSF": psfs[band].name if band in psfs else "none: tot is corr", **table.meta}
+        for i, (band, table) in enumerate(tables.items(), start=first)
+    }
+    return encode_metadata(bands)

@@ -1,0 +1,82 @@
+"""Work shared out to processes, because sep is not thread-safe."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import dja_photplug
+from dja_photplug.errors import PhotplugError, PhotplugWarning
+
+__all__ = ["map_in_processes"]
+
+
+def map_in_processes(
+    work: Callable[[Any, Any], Any], items: Sequence[Any], workers: int, start: Callable[..., Any], *arguments: Any
+) -> Iterator[Any]:
+    """Yield ``work(state, item)`` for each item in order, where each process has a state of its own.
+
+    Parameters
+    ----------
+    work : callable
+        Of a module, because processes import it.
+    items : sequence
+    workers : int
+        Processes; with 1 all is done in this one, and there are never more than items.
+    start : callable
+        ``start(*arguments) -> state``, once in each process, before its first item.
+    *arguments
+        Sent to each process once.
+
+    Raises
+    ------
+    PhotplugError
+        Where a process ends early; and what `start` and `work` raise. Their warnings come out in this process.
+    """
+    workers = min(workers, len(items))
+    if workers <= 1:
+        state = start(*arguments) if items else None
+        yield from (work(state, item) for item in items)
+        return
+    # Fresh processes: sep and the threads of numpy do not survive a fork in the middle of something.
+    context = multiprocessing.get_context("spawn")
+    path = list(dja_photplug.__path__)
+    pool = ProcessPoolExecutor(workers, context, _start_process, (path, work, start, arguments))
+    try:
+        for result, messages in pool.map(_work, items):
+            for message in messages:
+                warnings.warn(message, PhotplugWarning, stacklevel=2)
+            yield result
+    except BrokenProcessPool:
+        raise PhotplugError(
+            f"one of {workers} processes ended: memory may be short, or a script lacks "
+            "`if __name__ == '__main__':`; use fewer workers, or 1"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_process: dict[str, Any] = {}  # of a process that _start_process began: what to do, and its state once it has one
+
+
+def _start_process(path: list[str], work: Any, start: Any, arguments: tuple[Any, ...]) -> None:
+    """Begin a process: where the package is (a bare checkout adds to its path), and what to do."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    dja_photplug.__path__ = path
+    _process.update(work=work, start=start, arguments=arguments)
+
+
+def _work(item: Any) -> tuple[Any, list[str]]:
+    """Return the result for an item, and the warnings on the way."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", PhotplugWarning)
+        if "state" not in _process:
+            _process["state"] = _process["start"](*_process["arguments"])
+        result = _process["work"](_process["state"], item)
+    return result, [str(warning.message) for warning in caught]
