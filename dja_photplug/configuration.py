@@ -30,6 +30,14 @@ def _numbers(kind: type) -> Any:
     return parse
 
 
+def _number_or_auto(kind: type) -> Any:
+    def parse(text: str) -> Any:
+        return None if text == "auto" else kind(text)
+
+    parse.__name__ = f"{kind.__name__}, or auto"
+    return parse
+
+
 def _band_value(kind: type) -> Any:
     def parse(text: str) -> tuple[str, Any]:
         band, _, value = text.partition("=")
@@ -71,6 +79,8 @@ def _describe_flag(field: dataclasses.Field, default: Any) -> dict[str, Any]:
         default = None
     elif meta["kind"] is bool:
         keywords = {"action": argparse.BooleanOptionalAction}
+    elif meta["optional"] and meta["kind"] is not str:
+        keywords |= {"type": _number_or_auto(meta["kind"]), "metavar": f"{name}|auto"}
     elif meta["many"]:  # argparse would compare a whole list with the choices
         keywords["type"], default = _numbers(meta["kind"]), ",".join(map(str, default))
     elif meta["choices"]:

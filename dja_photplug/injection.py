@@ -36,7 +36,7 @@ from dja_photplug.pipeline import Result, analyse_image, load_source, remeasure,
 from dja_photplug.plugins import get_plugin_manager
 from dja_photplug.processes import map_in_processes
 from dja_photplug.products import MosaicFiles, find_mosaic
-from dja_photplug.psf import read_psf
+from dja_photplug.psf import PSF, read_psf
 from dja_photplug.scene import trace_light
 from dja_photplug.variance import GivenVariance, NoiseModel
 
@@ -100,7 +100,7 @@ class _Field:
     model: NoiseModel | None
     weight: NDArray[np.float32]
     electrons: NDArray[np.float32] | None
-    psf: Floats | None
+    psf: PSF | None
     before: Result
 
 
@@ -236,7 +236,7 @@ def _prepare(job: _Job, manager: pluggy.PluginManager | None) -> _Field:
     )
 
 
-def _load_psf(path: Path, scale: float) -> Floats:
+def _load_psf(path: Path, scale: float) -> PSF:
     """Return an image of the PSF, refused where its sum is no share of light, or its pixels are not the mosaic's."""
     psf = read_psf(path, scale)
     if psf.original_sum is not None:
@@ -247,7 +247,7 @@ def _load_psf(path: Path, scale: float) -> Floats:
         raise PhotplugError(
             f"{path}: the PSF has pixels of {psf.scale} arcsec and the mosaic of {scale:.4g}; resample it"
         )
-    return psf.data
+    return psf
 
 
 def _count_electrons(model: NoiseModel, weight: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -323,14 +323,14 @@ def _draw(sources: QTable, field: _Field) -> Floats:
     return draw_light(trace_light(scene, "flux", injection.psf_fwhm), wcs)
 
 
-def _draw_psf(psf: Floats, sources: QTable, flux: Floats, shape: tuple[int, int]) -> Floats:
-    """Return point sources drawn with an image of the PSF, whose centre is that of its array."""
+def _draw_psf(psf: PSF, sources: QTable, flux: Floats, shape: tuple[int, int]) -> Floats:
+    """Return point sources drawn with an image of the PSF, centred on its own centre."""
     image = np.zeros(shape)
     for x, y, total in zip(sources["x"], sources["y"], flux, strict=True):
-        corner = np.array([y, x]) - (np.array(psf.shape) - 1) / 2
+        corner = np.array([y, x]) - psf.centre
         first = np.rint(corner).astype(int)
-        stamp = total * shift(psf, corner - first, output=np.float64)  # cubic spline
-        ends = zip(first, psf.shape, shape, strict=True)
+        stamp = total * shift(psf.data, corner - first, output=np.float64)  # cubic spline
+        ends = zip(first, psf.data.shape, shape, strict=True)
         low, high = np.array([(max(start, 0), min(start + n, m)) for start, n, m in ends]).T
         image[low[0] : high[0], low[1] : high[1]] += stamp[tuple(map(slice, low - first, high - first))]
     return image
