@@ -8,7 +8,8 @@ source photons know nothing of 1/f noise, and their light is concentrated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,16 +172,35 @@ class NoiseCalibration:
 
     def metadata(self) -> dict[str, Any]:
         """Return what a catalogue says of its calibration: numbers and lists of them, under keys that FITS takes."""
-        cards = {
-            "AR_RAD": self.radius,
-            "AR": self.factor,
-            "AR_ERR": self.measured_error,
-            "AR_N": np.round(self.n_effective).astype(int),
-            "AR_OFF": self.offset,
-        } | ({"AR_EDGES": self.edges} if len(self.edges) else {})
+        cards = {key: getattr(self, name) for key, name in _CARDS.items()} | {"AR_N": np.round(self.n_effective)}
         # Four digits: the best known factor has an error of 2 %.
-        lists = {key: _round_digits(value.tolist()) for key, value in cards.items()}
+        lists = {key: _round_digits(values.tolist()) for key, values in cards.items() if len(values)}
         return lists | ({"AR_NOTE": self.note} if self.note else {})
+
+    @classmethod
+    def from_metadata(cls, meta: Mapping[str, Any]) -> NoiseCalibration | None:
+        """Return the calibration that the metadata of a catalogue tell; None where they tell none.
+
+        The measurements are taken for the curve, and all numbers have four digits.
+        """
+        if "AR" not in meta:
+            return None
+        arrays = {name: np.array(_decode(meta.get(key, [])), dtype=float) for key, name in _CARDS.items()}
+        return cls(measured=arrays["factor"], note=str(meta.get("AR_NOTE", "")), **arrays)
+
+
+_CARDS = {
+    "AR_RAD": "radius",
+    "AR": "factor",
+    "AR_ERR": "measured_error",
+    "AR_N": "n_effective",
+    "AR_OFF": "offset",
+    "AR_EDGES": "edges",
+}
+
+
+def _decode(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
 
 
 def _round_digits(values: Any) -> Any:

@@ -412,6 +412,11 @@ def test_metadata_survive_a_catalogue(tmp_path: Path, suffix: str) -> None:
         # Four digits; the numbers of apertures are rounded to whole ones.
         np.testing.assert_allclose(shown, values, rtol=5e-4, atol=0.5 if key == "AR_N" else 0)
     assert back.meta["AR_NOTE"] == result.note
+    again = NoiseCalibration.from_metadata(back.meta)
+    assert again is not None
+    radius, variance = np.geomspace(0.05, 3, 30), np.tile([0.5, 2], 15)  # both zones, and radii beyond both ends
+    np.testing.assert_allclose(again(radius, variance), result(radius, variance), rtol=2e-3)  # of four digits
+    assert NoiseCalibration.from_metadata({}) is None
     assert set(result.metadata()) == {*expected, "AR_NOTE"}
 
 
