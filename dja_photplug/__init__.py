@@ -22,6 +22,7 @@ _PUBLIC = {
     "ExtendOptions": "options",
     "ExposureLog": "exposurelog",
     "ExposureMap": "variance",
+    "GalfitOptions": "options",
     "InjectionOptions": "options",
     "InjectionResult": "injection",
     "MeasureOptions": "options",
@@ -48,6 +49,7 @@ _PUBLIC = {
     "read_exposure_log": "exposurelog",
     "run": "multiband",
     "write_catalog": "catalog",
+    "write_galfit": "galfit",
     "write_weight": "image",
 }
 

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from dja_photplug.detection import Background, Detection
     from dja_photplug.exposurelog import ExposureLog
     from dja_photplug.image import MosaicImage
-    from dja_photplug.options import Options
+    from dja_photplug.options import GalfitOptions, Options
     from dja_photplug.products import MosaicFiles
+    from dja_photplug.stamps import FitSources
     from dja_photplug.variance import ExposureMap, NoiseModel
 
 __all__ = ["PROJECT", "hookimpl"]
@@ -139,6 +140,21 @@ def photplug_epochs(log: ExposureLog, coordinates: SkyCoord, options: Options) -
     >>> @hookimpl
     ... def photplug_epochs(log, coordinates):
     ...     return log.epochs(coordinates)
+    """
+
+
+@hookspec(firstresult=True)
+def photplug_galfit(image: MosaicImage, sources: FitSources, options: GalfitOptions) -> list[Path] | None:
+    """Write what a fitting code needs of the selected sources; asked once for an image.
+
+    `options.format` is the code, `options.directory` the folder.
+
+    >>> @hookimpl
+    ... def photplug_galfit(image, sources, options):
+    ...     if options.format != "mine":
+    ...         return None
+    ...     from dja_photplug.stamps import cut_stamps
+    ...     return [write_mine(stamp, options.directory) for stamp in cut_stamps(image, sources, options)]
     """
 
 

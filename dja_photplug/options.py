@@ -23,6 +23,7 @@ __all__ = [
     "DetectOptions",
     "EpochOptions",
     "ExtendOptions",
+    "GalfitOptions",
     "InjectionOptions",
     "MeasureOptions",
     "Options",
@@ -334,7 +335,43 @@ class ExtendOptions(Stage):
     overwrite_columns: bool = option(False, "replace columns that the catalogue has already")
 
 
-COMMAND_STAGES: dict[str, type[Stage]] = {"injection": InjectionOptions, "extend": ExtendOptions}
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class GalfitOptions(Stage):
+    """Stamps for fitting codes: their size, mask, the components of the fit, and their format.
+
+    ``directory`` is where they are written, ``overwrite`` replaces files there, ``progress`` shows a bar.
+    """
+
+    format: str = option("galfit", "what the stamps are written for: galfit, imfit, pysersic, statmorph or npz")
+    size: float | None = option(
+        None,
+        "side of the stamps; without it 5 semi-major Kron axes and 1 arcsec, between 3 and 20 arcsec",
+        unit="arcsec",
+        kind=float,
+        minimum=0.2,
+    )
+    margin: float = option(0.12, "by which the segments of neighbours are grown in the mask", unit="arcsec", minimum=0)
+    joint: float = option(
+        3.0,
+        "neighbours whose segment comes within the margin of the target's Kron ellipse are fitted too, not masked, "
+        "unless they are fainter than the target by more than this",
+        unit="mag",
+    )
+    sky: str = option(
+        "free", "whether the fit of the sky starts at 0 and is free, or stays there", choices=("free", "fixed")
+    )
+    index: float = option(2.0, "Sersic index that the fit starts with", minimum=0.3, maximum=8)
+    flux: str = option("flux_auto", "column of the catalogue with the flux that the fit starts with")
+    directory: Any = None
+    overwrite: bool = False
+    progress: bool = False
+
+
+COMMAND_STAGES: dict[str, type[Stage]] = {
+    "injection": InjectionOptions,
+    "extend": ExtendOptions,
+    "galfit": GalfitOptions,
+}
 """Groups of options of one command, beside those of `Options` that every catalogue records."""
 GROUPS: dict[str, type[Stage]] = STAGES | COMMAND_STAGES
 

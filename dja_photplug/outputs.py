@@ -1,16 +1,17 @@
-"""Output files that appear whole or not at all."""
+"""Output files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from dja_photplug.errors import PhotplugError
 
-__all__ = ["check_output", "whole_file"]
+__all__ = ["check_output", "whole_file", "whole_folder"]
 
 
 def check_output(path: Path, *, overwrite: bool = False, suffixes: tuple[str, ...] = ()) -> Path:
@@ -53,3 +54,36 @@ def whole_file(path: str | Path, *, overwrite: bool = False, suffixes: tuple[str
         raise PhotplugError(f"{path}: cannot be written ({error.strerror or error}); check folder and space") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(directory: Path, names: Sequence[str], *, overwrite: bool) -> Iterator[Path]:
+    """Yield a temporary folder whose files move to `directory` on success, which appears whole or not at all.
+
+    Raises
+    ------
+    PhotplugError
+        Where it cannot be made, or one of the `names` in it exists and is not overwritten.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise PhotplugError(f"{directory}: is a file; name a folder")
+    there = [name for name in names if (directory / name).exists()]
+    if there and not overwrite:
+        more = f" and {len(there) - 1} others exist" if len(there) > 1 else " exists"
+        raise PhotplugError(f"{directory / there[0]}{more} already; name another folder or add --overwrite")
+    place = directory.absolute()
+    temporary = place.with_name(f".{secrets.token_hex(4)}-{place.name}")
+    try:
+        temporary.mkdir()
+        yield temporary
+        if directory.is_dir():
+            for path in temporary.iterdir():
+                os.replace(path, directory / path.name)
+        else:
+            os.replace(temporary, place)
+    except OSError as error:
+        raise PhotplugError(
+            f"{directory}: cannot be written ({error.strerror or error}); check folder and space"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -22,6 +22,7 @@ __all__ = ["BUILTINS", "ask_all", "ask_first", "describe_plugins", "get_plugin_m
 BUILTINS = {
     "dja-loader": "dja_photplug.hooks.dja_loader",
     "eazy-writer": "dja_photplug.hooks.eazy_writer",
+    "galfit-files": "dja_photplug.hooks.galfit_files",
     "given-segments": "dja_photplug.hooks.given_segments",
     "noise-model": "dja_photplug.hooks.noise_model",
     "photutils-engine": "dja_photplug.hooks.photutils_engine",
