@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pluggy
@@ -12,6 +14,7 @@ from astropy.table import Column, QTable
 from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.blocks import ImageReader
+from dja_photplug.calibration import NoiseCalibration
 from dja_photplug.catalog import APERTURE_COLUMNS, TOTAL_COLUMNS, describe_apertures, dress_table, encode_metadata
 from dja_photplug.detection import Detection
 from dja_photplug.errors import PhotplugError
@@ -31,6 +34,7 @@ __all__ = [
     "find_bands",
     "measure_bands",
     "name_columns",
+    "read_calibration",
     "read_psfs",
 ]
 
@@ -59,6 +63,8 @@ def find_bands(sources: Sequence[Source], options: Options) -> dict[str, MosaicF
         if not band and len(found) > 1:
             raise PhotplugError(f"{source}: its name tells no band, which its columns need; name it as DJA does")
         bands[band] = source
+    if len(bands) > 1 and isinstance(options.cutout, tuple) and isinstance(options.cutout[0], slice):
+        raise PhotplugError("a cut-out by pixels is another place in each band; give a position and a size on the sky")
     if not bands:
         raise PhotplugError("no mosaic given; give the prefix of at least one")
     for name, values in (("psf", options.bands.psf), ("zero_point", options.bands.zero_point)):
@@ -114,12 +120,14 @@ def measure_bands(
     psfs : mapping of str to PSF
         By band.
     manager : PluginManager
-        With several workers each process has the plugins that are installed.
+        Where it has other plugins than those that are installed, as registered by hand, all is done in this process.
     detection, targets : Detection, optional
         As for `dja_photplug.pipeline.measure_band`.
     """
     job = _Job(options=options, psfs=psfs, detection=detection, targets=targets)
     workers = options.bands.workers
+    if manager.list_name_plugin() != get_plugin_manager().list_name_plugin():
+        workers = 1
     own = manager if min(workers, len(sources)) <= 1 else None
     yield from map_in_processes(_measure, list(sources), workers, _start, job, own)
 
@@ -191,3 +199,12 @@ def describe_bands(tables: Mapping[str, QTable], psfs: Mapping[str, PSF], first:
         for i, (band, table) in enumerate(tables.items(), start=first)
     }
     return encode_metadata(bands)
+
+
+def read_calibration(meta: Mapping[str, Any], source: MosaicFiles | str) -> NoiseCalibration | None:
+    """Return the a(r) that the metadata of a catalogue tell of a mosaic; None where they tell none."""
+    for key, text in meta.items():
+        if key.startswith("BAND_") and (band := json.loads(text))["band"] == band_of(source):
+            return NoiseCalibration.from_metadata(band)
+    is_own = Path(str(meta.get("INPUT", ""))).name == Path(str(source)).name
+    return NoiseCalibration.from_metadata(meta) if is_own else None

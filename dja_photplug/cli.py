@@ -19,6 +19,7 @@ from dja_photplug.commands import (
     run_demonstration,
     run_epochs,
     run_extend,
+    run_galfit,
     run_info,
     run_inject,
     run_plugins,
@@ -107,6 +108,19 @@ def _add_source_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     _add_cutout(injection)
 
 
+def _add_fit_command(add: Callable[..., argparse.ArgumentParser]) -> None:
+    help = "write sigma images, masks, PSFs and starting values for fitting codes, galfit first"
+    fit = add("galfit", run_galfit, help, "variance", "galfit", defaults=PIXEL_DEFAULTS)
+    source = fit.add_mutually_exclusive_group(required=True)
+    source.add_argument("--position", nargs=2, type=float, metavar=("RA", "DEC"), help="around this position, in deg")
+    source.add_argument("--catalog", type=Path, metavar="CAT", help="of sources of this catalogue, made by `catalog`")
+    fit.add_argument("--id", nargs="+", type=int, metavar="N", help="those of the catalogue; all without it")
+    help = "segments of the catalogue, whose labels are its ids; Kron ellipses without it"
+    fit.add_argument("--use-segmentation", type=Path, metavar="SEG.fits", help=help)
+    fit.add_argument("--psf", type=Path, metavar="PSF.fits", help="PSF of odd size")
+    fit.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the files")
+
+
 def _add_epoch_command(add: Callable[..., argparse.ArgumentParser]) -> None:
     epochs = add("epochs", run_epochs, "the epochs of the exposures, of a position or of each source", "epochs")
     epochs.add_argument("--position", nargs=2, type=float, metavar=("RA", "DEC"), help="of this position, in deg")
@@ -129,6 +143,7 @@ def _build_parser(manager: pluggy.PluginManager) -> argparse.ArgumentParser:
     _add_pixel_commands(add)
     _add_source_commands(add)
     _add_epoch_command(add)
+    _add_fit_command(add)
     demo = add(
         "demo", run_demonstration, "simulate two bands with known truth and run everything on them", mosaic=False
     )

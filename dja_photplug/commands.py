@@ -17,6 +17,7 @@ from astropy.io import fits
 from astropy.table import QTable
 from astropy.wcs import WCS
 
+from dja_photplug.bands import read_calibration
 from dja_photplug.blocks import IMAGE_SUFFIXES, ImageReader, read_image, write_image
 from dja_photplug.catalog import CATALOG_FORMATS, REGION_SUFFIXES, epoch_columns, write_regions
 from dja_photplug.configuration import collect_options, collect_stage
@@ -25,6 +26,7 @@ from dja_photplug.eazy import EAZY_FORMATS
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.exposurelog import ExposureLog, read_exposure_log
 from dja_photplug.extend import catalog_options, measure_columns
+from dja_photplug.galfit import choose_rows, select_sources, surround
 from dja_photplug.geometry import header_wcs, pixel_scale
 from dja_photplug.image import write_weight
 from dja_photplug.injection import inject
@@ -43,11 +45,19 @@ from dja_photplug.mosaic import check_detector_gain, exposure_log, load_exposure
 from dja_photplug.multiband import run
 from dja_photplug.options import Options
 from dja_photplug.outputs import check_output
-from dja_photplug.pipeline import find_epochs, load_source, measure_background_errors, write_result
+from dja_photplug.pipeline import (
+    band_of,
+    find_epochs,
+    find_source,
+    load_source,
+    measure_background_errors,
+    write_result,
+)
 from dja_photplug.plots import PLOT_SUFFIXES, plot_catalog
-from dja_photplug.plugins import BUILTINS, describe_plugins
+from dja_photplug.plugins import BUILTINS, ask_first, describe_plugins
 from dja_photplug.products import MosaicFiles, find_mosaic, is_mosaic_name
-from dja_photplug.tables import EXTENDED_FORMATS, add_columns, read_catalog, write_extended
+from dja_photplug.segments import read_labels
+from dja_photplug.tables import EXTENDED_FORMATS, add_columns, find_positions, read_catalog, write_extended
 from dja_photplug.units import detector_gain, phot_scale
 
 __all__ = [
@@ -55,6 +65,7 @@ __all__ = [
     "run_demonstration",
     "run_epochs",
     "run_extend",
+    "run_galfit",
     "run_info",
     "run_inject",
     "run_plugins",
@@ -266,6 +277,36 @@ def run_inject(arguments: argparse.Namespace) -> None:
         arguments,
         f"{', '.join(map(str, outputs))}: {len(result.sources)} {injection.shape} sources injected, complete to "
         f"{', '.join(words) or 'neither 50 nor 90 % within the magnitudes'}, noise preset {options.variance.noise}",
+    )
+
+
+def run_galfit(arguments: argparse.Namespace) -> None:
+    """Write stamps of the sources of a catalogue, or around a position, for a fitting code."""
+    manager, files = arguments.manager, find_source(arguments.mosaic)
+    if arguments.id is not None and arguments.catalog is None:
+        raise PhotplugError("--id counts the sources of a catalogue; give --catalog, or --position instead")
+    settings = {"directory": arguments.output, "overwrite": arguments.overwrite, "progress": not arguments.quiet}
+    galfit = replace(collect_stage("galfit", vars(arguments), arguments.config), **settings)
+    given: dict[str, Any] = {"psf": arguments.psf}
+    if arguments.catalog is None:
+        sources = places = SkyCoord([arguments.position], unit="deg")
+    else:
+        sources = read_catalog(arguments.catalog)
+        places = find_positions(sources)[choose_rows(sources, arguments.id)]
+        given |= {"ids": arguments.id, "calibration": read_calibration(sources.meta, files)}
+        own = f"{band_of(files)}_{galfit.flux}"
+        galfit = replace(galfit, flux=own) if own in sources.colnames else galfit
+    options = replace(_options(arguments), cutout=surround(places, galfit.size))
+    image = load_source(files, options, manager)
+    if arguments.use_segmentation:
+        given["segmentation"] = read_labels(arguments.use_segmentation, image)
+    selected = select_sources(image, sources, **given)
+    written = ask_first(
+        manager, "photplug_galfit", f"format {galfit.format!r}", image=image, sources=selected, options=galfit
+    )
+    _say(
+        arguments,
+        f"{arguments.output}: {len(written)} files of {len(selected.targets)} stamps, {_describe_noise(image.meta)}",
     )
 
 

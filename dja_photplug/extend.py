@@ -70,8 +70,13 @@ def catalog_options(table: Table, options: Options | None = None) -> Options:
 
 def _known_apertures(meta: Mapping[str, Any]) -> dict[int, float]:
     """Return the diameters (arcsec) that metadata tell, by number."""
-    numbers = sorted(int(key[5:]) for key in meta if key.startswith("ASEC_") and key[5:].isdigit())
-    return {i: float(meta[f"ASEC_{i}"]) for i in numbers}
+    return {i: float(meta[f"ASEC_{i}"]) for i in _find_numbers("ASEC_", meta)}
+
+
+def _find_numbers(prefix: str, meta: Mapping[str, Any]) -> list[int]:
+    """Return the numbers of the keys that are `prefix` and a number, sorted."""
+    numbers = (key.removeprefix(prefix) for key in meta if key.startswith(prefix))
+    return sorted(int(number) for number in numbers if number.isdecimal())
 
 
 def _number_apertures(known: Mapping[int, float], diameters: Sequence[float]) -> list[int]:
@@ -171,8 +176,8 @@ def measure_columns(
     for measurement in tables.values():
         measurement.meta = {"OPTIONS": options.as_dict(), **measurement.meta}
     diameters = {f"ASEC_{i}": diameter for i, diameter in zip(numbers, options.measure.apertures, strict=True)}
-    described = sum(key.startswith("BAND_") for key in table.meta)
-    return columns, diameters | describe_bands(tables, psfs, described)
+    added = diameters | describe_bands(tables, psfs, max(_find_numbers("BAND_", table.meta), default=-1) + 1)
+    return columns, {key: value for key, value in added.items() if key not in table.meta}
 
 
 def _compare_apertures(table: Table, numbers: Sequence[int]) -> dict[int, NDArray[np.float64]]:

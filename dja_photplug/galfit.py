@@ -28,7 +28,7 @@ from dja_photplug.outputs import whole_folder
 from dja_photplug.psf import PSF, prepare_psf, read_psf
 from dja_photplug.stamps import AUTO_RANGE, SOURCE_COLUMNS, FitSources, cut_stamps
 
-__all__ = ["select_sources", "write_galfit", "write_stamps"]
+__all__ = ["choose_rows", "select_sources", "surround", "write_galfit", "write_stamps"]
 
 # Arcsec: around positions without a catalogue, enough for the largest automatic stamp and a background mesh.
 REACH = AUTO_RANGE[1] / 2 + 2
@@ -147,17 +147,7 @@ def select_sources(
     kernel = None if psf is None else _prepare_psf(psf, pixel_scale(image.wcs))
     if isinstance(sources, SkyCoord):
         return replace(_find_sources(image, sources.reshape(-1)), psf=kernel, calibration=calibration)
-    if "id" not in sources.colnames:
-        raise PhotplugError("the catalogue has no column id; make stamps of one that `catalog` wrote")
-    known = np.asarray(sources["id"], int)
-    if len(set(known.tolist())) < len(known):
-        raise PhotplugError("the catalogue has an id twice; give each source its own")
-    wanted = known.tolist() if ids is None else [int(number) for number in ids]
-    missing = sorted(set(wanted) - set(known.tolist()))
-    if missing or not wanted:
-        what = f"id {missing[0]} is not among" if missing else "no id is asked for of"
-        span = f" ({known.min()} to {known.max()})" if len(known) else ""
-        raise PhotplugError(f"{what} the {len(known)} sources of the catalogue{span}; give ids that it has")
+    rows = choose_rows(sources, ids)
     labels = None if segmentation is None else np.asarray(segmentation)
     if labels is not None and labels.shape != image.data.shape:
         raise PhotplugError(
@@ -166,11 +156,45 @@ def select_sources(
         )
     return FitSources(
         table=QTable(sources, copy=False),
-        targets={str(number): number for number in wanted},
+        targets={str(number): number for number in np.asarray(sources["id"], int)[rows].tolist()},
         segmentation=labels,
         psf=kernel,
         calibration=calibration,
     )
+
+
+def choose_rows(table: Table, ids: Sequence[int] | None) -> NDArray[np.intp]:
+    """Return the rows of a catalogue with these ids, in their order; all rows without any.
+
+    Raises
+    ------
+    PhotplugError
+        Where the catalogue does not have one, or has one twice, or no ids at all.
+    """
+    if "id" not in table.colnames:
+        raise PhotplugError("the catalogue has no column id; make stamps of one that `catalog` wrote")
+    known = {int(number): row for row, number in enumerate(table["id"])}
+    if len(known) < len(table):
+        raise PhotplugError("the catalogue has an id twice; give each source its own")
+    wanted = list(known) if ids is None else [int(number) for number in ids]
+    missing = [number for number in wanted if number not in known]
+    if missing or not wanted:
+        what = f"id {missing[0]} is not among" if missing else "no id is asked for of"
+        span = f" ({min(known)} to {max(known)})" if known else ""
+        raise PhotplugError(f"{what} the {len(known)} sources of the catalogue{span}; give ids that it has")
+    return np.array([known[number] for number in dict.fromkeys(wanted)])
+
+
+def surround(places: SkyCoord, size: float | None) -> tuple[SkyCoord, u.Quantity]:
+    """Return centre and side of a cut-out that holds the stamps (arcsec; None for automatic) around places.
+
+    Beside them there is room for a background mesh and the neighbours.
+    """
+    places = places.icrs
+    middle = SkyCoord(places.cartesian.mean(), frame=places.frame)
+    centre = SkyCoord(middle.spherical.lon, middle.spherical.lat)
+    reach = 2 * places.separation(centre).max().to(u.arcsec)
+    return centre, reach + 2 * max(REACH, size or 0) * u.arcsec
 
 
 def _prepare_psf(psf: str | Path | PSF, scale: float) -> NDArray[np.float32]:

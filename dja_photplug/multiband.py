@@ -107,13 +107,19 @@ def _choose_detection(bands: Bands, options: Options) -> str:
     wanted = options.bands.detect
     if wanted is None:
         wanted = next(iter(bands)) if len(bands) == 1 else ARCHIVE_STACK if ARCHIVE_STACK in bands else STACK
-    for band, source in bands.items():
-        if wanted.lower() == band or (isinstance(source, MosaicFiles) and wanted.lower() == source.filter):
-            return band
-    first = next(iter(bands.values()))
+    wanted = wanted.lower()
     if wanted == STACK:
         _check_stack(bands, options)
         return STACK
+    if options.bands.stack is not None:
+        raise PhotplugError(
+            f"option stack: sources are detected on {wanted}, so there is no stack to write; leave it out, or give "
+            f"--detect {STACK}"
+        )
+    for band, source in bands.items():
+        if wanted == band or (isinstance(source, MosaicFiles) and wanted == source.filter):
+            return band
+    first = next(iter(bands.values()))
     if isinstance(first, MosaicFiles):
         for filter in (wanted, f"{wanted}-clear"):
             with suppress(PhotplugError):

@@ -46,6 +46,7 @@ def map_in_processes(
     # Fresh processes: sep and the threads of numpy do not survive a fork in the middle of something.
     context = multiprocessing.get_context("spawn")
     path = list(dja_photplug.__path__)
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, context, _start_process, (path, work, start, arguments))
     try:
         for result, messages in pool.map(_work, items):
@@ -57,6 +58,10 @@ def map_in_processes(
             f"one of {workers} processes ended: memory may be short, or a script lacks "
             "`if __name__ == '__main__':`; use fewer workers, or 1"
         ) from None
+    except BaseException:  # an error, Ctrl-C, or nobody takes the other results: do not wait for them
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

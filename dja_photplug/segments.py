@@ -31,7 +31,7 @@ from dja_photplug.geometry import header_wcs
 from dja_photplug.options import DetectOptions, Options
 from dja_photplug.regrid import regrid_labels
 
-__all__ = ["convolve_pixels", "describe_segments", "detect_given", "read_segmentation", "segment_shapes"]
+__all__ = ["convolve_pixels", "describe_segments", "detect_given", "read_labels", "read_segmentation", "segment_shapes"]
 
 # Pixels are read as float32, in which 2**24 could be the next number too; and photometry makes tables by label, 8 bytes
 # for each up to the greatest: 134 MB here, but 16 GB with 2**31 - 1.
@@ -169,12 +169,23 @@ def detect_given(image: NDData, background: Background, options: Options) -> Det
     Raises
     ------
     PhotplugError
-        As :func:`read_segmentation` and :func:`describe_segments`; where no segment lies on the image, or a
-        segmentation without WCS has another shape.
+        As :func:`read_labels` and :func:`describe_segments`.
     """
     path = options.detect.use_segmentation
     if path is None:
         raise PhotplugError("no segmentation is given to measure; set the option use_segmentation")
+    return describe_segments(image, background, read_labels(path, image), options.detect)
+
+
+def read_labels(path: str | Path, image: NDData) -> NDArray[np.int32]:
+    """Return the labels of a segmentation image on the grid of an image, (ny, nx).
+
+    Raises
+    ------
+    PhotplugError
+        As :func:`read_segmentation`; where no segment lies on the image, or a segmentation without WCS has another
+        shape.
+    """
     labels, wcs = read_segmentation(path)
     shape = image.data.shape
     if wcs is not None and image.wcs is not None:
@@ -188,4 +199,4 @@ def detect_given(image: NDData, background: Background, options: Options) -> Det
             f"{path}: the segmentation image of {labels.shape} pixels (y, x) has no WCS, and the image has {shape}; "
             "give one of the same shape, or with a WCS"
         )
-    return describe_segments(image, background, labels, options.detect)
+    return labels
