@@ -30,7 +30,16 @@ from dja_photplug.mosaic import MOSAIC_ZERO_POINT
 from dja_photplug.options import GalfitOptions
 from dja_photplug.units import MOSAIC_UNIT
 
-__all__ = ["NULL_SIGMA", "SOURCE_COLUMNS", "Component", "FitSources", "Stamp", "cut_stamps"]
+__all__ = [
+    "NULL_SIGMA",
+    "SOURCE_COLUMNS",
+    "Component",
+    "FitSources",
+    "Stamp",
+    "cut_stamps",
+    "read_cards",
+    "write_card",
+]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -145,9 +154,13 @@ class Stamp:
         float32, odd, sum 1.
     components : tuple of Component
         The target, then the neighbours that are fitted with it.
-    header : `~astropy.io.fits.Header`
+    ra, dec : float
+        Of the target, deg.
+    noise : str
+        Preset of the full weight.
+    cards : dict of str to str
         Of the science stamp, with its WCS and provenance.
-    grid : `~astropy.io.fits.Header`
+    grid : dict of str to str
         The cards of the WCS alone.
     scale, zero_point : float
         Arcsec per pixel; AB magnitude of one unit of the data.
@@ -167,8 +180,11 @@ class Stamp:
     segmentation: NDArray[np.int32]
     psf: NDArray[np.float32] | None
     components: tuple[Component, ...]
-    header: fits.Header
-    grid: fits.Header
+    ra: float
+    dec: float
+    noise: str
+    cards: dict[str, str]
+    grid: dict[str, str]
     scale: float
     zero_point: float
     pixel_scatter: float | None
@@ -178,7 +194,22 @@ class Stamp:
     @property
     def wcs(self) -> WCS:
         """WCS of the stamp."""
-        return header_wcs(self.grid)
+        return header_wcs(read_cards(self.grid))
+
+    @property
+    def header(self) -> fits.Header:
+        """Header of the science stamp, with its WCS and provenance."""
+        return read_cards(self.cards)
+
+
+def read_cards(cards: Mapping[str, str]) -> fits.Header:
+    """Return the header that the text of cards makes."""
+    return fits.Header.fromstring("".join(cards.values()))
+
+
+def write_card(keyword: str, value: Any, comment: str = "") -> str:
+    """Return the text of a card."""
+    return str(fits.Card(keyword, value, comment))
 
 
 def cut_stamps(
@@ -253,9 +284,10 @@ class _Field:
         self.radius = half_light / np.sqrt(self.axis_ratio)
         self.grid = image.wcs.to_header()
         self.header = self.grid + _describe_field(image.meta, calibrated=sources.calibration is not None)
-        # Copies keep the text of cards that was made once: writing 1,000 headers takes half the time.
-        self.header.tostring()
-        self.grid.tostring()
+        # Text, because copying and changing 1,000 headers takes as long as cutting the pixels.
+        self.cards, self.grid_cards = (
+            {card.keyword: str(card) for card in header.cards} for header in (self.header, self.grid)
+        )
         self.pixel_scatter = self._measure_scatter()
 
     def _measure_scatter(self) -> float | None:
@@ -412,15 +444,12 @@ def _cut_stamp(field: _Field, name: str, i: int) -> Stamp:
     with np.errstate(divide="ignore"):
         background = np.fmin(1 / window.cut(field.background, 0)[used], total)
     background_factor, error_factor = _scale_errors(field, i, background, total)
-    header, grid = field.header.copy(), field.grid.copy()
     values = {"TARGET": name, "RA_TARG": field.ra[i], "DEC_TARG": field.dec[i], "NCOMP": 1 + len(joint)}
     values |= {"CRPIX1": field.grid["CRPIX1"] - window.x, "CRPIX2": field.grid["CRPIX2"] - window.y}
-    factors = {"PIXSCAT": scatter, "CHI2EXP": scatter and scatter**2} | {
-        "AR_KRON": background_factor,
-        "ERRFACT": error_factor,
-    }
-    header.update(values | {key: round(factor, 4) for key, factor in factors.items() if factor is not None})
-    grid.update({key: values[key] for key in ("CRPIX1", "CRPIX2")})
+    factors = {"PIXSCAT": scatter, "CHI2EXP": scatter and scatter**2}
+    factors |= {"AR_KRON": background_factor, "ERRFACT": error_factor}
+    values |= {key: round(factor, 4) for key, factor in factors.items() if factor is not None}
+    cards = {key: write_card(key, value, field.header.comments[key]) for key, value in values.items()}
     return Stamp(
         name=name,
         data=data,
@@ -429,8 +458,11 @@ def _cut_stamp(field: _Field, name: str, i: int) -> Stamp:
         segmentation=segmentation,
         psf=field.psf,
         components=tuple(field.component(j, window, np.sqrt(total.sum())) for j in (i, *joint)),
-        header=header,
-        grid=grid,
+        ra=float(field.ra[i]),
+        dec=float(field.dec[i]),
+        noise=str(field.header.get("NOISE", "unknown")),
+        cards=field.cards | cards,
+        grid=field.grid_cards | {key: cards[key] for key in ("CRPIX1", "CRPIX2")},
         scale=field.scale,
         zero_point=MOSAIC_ZERO_POINT,
         pixel_scatter=scatter,
