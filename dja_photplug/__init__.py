@@ -46,9 +46,11 @@ _PUBLIC = {
     "hookimpl": "hookspecs",
     "inject": "injection",
     "load_mosaic": "mosaic",
+    "read_catalog": "tables",
     "read_exposure_log": "exposurelog",
     "run": "multiband",
     "write_catalog": "catalog",
+    "write_eazy": "eazy",
     "write_galfit": "galfit",
     "write_weight": "image",
 }

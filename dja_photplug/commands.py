@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pluggy
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.table import QTable
+from astropy.table import QTable, Table
 from astropy.wcs import WCS
 
 from dja_photplug.bands import read_calibration
@@ -22,7 +23,7 @@ from dja_photplug.blocks import IMAGE_SUFFIXES, ImageReader, read_image, write_i
 from dja_photplug.catalog import CATALOG_FORMATS, REGION_SUFFIXES, epoch_columns, write_regions
 from dja_photplug.configuration import collect_options, collect_stage
 from dja_photplug.demo import run_demo
-from dja_photplug.eazy import EAZY_FORMATS
+from dja_photplug.eazy import EAZY_FORMATS, check_eazy
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.exposurelog import ExposureLog, read_exposure_log
 from dja_photplug.extend import catalog_options, measure_columns
@@ -189,6 +190,8 @@ def run_catalog(arguments: argparse.Namespace) -> None:
         regions=REGION_SUFFIXES,
         plot=PLOT_SUFFIXES,
     )
+    if options.output.format == "eazy":
+        check_eazy(arguments.output, overwrite=overwrite)
     result = run(
         arguments.mosaics,
         options,
@@ -199,17 +202,19 @@ def run_catalog(arguments: argparse.Namespace) -> None:
     write_result(result.catalog, arguments.output, options, manager)
     wcs = result.detection.wcs
     if arguments.segmentation:
-        write_image(arguments.segmentation, result.segmentation.data, wcs.to_header(), overwrite=overwrite)
+        write_image(arguments.segmentation, result.detection.segmentation, wcs.to_header(), overwrite=overwrite)
     if arguments.regions:
         write_regions(result.catalog, arguments.regions, wcs, overwrite=overwrite)
     if arguments.plot:
         draw_catalog(result, arguments.plot, manager, overwrite=overwrite)
     meta = result.catalog.meta
+    # The noise is that of the bands where the archive's stack, which has no photon noise, is the detection image.
+    noise = _describe_noise(json.loads(meta.get("BAND_0", "null")) or meta)
     detected = f" detected on {meta['DETECT']}" if "DETECT" in meta else ""
     _say(
         arguments,
         f"{', '.join(map(str, outputs))}: {len(result.catalog)} sources{detected}, engine {options.engine}, "
-        f"{_describe_noise(meta)}",
+        f"{noise}",
     )
 
 
@@ -221,6 +226,8 @@ def run_extend(arguments: argparse.Namespace) -> None:
     written_here = options.output.format == "table"
     suffixes = tuple(EXTENDED_FORMATS) if written_here else _catalog_suffixes(manager, options.output.format)
     _check_outputs(arguments, output=suffixes)
+    if options.output.format == "eazy":
+        check_eazy(arguments.output, overwrite=arguments.overwrite)
     extend = collect_stage("extend", vars(arguments), arguments.config)
     progress = not arguments.quiet
     columns, meta = measure_columns(
@@ -317,7 +324,7 @@ def run_epochs(arguments: argparse.Namespace) -> None:
     manager, overwrite = arguments.manager, arguments.overwrite
     outputs = _check_outputs(
         arguments,
-        output=_catalog_suffixes(manager),
+        output=tuple(EXTENDED_FORMATS),
         footprints=FOOTPRINT_SUFFIXES,
         exposure_map=IMAGE_SUFFIXES,
         plot=PLOT_SUFFIXES,
@@ -347,8 +354,8 @@ def run_epochs(arguments: argparse.Namespace) -> None:
         width = max(map(len, epochs.colnames))
         print("\n".join(f"{name:<{width}} {_format_epoch(name, epochs[name][0])}" for name in epochs.colnames))
     elif arguments.catalog:
-        table = _add_epochs(arguments.catalog, log, options, manager)
-        write_result(table, arguments.output, options, manager)
+        table, added = _add_epochs(arguments, log, options)
+        write_extended(table, arguments.output, added=added, original=arguments.catalog, overwrite=overwrite)
         _say(arguments, f"{arguments.output}: {len(table)} rows, {np.sum(table['n_exp'] > 0)} covered by {log.name}")
     elif not outputs:
         print("\n".join(describe_log(log)))
@@ -375,27 +382,20 @@ def _visit_gap(options: Options) -> u.Quantity | None:
     return None if options.epochs.visit_gap is None else options.epochs.visit_gap * u.d
 
 
-def _add_epochs(path: Path, log: ExposureLog, options: Options, manager: pluggy.PluginManager) -> QTable:
-    """Return the catalogue of `path` with the epochs of its positions."""
-    try:
-        table = QTable.read(path)
-    except Exception as error:  # each format has its own
-        raise PhotplugError(
-            f"{path}: not a catalogue that astropy reads ({error}); give FITS, ECSV or Parquet"
-        ) from error
-    missing = {"ra", "dec"} - set(table.colnames)
-    specs = epoch_columns(options.epochs.groups)
-    present = [spec.name for spec in specs if spec.name in table.colnames]
-    if missing:
-        raise PhotplugError(f"{path}: has no column {' and '.join(sorted(missing))}; name the positions so, in deg")
+def _add_epochs(arguments: argparse.Namespace, log: ExposureLog, options: Options) -> tuple[Table, list[str]]:
+    """Return the catalogue with the epochs of its positions, and the names of their columns."""
+    path, table = arguments.catalog, read_catalog(arguments.catalog)
+    present = [spec.name for spec in epoch_columns(options.epochs.groups) if spec.name in table.colnames]
     if present and not options.overwrite:
         raise PhotplugError(f"{path}: has the column {present[0]} already; add --overwrite to replace it")
-    position = SkyCoord(u.Quantity(table["ra"], u.deg), u.Quantity(table["dec"], u.deg))
-    epochs = find_epochs(log, position, options, manager)
-    for name, column in epochs.items():
-        table[name] = column
-    table.meta.update(epochs.meta)
-    return table
+    try:
+        position = find_positions(table)
+    except PhotplugError as error:
+        raise PhotplugError(f"{path}: {error}") from None
+    epochs = find_epochs(log, position, options, arguments.manager)
+    extended = add_columns(table, epochs, overwrite=True)
+    extended.meta.update(epochs.meta)
+    return extended, epochs.colnames
 
 
 def run_plugins(arguments: argparse.Namespace) -> None:

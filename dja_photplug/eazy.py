@@ -15,7 +15,7 @@ from dja_photplug.catalog import ZERO_POINT
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.outputs import check_output, whole_file
 
-__all__ = ["EAZY_FILTERS", "EAZY_FORMATS", "NOT_OBSERVED", "filter_number", "write_eazy"]
+__all__ = ["EAZY_FILTERS", "EAZY_FORMATS", "NOT_OBSERVED", "check_eazy", "filter_number", "write_eazy"]
 
 NOT_OBSERVED = -99.0
 """What stands for a flux and error that were not measured; eazy-py ignores what is below NOT_OBS_THRESHOLD, -90."""
@@ -105,13 +105,7 @@ def write_eazy(
     Fluxes are in uJy (PRIOR_ABZP 23.9), not corrected for extinction in the Milky Way (CAT_HAS_EXTCORR n). Not
     measured is -99, in flux and error; an unknown ``z_spec`` is -1.
     """
-    path = Path(path)
-    beside = [path.with_name(f"zphot.{kind}") for kind in ("translate", "param")]
-    check_output(path, overwrite=overwrite, suffixes=tuple(EAZY_FORMATS))
-    if "fits" in path.name.lower() and path.suffix.lower() != ".fits":
-        raise PhotplugError(f"{path}: eazy-py reads every name with 'fits' in it as FITS; end it in .fits or rename it")
-    for other in beside:
-        check_output(other, overwrite=overwrite)
+    path, *beside = check_eazy(Path(path), overwrite=overwrite)
     columns = _find_columns(catalog, aperture)
     texts = [_write_translation(columns, filters), _write_parameters(path)]
     with whole_file(path, overwrite=overwrite) as temporary:
@@ -119,6 +113,23 @@ def write_eazy(
     for other, text in zip(beside, texts, strict=True):
         with whole_file(other, overwrite=overwrite) as temporary:
             temporary.write_text(text)
+    return [path, *beside]
+
+
+def check_eazy(path: Path, *, overwrite: bool = False) -> list[Path]:
+    """Return catalogue, translate file and parameter file, where they may be written.
+
+    Raises
+    ------
+    PhotplugError
+        Where one exists, or eazy-py would not read a catalogue of this name.
+    """
+    beside = [path.with_name(f"zphot.{kind}") for kind in ("translate", "param")]
+    check_output(path, overwrite=overwrite, suffixes=tuple(EAZY_FORMATS))
+    if "fits" in path.name.lower() and path.suffix.lower() != ".fits":
+        raise PhotplugError(f"{path}: eazy-py reads every name with 'fits' in it as FITS; end it in .fits or rename it")
+    for other in beside:
+        check_output(other, overwrite=overwrite)
     return [path, *beside]
 
 

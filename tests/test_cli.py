@@ -131,10 +131,10 @@ def test_epochs_of_a_catalogue(folder, capsys):
     assert np.isnan(back["mjd_mean"][1])
     expect_error(capsys, f"epochs {PREFIX} --catalog out.ecsv -o more.ecsv", "column n_exp already", "--overwrite")
     assert main(f"epochs {PREFIX} --catalog out.ecsv -o more.ecsv --overwrite".split()) == 0
-    table.rename_column("ra", "RA")
-    table.write("capital.ecsv")
-    expect_error(capsys, f"epochs {PREFIX} --catalog capital.ecsv -o x.fits", "capital.ecsv: has no column ra")
-    expect_error(capsys, f"epochs {PREFIX} --catalog {PREFIX}_drc_sci.fits.gz -o x.fits", "not a catalogue")
+    table.rename_column("ra", "alpha")
+    table.write("greek.ecsv")
+    expect_error(capsys, f"epochs {PREFIX} --catalog greek.ecsv -o x.fits", "greek.ecsv: the catalogue has no position")
+    expect_error(capsys, f"epochs {PREFIX} --catalog {PREFIX}_drc_sci.fits.gz -o x.fits", "holds no table")
     expect_error(capsys, f"epochs {PREFIX} -o x.fits", "--catalog and -o belong together")
 
 

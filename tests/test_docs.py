@@ -17,20 +17,24 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from astropy.io import fits
+from scipy.ndimage import label
 
 import dja_photplug as dp
 from dja_photplug import hookspecs
+from dja_photplug.blocks import read_image, write_image
 from dja_photplug.cli import main
 from dja_photplug.configuration import collect_options
+from dja_photplug.geometry import header_wcs
+from dja_photplug.psf import encircled_energy, read_psf
 from dja_photplug.simulate import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
 from dja_photplug.units import DETECTOR_GAINS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
-MOSAIC = "data/uds-test-v7.4-f444w-clear"
 
-Run = Callable[[Path], list[tuple[str, str]]]
+Run = Callable[..., list[tuple[str, str]]]
 
 
 def read_blocks(page: Path) -> list[tuple[str, str]]:
@@ -60,11 +64,26 @@ def load_script(name: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a small simulated mosaic with the name and the place of the one in the documentation."""
+    """Folder of a small simulated field with the names and the place of the files in the documentation.
+
+    F444W with 40 mas, F115W with 20 mas, their PSFs, and the segments of the noise-free light in F444W.
+    """
     folder = tmp_path_factory.mktemp("mosaic") / "data"
-    options = SceneOptions(ra=34.3033, dec=-5.1113, shape=(300, 360), bands=("f444w",), n_sources=60)
-    mosaic = MosaicOptions(root="uds-test-v7.4", filter="f444w-clear", n_exposures=2)
-    simulate_mosaic(folder, simulate_scene(options), mosaic)
+    scene = simulate_scene(
+        SceneOptions(ra=34.3033, dec=-5.1113, shape=(300, 360), bands=("f444w", "f115w"), n_sources=60)
+    )
+    for name, subsample, fwhm in (("nrca5-f444w", 1, 0.145), ("nrca3-f115w", 2, 0.06)):
+        filter = f"{name[-5:]}-clear"
+        mosaic = MosaicOptions(
+            root="uds-test-v7.4", filter=filter, n_exposures=2, subsample=subsample, psf_fwhm=fwhm, pixfrac=1
+        )
+        simulate_mosaic(folder, scene, mosaic)
+        y, x = np.indices((101, 101)) - 50
+        psf = np.exp(-4 * np.log(2) * (x**2 + y**2) * (0.04 / fwhm) ** 2)
+        write_image(folder / f"psf-ceers-{name}.fits", psf.astype(np.float32), fits.Header({"PIXSCL": 0.04}))
+    truth, header = read_image(folder / "uds-test-v7.4-f444w-clear_truth_sci.fits.gz")
+    segments, _ = label(truth > 1)
+    write_image(folder / "uds-test-v7.4-lw_seg.fits.gz", segments, header_wcs(header).to_header())
     return folder
 
 
@@ -85,13 +104,14 @@ def install(project: dict, module: str, site: Path, patch: pytest.MonkeyPatch) -
 def run_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Run a page from top to bottom as a reader would; return what each shell block should print and did print.
 
+    With `most` no further than to so many of them.
     Plugins are installed where the page shows their entry point, from its Python blocks that use ``hookimpl``.
     """
     monkeypatch.chdir(tmp_path)
     # DJA_PHOTPLUG_TRACE gives the logger a handler on the stderr of its time.
     logger = logging.getLogger("dja_photplug.plugins")
 
-    def run(page: Path) -> list[tuple[str, str]]:
+    def run(page: Path, most: int | None = None) -> list[tuple[str, str]]:
         namespace = ModuleType("page")
         monkeypatch.setitem(sys.modules, "page", namespace)
         printed, outputs, plugin = "", [], ""
@@ -114,6 +134,8 @@ def run_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
                 printed = capsys.readouterr().out
             elif language == "text":
                 outputs.append((text, printed))
+                if len(outputs) == most:
+                    break
         return outputs
 
     yield run
@@ -130,10 +152,11 @@ def test_commands_and_python_of_page_run(page: Path, simulated: Path, run_page: 
         assert main(["plugins"]) == 0
 
 
-def test_tutorial_prints_what_it_shows(data: Path, run_page: Run) -> None:
+@pytest.mark.parametrize(("page", "count"), [("start.md", 3), ("bands.md", 1), ("extend.md", 1)])
+def test_pages_print_what_they_show(page: str, count: int, data: Path, run_page: Run) -> None:
     Path("data").symlink_to(data / "uds")
-    outputs = run_page(ROOT / "docs" / "start.md")
-    assert len(outputs) == 3
+    outputs = run_page(ROOT / "docs" / page, count)
+    assert len(outputs) == count
     for shown, printed in outputs:
         assert printed.split() == shown.split()
 
@@ -186,8 +209,9 @@ def test_detector_gains_are_those_of_the_code() -> None:
 def test_metadata_of_a_catalogue_are_listed(simulated: Path) -> None:
     page = (ROOT / "docs" / "conventions.md").read_text()
     listed = set(re.findall(r"^\| `([A-Z_i]+)` \|", page, re.MULTILINE))
-    options = dp.Options(variance=dp.VarianceOptions(noise="calibrated"))
-    found = {re.sub(r"\d+$", "i", key) for key in dp.run([simulated / Path(MOSAIC).name], options).catalog.meta}
+    options = dp.Options(bands=dp.BandOptions(detect="f444w"))
+    mosaics = [simulated / f"uds-test-v7.4-{band}-clear" for band in ("f444w", "f115w")]
+    found = {re.sub(r"\d+$", "i", key) for key in dp.run(mosaics, options).catalog.meta}
     # With a `_var` file, without a background weight, with depth zones, where not all was done as asked.
     assert listed - {"VARFILE", "BACKWHT", "AR_EDGES", "AR_NOTE"} == found - {"AR_NOTE"}
 
@@ -213,6 +237,16 @@ def test_ci_runs_the_test_command_of_readme() -> None:
     [command] = [text for kind, text in read_blocks(README) if kind == "bash" and "pytest" in text]
     assert extracted == command
     assert command.count(".venv-test") == 3  # .ci/run goes on with this environment
+
+
+def test_colours_of_point_sources_are_those_of_the_psfs(data: Path) -> None:
+    page = (ROOT / "docs" / "bands.md").read_text()
+    psfs = [read_psf(data / "uds" / f"psf-ceers-{name}.fits") for name in ("nrca3-f115w", "nrca5-f444w")]
+    short, long = (encircled_energy(psf, [0.18, 0.25, 0.35, 0.5]) for psf in psfs)
+    kron = np.divide(*(encircled_energy(psf, 0.35) for psf in psfs))
+    for column, ratio in (("corr_i", short / long), ("tot_i", short / long / kron)):
+        [row] = re.findall(rf"^\| `{column}`, .*%", page, re.MULTILINE)
+        np.testing.assert_array_equal([int(text) for text in re.findall(r"(\d+) %", row)], np.round(100 * (ratio - 1)))
 
 
 @pytest.mark.parametrize(("name", "page"), [("error_ratio", "noise.md"), ("empty_apertures", "errors.md")])

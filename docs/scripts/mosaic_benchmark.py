@@ -28,6 +28,7 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 
+PSF = "uds/psf-ceers-nrca5-f444w.fits"
 MOSAIC = "uds/uds-test-v7.4-f444w-clear"
 COUNT = 100_000
 STAMPS = 1_000
@@ -131,8 +132,20 @@ def catalogue(folder: Path) -> None:
     """Detect and measure everything, with the calibrated noise."""
     from dja_photplug.cli import main
 
-    output = folder / "catalogue.fits"
-    assert main(["catalog", str(folder / Path(MOSAIC).name), "-o", str(output), "--overwrite"]) == 0
+    output, segments = folder / "catalogue.fits", folder / "segments.fits"
+    mosaic = str(folder / Path(MOSAIC).name)
+    assert main(["catalog", mosaic, "-o", str(output), "--segmentation", str(segments), "--overwrite"]) == 0
+
+
+def cut_stamps(folder: Path) -> None:
+    """Write 1,000 stamps of 6 arcsec for galfit (after `catalog`), six files each."""
+    from dja_photplug.cli import main
+
+    ids = np.random.default_rng(2).permutation(Table.read(folder / "catalogue.fits")["id"])[:STAMPS]
+    mosaic, psf = str(folder / Path(MOSAIC).name), Path(os.environ["DJA_PHOTPLUG_DATA"]) / PSF
+    flags = ["--catalog", str(folder / "catalogue.fits"), "--use-segmentation", str(folder / "segments.fits")]
+    flags += ["--psf", str(psf), "--size", "6", "-o", str(folder / "stamps"), "--overwrite"]
+    assert main(["galfit", mosaic, *flags, "--id", *map(str, sorted(ids))]) == 0
 
 
 WAYS: dict[str, Callable[[Path], None]] = {
@@ -142,6 +155,7 @@ WAYS: dict[str, Callable[[Path], None]] = {
     "sep": extend_by_sep,
     "extend-dja": extend_uncalibrated,
     "extend": extend,
+    "galfit": cut_stamps,
 }
 
 

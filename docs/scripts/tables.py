@@ -20,12 +20,13 @@ from dja_photplug.catalog import (
     COLUMNS,
     EPOCH_COLUMNS,
     EPOCH_DETAIL_COLUMNS,
+    TOTAL_COLUMNS,
     ColumnSpec,
     SourceFlag,
 )
 from dja_photplug.cli import _build_parser
 from dja_photplug.completeness import BIN_COLUMNS, SOURCE_COLUMNS
-from dja_photplug.options import COMMAND_STAGES, STAGES, Options
+from dja_photplug.options import GROUPS, Options
 from dja_photplug.plugins import BUILTINS, get_plugin_manager
 
 DOCS = Path(__file__).resolve().parent.parent
@@ -62,22 +63,25 @@ def flags() -> str:
     )
 
 
+def _describe_default(field: dataclasses.Field) -> str:
+    """Return the default of an option as the command line takes it; nothing where there is none."""
+    if field.default is None or field.metadata["by_band"]:
+        return ""
+    if field.metadata["kind"] is bool:
+        return "yes" if field.default else "no"
+    return ", ".join(map(str, field.default)) if field.metadata["many"] else str(field.default)
+
+
 def options() -> str:
     """Return each option: its place in Python and TOML, its flag, default and help."""
     own = [("", field) for field in dataclasses.fields(Options)]
-    groups = STAGES | COMMAND_STAGES
     rows = []
-    for stage, field in own + [(name, field) for name, kind in groups.items() for field in dataclasses.fields(kind)]:
+    for stage, field in own + [(name, field) for name, kind in GROUPS.items() for field in dataclasses.fields(kind)]:
         if meta := field.metadata:
             unit = f" [{meta['unit']}]" if meta["unit"] else ""
-            default = (
-                ", ".join(map(str, field.default))
-                if meta["many"]
-                else str("" if field.default is None else field.default)
-            )
-            flag = meta["flag"] or "--" + field.name.replace("_", "-")
+            flag = (meta["flag"] or "--" + field.name.replace("_", "-")) + (" FILTER=..." if meta["by_band"] else "")
             name = f"`{stage}.{field.name}`" if stage else f"`{field.name}`"
-            rows.append((name, f"`{flag}`", default, meta["help"] + unit))
+            rows.append((name, f"`{flag}`", _describe_default(field), meta["help"] + unit))
     return table(("option", "flag", "default", "what it does"), rows)
 
 
@@ -117,6 +121,7 @@ def tables() -> dict[str, str]:
     return {
         "columns": columns(COLUMNS),
         "aperture columns": columns(APERTURE_COLUMNS),
+        "total columns": columns(TOTAL_COLUMNS),
         "epoch columns": columns(EPOCH_COLUMNS),
         "epoch details": details(),
         "injection bins": columns(BIN_COLUMNS),
