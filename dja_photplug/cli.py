@@ -119,6 +119,8 @@ def _add_fit_command(add: Callable[..., argparse.ArgumentParser]) -> None:
     fit.add_argument("--use-segmentation", type=Path, metavar="SEG.fits", help=help)
     fit.add_argument("--psf", type=Path, metavar="PSF.fits", help="PSF of odd size")
     fit.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the files")
+    help = "draw science, sigma, mask and starting model of each; .html or .png, several where they are many"
+    fit.add_argument("--plot", type=Path, metavar="OUT.png", help=help)
 
 
 def _add_epoch_command(add: Callable[..., argparse.ArgumentParser]) -> None:

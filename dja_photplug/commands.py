@@ -58,6 +58,8 @@ from dja_photplug.plots import PLOT_SUFFIXES, plot_catalog
 from dja_photplug.plugins import BUILTINS, ask_first, describe_plugins
 from dja_photplug.products import MosaicFiles, find_mosaic, is_mosaic_name
 from dja_photplug.segments import read_labels
+from dja_photplug.stampplot import SHEET_SUFFIXES, plot_stamps
+from dja_photplug.stamps import cut_stamps
 from dja_photplug.tables import EXTENDED_FORMATS, add_columns, find_positions, read_catalog, write_extended
 from dja_photplug.units import detector_gain, phot_scale
 
@@ -293,6 +295,7 @@ def run_galfit(arguments: argparse.Namespace) -> None:
     if arguments.id is not None and arguments.catalog is None:
         raise PhotplugError("--id counts the sources of a catalogue; give --catalog, or --position instead")
     settings = {"directory": arguments.output, "overwrite": arguments.overwrite, "progress": not arguments.quiet}
+    _check_outputs(arguments, plot=SHEET_SUFFIXES)
     galfit = replace(collect_stage("galfit", vars(arguments), arguments.config), **settings)
     given: dict[str, Any] = {"psf": arguments.psf}
     if arguments.catalog is None:
@@ -311,9 +314,13 @@ def run_galfit(arguments: argparse.Namespace) -> None:
     written = ask_first(
         manager, "photplug_galfit", f"format {galfit.format!r}", image=image, sources=selected, options=galfit
     )
+    sheets: list[Path] = []
+    if arguments.plot:
+        sheets = plot_stamps(arguments.plot, cut_stamps(image, selected, galfit), overwrite=arguments.overwrite)
     _say(
         arguments,
-        f"{arguments.output}: {len(written)} files of {len(selected.targets)} stamps, {_describe_noise(image.meta)}",
+        f"{', '.join(map(str, [arguments.output, *sheets]))}: {len(written)} files of {len(selected.targets)} stamps, "
+        f"{_describe_noise(image.meta)}",
     )
 
 

@@ -70,7 +70,11 @@ def catalog_options(table: Table, options: Options | None = None) -> Options:
 
 def _known_apertures(meta: Mapping[str, Any]) -> dict[int, float]:
     """Return the diameters (arcsec) that metadata tell, by number."""
-    return {i: float(meta[f"ASEC_{i}"]) for i in _find_numbers("ASEC_", meta)}
+    numbers = _find_numbers("ASEC_", meta)
+    try:
+        return {i: float(meta[f"ASEC_{i}"]) for i in numbers}
+    except (TypeError, ValueError) as error:
+        raise PhotplugError(f"metadata ASEC_i of the catalogue: {error}; give aperture diameters in arcsec") from None
 
 
 def _find_numbers(prefix: str, meta: Mapping[str, Any]) -> list[int]:
@@ -166,15 +170,14 @@ def measure_columns(
     columns: dict[str, Column] = {}
     for band in tqdm(bands, "bands", disable=None if progress else True):
         tables[band] = next(measured)
+        tables[band].meta = {"OPTIONS": options.as_dict(), **tables[band].meta}
         _warn_of_another_field(tables[band], f"{bands[band]}")
         add_totals(tables[band], ratios, radius, psfs.get(band))
-        columns |= {
-            name: column
-            for name, column in name_columns(tables[band], band, numbers).items()
-            if name.removeprefix(f"{band}_") in names or ("all" in extend.columns and not _is_ours(name, band))
-        }
-    for measurement in tables.values():
-        measurement.meta = {"OPTIONS": options.as_dict(), **measurement.meta}
+        for name, column in name_columns(tables[band], band, numbers).items():
+            short = name.removeprefix(f"{band}_")
+            # Those of plugins come with all.
+            if short in names or ("all" in extend.columns and short not in SEGMENT_COLUMNS):
+                columns[name] = column
     diameters = {f"ASEC_{i}": diameter for i, diameter in zip(numbers, options.measure.apertures, strict=True)}
     added = diameters | describe_bands(tables, psfs, max(_find_numbers("BAND_", table.meta), default=-1) + 1)
     return columns, {key: value for key, value in added.items() if key not in table.meta}
@@ -186,13 +189,17 @@ def _compare_apertures(table: Table, numbers: Sequence[int]) -> dict[int, NDArra
     there = {k: name for k, name in there.items() if {name, "flux_auto"} <= set(table.colnames)}
     if not there:
         return {}
-    return compare_apertures(_to_floats(table["flux_auto"]), {k: _to_floats(table[name]) for k, name in there.items()})
+    return compare_apertures(_to_floats(table, "flux_auto"), {k: _to_floats(table, name) for k, name in there.items()})
 
 
-def _to_floats(column: Any, unit: str = "") -> NDArray[np.float64]:
+def _to_floats(table: Table, name: str, unit: str = "") -> NDArray[np.float64]:
     """Return the numbers of a column, NaN where masked, in `unit`, which they have where they have no other."""
-    values: NDArray[np.float64] = np.ma.filled(np.ma.asarray(column, dtype=float), np.nan)
-    return u.Quantity(values, getattr(column, "unit", None) or unit).to_value(unit) if unit else values
+    column = table[name]
+    try:
+        values: NDArray[np.float64] = np.ma.filled(np.ma.asarray(column, dtype=float), np.nan)
+        return u.Quantity(values, getattr(column, "unit", None) or unit).to_value(unit) if unit else values
+    except (ValueError, TypeError) as error:  # units that do not fit are of both kinds
+        raise PhotplugError(f"column {name} holds no {unit or 'numbers'} ({error}); correct or rename it") from None
 
 
 def _choose_columns(
@@ -211,11 +218,6 @@ def _choose_columns(
     }
     wanted = EXTENSIONS if "all" in extend.columns else extend.columns
     return [name for group in wanted for name in groups[group]]
-
-
-def _is_ours(name: str, band: str) -> bool:
-    """Return whether a column is no plugin's."""
-    return name.removeprefix(f"{band}_") in KRON_COLUMNS + SEGMENT_COLUMNS
 
 
 def _read_rows(table: Table, first: MosaicFiles | str, options: Options, extend: ExtendOptions) -> Detection:
@@ -239,11 +241,19 @@ def _make_sources(table: Table, position: SkyCoord, ids: NDArray[np.int64], wcs:
     """Return what a `Detection` says of sources; NaN for shapes that the catalogue does not tell."""
     x, y = wcs.world_to_pixel_values(position.icrs.ra.deg, position.icrs.dec.deg)
     shapes = {name: np.full(len(table), np.nan) for name in ("a", "b", "theta", "kron_radius")}
-    known = [getattr(table[name], "unit", None) for name in "ab"] if {"a", "b"} <= set(table.colnames) else [None]
-    # Axes in pixels, as others have them, are in a unit that is no angle, or in none.
-    if all(unit is not None and unit.is_equivalent(u.arcsec) for unit in known):
-        units = {"a": "arcsec", "b": "arcsec", "theta": "deg", "kron_radius": ""}
-        shapes |= {name: _to_floats(table[name], unit) for name, unit in units.items() if name in table.colnames}
+    if {"a", "b"} <= set(table.colnames):
+        known = [getattr(table[name], "unit", None) for name in "ab"]
+        # Axes in pixels, as others have them, are in a unit that is no angle, or in none.
+        if all(unit is not None and unit.is_equivalent(u.arcsec) for unit in known):
+            units = {"a": "arcsec", "b": "arcsec", "theta": "deg", "kron_radius": ""}
+            shapes |= {name: _to_floats(table, name, unit) for name, unit in units.items() if name in table.colnames}
+        else:
+            warnings.warn(
+                "columns a and b are in no unit of angle, so each Kron aperture is the smallest circle; give them one, "
+                "such as arcsec, in a format that holds units",
+                PhotplugWarning,
+                stacklevel=2,
+            )
     ours = "flag" in table.colnames and "KRONCIRC" in table.meta
     columns = {
         "id": ids,
