@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.blocks import ImageReader
 from dja_photplug.calibration import NoiseCalibration
-from dja_photplug.catalog import APERTURE_COLUMNS, TOTAL_COLUMNS, describe_apertures, dress_table, encode_metadata
+from dja_photplug.catalog import (
+    APERTURE_COLUMNS,
+    TOTAL_COLUMNS,
+    SourceFlag,
+    describe_apertures,
+    dress_table,
+    encode_metadata,
+)
 from dja_photplug.detection import Detection
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.geometry import header_wcs, pixel_scale
 from dja_photplug.options import Options
 from dja_photplug.pipeline import Source, band_of, find_source, measure_band
@@ -126,10 +134,19 @@ def measure_bands(
     """
     job = _Job(options=options, psfs=psfs, detection=detection, targets=targets)
     workers = options.bands.workers
-    if manager.list_name_plugin() != get_plugin_manager().list_name_plugin():
-        workers = 1
-    own = manager if min(workers, len(sources)) <= 1 else None
-    yield from map_in_processes(_measure, list(sources), workers, _start, job, own)
+    # A manager cannot be sent to a process, which makes its own of the installed plugins.
+    shared = workers > 1 and manager.list_name_plugin() == get_plugin_manager().list_name_plugin()
+    workers, own = (workers, None) if shared else (1, manager)
+    for source, table in zip(
+        sources, map_in_processes(_measure, list(sources), workers, _start, job, own), strict=True
+    ):
+        if len(table) and np.all(table["flag"] & SourceFlag.NOT_COVERED):
+            warnings.warn(
+                f"{source}: none of the {len(table)} positions is on it; is it a mosaic of another field?",
+                PhotplugWarning,
+                stacklevel=3,
+            )
+        yield table
 
 
 def _start(job: _Job, manager: pluggy.PluginManager | None) -> tuple[_Job, pluggy.PluginManager]:

@@ -106,8 +106,12 @@ def _check_outputs(arguments: argparse.Namespace, **suffixes: tuple[str, ...]) -
 
 def _catalog_suffixes(manager: pluggy.PluginManager, format: str = "table") -> tuple[str, ...]:
     """Return the suffixes of catalogues; any, where a plugin from outside writes too."""
-    alone = all(each.plugin_name in BUILTINS for each in manager.hook.photplug_write.get_hookimpls())
-    return tuple({"table": CATALOG_FORMATS, "eazy": EAZY_FORMATS}.get(format, ())) if alone else ()
+    known = {"table": CATALOG_FORMATS, "eazy": EAZY_FORMATS}
+    if not all(each.plugin_name in BUILTINS for each in manager.hook.photplug_write.get_hookimpls()):
+        return ()
+    if format not in known:
+        raise PhotplugError(f"option format: {format!r} is not one of {', '.join(known)}, and no plugin writes others")
+    return tuple(known[format])
 
 
 def _describe_noise(meta: Mapping[str, Any]) -> str:
@@ -215,8 +219,7 @@ def run_catalog(arguments: argparse.Namespace) -> None:
     detected = f" detected on {meta['DETECT']}" if "DETECT" in meta else ""
     _say(
         arguments,
-        f"{', '.join(map(str, outputs))}: {len(result.catalog)} sources{detected}, engine {options.engine}, "
-        f"{noise}",
+        f"{', '.join(map(str, outputs))}: {len(result.catalog)} sources{detected}, engine {options.engine}, {noise}",
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.products import band_name
 
 __all__ = ["Stage", "option"]
 
@@ -58,7 +59,9 @@ def _validate(name: str, value: Any, meta: Mapping[str, Any]) -> Any:
             by_band = dict(value)  # or pairs, as the command line gives them
         except (TypeError, ValueError):
             raise PhotplugError(f"option {name}: {value!r} is not a value for each band, such as f444w = ...") from None
-        return {str(band).lower(): _validate(f"{name} of {band}", item, single) for band, item in by_band.items()}
+        return {
+            band_name(str(band).lower()): _validate(f"{name} of {band}", item, single) for band, item in by_band.items()
+        }
     if meta["many"]:
         if isinstance(value, str) or not isinstance(value, Iterable):
             raise PhotplugError(f"option {name}: {value!r} is not a list; give several numbers")

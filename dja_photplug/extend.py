@@ -156,6 +156,8 @@ def measure_columns(
     bands = find_bands(sources, options)
     if "" in bands:
         raise PhotplugError(f"{bands['']}: its name tells no band, which its columns need; name it as DJA does")
+    if options.bands.detect is not None or options.bands.stack is not None:
+        raise PhotplugError("a catalogue that is extended has its sources already; leave out --detect and --stack")
     psfs = read_psfs(bands, options)
     numbers = _number_apertures(_known_apertures(table.meta), options.measure.apertures)
     ratios = _compare_apertures(table, numbers)
@@ -171,7 +173,6 @@ def measure_columns(
     for band in tqdm(bands, "bands", disable=None if progress else True):
         tables[band] = next(measured)
         tables[band].meta = {"OPTIONS": options.as_dict(), **tables[band].meta}
-        _warn_of_another_field(tables[band], f"{bands[band]}")
         add_totals(tables[band], ratios, radius, psfs.get(band))
         for name, column in name_columns(tables[band], band, numbers).items():
             short = name.removeprefix(f"{band}_")
@@ -310,13 +311,4 @@ def _check_segments(sources: QTable, labels: NDArray[np.int32], path: str) -> No
         raise PhotplugError(
             f"{path}: {np.sum(label[on_segment] != ids[on_segment])} of {on_segment.sum()} positions lie on segments "
             "of other ids; give the segmentation that the catalogue was made from"
-        )
-
-
-def _warn_of_another_field(table: QTable, mosaic: str) -> None:
-    if np.all(table["flag"] & SourceFlag.NOT_COVERED):
-        warnings.warn(
-            f"{mosaic}: none of the {len(table)} positions is on it; is it a mosaic of another field?",
-            PhotplugWarning,
-            stacklevel=3,
         )

@@ -152,7 +152,7 @@ def replace_planes(
 
 
 def rescale_image(image: MosaicImage, factor: float) -> MosaicImage:
-    """Multiply an image, in place, by the factor of another zero point; its weights follow.
+    """Return an image multiplied by the factor of another zero point; its weights follow.
 
     Parameters
     ----------
@@ -160,6 +160,7 @@ def rescale_image(image: MosaicImage, factor: float) -> MosaicImage:
     factor : float
         10 nJy in a pixel value of 1.
     """
+    image = image.copy()
     image.data *= np.float32(factor)
     for weight in (image.uncertainty.array, image.background_weight):
         if weight is not None:

@@ -96,7 +96,11 @@ def run(
     bands = find_bands(sources, options)
     psfs = read_psfs(bands, options)
     detect = _choose_detection(bands, options)
-    with _stages(4 + len(bands), show=progress) as begin:
+    if ARCHIVE_STACK in bands and detect != ARCHIVE_STACK:
+        raise PhotplugError(
+            f"{bands[ARCHIVE_STACK]}: a stack is for detection, not a band; leave it out, or give --detect ir"
+        )
+    with _stages(4 + len(bands) - (detect == ARCHIVE_STACK), show=progress) as begin:
         if list(bands) == [detect]:
             return _run_alone(bands[detect], psfs.get(detect), options, manager, begin)
         return _run_together(bands, detect, psfs, options, manager, begin, keep_image=keep_image)

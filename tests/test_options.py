@@ -403,3 +403,8 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     for path in (tmp_path / "none.toml", tmp_path):
         with pytest.raises(PhotplugError, match=rf"{path.name}: cannot read the configuration \(.+\); check --config"):
             collect_options({}, path)
+
+
+def test_bands_are_given_by_filter_too() -> None:
+    options = BandOptions(psf={"F444W-clear": "a.fits", "clearp-f356w": "b.fits"})
+    assert options.psf == {"f444w": "a.fits", "f356wn": "b.fits"}
