@@ -212,7 +212,7 @@ def _draw_row(panels: dict[str, Axes], stamp: Stamp) -> None:
     """Draw the panels of one stamp; all but sigma share the scale, that of the sky's noise."""
     from matplotlib.colors import AsinhNorm, ListedColormap
 
-    null = stamp.sigma >= NULL_SIGMA
+    null = stamp.sigma > NULL_SIGMA / 2  # it is rounded to float32
     data, sigma = (np.where(null, np.nan, plane) for plane in (stamp.data, stamp.sigma))
     model = draw_components(stamp.components, stamp.data.shape, stamp.zero_point, stamp.psf)
     noise = float(np.nanmedian(sigma)) * (stamp.pixel_scatter or 1)

@@ -150,6 +150,22 @@ def test_start_lies_on_its_galaxy_with_the_right_angle(stamps: list[Stamp], simu
         assert rest < 0.95 * worse
 
 
+def test_neighbours_that_are_fitted_have_their_ellipse_and_colour(stamps: list[Stamp]) -> None:
+    stamp, middle = stamps[0], stamps[0].data.shape[0] // 2
+    neighbour = make_component(id=999, x=middle + 12.0, y=middle - 7.0, theta=70.0)
+    segmentation = stamp.segmentation.copy()
+    segmentation[middle - 7, middle + 12] = 999
+    mask = stamp.mask & (segmentation != 999)
+    both = replace(stamp, components=(*stamp.components[:1], neighbour), segmentation=segmentation, mask=mask, psf=None)
+    axes = panels(both)
+    target, other = (patch for patch in axes["science"].patches if isinstance(patch, Ellipse))
+    # Arcsec from the middle pixel; axes are diameters.
+    np.testing.assert_allclose(other.center, (0.48, -0.28))
+    assert (other.width, other.height, other.angle) == pytest.approx((2 * 3 * 0.04, 0.4 * 2 * 3 * 0.04, 70))
+    assert other.get_edgecolor() != target.get_edgecolor()
+    assert [shown(axes["mask"])[middle - 7, middle + 12], (shown(axes["mask"]) == 2).sum()] == [2, 1]
+
+
 def test_text_names_size_magnitude_and_factors(stamps: list[Stamp]) -> None:
     stamp = stamps[0]
     name, text = [text.get_text() for text in panels(stamp)["science - model"].texts]
