@@ -197,7 +197,11 @@ def _save(stamp: Stamp, directory: Path, suffix: str, arrays: Mapping[str, objec
 
 
 def _write_pysersic(stamp: Stamp, directory: Path, options: GalfitOptions) -> None:
-    arrays = {"data": stamp.data, "rms": stamp.sigma, "mask": stamp.mask, "psf": stamp.psf}
+    psf, side = stamp.psf, stamp.data.shape[0]
+    if psf is not None:
+        # A larger PSF is refused; what is cut off would fall outside of the stamp, so it is not made up for.
+        psf = psf[tuple(slice(max(n - side, 0) // 2, (n + min(n, side)) // 2) for n in psf.shape)]
+    arrays = {"data": stamp.data, "rms": stamp.sigma, "mask": stamp.mask, "psf": psf}
     _save(stamp, directory, "_pysersic.npz", arrays)
 
 

@@ -129,6 +129,7 @@ def write_eazy_inputs(folder: Path) -> dict[str, str]:
     return {"FILTERS_RES": "FILTER.RES", "TEMPLATES_FILE": "sed.param", "TEMP_ERR_FILE": "error.def"}
 
 
+@pytest.mark.fitters
 @pytest.mark.filterwarnings("ignore")  # eazy-py's own
 @pytest.mark.parametrize("suffix", [".fits", ".cat"])
 def test_eazy_reads_bands_fluxes_and_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
