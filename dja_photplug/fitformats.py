@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import gamma, gammaincinv
 
+from dja_photplug.cards import write_card, write_small_image
 from dja_photplug.options import GalfitOptions
-from dja_photplug.stamps import Component, Stamp, write_card
+from dja_photplug.stamps import Component, Stamp
 
 __all__ = ["FORMATS", "FitFormat", "effective_intensity"]
 
 # What a fit may reach: Sersic index, axis ratio, the smallest half-light radius in pixels (the largest is the side of
 # the stamp), shifts in pixels (or half-light radii, if those are larger), and magnitudes around the start.
 INDEX, AXIS_RATIO, SMALLEST, SHIFT, MAGNITUDES = (0.2, 8.0), (0.05, 1.0), 0.1, 3.0, 5.0
-
-BLOCK = 2880  # bytes that FITS is padded to
-_BITPIX = {"float32": -32, "uint8": 8}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,24 +55,7 @@ def _write_images(stamp: Stamp, directory: Path) -> None:
     if stamp.psf is not None:
         images["psf"] = (stamp.psf, {"PIXSCL": write_card("PIXSCL", stamp.scale, "[arcsec] of a pixel")})
     for kind, (plane, cards) in images.items():
-        _write_fits(directory / f"{stamp.name}_{kind}.fits", plane, cards)
-
-
-def _write_fits(path: Path, plane: NDArray[Any], cards: Mapping[str, str]) -> None:
-    """Write an image into a folder that is not there yet; astropy takes 1.8 ms for 0.1 MB, this 0.2."""
-    header = "".join([_first_cards(plane.dtype.name, plane.shape), *cards.values(), f"{'END':<80}"])
-    pixels = plane.astype(plane.dtype.newbyteorder(">")).tobytes()
-    padding = " " * (-len(header) % BLOCK)
-    path.write_bytes((header + padding).encode("ascii") + pixels + bytes(-len(pixels) % BLOCK))
-
-
-@cache
-def _first_cards(kind: str, shape: tuple[int, ...]) -> str:
-    """Return the cards that every FITS image begins with."""
-    size = [(f"NAXIS{axis}", n) for axis, n in enumerate(shape[::-1], 1)]
-    return "".join(
-        write_card(*card) for card in [("SIMPLE", True), ("BITPIX", _BITPIX[kind]), ("NAXIS", len(shape)), *size]
-    )
+        write_small_image(directory / f"{stamp.name}_{kind}.fits", plane, cards)
 
 
 def _describe(stamp: Stamp) -> list[str]:

@@ -23,6 +23,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.stats import median_abs_deviation
 
 from dja_photplug.calibration import NoiseCalibration, combine_variance
+from dja_photplug.cards import read_cards, write_card
 from dja_photplug.errors import PhotplugError
 from dja_photplug.geometry import header_wcs, pixel_scale
 from dja_photplug.image import MosaicImage
@@ -37,8 +38,6 @@ __all__ = [
     "FitSources",
     "Stamp",
     "cut_stamps",
-    "read_cards",
-    "write_card",
 ]
 
 Floats = NDArray[np.float64]
@@ -200,16 +199,6 @@ class Stamp:
     def header(self) -> fits.Header:
         """Header of the science stamp, with its WCS and provenance."""
         return read_cards(self.cards)
-
-
-def read_cards(cards: Mapping[str, str]) -> fits.Header:
-    """Return the header that the text of cards makes."""
-    return fits.Header.fromstring("".join(cards.values()))
-
-
-def write_card(keyword: str, value: Any, comment: str = "") -> str:
-    """Return the text of a card."""
-    return str(fits.Card(keyword, value, comment))
 
 
 def cut_stamps(
