@@ -267,10 +267,10 @@ class ExposureLog:
         rule : str, optional
             ``"footprints"``: exact times, in the distorted edges of the detectors; what `sample` 1 has by default.
             ``"archive"``: as the archive's ``exp`` files are made, by default for coarser samples. Each exposure is
-            the polygon whose sides are straight in mosaic pixels, between its four distorted corners at 0-based
-            detector pixels (0, 0) and (naxis1, naxis2); its time is truncated to whole seconds. Of the samples of
-            the UDS cut-outs' files 99.98 % (F444W) and 99.99 % (F115W) come out equal; with corners at the pixels'
-            outer edges it is 98.9 and 99.1 %, at their centres 98.4 and 98.8 %.
+            the polygon whose sides are straight in mosaic pixels, between the centres of its four corner pixels
+            (`astropy.wcs.WCS.calc_footprint`); its time is truncated to whole seconds. Of the samples of the UDS
+            cut-outs' files 99.98 % (F444W) and 99.99 % (F115W) come out equal; with corners at the pixels' outer
+            edges it is 98.45 and 98.77 %.
 
         Returns
         -------

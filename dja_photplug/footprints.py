@@ -184,9 +184,9 @@ class Footprints:
             segments *= 2
 
     def archive_corners(self) -> Array:
-        """Return the corners of the archive's footprints, shape (n, 4, 3): 0-based pixels (0, 0) and naxis."""
+        """Return the corners of the archive's footprints, shape (n, 4, 3): the centres of the four corner pixels."""
         low = 1 - self.crpix  # pixel 0 (0-based) is pixel 1 for CRPIX
-        return self._pixels_to_sky(_walk_around(low, low + self.naxis, 1))
+        return self._pixels_to_sky(_walk_around(low, low + self.naxis - 1, 1))
 
     def _pixels_to_sky(self, offset: Array) -> Array:
         """Return unit vectors (n, k, 3) of offsets (2, n, k) on the detectors."""

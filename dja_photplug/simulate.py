@@ -175,7 +175,7 @@ def _exposure_map(exposures: list[Exposure], grid: WCS, seconds: int) -> NDArray
     y, x = (SAMPLE * np.arange(n // SAMPLE) for n in grid.array_shape)
     total = np.zeros((y.size, x.size), np.uint32)
     for exposure in exposures:
-        corners = grid.wcs_world2pix(exposure.wcs.calc_footprint(center=False), 0)
+        corners = grid.wcs_world2pix(exposure.wcs.calc_footprint(), 0)
         sides = []
         for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
             sides.append((x1 - x0) * (y[:, None] - y0) - (y1 - y0) * (x - x0) >= 0)

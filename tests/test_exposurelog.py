@@ -167,7 +167,7 @@ class TestReal:
         ours = log.exposure_map(WCS(header), (header["NAXIS2"], header["NAXIS1"]), sample=4)
         theirs = fits.getdata(f"{prefix}_drc_exp.fits.gz")
         assert ours.shape == theirs.shape
-        # Measured 0.99980 and 0.99994: single samples on the polygons' sides. Other corners give 0.991 at most.
+        # Measured 0.99980 and 0.99994: single samples on the sides. Corners at the edges of pixels give 0.988 at most.
         assert np.mean(ours == theirs) >= 0.999
 
 
@@ -309,7 +309,7 @@ def square_mosaic() -> WCS:
 
 @pytest.mark.parametrize("shape", [(840, 1040), (841, 1041), (842, 1042), (843, 1043)])
 def test_exposure_map_of_a_square_in_every_remainder(tmp_path: Path, shape: tuple[int, int]) -> None:
-    # Corners at detector pixels 0.25 and naxis + 0.25, off the samples, where rounding decides nothing.
+    # Corners at the centres of detector pixels 0 and naxis - 1, off the samples, where rounding decides nothing.
     wcs = square_mosaic()
     wcs.wcs.crpix += 0.25
     rows = [make_row(), make_row(ext=2), make_row()]
@@ -318,11 +318,11 @@ def test_exposure_map_of_a_square_in_every_remainder(tmp_path: Path, shape: tupl
     assert sampled.dtype == np.float32
     assert sampled.shape == (shape[0] // 4, shape[1] // 4)
     expected = np.zeros(sampled.shape)
-    expected[3:203, 3:253] = 200  # mosaic pixels 10.25 to 810.25 and to 1010.25; 100.9 s count as 100, twice
+    expected[3:203, 3:253] = 200  # mosaic pixels 10.25 to 809.25 and to 1009.25; 100.9 s count as 100, twice
     np.testing.assert_array_equal(sampled, expected)
     full = log.exposure_map(wcs, shape, rule="archive")
     np.testing.assert_array_equal(full[::4, ::4][: shape[0] // 4, : shape[1] // 4], sampled)
-    assert full.sum(dtype=float) == 800 * 1000 * 200
+    assert full.sum(dtype=float) == 799 * 999 * 200
 
 
 def test_exposure_map_of_a_turned_square(tmp_path: Path) -> None:
@@ -330,12 +330,24 @@ def test_exposure_map_of_a_turned_square(tmp_path: Path) -> None:
     row = make_row(cd1_1=-half, cd1_2=half, cd2_1=half, cd2_2=half, naxis2=1000, crpix2=500.5, exptime=1)
     log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [row]))
     filled = log.exposure_map(square_mosaic(), (2000, 2000), rule="archive")
-    # A diamond about mosaic pixel (509.5, 409.5), partly off the grid. Corners at detector pixels 0 and 1000 lie
-    # half a pixel up the detector's diagonal, which points north here.
+    # A diamond about mosaic pixel (509.5, 409.5), partly off the grid, from the centre of pixel 0 to that of 999.
     y, x = np.indices(filled.shape)
-    distance = np.abs(x - 509.5) + np.abs(y - 409.5 - np.sqrt(0.5))
-    assert np.all(filled[distance < 500 * np.sqrt(2) - 0.1] == 1)
-    assert np.all(filled[distance > 500 * np.sqrt(2) + 0.1] == 0)
+    distance = np.abs(x - 509.5) + np.abs(y - 409.5)
+    assert np.all(filled[distance < 499.5 * np.sqrt(2) - 0.1] == 1)
+    assert np.all(filled[distance > 499.5 * np.sqrt(2) + 0.1] == 0)
+
+
+def test_archives_corners_are_astropys_footprint(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    rows = [make_row(ext=i, crval1=150 + i, **sip_terms(order, rng)) for i, order in ((1, 2), (2, 5))]
+    path = write_log(tmp_path / "x_wcs.csv", rows)
+    corners = read_exposure_log(path).geometry.archive_corners()
+    for row, vectors in zip(rows, corners, strict=True):
+        cards = {key.upper(): value for key, value in row.items() if key not in ("file", "ext") and key[:3] != "mjd"}
+        header = fits.Header(cards)
+        ra, dec = np.deg2rad(WCS(header, relax=True).calc_footprint().T)
+        expected = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+        np.testing.assert_allclose(vectors, expected, rtol=0, atol=1e-13)  # 2e-8 arcsec
 
 
 def test_exposure_map_of_another_field_is_empty(tmp_path: Path) -> None:
