@@ -2,6 +2,6 @@
 
 import sys
 
-from dja_photplug.cli import main
+from dja_photplug.cli.app import main
 
 sys.exit(main())

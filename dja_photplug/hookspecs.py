@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from astropy.nddata import NDData
     from astropy.table import Column, QTable
 
-    from dja_photplug.calibration import NoiseCalibration
-    from dja_photplug.detection import Background, Detection
-    from dja_photplug.exposurelog import ExposureLog
-    from dja_photplug.image import MosaicImage
-    from dja_photplug.options import GalfitOptions, Options
-    from dja_photplug.products import MosaicFiles
-    from dja_photplug.stamps import FitSources
-    from dja_photplug.variance import ExposureMap, NoiseModel
+    from dja_photplug.epochs.log import ExposureLog
+    from dja_photplug.files.names import MosaicFiles
+    from dja_photplug.fitting.stamps import FitSources
+    from dja_photplug.mosaic.fullweight import ExposureMap, NoiseModel
+    from dja_photplug.mosaic.image import MosaicImage
+    from dja_photplug.options.stages import GalfitOptions, Options
+    from dja_photplug.sources.calibration import NoiseCalibration
+    from dja_photplug.sources.detection import Background, Detection
 
 __all__ = ["PROJECT", "hookimpl"]
 
@@ -86,7 +86,7 @@ def photplug_background(image: MosaicImage, options: Options) -> Background | No
     >>> @hookimpl
     ... def photplug_background(image, options):
     ...     import numpy as np
-    ...     from dja_photplug.detection import Background
+    ...     from dja_photplug.sources.detection import Background
     ...     return Background(level=np.zeros_like(image.data))
     """
 
@@ -153,7 +153,7 @@ def photplug_galfit(image: MosaicImage, sources: FitSources, options: GalfitOpti
     ... def photplug_galfit(image, sources, options):
     ...     if options.format != "mine":
     ...         return None
-    ...     from dja_photplug.stamps import cut_stamps
+    ...     from dja_photplug.fitting.stamps import cut_stamps
     ...     return [write_mine(stamp, options.directory) for stamp in cut_stamps(image, sources, options)]
     """
 

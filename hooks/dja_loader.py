@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from dja_photplug.files.names import MosaicFiles
 from dja_photplug.hookspecs import hookimpl
-from dja_photplug.image import MosaicImage
-from dja_photplug.mosaic import load_mosaic
-from dja_photplug.options import Options
-from dja_photplug.products import MosaicFiles
+from dja_photplug.mosaic.image import MosaicImage
+from dja_photplug.mosaic.load import load_mosaic
+from dja_photplug.options.stages import Options
 
 
 @hookimpl

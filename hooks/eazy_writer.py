@@ -6,9 +6,9 @@ from pathlib import Path
 
 from astropy.table import QTable
 
-from dja_photplug.eazy import write_eazy
+from dja_photplug.catalog.eazy import write_eazy
 from dja_photplug.hookspecs import hookimpl
-from dja_photplug.options import Options
+from dja_photplug.options.stages import Options
 
 
 @hookimpl

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dja_photplug.fitformats import FORMATS
-from dja_photplug.galfit import write_stamps
+from dja_photplug.fitting.formats import FORMATS
+from dja_photplug.fitting.select import write_stamps
+from dja_photplug.fitting.stamps import FitSources
 from dja_photplug.hookspecs import hookimpl
-from dja_photplug.image import MosaicImage
-from dja_photplug.options import GalfitOptions
-from dja_photplug.stamps import FitSources
+from dja_photplug.mosaic.image import MosaicImage
+from dja_photplug.options.stages import GalfitOptions
 
 
 @hookimpl

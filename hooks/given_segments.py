@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dja_photplug.detection import Background, Detection
 from dja_photplug.hookspecs import hookimpl
-from dja_photplug.image import MosaicImage
-from dja_photplug.options import Options
-from dja_photplug.segments import detect_given
+from dja_photplug.mosaic.image import MosaicImage
+from dja_photplug.options.stages import Options
+from dja_photplug.sources.detection import Background, Detection
+from dja_photplug.sources.segments import detect_given
 
 
 @hookimpl(tryfirst=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dja_photplug.hookspecs import hookimpl
-from dja_photplug.options import Options
-from dja_photplug.variance import ExposureMap, NoiseModel, make_noise_model
+from dja_photplug.mosaic.fullweight import ExposureMap, NoiseModel, make_noise_model
+from dja_photplug.options.stages import Options
 
 
 @hookimpl

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from astropy.table import QTable
 
-from dja_photplug.calibration import NoiseCalibration
-from dja_photplug.detection import Background, Detection
 from dja_photplug.hookspecs import hookimpl
-from dja_photplug.image import MosaicImage
-from dja_photplug.options import Options
-from dja_photplug.photutils_engine import (
+from dja_photplug.mosaic.image import MosaicImage
+from dja_photplug.options.stages import Options
+from dja_photplug.sources.calibration import NoiseCalibration
+from dja_photplug.sources.detection import Background, Detection
+from dja_photplug.sources.photutils_engine import (
     calibrate_photutils,
     detect_photutils,
     measure_photutils,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from astropy.table import QTable
 
-from dja_photplug.catalog import write_catalog
+from dja_photplug.catalog.schema import write_catalog
 from dja_photplug.hookspecs import hookimpl
-from dja_photplug.options import Options
+from dja_photplug.options.stages import Options
 
 
 @hookimpl

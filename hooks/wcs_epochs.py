@@ -6,9 +6,9 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
-from dja_photplug.exposurelog import ExposureLog
+from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.hookspecs import hookimpl
-from dja_photplug.options import Options
+from dja_photplug.options.stages import Options
 
 
 @hookimpl

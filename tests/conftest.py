@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import dja_photplug
-from dja_photplug.simulate import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
+from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
 
 # In a bare checkout nothing maps the top-level folder `hooks` to `dja_photplug.hooks`: the packaging does that
 # when the project is installed (wheel or editable). Reading the package path keeps one name in all three.

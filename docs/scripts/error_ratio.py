@@ -13,7 +13,7 @@ import numpy as np
 from astropy.table import QTable
 
 import dja_photplug as dp
-from dja_photplug.pipeline import measure_background_errors, remeasure
+from dja_photplug.pipeline.one_band import measure_background_errors, remeasure
 
 MOSAIC = "uds/uds-test-v7.4-f444w-clear"
 EDGES = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)  # uJy, in the aperture of 0.5 arcsec

@@ -20,9 +20,9 @@ from matplotlib.colors import AsinhNorm, Normalize
 from matplotlib.figure import Figure
 
 import dja_photplug as dp
-from dja_photplug.fitformats import effective_intensity
-from dja_photplug.geometry import header_wcs, pixel_scale
-from dja_photplug.stamps import Component
+from dja_photplug.fitting.formats import effective_intensity
+from dja_photplug.fitting.stamps import Component
+from dja_photplug.sky.grid import header_wcs, pixel_scale
 
 MOSAIC, PSF = "uds/uds-test-v7.4-f444w-clear", "uds/psf-ceers-nrca5-f444w.fits"
 TARGET = 69  # an early-type galaxy of 21.5 mag, 1.1 arcsec from the next segment

@@ -38,7 +38,7 @@ SCALE = 0.04
 
 def make(folder: Path, side: int = 12_000) -> None:
     """Write the tiled mosaic, its positions, and the catalogue that stamps are cut for."""
-    from dja_photplug.blocks import read_image, write_image
+    from dja_photplug.files.pixels import read_image, write_image
 
     source = Path(os.environ["DJA_PHOTPLUG_DATA"]) / MOSAIC
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def make(folder: Path, side: int = 12_000) -> None:
 
 
 def _wcs(folder: Path) -> WCS:
-    from dja_photplug.geometry import header_wcs
+    from dja_photplug.sky.grid import header_wcs
 
     return header_wcs(fits.getheader(_plane(folder, "sci")))
 
@@ -111,7 +111,7 @@ def extend_by_sep(folder: Path) -> None:
 
 
 def _extend(folder: Path, *flags: str) -> None:
-    from dja_photplug.cli import main
+    from dja_photplug.cli.app import main
 
     mosaic, output = folder / Path(MOSAIC).name, folder / "extended.fits"
     status = main(["extend", str(folder / "positions.fits"), str(mosaic), "-o", str(output), "--overwrite", *flags])
@@ -130,7 +130,7 @@ def extend_uncalibrated(folder: Path) -> None:
 
 def catalogue(folder: Path) -> None:
     """Detect and measure everything, with the calibrated noise."""
-    from dja_photplug.cli import main
+    from dja_photplug.cli.app import main
 
     output, segments = folder / "catalogue.fits", folder / "segments.fits"
     mosaic = str(folder / Path(MOSAIC).name)
@@ -139,7 +139,7 @@ def catalogue(folder: Path) -> None:
 
 def cut_stamps(folder: Path) -> None:
     """Write 1,000 stamps of 6 arcsec for galfit (after `catalog`), six files each."""
-    from dja_photplug.cli import main
+    from dja_photplug.cli.app import main
 
     ids = np.random.default_rng(2).permutation(Table.read(folder / "catalogue.fits")["id"])[:STAMPS]
     mosaic, psf = str(folder / Path(MOSAIC).name), Path(os.environ["DJA_PHOTPLUG_DATA"]) / PSF

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from dja_photplug.catalog import (
+from dja_photplug.catalog.schema import (
     APERTURE_COLUMNS,
     COLUMNS,
     EPOCH_COLUMNS,
@@ -24,10 +24,10 @@ from dja_photplug.catalog import (
     ColumnSpec,
     SourceFlag,
 )
-from dja_photplug.cli import _build_parser
-from dja_photplug.completeness import BIN_COLUMNS, SOURCE_COLUMNS
-from dja_photplug.options import GROUPS, Options
-from dja_photplug.plugins import BUILTINS, get_plugin_manager
+from dja_photplug.cli.app import _build_parser
+from dja_photplug.options.stages import GROUPS, Options
+from dja_photplug.pipeline.completeness import BIN_COLUMNS, SOURCE_COLUMNS
+from dja_photplug.pipeline.plugins import BUILTINS, get_plugin_manager
 
 DOCS = Path(__file__).resolve().parent.parent
 SHARED = ("--help", "--quiet", "--overwrite", "--debug", "--config")

@@ -1,0 +1,1 @@
+"""The catalogue: its columns, flags and metadata, and the formats of others."""

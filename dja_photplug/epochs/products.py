@@ -1,0 +1,187 @@
+"""What a WCS log is good for beside epochs: footprints and exposure maps as files, and checks of a mosaic's header."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.wcs import WCS
+from astropy.wcs.utils import skycoord_to_pixel
+from regions import Regions
+
+from dja_photplug import __version__
+from dja_photplug.epochs.barycentre import barycentre_times, count_astray
+from dja_photplug.epochs.log import ExposureLog
+from dja_photplug.figures.epochs import plan_sky, plot_epochs
+from dja_photplug.files.pixels import write_image
+from dja_photplug.files.whole import whole_file
+
+__all__ = ["agreement_with_map", "compare_with_header", "describe_log", "find_overlap", "write_exposure_map"]
+
+FOOTPRINT_SUFFIXES = (".reg",)
+
+
+def write_footprints(log: ExposureLog, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write the footprints of all exposures as a DS9 region file on the sky, labelled with their file names.
+
+    Raises
+    ------
+    PhotplugError
+        For another suffix than ``.reg``, an existing file, or a folder that does not take it.
+    """
+    path = Path(path)
+    with whole_file(path, overwrite=overwrite, suffixes=FOOTPRINT_SUFFIXES) as temporary:
+        Regions(log.footprints()).write(temporary, format="ds9")
+    return path
+
+
+def write_exposure_map(
+    log: ExposureLog, path: str | Path, wcs: WCS, shape: tuple[int, int], *, overwrite: bool = False
+) -> np.ndarray:
+    """Write the exposure time in every pixel of a grid, in s, by the distorted footprints; return it.
+
+    Raises
+    ------
+    PhotplugError
+        For a name that is no FITS image, an existing file, or a folder that does not take it.
+    """
+    seconds = log.exposure_map(wcs, shape)
+    header = fits.Header([("BUNIT", "s", "exposure time")]) + wcs.to_header()
+    header["WCSLOG"] = Path(log.name).name
+    header["NEXP"] = (len(log), "exposures, each in its distorted footprint")
+    header["CREATOR"] = f"dja_photplug {__version__}"
+    write_image(path, seconds, header, overwrite=overwrite)
+    return seconds
+
+
+def plot_log(
+    log: ExposureLog,
+    path: str | Path,
+    image: tuple[WCS, tuple[int, int]] | None = None,
+    gap: u.Quantity | None = None,
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write the figure of a log: footprints over the exposure map on the sky, and the visits in time.
+
+    Parameters
+    ----------
+    log : ExposureLog
+    path : str or Path
+        Ends in ``.png`` or ``.pdf``.
+    image : tuple, optional
+        WCS and shape (ny, nx) of a mosaic to be outlined.
+    gap : `~astropy.units.Quantity`, optional
+        As for `ExposureLog.visits`.
+    overwrite : bool, optional
+        Replace an existing file.
+
+    Raises
+    ------
+    PhotplugError
+        As :func:`dja_photplug.figures.epochs.plot_epochs`.
+    """
+    outlines = log.geometry.outline()
+    wcs, shape = plan_sky(outlines)
+    corners = SkyCoord(*np.moveaxis(outlines, -1, 0), representation_type="cartesian")
+    frame = None
+    if image is not None:
+        ny, nx = image[1]
+        edge = image[0].pixel_to_world([-0.5, nx - 0.5, nx - 0.5, -0.5], [-0.5, -0.5, ny - 0.5, ny - 0.5])
+        frame = np.stack(skycoord_to_pixel(edge, wcs), axis=-1)
+    return plot_epochs(
+        path,
+        f"{Path(log.name).name}   {len(log)} exposures, {log.exptime.to_value(u.ks):.1f} ks",
+        wcs,
+        log.exposure_map(wcs, shape),
+        np.stack(skycoord_to_pixel(corners, wcs), axis=-1),
+        np.asarray(log.table["program"]),
+        log.visits(gap),
+        frame,
+        overwrite=overwrite,
+    )
+
+
+def describe_log(log: ExposureLog) -> list[str]:
+    """Return what a log holds, and what is wrong with it, in lines of text."""
+    table = log.table
+    detectors = sorted(set(table["detector"]))
+    lines = [
+        f"WCS log     {len(log)} exposures in {len(set(table['visit']))} visits, "
+        f"{log.exptime.to_value(u.ks):.2f} ks, {len(detectors)} detectors ({', '.join(detectors)})"
+    ]
+    dates = table["mjd_avg"]
+    dates = dates[~dates.mask] if dates.masked else dates
+    if len(dates):
+        lines.append(f"epochs      MJD {dates.min().mjd:.3f} to {dates.max().mjd:.3f} (UTC)")
+    problems = [
+        (log.duplicates, "rows repeat another (file, ext); each counts once"),
+        (len(log) - len(dates), f"of {len(log)} exposures have no date (mjd-avg)"),
+        (
+            count_astray(barycentre_times(table, log.vectors)),
+            "obsgeo vectors of JWST point more than 45 deg from the anti-Sun; no barycentric times",
+        ),
+    ]
+    return lines + [f"differs     {count} {text}" for count, text in problems if count]
+
+
+def compare_with_header(log: ExposureLog, header: Mapping[str, Any]) -> list[str]:
+    """Return in what the header of a mosaic and its log contradict each other, one sentence each.
+
+    Compared are the number of files with NDRIZIM (which counts files, or chips in products of AstroDrizzle), the
+    sum of their exposure times with EXPTIME, and their order with the cards FLT00001, FLT00002, ...
+    """
+    files = list(dict.fromkeys(log.table["file"].tolist()))
+    found = []
+    number, total, seconds = header.get("NDRIZIM"), header.get("EXPTIME"), log.exptime.to_value(u.s)
+    if number is not None and number not in (len(files), len(log)):
+        found.append(f"NDRIZIM is {number}, but the log has {len(log)} rows of {len(files)} files")
+    if total is not None and not np.isclose(total, seconds, rtol=1e-6):
+        found.append(f"EXPTIME is {total:.3f} s, but the log's {len(files)} files sum up to {seconds:.3f} s")
+    cards: list[str] = []
+    while (card := header.get(f"FLT{len(cards) + 1:05d}")) is not None:
+        cards.append(card)
+    if cards and cards != files:
+        for what, odd in (("FLT cards are not in the log", set(cards) - set(files)),
+                          ("files of the log have no FLT card", set(files) - set(cards))):  # fmt: skip
+            if odd:
+                found.append(f"{len(odd)} {what}, such as {min(odd)}")
+        if set(cards) == set(files):
+            pairs = zip(cards, files, strict=False)
+            place = next((i for i, (card, file) in enumerate(pairs, 1) if card != file), len(files) + 1)
+            found.append(f"the log's files have another order than the FLT cards, from number {place} on")
+    return found
+
+
+def find_overlap(log: ExposureLog, wcs: WCS, shape: tuple[int, int]) -> np.ndarray:
+    """Return which exposures may overlap an image, (n,) of bool: by the boxes around their footprints."""
+    corners = SkyCoord(*np.moveaxis(log.geometry.archive_corners(), -1, 0), representation_type="cartesian")
+    x, y = skycoord_to_pixel(corners, wcs)
+    inside = [
+        (axis.max(axis=1) > -0.5) & (axis.min(axis=1) < n - 0.5) for axis, n in zip((x, y), shape[::-1], strict=True)
+    ]
+    return inside[0] & inside[1]
+
+
+def agreement_with_map(log: ExposureLog, wcs: WCS, seconds: np.ndarray, header: Mapping[str, Any]) -> float:
+    """Return the fraction of samples of an ``exp`` file that equal those of the log, by the archive's rule.
+
+    Parameters
+    ----------
+    log : ExposureLog
+    wcs : `~astropy.wcs.WCS`
+        Of the mosaic.
+    seconds, header : ndarray and mapping
+        Of the ``exp`` file. Its CRPIX is that of the mosaic it was made for over SAMPLE, also where the science image
+        has been cut out of that.
+    """
+    sample = header.get("SAMPLE", 4)
+    whole = wcs.deepcopy()
+    whole.wcs.crpix = [sample * header.get(f"CRPIX{axis}", wcs.wcs.crpix[axis - 1] / sample) for axis in (1, 2)]
+    made = log.exposure_map(whole, tuple(sample * n for n in seconds.shape), sample, rule="archive")
+    return float(np.mean(made == seconds))

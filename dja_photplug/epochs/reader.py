@@ -1,0 +1,216 @@
+"""Reads the WCS log of a mosaic, a DJA ``{root}-{filter}_wcs.csv``: its table and the geometry of its exposures."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import numpy as np
+from astropy import units as u
+from astropy.table import QTable
+from astropy.time import Time
+
+from dja_photplug.epochs.footprints import Array, Footprints
+from dja_photplug.errors import PhotplugError
+
+__all__ = ["read_log", "split_name"]
+
+_REQUIRED = ("file", "exptime", "crpix1", "crpix2", "crval1", "crval2", "naxis1", "naxis2")
+_MATRIX = ("1_1", "1_2", "2_1", "2_2")
+_SIP_COLUMN = re.compile(r"([ab])_(\d)_(\d)")
+_JWST_FILE = re.compile(r"(jw(\d{5})(\d{3})\d{3})_[^_]+_([^_]+)_([^_.]+)")
+_HST_FILE = re.compile(r"([ijnou]([a-z0-9]{3})([a-z0-9]{2}))([a-z0-9]{2})[a-z0-9]_([a-z0-9]+)")
+_HST_DETECTORS = {"j_flc": "WFC", "i_flc": "UVIS"}  # the only two with files corrected for charge transfer
+_MODULE = re.compile(r"NRC([AB])")
+
+
+class ExposureName(NamedTuple):
+    """What the name of an exposure's file tells; empty where it does not."""
+
+    telescope: str = ""
+    program: str = ""
+    observation: str = ""
+    visit: str = ""
+    exposure: str = ""
+    detector: str = ""
+    module: str = ""
+
+
+def read_log(name: str) -> tuple[QTable, Footprints, Array, int]:
+    """Return the table, the geometry, the ``obsgeo`` vectors (n, 3) in m, and the number of repeated rows.
+
+    Raises
+    ------
+    PhotplugError
+        As :func:`dja_photplug.read_exposure_log`.
+    """
+    cells = _read_cells(name)
+    crval, crpix, naxis = (
+        np.stack([cells.require(f"{stem}{axis}") for axis in (1, 2)]) for stem in ("crval", "crpix", "naxis")
+    )
+    _check_projection(cells)
+    gnomonic = _build_gnomonic(crval, _read_matrix(cells))
+    geometry = Footprints(gnomonic=gnomonic, sip=_read_sip(cells), crpix=crpix, naxis=naxis)
+    vectors = np.stack([cells.numbers(f"obsgeo-{axis}") for axis in "xyz"], axis=-1)
+    return _build_table(cells), geometry, vectors, cells.duplicates
+
+
+def split_name(file: str) -> ExposureName:
+    """Return what an exposure's file name tells.
+
+    Examples
+    --------
+    >>> split_name("jw01837001001_04201_00001_nrcalong_rate.fits")[1:]
+    ('1837', '001', 'jw01837001001', '00001', 'NRCALONG', 'A')
+    >>> split_name("jbhm51d3q_flc.fits")[1:]
+    ('bhm', '51', 'jbhm51', 'd3', 'WFC', '')
+    """
+    stem = Path(file).name.lower()
+    if match := _JWST_FILE.match(stem):
+        visit, program, observation, exposure, detector = match.groups()
+        module = _MODULE.match(detector.upper())
+        program = f"{int(program)}"
+        return ExposureName(
+            "JWST", program, observation, visit, exposure, detector.upper(), module[1] if module else ""
+        )
+    if match := _HST_FILE.match(stem):
+        visit, program, observation, exposure, kind = match.groups()
+        detector = _HST_DETECTORS.get(f"{stem[0]}_{kind}", "")
+        return ExposureName("HST", program, observation, visit, exposure, detector)
+    return ExposureName(visit=stem.partition(".")[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cells:
+    """The text of a log: by lower-case column name, one cell per distinct exposure."""
+
+    name: str
+    columns: Mapping[str, Sequence[str]]
+    numbers_in_file: Sequence[int]
+    duplicates: int
+
+    def refuse(self, row: int, problem: str) -> NoReturn:
+        where = f"row {self.numbers_in_file[row]} ({self.columns['file'][row]}) of the WCS log {self.name}"
+        raise PhotplugError(f"{where} has {problem}; correct or remove that row")
+
+    def numbers(self, column: str, default: float = np.nan) -> Array:
+        """Return a column as numbers: NaN for an empty cell, `default` where the log has no such column."""
+        values = np.full(len(self.numbers_in_file), default)
+        for row, cell in enumerate(self.columns.get(column, ())):
+            try:
+                values[row] = float(cell or "nan")
+            except ValueError:
+                self.refuse(row, f"{cell!r} for {column}, which is no number")
+        return values
+
+    def require(self, column: str) -> Array:
+        """Return a column that needs a number in every row."""
+        values = self.numbers(column)
+        for row in np.flatnonzero(~np.isfinite(values)).tolist():
+            self.refuse(row, f"no number in {column}")
+        return values
+
+    def times(self, part: str) -> Time:
+        """Return the begin, middle or end (beg, avg, end) of the exposures, UTC; masked where the log has none."""
+        mjd = self.numbers(f"mjd-{part}")
+        for row, cell in enumerate(self.columns.get(f"date-{part}", ())):
+            if cell and np.isnan(mjd[row]):
+                try:
+                    mjd[row] = Time(cell, scale="utc").mjd
+                except ValueError:
+                    self.refuse(row, f"{cell!r} for date-{part}, which is no date")
+        known = np.isfinite(mjd)
+        return Time(mjd if known.all() else np.ma.array(mjd, mask=~known), format="mjd", scale="utc")
+
+
+def _read_cells(name: str) -> _Cells:
+    advice = "name a DJA '{root}-{filter}_wcs.csv', or download it again"
+    try:
+        lines = [row for row in csv.reader(StringIO(Path(name).read_text(encoding="utf-8-sig"))) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PhotplugError(f"cannot read the WCS log {name} as CSV text ({error}); {advice}") from None
+    if len(lines) < 2:
+        raise PhotplugError(f"the WCS log {name} holds no exposures; {advice}")
+    header, *rows = [[cell.strip() for cell in line] for line in lines]
+    header = [title.lower() for title in header]
+    missing = [title for title in _REQUIRED if title not in header]
+    if not any(f"{kind}{ij}" in header for kind in ("cd", "pc") for ij in _MATRIX):
+        missing.append("cd1_1 ... cd2_2 (or pc1_1 ... pc2_2)")
+    if missing:
+        raise PhotplugError(f"the WCS log {name} lacks the columns {', '.join(missing)}; {advice}")
+    # Without `ext` the chips of one file differ in their other cells.
+    keys = [header.index(title) for title in ("file", "ext")] if "ext" in header else range(len(header))
+    distinct: dict[tuple[str, ...], tuple[int, list[str]]] = {}
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(header):
+            found = f"{len(row)} cells under {len(header)} columns"
+            raise PhotplugError(f"row {number} of the WCS log {name} has {found}; {advice}")
+        distinct.setdefault(tuple(row[key] for key in keys), (number, row))
+    numbers, kept = zip(*distinct.values(), strict=True)
+    columns = dict(zip(header, zip(*kept, strict=True), strict=True))
+    return _Cells(name=name, columns=columns, numbers_in_file=numbers, duplicates=len(rows) - len(kept))
+
+
+def _read_matrix(cells: _Cells) -> Array:
+    """Return the CD matrices, shape (n, 2, 2): CD where the row has any of it, otherwise PC times CDELT."""
+    cd, pc = (np.stack([cells.numbers(kind + ij) for ij in _MATRIX], axis=-1) for kind in ("cd", "pc"))
+    cdelt = np.stack([cells.numbers(f"cdelt{axis}") for axis in (1, 1, 2, 2)], axis=-1)
+    has_cd, has_pc = np.any(np.isfinite(cd), axis=1), np.any(np.isfinite(pc), axis=1)
+    # Defaults of the FITS standard: absent elements are 0 in CD, the identity in PC, 1 in CDELT.
+    from_pc = np.where(np.isnan(pc), [1, 0, 0, 1], pc) * np.where(np.isnan(cdelt), 1, cdelt)
+    matrix = np.where(has_cd[:, None], np.nan_to_num(cd), from_pc).reshape(-1, 2, 2)
+    for row in np.flatnonzero(~(has_cd | has_pc) | (np.linalg.det(matrix) == 0)).tolist():
+        cells.refuse(row, "an empty or singular matrix cd1_1 ... cd2_2")
+    return matrix
+
+
+def _check_projection(cells: _Cells) -> None:
+    """Refuse rows that are not plain TAN (with or without SIP), RA before DEC; an empty cell counts as TAN."""
+    for column, tangent in (("ctype1", "RA---TAN"), ("ctype2", "DEC--TAN")):
+        for row, cell in enumerate(cells.columns.get(column, ())):
+            if cell.upper() not in ("", tangent, f"{tangent}-SIP"):
+                cells.refuse(row, f"{column} {cell!r} where only {tangent} and {tangent}-SIP are supported")
+    lonpole = cells.numbers("lonpole", default=180)
+    for row in np.flatnonzero(np.isfinite(lonpole) & (lonpole != 180)).tolist():
+        cells.refuse(row, f"lonpole {lonpole[row]:g} where only 180 is supported")
+
+
+def _read_sip(cells: _Cells) -> Array:
+    """Return the SIP coefficients of all rows, shape (order + 1, order + 1, 2, n); see `Footprints`."""
+    terms = [match for match in map(_SIP_COLUMN.fullmatch, cells.columns) if match]
+    size = 1 + max((int(index) for term in terms for index in term.groups()[1:]), default=0)
+    sip = np.zeros((size, size, 2, len(cells.numbers_in_file)))
+    order = np.stack([cells.numbers(f"{letter}_order", default=np.inf) for letter in "ab"])
+    order = np.where(order.min(axis=0) >= 2, order, 0)  # False for NaN, an empty cell
+    for term in terms:
+        i, j, axis = int(term[2]), int(term[3]), "ab".index(term[1])
+        sip[i, j, axis] = np.where(i + j <= order[axis], np.nan_to_num(cells.numbers(term[0])), 0)
+    return sip
+
+
+def _build_gnomonic(crval: Array, cd: Array) -> Array:
+    """Return the matrices of `Footprints.gnomonic` from CRVAL, shape (2, n), and CD, shape (n, 2, 2), in deg."""
+    (sin_ra, sin_dec), (cos_ra, cos_dec) = np.sin(np.deg2rad(crval)), np.cos(np.deg2rad(crval))
+    east = np.stack([-sin_ra, cos_ra, np.zeros_like(sin_ra)], axis=-1)
+    north = np.stack([-sin_dec * cos_ra, -sin_dec * sin_ra, cos_dec], axis=-1)
+    axis = np.stack([cos_dec * cos_ra, cos_dec * sin_ra, sin_dec], axis=-1)
+    plane = np.linalg.inv(np.deg2rad(cd)) @ np.stack([east, north], axis=1)
+    return np.concatenate([plane, axis[:, None]], axis=1)
+
+
+def _build_table(cells: _Cells) -> QTable:
+    names = zip(*map(split_name, cells.columns["file"]), strict=True)
+    return QTable(
+        {
+            "file": list(cells.columns["file"]),
+            "ext": np.nan_to_num(cells.numbers("ext"), nan=1).astype(int),
+            "exptime": cells.require("exptime") * u.s,
+            **{f"mjd_{part}": cells.times(part) for part in ("beg", "avg", "end")},
+            **{key: list(column) for key, column in zip(ExposureName._fields, names, strict=True)},
+        }
+    )

@@ -1,0 +1,1 @@
+"""Figures; matplotlib is an extra and is imported where one is made."""

@@ -1,0 +1,245 @@
+"""The figure of a WCS log: footprints over the exposure map on the sky, and the visits in time.
+
+matplotlib is an extra and is imported where a figure is made; pyplot, with its global state, is not used.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy import units as u
+from astropy.table import QTable
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from dja_photplug.errors import PhotplugError
+from dja_photplug.files.whole import whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["epoch_figure", "plan_sky", "plot_epochs"]
+
+Floats = NDArray[np.floating]
+
+SKY_PIXELS = 700  # along the longer side of the map, which is shown at about that many dots
+# Of the palette of Okabe & Ito without its yellow, which is pale on white; further programs share the last.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+OTHERS = "#7F7F7F"
+UNIX_EPOCH = 40587.0  # MJD of day 0 of matplotlib's dates
+
+
+def plan_sky(vectors: Floats) -> tuple[WCS, tuple[int, int]]:
+    """Return a grid, north up, that holds directions (..., 3) with a margin, and its shape (ny, nx)."""
+    vectors = vectors.reshape(-1, 3)
+    centre = vectors.mean(axis=0)
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval = np.rad2deg([np.arctan2(centre[1], centre[0]), np.arctan2(centre[2], np.hypot(*centre[:2]))])
+    wcs.wcs.cdelt, wcs.wcs.crpix = [-1, 1], [1, 1]  # 0-based pixels are degrees from the centre
+    wcs.wcs.set()
+    sky = np.rad2deg([np.arctan2(vectors[:, 1], vectors[:, 0]), np.arcsin(vectors[:, 2])])
+    plane = wcs.wcs_world2pix(sky.T, 0)
+    low, high = np.nanmin(plane, axis=0), np.nanmax(plane, axis=0)
+    margin = 0.03 * (high - low).max()
+    scale = ((high - low).max() + 2 * margin) / SKY_PIXELS
+    nx, ny = (int(np.ceil(side)) for side in (high - low + 2 * margin) / scale)
+    wcs.wcs.cdelt = [-scale, scale]
+    wcs.wcs.crpix = 0.5 - (low - margin) / scale
+    wcs.wcs.set()
+    return wcs, (ny, nx)
+
+
+def plot_epochs(path: str | Path, *contents: Any, overwrite: bool = False, **more: Any) -> Path:
+    """Write the figure of :func:`epoch_figure`, which takes the other arguments, whole or not at all.
+
+    Raises
+    ------
+    PhotplugError
+        Without matplotlib, for another suffix than ``.png`` and ``.pdf``, an existing file or a folder that does not
+        take it.
+    """
+    path = Path(path)
+    with whole_file(path, overwrite=overwrite, suffixes=(".png", ".pdf")) as temporary:
+        epoch_figure(*contents, **more).savefig(temporary, dpi=110)
+    return path
+
+
+def epoch_figure(
+    title: str,
+    wcs: WCS,
+    exposure: NDArray[np.float32],
+    footprints: Floats,
+    programs: NDArray[np.str_],
+    visits: QTable,
+    frame: Floats | None = None,
+) -> Figure:
+    """Return the figure of a log.
+
+    Parameters
+    ----------
+    title : str
+    wcs : `~astropy.wcs.WCS`
+        Of the map.
+    exposure : ndarray, (ny, nx)
+        Exposure time [s].
+    footprints : ndarray, shape (n, k, 2)
+        Corners of each exposure in 0-based pixels of the map.
+    programs : ndarray of str, shape (n,)
+        The program of each exposure.
+    visits : `~astropy.table.QTable`
+        As from `ExposureLog.visits`.
+    frame : ndarray, shape (k, 2), optional
+        Outline of a mosaic in pixels of the map.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        Its axes have the labels (``get_label()``) ``sky`` and ``time``.
+
+    Raises
+    ------
+    PhotplugError
+        Without matplotlib.
+    """
+    if find_spec("matplotlib") is None:
+        raise PhotplugError('figures need matplotlib, which is not installed; pip install "dja_photplug[plot]"')
+    from matplotlib.figure import Figure
+
+    ny, nx = exposure.shape
+    width = 10.0
+    tall = float(np.clip((width - 2.6) * ny / nx, 3.0, 9.0))
+    height = tall + 5.9
+    figure = Figure(figsize=(width, height))
+    figure.suptitle(title, x=0.09, y=1 - 0.25 / height, ha="left", va="top", fontsize=12, weight="bold")
+    sky = figure.add_gridspec(1, 1, top=1 - 0.75 / height, bottom=5.15 / height, left=0.09, right=0.92)
+    time = figure.add_gridspec(1, 1, top=3.3 / height, bottom=0.7 / height, left=0.09, right=0.97)
+    colours = _choose_colours(programs, visits)
+    _draw_sky(figure.add_subplot(sky[0], projection=wcs, label="sky"), exposure, footprints, programs, colours, frame)
+    _draw_time(figure.add_subplot(time[0], label="time"), visits, colours)
+    _add_legend(figure, visits, colours, 4.5 / height)
+    return figure
+
+
+def _add_legend(figure: Figure, visits: QTable, colours: dict[str, str], top: float) -> None:
+    """Name the programs of both panels between them."""
+    from matplotlib.lines import Line2D
+
+    handles, others = [], []
+    for name, colour in colours.items():
+        mine = visits["programs"] == name
+        if colour == OTHERS:
+            others.append(name)
+        else:
+            label = (
+                f"{name or 'unknown'}: {_count(int(mine.sum()))}, {visits['exptime'][mine].sum().to_value(u.ks):.1f} ks"
+            )
+            handles.append(Line2D([], [], color=colour, marker="o", label=label))
+    if others:
+        handles.append(Line2D([], [], color=OTHERS, marker="o", label=f"{len(others)} more programs"))
+    missing = np.count_nonzero(np.asarray(visits["mjd_beg"].mask))
+    title = "program" + (f" (not below: {_count(int(missing))} without a date)" if missing else "")
+    figure.legend(
+        handles=handles,
+        title=title,
+        loc="upper center",
+        bbox_to_anchor=(0.53, top),
+        ncols=4,
+        fontsize=8,
+        title_fontsize=9,
+    )
+
+
+def _count(number: int) -> str:
+    return f"{number} visit" + ("" if number == 1 else "s")
+
+
+def _choose_colours(programs: NDArray[np.str_], visits: QTable) -> dict[str, str]:
+    """Return the colour of each program, those with the most exposure time of their own, the same in all bands."""
+    names = np.unique(programs)
+    total = [visits["exptime"][visits["programs"] == name].sum().to_value(u.s) for name in names]
+    own = np.sort(np.argsort(total)[::-1][: len(COLOURS)])
+    return dict(zip(names[own].tolist(), COLOURS, strict=False)) | dict.fromkeys(np.delete(names, own).tolist(), OTHERS)
+
+
+def _draw_sky(
+    axes: Any,
+    exposure: NDArray[np.float32],
+    footprints: Floats,
+    programs: NDArray[np.str_],
+    colours: dict[str, str],
+    frame: Floats | None,
+) -> None:
+    """Draw the exposure time with the outlines of the exposures, and of the mosaic."""
+    from matplotlib.collections import PolyCollection
+    from matplotlib.colors import PowerNorm
+
+    ks = np.where(exposure > 0, exposure / 1000, np.nan)
+    # Half of the greys are enough: outlines are lost on black.
+    most = float(np.nanmax(ks)) if exposure.any() else 1.0
+    norm = PowerNorm(0.5, 0, 2.5 * most)
+    shown = axes.imshow(ks, origin="lower", cmap="Greys", norm=norm, interpolation="nearest")
+    bar = axes.figure.colorbar(shown, ax=axes, fraction=0.04, pad=0.02)
+    bar.set_label("exposure time (ks)")
+    bar.ax.set_ylim(0, most)
+    # Many outlines on top of each other must leave the map visible.
+    style: dict[str, Any] = {
+        "facecolors": "none",
+        "linewidths": 0.8,
+        "alpha": float(np.clip(150 / max(len(footprints), 1), 0.3, 1)),
+    }
+    for name, colour in reversed(colours.items()):
+        axes.add_collection(
+            PolyCollection(list(footprints[programs == name]), edgecolors=colour, **style), autolim=False
+        )
+    if frame is not None:
+        axes.plot(*np.append(frame, frame[:1], axis=0).T, color="black", linewidth=1.8)
+        above = frame[:, 0].mean(), frame[:, 1].max()
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1}
+        axes.annotate("mosaic", above, (0, 5), textcoords="offset points", fontsize=9, ha="center", bbox=box)
+    axes.set(xlim=(-0.5, exposure.shape[1] - 0.5), ylim=(-0.5, exposure.shape[0] - 0.5))
+    axes.coords[0].set_axislabel("RA (ICRS)")
+    axes.coords[1].set_axislabel("Dec (ICRS)")
+    for coordinate in axes.coords:
+        coordinate.set_ticklabel(exclude_overlapping=True)
+
+
+def _draw_time(axes: Axes, visits: QTable, colours: dict[str, str]) -> None:
+    """Draw the exposure time of each visit at its date, coloured by program."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    begin = visits["mjd_beg"]
+    dated = ~np.asarray(begin.mask) if begin.masked else np.ones(len(visits), dtype=bool)
+    mjd = np.asarray(begin[dated].mjd, dtype=float)
+    ks = visits["exptime"][dated].to_value(u.ks)
+    program = np.asarray(visits["programs"][dated])
+    low, high = (ks[ks > 0].min(), ks.max()) if (ks > 0).any() else (0.1, 1.0)
+    for name, colour in colours.items():
+        mine = program == name
+        axes.vlines(mjd[mine] - UNIX_EPOCH, low / 3, ks[mine], color=colour, linewidth=1)
+        axes.plot(mjd[mine] - UNIX_EPOCH, ks[mine], "o", color=colour, markersize=5, alpha=0.8)
+    axes.set_yscale("log")
+    axes.set_ylim(low / 2, high * 2)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylabel("exposure time of a visit,\nall detectors (ks)")
+    locator = AutoDateLocator()
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.set_xlabel("date (UTC)")
+    if not dated.any():
+        axes.text(0.5, 0.5, "no dates", transform=axes.transAxes, ha="center")
+        axes.set_axis_off()
+        return
+    axes.margins(x=0.03)
+    axes.grid(axis="y", alpha=0.25)
+    to_mjd: Any = (lambda day: day + UNIX_EPOCH, lambda mjd: mjd - UNIX_EPOCH)
+    top = axes.secondary_xaxis("top", functions=to_mjd)
+    top.ticklabel_format(axis="x", useOffset=False)
+    top.set_xlabel("MJD")

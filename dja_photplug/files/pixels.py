@@ -1,0 +1,259 @@
+"""The only reader and writer of pixels: FITS images in blocks of rows, plain or gzipped, as native float32.
+
+A gzipped mosaic cannot be read from the middle, and 12000 x 12000 pixels are 576 MB; so an image is streamed once
+from the top, a block of rows at a time, and the work of a block is done while the next one is inflated.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from isal import igzip, igzip_threaded
+from isal.igzip_lib import IsalError
+from numpy.typing import NDArray
+
+from dja_photplug.errors import PhotplugError
+from dja_photplug.files.whole import whole_file
+from dja_photplug.sky.grid import Window
+
+__all__ = ["ImageReader", "read_image", "write_image"]
+
+_RECORD = 2880  # bytes; everything in FITS is padded to it (FITS standard 4.0, section 3.1)
+_CARD = 80
+_END = b"END".ljust(_CARD)
+_DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+_SCALING = {"BSCALE": 1, "BZERO": 0, "BLANK": None}
+# What isal raises on a gzip stream that is cut short, or is none.
+_DAMAGE: tuple[Any, ...] = (EOFError, OSError, IsalError)
+# Blocks of this many pixels stay in a core's cache together with their temporaries (1 MB each in float32).
+BLOCK_PIXELS = 1 << 18
+
+
+class ImageReader:
+    """The first two-dimensional image of a FITS file, read from the top in blocks of rows.
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``.fits`` or ``.fits.gz`` file.
+
+    Attributes
+    ----------
+    header : `~astropy.io.fits.Header`
+    shape : tuple of int
+        (ny, nx).
+
+    Raises
+    ------
+    PhotplugError
+        Where the file cannot be read, holds no such image, is truncated or damaged; the message names the file.
+
+    Notes
+    -----
+    Gzip is inflated by isal (2 to 5 times faster than zlib) in a thread of its own, without the interpreter's lock,
+    so several files and the work on their pixels share the cores.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._gzipped = self.path.name.endswith(".gz")
+        try:
+            self._stream: io.BufferedReader = (
+                igzip_threaded.open(self.path, "rb", threads=1) if self._gzipped else self.path.open("rb")
+            )
+        except OSError as error:
+            raise PhotplugError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
+        try:
+            self.header = self._find_image()
+            self.shape: tuple[int, int] = (self.header["NAXIS2"], self.header["NAXIS1"])
+            self._dtype = np.dtype(_DTYPES[self.header["BITPIX"]])
+        except BaseException as error:
+            self.close()
+            if isinstance(error, (KeyError, TypeError, fits.VerifyError)):
+                raise self._damaged(f"its header is not valid: {error}") from None
+            raise
+
+    def __enter__(self) -> ImageReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, also one that was not read to its end."""
+        with suppress(*_DAMAGE):  # a damaged stream was reported where it was read
+            self._stream.close()
+
+    def _damaged(self, reason: str) -> PhotplugError:
+        return PhotplugError(f"{self.path}: the file is truncated or damaged ({reason}); fetch it again")
+
+    @contextmanager
+    def _telling_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except _DAMAGE as error:
+            raise self._damaged(str(error)) from None
+
+    def _fill(self, buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return `buffer` filled from the stream, or say that the file is cut short."""
+        with self._telling_damage():
+            if self._stream.readinto(buffer.data) < len(buffer):
+                raise EOFError("it ends too early")
+        return buffer
+
+    def _skip(self, count: int) -> None:
+        if not self._gzipped:
+            if self._stream.seek(count, os.SEEK_CUR) > os.fstat(self._stream.fileno()).st_size:
+                raise self._damaged("it ends too early")
+            return
+        scratch = np.empty(min(count, 1 << 20), np.uint8)
+        while count:
+            count -= len(self._fill(scratch[:count]))
+
+    def _read_header(self) -> fits.Header | None:
+        """Return the next header, None where none follows: at the end of the file, or of what is FITS in it."""
+        with self._telling_damage():
+            first = self._stream.read(_CARD)
+        if not first.startswith((b"SIMPLE  =", b"XTENSION=")):
+            return None
+        text = first + self._fill(np.empty(_RECORD - len(first), np.uint8)).tobytes()
+        while not any(text[i : i + _CARD] == _END for i in range(len(text) - _RECORD, len(text), _CARD)):
+            text += self._fill(np.empty(_RECORD, np.uint8)).tobytes()
+        return fits.Header.fromstring(text)
+
+    def _find_image(self) -> fits.Header:
+        """Return the header of the first two-dimensional image, with the stream at its pixels."""
+        header = self._read_header()
+        if header is None:
+            found = "not a FITS file" if self.path.stat().st_size else "the file is empty"
+            raise PhotplugError(f"{self.path}: {found}; give a DJA product")
+        while header is not None:
+            axes = [header[f"NAXIS{i + 1}"] for i in range(header["NAXIS"])]
+            if len(axes) == 2 and min(axes) > 0 and header.get("XTENSION", "IMAGE").strip() == "IMAGE":
+                return header
+            pixels = math.prod(axes) if axes else 0
+            size = abs(header["BITPIX"]) // 8 * (pixels + header.get("PCOUNT", 0))
+            self._skip(-(-size // _RECORD) * _RECORD)
+            header = self._read_header()
+        raise PhotplugError(f"{self.path}: holds no two-dimensional image; give a DJA product")
+
+    def blocks(self, window: Window | None = None) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Yield the pixels of `window` from top to bottom; a reader gives them once.
+
+        Parameters
+        ----------
+        window : pair of slices, optional
+            Rows and columns; everything by default. Rows before it are skipped, rows after it never read.
+
+        Yields
+        ------
+        rows : slice
+            Counted from the window's first row.
+        pixels : ndarray
+            float32, native byte order, scaled by BSCALE and BZERO, NaN where BLANK, (rows, columns). Valid until
+            the next block.
+        """
+        ny, nx = self.shape
+        rows, columns = window or (slice(0, ny), slice(0, nx))
+        row_size = nx * self._dtype.itemsize
+        height = max(1, BLOCK_PIXELS // nx)
+        raw = np.empty((height, nx), self._dtype)
+        pixels = np.empty((height, columns.stop - columns.start), np.float32)
+        self._skip(rows.start * row_size)
+        for start in range(rows.start, rows.stop, height):
+            n = min(height, rows.stop - start)
+            self._fill(raw[:n].reshape(-1).view(np.uint8))
+            self._convert(raw[:n, columns], pixels[:n])
+            yield slice(start - rows.start, start - rows.start + n), pixels[:n]
+        if rows.stop == ny:
+            self._check_end()
+
+    def _convert(self, raw: NDArray[Any], out: NDArray[np.float32]) -> None:
+        scale, zero, blank = (self.header.get(key, value) for key, value in _SCALING.items())
+        # float64: exact for the uint32 of exposure maps.
+        out[...] = raw if (scale, zero) == (1, 0) else raw * float(scale) + float(zero)
+        if blank is not None and raw.dtype.kind in "iu":  # BLANK means nothing for floats (standard 4.0, 4.4.2.5)
+            out[raw == blank] = np.nan
+
+    def _check_end(self) -> None:
+        """Read a gzip stream to its end, where its checksum is."""
+        with self._telling_damage():
+            while self._gzipped and self._stream.read(1 << 20):
+                pass
+
+
+def read_image(path: str | Path, window: Window | None = None) -> tuple[NDArray[np.float32], fits.Header]:
+    """Return the pixels of `window` (everything by default) in native float32, and the file's whole header.
+
+    Raises
+    ------
+    PhotplugError
+        As :class:`ImageReader`.
+    """
+    with ImageReader(path) as reader:
+        shape = reader.shape if window is None else tuple(part.stop - part.start for part in window)
+        image = np.empty(shape, np.float32)
+        for rows, pixels in reader.blocks(window):
+            image[rows] = pixels
+        return image, reader.header
+
+
+IMAGE_SUFFIXES = (".fits", ".fits.gz")
+
+# Header cards that describe how pixels are stored, which the writer decides anew.
+_STORAGE = re.compile(r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|BSCALE|BZERO|BLANK|CHECKSUM|DATASUM")
+
+
+def write_image(path: str | Path, data: NDArray[Any], header: fits.Header, *, overwrite: bool = False) -> Path:
+    """Write one image as FITS (gzipped where the name ends in ``.gz``), whole or not at all.
+
+    Raises
+    ------
+    PhotplugError
+        As :func:`dja_photplug.files.whole.whole_file`.
+    """
+    header = header.copy()
+    for key in {key for key in header if _STORAGE.fullmatch(key)}:
+        del header[key]
+    return write_hdus(path, fits.HDUList([fits.PrimaryHDU(data, header)]), overwrite=overwrite)
+
+
+def write_hdus(path: str | Path, hdus: fits.HDUList, *, overwrite: bool = False) -> Path:
+    """Write a list of HDUs as FITS (gzipped where the name ends in ``.gz``), whole or not at all.
+
+    Raises
+    ------
+    PhotplugError
+        As :func:`dja_photplug.files.whole.whole_file`.
+    """
+    path = Path(path)
+    with whole_file(path, overwrite=overwrite, suffixes=IMAGE_SUFFIXES) as temporary:
+        if path.name.endswith(".gz"):
+            with TemporaryDirectory(dir=path.absolute().parent, prefix=".") as folder:
+                # Not straight into gzip: what is no real file astropy writes pixel by pixel, at 0.3 us each.
+                plain = Path(folder, "plain.fits")
+                hdus.writeto(plain)
+                # Neither time nor temporary name in the gzip header: the same pixels give the same bytes.
+                with (
+                    plain.open("rb") as source,
+                    temporary.open("wb") as raw,
+                    igzip.IGzipFile("", "wb", 1, raw, mtime=0) as stream,
+                ):
+                    shutil.copyfileobj(source, stream, 1 << 20)
+        else:
+            hdus.writeto(temporary)
+    return path

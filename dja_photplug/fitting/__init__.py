@@ -1,0 +1,1 @@
+"""Stamps for fitting codes: what they hold, and how each code wants it."""

@@ -1,0 +1,1 @@
+"""A mosaic as one NDData: loading, full weight, stacks."""

@@ -1,0 +1,355 @@
+"""The full weight: inverse variance of background and source photons together. Arrays in, arrays out.
+
+Sources: the published DJA description of its imaging products (the recipe), and the JWST pipeline's definition of
+VAR_POISSON, which divides by the detector gain where the recipe does not. ``docs/noise.md`` derives both.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, Protocol
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import distance_transform_edt
+
+from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.options.stages import VarianceOptions, as_variance_options
+from dja_photplug.units import Header, check_unit, detector_gain, phot_scale
+
+__all__ = [
+    "ExposureMap",
+    "GivenVariance",
+    "NoiseModel",
+    "full_weight",
+    "grow",
+    "make_noise_model",
+]
+
+SAMPLE = 4  # mosaic pixels per sample of the archive's exposure maps
+# Farther than this from a sample with exposure time, a pixel with weight is not believed (in samples).
+FILL_REACH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ExposureMap:
+    """Exposure time in seconds, on the archive's coarse grid or per mosaic pixel.
+
+    Attributes
+    ----------
+    data : ndarray
+        (ny // sample, nx // sample).
+    header : mapping or None
+        Of the ``exp`` file: SAMPLE, CRPIX1, CRPIX2, NXORIG, NYORIG and the photometric keywords.
+    """
+
+    data: NDArray[Any]
+    header: Header | None = None
+
+
+class NoiseModel(Protocol):
+    """What ``photplug_variance`` returns: the full weight of any block of rows of one image."""
+
+    def __call__(
+        self, science: NDArray[np.float32], weight: NDArray[np.float32], rows: slice, /
+    ) -> NDArray[np.float32]:
+        """Return the full weight of `rows` (counted from the image's first), of the shape of `science`."""
+
+    @property
+    def provenance(self) -> dict[str, tuple[Any, str]]:
+        """FITS cards (keyword: value, comment) that say how the weight was made; read after the last block."""
+
+
+def grow(n: int, n_samples: int, sample: int, origin: int, *, registered: bool) -> NDArray[np.intp]:
+    """Return, for each of `n` mosaic pixels along an axis, the exposure map's sample that covers it, or -1.
+
+    Parameters
+    ----------
+    n, n_samples : int
+        Pixels of the image and samples of the map along the axis.
+    sample : int
+        Pixels per sample.
+    origin : int
+        Pixel of the map's own mosaic at which the image starts (0 but for cut-outs).
+    registered : bool
+        False: as published, where sample k fills pixels 4k+1 .. 4k+4 and row 0 gets none. True: the nearest sample;
+        the map is sampled at pixels 0, 4, 8 .., so sample k covers 4k-2 .. 4k+1, and the last one the remainder.
+    """
+    pixels = np.arange(origin, origin + n)
+    if sample == 1:
+        return pixels
+    if registered:
+        return np.minimum((pixels + sample // 2) // sample, n_samples - 1)
+    samples = (pixels - 1) // sample
+    samples[samples >= n_samples] = -1
+    return samples
+
+
+@dataclass(slots=True, kw_only=True)
+class _FullWeight:
+    """``1 / (1/wht + max(sci, 0)/gain)`` by blocks of rows, written without a division by zero."""
+
+    cards: dict[str, tuple[Any, str]]
+    gain: NDArray[np.float32]
+    """Electrons per mosaic unit for each sample, with a last row and column of zeros that index -1 reaches."""
+    filled: NDArray[np.bool_]
+    """Samples that took a neighbour's exposure time; shaped as `gain`."""
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    n_filled: int = 0
+    n_null: int = 0
+    lock: Any = field(default_factory=Lock)
+
+    def __call__(self, science: NDArray[Any], weight: NDArray[Any], rows: slice) -> NDArray[np.float32]:
+        samples = self.rows[rows]
+        gain = self.gain[samples][:, self.columns]
+        signal = np.maximum(science, 0, dtype=np.float32)
+        signal *= weight
+        signal += gain
+        gain *= weight
+        with np.errstate(invalid="ignore", divide="ignore"):
+            np.divide(gain, signal, out=gain)
+        # No gain, no weight, and NaN or infinity in either image all end here: what is not positive is no data.
+        positive = gain > 0
+        positive &= np.isfinite(science)
+        np.copyto(gain, 0, where=~positive)
+        self._count(weight, positive, samples)
+        return gain
+
+    def _count(self, weight: NDArray[Any], positive: NDArray[np.bool_], samples: NDArray[np.intp]) -> None:
+        null = int(np.count_nonzero(weight > 0) - np.count_nonzero(positive))
+        filled = 0
+        if self.filled[samples].any():
+            filled = int(np.count_nonzero(self.filled[samples][:, self.columns] & positive))
+        with self.lock:  # blocks may run in several threads
+            self.n_null += null
+            self.n_filled += filled
+
+    @property
+    def provenance(self) -> dict[str, tuple[Any, str]]:
+        return {
+            **self.cards,
+            "NFILLED": (self.n_filled, "pixels given a neighbouring exposure time"),
+            "NNULL": (self.n_null, "pixels with weight but no full weight"),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _WeightAlone:
+    """The published weight where it is positive and the science image finite: preset ``background``."""
+
+    cards: dict[str, tuple[Any, str]]
+
+    def __call__(self, science: NDArray[Any], weight: NDArray[Any], rows: slice) -> NDArray[np.float32]:
+        usable = np.isfinite(weight) & np.isfinite(science) & (weight > 0)
+        return np.where(usable, weight, 0).astype(np.float32, copy=False)
+
+    @property
+    def provenance(self) -> dict[str, tuple[Any, str]]:
+        return self.cards
+
+
+@dataclass(frozen=True, slots=True)
+class GivenVariance:
+    """The noise model of a ``_var`` file; called with the variance in place of the science image.
+
+    The file holds Poisson noise and gain already: adding them again would count them twice.
+    """
+
+    noise: str
+    name: str
+
+    def __call__(self, variance: NDArray[Any], weight: NDArray[Any], rows: slice, /) -> NDArray[np.float32]:
+        """Return the inverse of `variance` where there are data."""
+        full = np.zeros(variance.shape, np.float32)
+        np.divide(1, variance, out=full, where=(variance > 0) & np.isfinite(variance) & (weight > 0))
+        return full
+
+    @property
+    def provenance(self) -> dict[str, tuple[Any, str]]:
+        """FITS cards that name the file."""
+        return {"NOISE": (self.noise, "noise preset asked for"), "VARFILE": (self.name, "full variance, used as it is")}
+
+
+def make_noise_model(header: Header, exposure: ExposureMap | None, log: Any, options: VarianceOptions) -> NoiseModel:
+    """Return the noise model of one image, which is then called for each block of its rows.
+
+    Parameters
+    ----------
+    header : mapping
+        Of the science image, or of its cut-out: NAXIS1, NAXIS2, CRPIX1, CRPIX2 are those of the pixels to come.
+    exposure : ExposureMap or None
+        Of the whole mosaic.
+    log : ExposureLog or None
+        For the detector gain of the preset ``calibrated``.
+    options : VarianceOptions
+
+    Raises
+    ------
+    PhotplugError
+        Where keywords, gain or exposure map are missing or do not fit the image.
+    """
+    cards: dict[str, tuple[Any, str]] = {"NOISE": (options.noise, "noise preset of the full weight")}
+    if options.noise == "background":
+        return _WeightAlone(cards)
+    if exposure is None:
+        raise PhotplugError(
+            f"noise preset {options.noise!r} needs an exposure map or a WCS log, and there is neither; "
+            "use the noise preset 'background'"
+        )
+    registered = options.noise == "calibrated"
+    if options.detector_gain is not None:
+        gain, source = options.detector_gain, "option"
+    else:
+        gain, source = detector_gain(header, log) if registered else (1.0, "recipe: DN taken as electrons")
+    scale = options.phot_scale or phot_scale(header)
+    _compare_headers(header, exposure.header)
+    shape = (int(header["NAXIS2"]), int(header["NAXIS1"]))
+    sample, origin = _register(header, exposure, shape)
+    seconds = np.nan_to_num(np.asarray(exposure.data, np.float32), posinf=0)
+    filled = np.zeros(seconds.shape, bool)
+    if registered:
+        seconds, filled = _fill_gaps(seconds)
+    n_rows, n_columns = (
+        grow(n, m, sample, start, registered=registered)
+        for n, m, start in zip(shape, seconds.shape, origin, strict=True)
+    )
+    cards |= {
+        "DETGAIN": (gain, "[e-/DN] detector gain"),
+        "GAINFROM": (source, "source of the detector gain"),
+        "GROWTH": ("per pixel" if sample == 1 else "registered" if registered else "published", "of the exposure map"),
+        "PHOTSCLE": (scale, "[DN/s / 10 nJy]" + (" given" if options.phot_scale else "")),
+    }
+    if "PHOTSCAL" not in header and not options.phot_scale:
+        cards["PHOTSCL1"] = (True, "PHOTSCAL was missing and counts as 1")
+    return _FullWeight(
+        cards=cards,
+        gain=np.pad(seconds * np.float32(gain * scale), (0, 1)),
+        filled=np.pad(filled, (0, 1)),
+        rows=n_rows,
+        columns=n_columns,
+    )
+
+
+def _compare_headers(header: Header, other: Header | None) -> None:
+    """Tell where the photometric keywords of the exposure map differ from the science image's, which are used."""
+    for key in ("PHOTMJSR", "PHOTSCAL", "PHOTFNU", "OPHOTFNU"):
+        if other is not None and key in header and key in other and not np.isclose(header[key], other[key], rtol=1e-6):
+            warnings.warn(
+                f"{key} is {header[key]} in the science header and {other[key]} in the exposure map's; "
+                "the science header's is used",
+                PhotplugWarning,
+                stacklevel=2,
+            )
+
+
+def _register(header: Header, exposure: ExposureMap, shape: tuple[int, int]) -> tuple[int, tuple[int, int]]:
+    """Return pixels per sample, and the pixel (y, x) of the map's own mosaic at which the image starts."""
+    n_samples = exposure.data.shape
+    if n_samples == shape:
+        return 1, (0, 0)
+    coarse = exposure.header or {}
+    # Without SAMPLE, the one number of pixels per sample with which floor(N / sample) gives the map's shape.
+    guess = next((s for s in (SAMPLE, *range(2, 65)) if tuple(n // s for n in shape) == n_samples), None)
+    sample = int(coarse.get("SAMPLE", guess or 0))
+    message = f"exposure map of {n_samples[::-1]} samples does not fit the image of {shape[::-1]} pixels (nx, ny)"
+    if sample < 1:
+        raise PhotplugError(f"{message}; give the map of this mosaic, or one value for each pixel")
+    origin = []
+    for axis, n, m in ((2, shape[0], n_samples[0]), (1, shape[1], n_samples[1])):
+        offset = 0.0
+        if f"CRPIX{axis}" in coarse and f"CRPIX{axis}" in header:
+            offset = sample * coarse[f"CRPIX{axis}"] - header[f"CRPIX{axis}"]
+        # Real CRPIX are exact multiples of 1/8; 0.01 pixel allows for their printed digits.
+        if abs(offset - round(offset)) > 0.01:
+            raise PhotplugError(
+                f"{message}: it starts {offset:.3f} pixels off, not a whole number; resample one of them"
+            )
+        extent = int(coarse.get(f"N{'XY'[axis - 1]}ORIG", sample * m + sample - 1))
+        if round(offset) < 0 or round(offset) + n > extent:
+            raise PhotplugError(f"{message}, which starts at {offset:.0f} of its {extent}; give the map of this mosaic")
+        origin.append(round(offset))
+    return sample, (origin[0], origin[1])
+
+
+def _fill_gaps(seconds: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Give samples without exposure time the nearest one within `FILL_REACH` samples; return them and which."""
+    empty = seconds <= 0
+    if not empty.any() or empty.all():
+        return seconds, np.zeros_like(empty)
+    distance, nearest = distance_transform_edt(empty, return_indices=True)
+    filled = empty & (distance <= FILL_REACH)
+    return np.where(filled, seconds[tuple(nearest)], seconds), filled
+
+
+def full_weight(
+    science: ArrayLike,
+    weight: ArrayLike,
+    exposure: ArrayLike | None,
+    header: Header | fits.Header,
+    noise: str | VarianceOptions = "dja",
+    exposure_header: Header | fits.Header | None = None,
+    log: Any = None,
+) -> NDArray[np.float32]:
+    """Return the inverse variance of background and source photons together.
+
+    Parameters
+    ----------
+    science : array_like
+        Science image in 10 nJy, (ny, nx).
+    weight : array_like
+        The published inverse variance of read noise and sky, (ny, nx).
+    exposure : array_like or None
+        Exposure time in s: for each pixel where it has the shape of `science`, otherwise the archive's coarse map.
+        Not needed for the preset ``background``.
+    header : mapping
+        Of the science image: PHOTMJSR, PHOTSCAL, PHOTFNU, OPHOTFNU, TELESCOP, BUNIT.
+    noise : str or VarianceOptions
+        Preset ``dja``, ``calibrated`` or ``background``, or options.
+    exposure_header : mapping, optional
+        Of the coarse map; registers a cut-out on the map of its parent mosaic.
+    log : ExposureLog, optional
+        Weights the detector gains of the preset ``calibrated``.
+
+    Returns
+    -------
+    ndarray
+        float32, (ny, nx); 0 where there are no data, never NaN.
+
+    Raises
+    ------
+    PhotplugError
+        Where shapes, units or keywords do not allow it.
+
+    Examples
+    --------
+    >>> header = {"TELESCOP": "JWST", "BUNIT": "10*nanoJansky", "PHOTMJSR": 0.4, "PHOTFNU": 1e-8, "OPHOTFNU": 1e-7}
+    >>> full_weight([[0.0, 100.0]], [[4.0, 4.0]], [[1000.0, 1000.0]], header)
+    array([[4.       , 1.5384616]], dtype=float32)
+    """
+    science, weight = np.asarray(science), np.asarray(weight)
+    if science.ndim != 2 or science.shape != weight.shape:
+        raise PhotplugError(
+            f"science of shape {science.shape} and weight of shape {weight.shape} differ; give two images of one mosaic"
+        )
+    options = as_variance_options(noise)
+    if options.noise != "background":
+        check_unit(header)
+    image_header = {**header, "NAXIS1": science.shape[1], "NAXIS2": science.shape[0]}
+    time = None if exposure is None else ExposureMap(np.asarray(exposure), exposure_header)
+    model = make_noise_model(image_header, time, log, options)
+    height = max(1, (1 << 18) // max(1, science.shape[1]))
+    blocks = [slice(start, min(start + height, len(science))) for start in range(0, len(science), height)]
+    result = np.empty(science.shape, np.float32)
+
+    def work(rows: slice) -> None:
+        result[rows] = model(science[rows], weight[rows], rows)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy frees the interpreter's lock within a block
+        list(pool.map(work, blocks))
+    return result

@@ -1,0 +1,205 @@
+"""A mosaic as one NDData: science image, full weight, published weight, mask and WCS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.io.registry import register_reader
+from astropy.nddata import CCDData, InverseVariance, NDData, fits_ccddata_reader
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from dja_photplug.errors import PhotplugError
+from dja_photplug.files.pixels import write_image
+from dja_photplug.units import MOSAIC_UNIT
+
+__all__ = ["WEIGHT_KINDS", "MosaicImage", "as_mosaic_image", "replace_planes", "rescale_image", "write_weight"]
+
+
+class MosaicImage(CCDData):
+    """A DJA mosaic: a `~astropy.nddata.CCDData` whose uncertainty is the full weight.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As for `~astropy.nddata.CCDData`.
+    background_weight : ndarray, optional
+        The published weight without the sources' photons, of the shape of the data. Where it is None, all
+        variance counts as background.
+
+    Notes
+    -----
+    ``data`` is float32 in 10 nJy; ``uncertainty`` is `~astropy.nddata.InverseVariance`, 0 where there are no data;
+    ``mask`` is True there. Slicing, :meth:`write` (HDU ``BACKWHT``) and :meth:`read` keep all planes. Arithmetic
+    gives an image without ``background_weight``, because it is not the result's.
+    """
+
+    background_weight: NDArray[np.float32] | None
+
+    def __init__(self, *args: Any, background_weight: NDArray[np.float32] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if background_weight is None and args and isinstance(args[0], MosaicImage):
+            background_weight = args[0].background_weight
+        if background_weight is not None and background_weight.shape != self.data.shape:
+            raise PhotplugError(
+                f"background_weight of shape {background_weight.shape} does not fit data of shape {self.data.shape}"
+            )
+        self.background_weight = background_weight
+
+    def _slice(self, item: Any) -> dict[str, Any]:
+        kwargs = super()._slice(item)
+        if self.background_weight is not None:
+            kwargs["background_weight"] = self.background_weight[item]
+        return kwargs
+
+    def copy(self) -> MosaicImage:
+        """Return a copy of all planes."""
+        weight = self.background_weight
+        return self.__class__(self, copy=True, background_weight=None if weight is None else weight.copy())
+
+    def to_hdu(self, *args: Any, **kwargs: Any) -> fits.HDUList:
+        """Return the HDUs of `~astropy.nddata.CCDData.to_hdu`, and ``BACKWHT`` with the background weight."""
+        hdus = super().to_hdu(*args, **kwargs)
+        if self.background_weight is not None:
+            hdus.append(fits.ImageHDU(self.background_weight, name="BACKWHT"))
+        return hdus
+
+
+def _read_written(path: Any, *args: Any, **kwargs: Any) -> MosaicImage:
+    """Read what `MosaicImage.write` wrote, back into native float32."""
+    name = getattr(path, "name", path)  # astropy hands over the file that it opened to find the format
+    image = fits_ccddata_reader(name, *args, **kwargs)
+    with fits.open(name) as hdus:
+        weight = hdus["BACKWHT"].data.astype(np.float32) if "BACKWHT" in hdus else None
+    uncertainty = image.uncertainty and type(image.uncertainty)(image.uncertainty.array.astype(np.float32))
+    return MosaicImage(
+        image.data.astype(np.float32),
+        unit=image.unit,
+        uncertainty=uncertainty,
+        mask=image.mask,
+        wcs=image.wcs,
+        meta=image.meta,
+        background_weight=weight,
+    )
+
+
+def as_mosaic_image(image: NDData) -> MosaicImage:
+    """Return somebody else's NDData in the form that detection and photometry expect.
+
+    Parameters
+    ----------
+    image : NDData
+        With a unit of flux density, an uncertainty that is a standard deviation, variance or inverse variance, and
+        a celestial WCS. A mask is honoured; ``background_weight`` is kept where there is one.
+
+    Raises
+    ------
+    PhotplugError
+        Where unit, uncertainty or WCS are missing or of another kind.
+    """
+    if isinstance(image, MosaicImage) and image.data.dtype == np.float32 and image.unit == MOSAIC_UNIT:
+        return image
+    if image.unit is None or not image.unit.is_equivalent(MOSAIC_UNIT):
+        raise PhotplugError(f"the loaded image has the unit {image.unit}; a loader must give a flux density per pixel")
+    if image.uncertainty is None or image.uncertainty.uncertainty_type not in ("std", "var", "ivar"):
+        raise PhotplugError("the loaded image has no standard deviation, variance or inverse variance; a loader must")
+    if not isinstance(image.wcs, WCS):
+        raise PhotplugError(f"the loaded image has {image.wcs or 'no WCS'}; a loader must give an astropy.wcs.WCS")
+    scale = image.unit.to(MOSAIC_UNIT)
+    with np.errstate(divide="ignore"):
+        weight = image.uncertainty.represent_as(InverseVariance).array / scale**2
+    usable = np.isfinite(weight) & (weight > 0) & np.isfinite(image.data)
+    if image.mask is not None:
+        usable &= ~np.asarray(image.mask, bool)
+    background = getattr(image, "background_weight", None)
+    meta = dict(image.meta)
+    if background is None:
+        meta["BACKWHT"] = "none: all variance counts as background"
+    return MosaicImage(
+        np.ascontiguousarray(image.data * scale, np.float32),
+        unit=MOSAIC_UNIT,
+        uncertainty=InverseVariance(np.where(usable, weight, 0).astype(np.float32), copy=False),
+        mask=~usable,
+        wcs=image.wcs,
+        meta=meta,
+        background_weight=None if background is None else np.asarray(background / scale**2, np.float32),
+    )
+
+
+def replace_planes(
+    image: MosaicImage, *, data: NDArray[np.float32] | None = None, weight: NDArray[np.float32] | None = None
+) -> MosaicImage:
+    """Return the image with other data or another full weight, and its other planes not copied.
+
+    Parameters
+    ----------
+    image : MosaicImage
+    data, weight : ndarray, optional
+        float32, of the image's shape.
+    """
+    return MosaicImage(
+        image.data if data is None else data,
+        unit=image.unit,
+        uncertainty=InverseVariance(image.uncertainty.array if weight is None else weight, copy=False),
+        mask=image.mask,
+        wcs=image.wcs,
+        meta=image.meta,
+        background_weight=image.background_weight,
+    )
+
+
+def rescale_image(image: MosaicImage, factor: float) -> MosaicImage:
+    """Return an image multiplied by the factor of another zero point; its weights follow.
+
+    Parameters
+    ----------
+    image : MosaicImage
+    factor : float
+        10 nJy in a pixel value of 1.
+    """
+    image = image.copy()
+    image.data *= np.float32(factor)
+    for weight in (image.uncertainty.array, image.background_weight):
+        if weight is not None:
+            weight /= np.float32(factor**2)
+    return image
+
+
+WEIGHT_KINDS = {"weight": -2, "sigma": 1, "variance": 2}
+"""What :func:`write_weight` writes, with its power of the image's unit."""
+
+
+def write_weight(image: MosaicImage, path: str | Path, kind: str = "weight", *, overwrite: bool = False) -> Path:
+    """Write the full weight of an image, or its sigma or variance, as FITS.
+
+    Parameters
+    ----------
+    image : MosaicImage
+    path : str or Path
+        ``.fits`` or ``.fits.gz``.
+    kind : {"weight", "sigma", "variance"}
+        Without data the weight is 0; sigma and variance are infinite there, never 0.
+    overwrite : bool
+
+    Raises
+    ------
+    PhotplugError
+        Where the kind is none of these or the file cannot be written.
+    """
+    if kind not in WEIGHT_KINDS:
+        raise PhotplugError(f"kind {kind!r} is not one of {', '.join(WEIGHT_KINDS)}")
+    power = WEIGHT_KINDS[kind]
+    weight = image.uncertainty.array
+    with np.errstate(divide="ignore"):
+        plane = weight if kind == "weight" else np.power(weight, np.float32(-power / 2))
+    header = fits.Header(image.meta)
+    header.update(image.wcs.to_header())
+    header["BUNIT"] = (MOSAIC_UNIT**power).to_string("fits")
+    header["PLANE"] = (kind, "of the full noise, source photons included")
+    return write_image(path, plane, header, overwrite=overwrite)
+
+
+register_reader("fits", MosaicImage, _read_written)

@@ -1,0 +1,299 @@
+"""From the products of a mosaic to its NDData, and to what else they tell: exposure map, log, detector gain."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.nddata import InverseVariance
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+from scipy.stats import median_abs_deviation
+
+from dja_photplug.catalog.schema import MOSAIC_ZERO_POINT
+from dja_photplug.epochs.log import ExposureLog, read_exposure_log
+from dja_photplug.errors import PhotplugError
+from dja_photplug.files.names import MosaicFiles, find_mosaic
+from dja_photplug.files.pixels import ImageReader, read_image
+from dja_photplug.mosaic.fullweight import SAMPLE, ExposureMap, GivenVariance, NoiseModel, make_noise_model
+from dja_photplug.mosaic.image import MosaicImage
+from dja_photplug.options.stages import VarianceOptions, as_variance_options
+from dja_photplug.sky.grid import Window, crop_header, header_wcs, resolve_cutout
+from dja_photplug.units import MOSAIC_UNIT, check_unit
+
+__all__ = [
+    "check_detector_gain",
+    "exposure_log",
+    "load_exposure",
+    "load_mosaic",
+    "load_noise_model",
+]
+
+FEWEST_GAIN_PIXELS = 100
+
+VarianceHook = Callable[[fits.Header, ExposureMap | None, ExposureLog | None], NoiseModel]
+
+# Cards that the WCS and the pixel arrays hold themselves; kept in the metadata they would go stale when sliced.
+_OWN_CARDS = re.compile(
+    r"SIMPLE|BITPIX|NAXIS\d?|EXTEND|BSCALE|BZERO|BUNIT|WCSAXES|(CRPIX|CRVAL|CTYPE|CUNIT|CDELT)\d|(CD|PC)\d_\d|"
+    r"LONPOLE|LATPOLE|RADESYS"
+)
+
+
+def load_mosaic(
+    files: str | Path | MosaicFiles,
+    noise: str | VarianceOptions = "dja",
+    cutout: Any = None,
+    *,
+    variance: VarianceHook | None = None,
+) -> MosaicImage:
+    """Load a mosaic, or a cut-out of it, with its full weight.
+
+    Pixels are read once, in blocks of rows; the full weight of a block is computed while the next is inflated.
+
+    Parameters
+    ----------
+    files : str, Path or MosaicFiles
+        Prefix or any member file.
+    noise : str or VarianceOptions
+        Preset ``dja``, ``calibrated`` or ``background``, or options. A ``_var`` file holds the full variance, with
+        Poisson noise and gain, and is used as it is with every preset but ``background``.
+    cutout : optional
+        ``(SkyCoord, size)``, a sky or pixel region (its bounding box), or slices (y, x). Rows below are skipped,
+        rows above never read.
+    variance : callable, optional
+        ``variance(header, exposure, log) -> NoiseModel``, another model than that of `noise`.
+
+    Returns
+    -------
+    MosaicImage
+        ``meta`` holds the science header without its WCS, and the cards NOISE, DETGAIN, GROWTH, PHOTSCLE, ZEROPNT,
+        NFILLED, NNULL and others of the noise model.
+
+    Raises
+    ------
+    PhotplugError
+        Where a member is missing or damaged, shapes differ, or the header does not say what the preset needs.
+    """
+    files = find_mosaic(files)
+    options = as_variance_options(noise)
+    with ExitStack() as stack:
+        science = stack.enter_context(ImageReader(files.science))
+        given = _given_variance(files, options)
+        readers = [science, *(stack.enter_context(ImageReader(path)) for path in (files.weight, given) if path)]
+        for other in readers[1:]:
+            _check_shape(other.path, other.shape, science)
+        wcs, window, header, model = _plan_loading(files, options, cutout, variance, science)
+        planes = _read_planes(readers, window, model)
+    for key in [key for key in header if _OWN_CARDS.fullmatch(key)]:
+        del header[key]
+    header["ZEROPNT"] = (MOSAIC_ZERO_POINT, "[mag(AB)] of one unit of the image, 10 nJy")
+    header.update(model.provenance)
+    if "GROWTH" in model.provenance:
+        header["EXPFROM"] = ("WCS log" if files.exposure is None else "exp file", "source of the exposure time")
+    data, full, weight, mask = planes
+    return MosaicImage(
+        data,
+        unit=MOSAIC_UNIT,
+        uncertainty=InverseVariance(full, copy=False),  # 576 MB at 12000 x 12000
+        mask=mask,
+        wcs=wcs if cutout is None else wcs[window],
+        meta=header,
+        background_weight=weight,
+    )
+
+
+def load_noise_model(
+    files: str | Path | MosaicFiles,
+    noise: str | VarianceOptions = "dja",
+    cutout: Any = None,
+    *,
+    variance: VarianceHook | None = None,
+) -> NoiseModel:
+    """Return the noise model of a mosaic or its cut-out, as :func:`load_mosaic` applies it, reading headers alone.
+
+    With it the full weight of other pixels on the same grid can be computed, such as those with injected sources.
+
+    Parameters
+    ----------
+    files, noise, cutout, variance
+        As for :func:`load_mosaic`.
+
+    Raises
+    ------
+    PhotplugError
+        As :func:`load_mosaic`.
+    """
+    files = find_mosaic(files)
+    with ImageReader(files.science) as science:
+        return _plan_loading(files, as_variance_options(noise), cutout, variance, science)[-1]
+
+
+def _given_variance(files: MosaicFiles, options: VarianceOptions) -> Path | None:
+    return None if options.noise == "background" else files.variance
+
+
+def _plan_loading(
+    files: MosaicFiles, options: VarianceOptions, cutout: Any, variance: VarianceHook | None, science: ImageReader
+) -> tuple[WCS, Window, fits.Header, NoiseModel]:
+    """Return the WCS of the mosaic, and window, header and noise model of the pixels to be read."""
+    given = _given_variance(files, options)
+    try:
+        check_unit(science.header)
+        wcs = header_wcs(science.header)
+        window = resolve_cutout(cutout, wcs, science.shape)
+        header = crop_header(science.header, window)
+        if given is not None:
+            return wcs, window, header, GivenVariance(options.noise, given.name)
+        return wcs, window, header, _make_model(files, options, variance, science, header)
+    except PhotplugError as error:
+        raise PhotplugError(f"{files.science}: {error}") from None
+
+
+def _check_shape(path: Path, shape: tuple[int, int], science: ImageReader) -> None:
+    if shape != science.shape:
+        raise PhotplugError(
+            f"{path}: has {shape[1]} x {shape[0]} pixels and {science.path.name} {science.shape[1]} x "
+            f"{science.shape[0]}; give products of one mosaic"
+        )
+
+
+def _make_model(
+    files: MosaicFiles,
+    options: VarianceOptions,
+    variance: VarianceHook | None,
+    science: ImageReader,
+    header: fits.Header,
+) -> NoiseModel:
+    log = exposure_log(files)
+    exposure = None if options.noise == "background" else _find_exposure(files, log, science)
+    return (variance or partial(make_noise_model, options=options))(header, exposure, log)
+
+
+def check_detector_gain(files: str | Path | MosaicFiles) -> tuple[float, float, int]:
+    """Measure the detector gain from a ``_var`` file: the inverse slope of var - 1/wht against sci/(phot_scale exp).
+
+    Parameters
+    ----------
+    files : str, Path or MosaicFiles
+
+    Returns
+    -------
+    gain, error : float
+        Electrons per DN, and the sampling error of the median over the pixels (drizzled pixels are correlated: for
+        independent ones it is about twice that).
+    n_pixels : int
+        Pixels used: those where the source photons are most of the variance.
+
+    Raises
+    ------
+    PhotplugError
+        Where there is no ``_var`` file or exposure time, or fewer than 100 such pixels.
+    """
+    files = find_mosaic(files)
+    if files.variance is None:
+        raise PhotplugError(f"{files}: has no _var file, and only that tells the gain; use the table's value")
+    with ExitStack() as stack:
+        paths = (files.science, files.weight, files.variance)
+        readers = [stack.enter_context(ImageReader(path)) for path in paths]
+        for other in readers[1:]:
+            _check_shape(other.path, other.shape, readers[0])
+        # With a gain of 1 the Poisson variance of the registered model is sci / (phot_scale exp) itself.
+        options = VarianceOptions(noise="calibrated", detector_gain=1.0)
+        model = _make_model(files, options, None, readers[0], readers[0].header)
+        ratios = []
+        for (rows, science), (_, weight), (_, variance) in zip(*(reader.blocks() for reader in readers), strict=True):
+            full = model(science, weight, rows)
+            bright = (full > 0) & (full < weight / 2)
+            background = 1 / weight[bright]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratios.append((1 / full[bright] - background) / (variance[bright] - background))
+    ratio = np.concatenate(ratios)
+    ratio = ratio[np.isfinite(ratio)]
+    if len(ratio) < FEWEST_GAIN_PIXELS:
+        raise PhotplugError(
+            f"{files}: only {len(ratio)} pixels are dominated by source photons, and measuring the gain needs "
+            f"{FEWEST_GAIN_PIXELS}; use the table's value"
+        )
+    scatter = median_abs_deviation(ratio, scale="normal")
+    return float(np.median(ratio)), float(np.sqrt(np.pi / 2 / len(ratio)) * scatter), len(ratio)
+
+
+def _find_exposure(files: MosaicFiles, log: ExposureLog | None, science: ImageReader) -> ExposureMap | None:
+    """Return the archive's exposure map of the whole mosaic, or the one of the WCS log by the archive's rule."""
+    if files.exposure is not None:
+        return ExposureMap(*read_image(files.exposure))
+    if log is None:
+        return None
+    coarse = {"SAMPLE": SAMPLE, "NXORIG": science.shape[1], "NYORIG": science.shape[0]}
+    coarse |= {key: science.header[key] / SAMPLE for key in ("CRPIX1", "CRPIX2")}
+    seconds = log.exposure_map(header_wcs(science.header), science.shape, SAMPLE, rule="archive")
+    if not seconds.any():
+        raise PhotplugError(
+            f"none of the {len(log)} exposures of {log.name} overlaps the mosaic; is it the log of another field?"
+        )
+    return ExposureMap(seconds, coarse)
+
+
+def _read_planes(readers: list[ImageReader], window: Window, model: NoiseModel) -> tuple[NDArray[Any], ...]:
+    """Return science, full weight, published weight and mask, read in step."""
+    shape = tuple(part.stop - part.start for part in window)
+    data, full, weight = (np.empty(shape, np.float32) for _ in range(3))
+    mask = np.empty(shape, bool)
+    for blocks in zip(*(reader.blocks(window) for reader in readers), strict=True):
+        rows = blocks[0][0]
+        data[rows], weight[rows] = blocks[0][1], blocks[1][1]
+        first = blocks[2][1] if len(blocks) == 3 else data[rows]
+        full[rows] = model(first, weight[rows], rows)
+        np.equal(full[rows], 0, out=mask[rows])
+    return data, full, weight, mask
+
+
+def load_exposure(files: str | Path | MosaicFiles, cutout: Any = None) -> NDArray[np.float32] | None:
+    """Return the coarse exposure map that covers a mosaic or its cut-out, without reading the mosaic's pixels.
+
+    Parameters
+    ----------
+    files : str, Path or MosaicFiles
+    cutout : optional
+        As for :func:`load_mosaic`.
+
+    Returns
+    -------
+    ndarray or None
+        Seconds, (ny // 4, nx // 4): the archive's map, or the one of the WCS log; None where there is neither.
+
+    Raises
+    ------
+    PhotplugError
+        Where a file cannot be read.
+    """
+    files = find_mosaic(files)
+    with ImageReader(files.science) as science:
+        exposure = _find_exposure(files, exposure_log(files), science)
+        window = resolve_cutout(cutout, header_wcs(science.header), science.shape)
+        sample = science.shape[0] // exposure.data.shape[0] if exposure else 1
+    if exposure is None:
+        return None
+    rows, columns = (slice(part.start // sample, -(-part.stop // sample)) for part in window)
+    return exposure.data[rows, columns]
+
+
+def exposure_log(files: MosaicFiles) -> ExposureLog | None:
+    """Return the WCS log of a mosaic, read once however often it is asked for; None where there is none."""
+    if files.wcs_log is None:
+        return None
+    status = os.stat(files.wcs_log)
+    return _read_log_once(files.wcs_log, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4)
+def _read_log_once(path: Path, _changed: int, _size: int) -> ExposureLog:
+    return read_exposure_log(path)

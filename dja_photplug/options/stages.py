@@ -1,0 +1,391 @@
+"""Frozen options, one definition for Python, TOML and the command line.
+
+Each stage of the pipeline has its dataclass. A field is declared once, by :func:`option`, with its default, unit,
+bounds and help; validation here, the TOML reader and the command-line flags in `dja_photplug.options.arguments` are all
+derived from that declaration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from dja_photplug.errors import PhotplugError
+from dja_photplug.options.declare import Stage, option
+
+__all__ = [
+    "COMMAND_STAGES",
+    "EPOCH_DETAILS",
+    "BackgroundOptions",
+    "BandOptions",
+    "CalibrationOptions",
+    "DetectOptions",
+    "EpochOptions",
+    "ExtendOptions",
+    "GalfitOptions",
+    "InjectionOptions",
+    "MeasureOptions",
+    "Options",
+    "OutputOptions",
+    "Stage",
+    "VarianceOptions",
+    "as_variance_options",
+    "option",
+]
+
+NOISE_PRESETS = ("dja", "calibrated", "background")
+EPOCH_DETAILS = ("visits", "angles", "detectors", "programs", "gap", "barycentric", "edge")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class VarianceOptions(Stage):
+    """How the variance of a pixel is made from weight, exposure time and science image.
+
+    Presets: ``dja`` is the published recipe to the digit, ``calibrated`` counts electrons (detector gain) on the
+    registered exposure map, ``background`` takes the weight alone.
+    """
+
+    noise: str = option(
+        "dja",
+        "noise preset: 'dja' as published, 'calibrated' with detector gain and registered exposure map, "
+        "'background' without the Poisson noise of the sources",
+        choices=NOISE_PRESETS,
+    )
+    detector_gain: float | None = option(
+        None,
+        "detector gain instead of the preset's (dja: 1; calibrated: the table's, weighted by exposure time)",
+        unit="e-/DN",
+        kind=float,
+        minimum=1e-3,
+    )
+    phot_scale: float | None = option(
+        None,
+        "DN/s per mosaic unit instead of the header's 1/(PHOTMJSR*PHOTSCAL)*PHOTFNU/OPHOTFNU",
+        unit="DN/s / 10 nJy",
+        kind=float,
+        minimum=1e-12,
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BackgroundOptions(Stage):
+    """The mesh background, used for detection (and for photometry where ``MeasureOptions.background`` says so)."""
+
+    mesh: float = option(2.0, "size of a background mesh cell", unit="arcsec", minimum=0.1)
+    mesh_filter: int = option(3, "cells across the median filter over the mesh", minimum=1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DetectOptions(Stage):
+    """Detection and deblending; defaults are those of the published DJA v7 catalogues."""
+
+    noise: str = option(
+        "full",
+        "variance of the detection threshold: 'full' with, 'background' without the Poisson noise of the sources",
+        choices=("full", "background"),
+        flag="--detect-noise",
+    )
+    n_sigma: float = option(1.5, "threshold per pixel, in sigma", minimum=0.01)
+    n_pixels: int = option(9, "least number of connected pixels", unit="pix", minimum=1)
+    kernel: float = option(
+        3.0,
+        "FWHM of the 7x7 Gaussian the image is convolved with; 0 for none",
+        unit="pix",
+        minimum=0,
+        maximum=7,
+    )
+    filter_type: str = option(
+        "conv",
+        "'conv' convolves the image only, as DJA does; 'matched' weights by the noise",
+        choices=("conv", "matched"),
+    )
+    n_levels: int = option(32, "deblending levels", minimum=1)
+    contrast: float = option(0.001, "least deblending contrast; 1 for no deblending", minimum=0, maximum=1)
+    clean: float = option(1.0, "cleaning efficiency; 0 for no cleaning", minimum=0)
+    use_segmentation: str | None = option(
+        None, "FITS image with the segments to measure instead of detecting sources; their labels are the ids", kind=str
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationOptions(Stage):
+    """The empty apertures that measure a(r) for the noise preset ``calibrated``."""
+
+    radius_min: float = option(0.08, "smallest radius of the empty apertures", unit="arcsec", minimum=1e-3)
+    radius_max: float = option(1.5, "largest radius of the empty apertures", unit="arcsec", minimum=1e-3)
+    n_radii: int = option(12, "number of radii, evenly in log r", minimum=2)
+    n_apertures: int = option(4000, "empty apertures of each radius, as far as they fit", minimum=100)
+    margin: float = option(0.2, "distance they keep from sources, edges and null weight", unit="arcsec", minimum=0)
+    zones: int = option(1, "depth zones with an a(r) each, of equal area by background variance", minimum=1)
+    seed: int = option(1, "seed of their positions", minimum=0, flag="--calibration-seed")
+
+    def __post_init__(self) -> None:
+        """Check each field, then the range."""
+        Stage.__post_init__(self)
+        if self.radius_min >= self.radius_max:
+            raise PhotplugError(f"option radius_min: {self.radius_min} is not below radius_max {self.radius_max}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureOptions(Stage):
+    """Apertures, Kron ellipse, neighbours and the local background of the photometry."""
+
+    apertures: tuple[float, ...] = option(
+        (0.36, 0.50, 0.70, 1.00), "diameters of the circular apertures", unit="arcsec", minimum=1e-3
+    )
+    kron_factor: float = option(2.5, "Kron ellipse in units of the Kron radius", minimum=0.1)
+    kron_min: float = option(2.4, "smallest scaled Kron radius, in units of a and b", minimum=0)
+    kron_max: float = option(3.8, "largest scaled Kron radius, in units of a and b", minimum=0.1)
+    kron_circle: float = option(
+        0.35, "radius of the circle that replaces smaller Kron ellipses", unit="arcsec", minimum=0
+    )
+    background: str = option(
+        "none",
+        "sky taken off before photometry: 'none' (mosaics are background-subtracted), 'masked' mesh without "
+        "the sources, or local 'annulus'",
+        choices=("none", "masked", "annulus"),
+        flag="--sky",
+    )
+    annulus: tuple[float, ...] = option(
+        (1.5, 2.5), "inner and outer radius of the sky annulus", unit="arcsec", minimum=0
+    )
+    neighbours: str = option(
+        "mask",
+        "'mask' replaces other sources' pixels by the aperture's mean, 'keep' leaves them",
+        choices=("mask", "keep"),
+    )
+
+    def __post_init__(self) -> None:
+        """Validate each field, then the pairs that must be ordered."""
+        # A bare super() does not survive slots=True, which makes a second class object.
+        Stage.__post_init__(self)
+        if self.kron_min > self.kron_max:
+            raise PhotplugError(f"option kron_min: {self.kron_min} is above kron_max {self.kron_max}")
+        if len(self.annulus) != 2 or self.annulus[0] >= self.annulus[1]:
+            raise PhotplugError(f"option annulus: {self.annulus} is not an inner and a larger outer radius")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EpochOptions(Stage):
+    """The columns of epochs beside those that every catalogue has, and what counts as one visit."""
+
+    details: tuple[str, ...] = option(
+        ("none",),
+        f"more columns: any of {', '.join(EPOCH_DETAILS)}; all; or none",
+        choices=("none", "all", *EPOCH_DETAILS),
+        flag="--epoch-details",
+    )
+    visit_gap: float | None = option(
+        None,
+        "group exposures into visits wherever nothing was exposed for longer; by their file names without it",
+        unit="d",
+        kind=float,
+        minimum=0,
+    )
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of columns that are asked for, in their order."""
+        return EPOCH_DETAILS if "all" in self.details else tuple(key for key in EPOCH_DETAILS if key in self.details)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BandOptions(Stage):
+    """What sources are detected on where there are several bands, and what each band has of its own."""
+
+    detect: str | None = option(
+        None,
+        "image that sources are detected on: a band, 'ir' for the archive's stack, or 'stack' to make one of all "
+        "bands; without it the band itself where there is one, else 'stack'",
+        kind=str,
+        flag="--detect",
+    )
+    psf: Mapping[str, str] = option(
+        {}, "FITS image of the PSF in a band, for total fluxes and the flag POINT_LIKE", kind=str, flag="--psf"
+    )
+    zero_point: Mapping[str, float] = option(
+        {},
+        "AB magnitude of a pixel value of 1 in a band, instead of 28.9 (10 nJy)",
+        unit="mag",
+        kind=float,
+        minimum=0,
+        flag="--zero-point",
+    )
+    stack: str | None = option(
+        None, "folder that gets the stack, as {root}-ir_{drc}_sci.fits.gz and _wht.fits.gz", kind=str, flag="--stack"
+    )
+    workers: int = option(1, "bands that are measured at a time, each in a process with its image", minimum=1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions(Stage):
+    """What is written."""
+
+    format: str = option(
+        "table",
+        "'table' in the format of the file's suffix; 'eazy' for eazy-py, with zphot.translate beside it; or a plugin's",
+    )
+    eazy_aperture: int = option(1, "number of the aperture whose total fluxes eazy gets (0 is the first)", minimum=0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Options(Stage):
+    """All options of one run: the engine, and one group for each stage.
+
+    ``cutout`` is what :func:`dja_photplug.load_mosaic` takes; ``overwrite`` lets outputs replace existing files.
+
+    Examples
+    --------
+    >>> Options(detect=DetectOptions(n_sigma=3)).detect.n_sigma
+    3.0
+    """
+
+    engine: str = option("sep", "engine that detects and measures; `dja-photplug plugins` lists who provides one")
+    cutout: Any = None
+    overwrite: bool = False
+    variance: VarianceOptions = VarianceOptions(noise="calibrated")
+    background: BackgroundOptions = BackgroundOptions()
+    detect: DetectOptions = DetectOptions()
+    calibration: CalibrationOptions = CalibrationOptions()
+    measure: MeasureOptions = MeasureOptions()
+    epochs: EpochOptions = EpochOptions()
+    bands: BandOptions = BandOptions()
+    output: OutputOptions = OutputOptions()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return nested plain values, as TOML would hold them, and the cut-out as text."""
+        values = dataclasses.asdict(dataclasses.replace(self, cutout=None))
+        del values["overwrite"]
+        return values | {"cutout": None if self.cutout is None else str(self.cutout)}
+
+
+STAGES: dict[str, type[Stage]] = {
+    field.name: type(field.default) for field in dataclasses.fields(Options) if isinstance(field.default, Stage)
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class InjectionOptions(Stage):
+    """The sources that are injected into a mosaic, and what counts as recovered."""
+
+    shape: str = option(
+        "point",
+        "'point' sources; 'gaussian' or 'sersic' galaxies, convolved with the PSF",
+        choices=("point", "gaussian", "sersic"),
+    )
+    # Below 0.04 the quadrature over pixels of the Gaussians no longer holds 0.1 %.
+    psf_fwhm: float = option(
+        0.15, "FWHM of the Gaussian PSF in the mosaic, before its pixels", unit="arcsec", minimum=0.04
+    )
+    half_light: tuple[float, ...] = option(
+        (0.05, 0.3),
+        "smallest and largest half-light radius of galaxies (major axis, before the PSF), drawn evenly in its log",
+        unit="arcsec",
+        minimum=1e-3,
+    )
+    sersic_index: float = option(1.0, "Sersic index of 'sersic' galaxies", minimum=0.3, maximum=6)
+    axis_ratio: tuple[float, ...] = option(
+        (0.3, 1.0), "smallest and largest axis ratio of galaxies", minimum=0.05, maximum=1
+    )
+    magnitudes: tuple[float, ...] = option(
+        (24.0, 31.0), "brightest and faintest AB magnitude (total), drawn evenly", unit="mag", minimum=5
+    )
+    bin_width: float = option(0.25, "width of the bins of magnitude", unit="mag", minimum=0.01)
+    separation: float = option(
+        4.0, "mean separation of injected sources; none are closer than half of it", unit="arcsec", minimum=0.1
+    )
+    realisations: int = option(20, "how often sources are injected, each time elsewhere", minimum=1)
+    aperture: int = option(1, "number of the aperture whose fluxes are compared (0 is the first)", minimum=0)
+    match_radius: float = option(
+        0.2, "distance within which a detection is that of an injected source", unit="arcsec", minimum=1e-3
+    )
+    photons: str = option(
+        "poisson",
+        "noise of the injected light: 'poisson' from its electrons (detector gain, exposure time), or 'none'",
+        choices=("poisson", "none"),
+    )
+    seed: int = option(1, "seed of places, shapes and noise; the number of workers does not matter", minimum=0)
+    workers: int | None = option(None, "processes; all cores by default", kind=int, minimum=1)
+
+    def __post_init__(self) -> None:
+        """Check each field, then the ranges."""
+        Stage.__post_init__(self)
+        for name, rising in (("half_light", False), ("axis_ratio", False), ("magnitudes", True)):
+            pair = getattr(self, name)
+            if len(pair) != 2 or pair[0] > pair[1] or (rising and pair[0] == pair[1]):
+                raise PhotplugError(f"option {name}: {pair} is not a smaller and a larger value; give two, in order")
+
+
+EXTENSIONS = ("auto", "iso", "aper", "epochs")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ExtendOptions(Stage):
+    """Which columns of a catalogue say where its sources are, and which ones it gets."""
+
+    ra: str | None = option(None, "column of right ascensions; found by the usual names without it", kind=str)
+    dec: str | None = option(None, "column of declinations; found by the usual names without it", kind=str)
+    id_column: str | None = option(None, "column of the labels in the segmentation; id or NUMBER without it", kind=str)
+    columns: tuple[str, ...] = option(
+        ("all",),
+        "columns to add: all, or any of auto (Kron), iso (segments), aper (apertures), epochs",
+        choices=("all", *EXTENSIONS),
+    )
+    overwrite_columns: bool = option(False, "replace columns that the catalogue has already")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class GalfitOptions(Stage):
+    """Stamps for fitting codes: their size, mask, the components of the fit, and their format.
+
+    ``directory`` is where they are written, ``overwrite`` replaces files there, ``progress`` shows a bar.
+    """
+
+    format: str = option("galfit", "what the stamps are written for: galfit, imfit, pysersic, statmorph or npz")
+    size: float | None = option(
+        None,
+        "side of the stamps; without it 5 semi-major Kron axes and 1 arcsec, between 3 and 20 arcsec",
+        unit="arcsec",
+        kind=float,
+        minimum=0.2,
+    )
+    margin: float = option(0.12, "by which the segments of neighbours are grown in the mask", unit="arcsec", minimum=0)
+    joint: float = option(
+        3.0,
+        "neighbours whose segment comes within the margin of the target's Kron ellipse are fitted too, not masked, "
+        "unless they are fainter than the target by more than this",
+        unit="mag",
+    )
+    sky: str = option(
+        "free", "whether the fit of the sky starts at 0 and is free, or stays there", choices=("free", "fixed")
+    )
+    index: float = option(2.0, "Sersic index that the fit starts with", minimum=0.3, maximum=8)
+    flux: str = option("flux_auto", "column of the catalogue with the flux that the fit starts with")
+    directory: Any = None
+    overwrite: bool = False
+    progress: bool = False
+
+
+COMMAND_STAGES: dict[str, type[Stage]] = {
+    "injection": InjectionOptions,
+    "extend": ExtendOptions,
+    "galfit": GalfitOptions,
+}
+"""Groups of options of one command, beside those of `Options` that every catalogue records."""
+GROUPS: dict[str, type[Stage]] = STAGES | COMMAND_STAGES
+
+
+PIXEL_DEFAULTS = Options(variance=VarianceOptions())
+"""What products of pixels take, such as a weight map: the recipe as published, not the calibrated preset."""
+
+
+def as_variance_options(noise: str | VarianceOptions) -> VarianceOptions:
+    """Return the options of a noise preset; options pass through unchanged.
+
+    Raises
+    ------
+    PhotplugError
+        Where `noise` names no preset.
+    """
+    return noise if isinstance(noise, VarianceOptions) else VarianceOptions(noise=noise)

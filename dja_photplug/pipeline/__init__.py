@@ -1,0 +1,1 @@
+"""From products to tables: the order in which plugins are asked."""

@@ -1,0 +1,398 @@
+"""Injection and recovery: sources of known flux in the real image, detected and measured as all others.
+
+The light of an injected source is drawn on the grid of the mosaic, and gets the Poisson noise of its electrons,
+whose number the noise model itself tells (the physics of the preset ``calibrated``, whichever preset analyses the
+image). This noise is independent from pixel to pixel, while that of a real source is drizzled and so correlated
+with its neighbours: the variance of a sum over an area large against a drop (47 mas) is the same, that of a single
+pixel is larger here. At the limit of detection the background rules and the difference does not matter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pluggy
+from astropy import units as u
+from astropy.table import QTable, vstack
+from numpy.typing import NDArray
+from scipy.ndimage import shift
+from scipy.spatial import cKDTree
+from tqdm import tqdm
+
+from dja_photplug.catalog.schema import ZERO_POINT, dress_table, make_metadata
+from dja_photplug.errors import PhotplugError
+from dja_photplug.files.names import MosaicFiles, find_mosaic
+from dja_photplug.mosaic.fullweight import GivenVariance, NoiseModel
+from dja_photplug.mosaic.image import MosaicImage, replace_planes
+from dja_photplug.mosaic.load import load_noise_model
+from dja_photplug.options.stages import InjectionOptions, Options
+from dja_photplug.pipeline.completeness import SOURCE_COLUMNS, bin_sources, describe_limits, find_limit
+from dja_photplug.pipeline.one_band import Result, analyse_image, load_source, remeasure, variance_hook
+from dja_photplug.pipeline.plugins import get_plugin_manager
+from dja_photplug.pipeline.workers import map_in_processes
+from dja_photplug.psf.model import PSF, read_psf
+from dja_photplug.simulate.exposures import draw_light
+from dja_photplug.simulate.scene import trace_light
+from dja_photplug.sky.grid import pixel_scale
+
+__all__ = ["InjectionResult", "inject"]
+
+Floats = NDArray[np.float64]
+
+# 10 mJy in a pixel, where the variance of the background no longer counts: what is left is that of the photons.
+BRIGHT = np.float32(1e6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class InjectionResult:
+    """What injection and recovery found.
+
+    Attributes
+    ----------
+    table : `~astropy.table.QTable`
+        One row for each bin of magnitude; columns of `dja_photplug.pipeline.completeness.BIN_COLUMNS`. Its metadata
+        hold the options and, where they are reached, the limits ``MAG50`` and ``MAG90`` with their errors.
+    sources : `~astropy.table.QTable`
+        One row for each injected source; columns of `dja_photplug.pipeline.completeness.SOURCE_COLUMNS`.
+    options : Options
+    injection : InjectionOptions
+    """
+
+    table: QTable
+    sources: QTable
+    options: Options
+    injection: InjectionOptions
+
+    def limit(self, level: float = 0.5, *, clear: bool = False) -> tuple[float, float]:
+        """Return the AB magnitude at which the completeness falls below `level`, and its error.
+
+        Linear between the centres of the bins, where it does so last; NaN where it never does. With `clear`, of
+        the sources that are not blended.
+        """
+        return find_limit(self.table, level, clear=clear)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Job:
+    """What a process must know to make realisations; small, because it is pickled."""
+
+    files: MosaicFiles
+    options: Options
+    injection: InjectionOptions
+    psf: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Field:
+    """The mosaic as it is, with what was found in it before.
+
+    `model` is None where a ``_var`` file holds the variance; `weight` (ny, nx) is without photons. `electrons`
+    (ny, nx) are those of one unit, 0 without data; None for light without noise.
+    """
+
+    job: _Job
+    manager: pluggy.PluginManager
+    model: NoiseModel | None
+    weight: NDArray[np.float32]
+    electrons: NDArray[np.float32] | None
+    psf: PSF | None
+    before: Result
+
+
+def inject(
+    source: str | Path | MosaicFiles,
+    options: Options | None = None,
+    injection: InjectionOptions | None = None,
+    *,
+    psf: str | Path | None = None,
+    manager: pluggy.PluginManager | None = None,
+    progress: bool = False,
+) -> InjectionResult:
+    """Inject sources of known flux into a mosaic, and detect and measure them.
+
+    Each realisation puts sources at new random places with data, one in each cell of a grid, on top of what is
+    there, draws the Poisson noise of their electrons, computes the full weight anew, and detects and measures
+    everything with the engine and options of a catalogue; a(r) is that of the image as it is.
+
+    An injected source is *recovered* where a detection lies within ``match_radius`` of it that was not there before
+    (the image as it is has none within ``match_radius`` of that detection), or that it has at least doubled in flux.
+    It is *blended* where it lies on the segment of a brighter source. Fluxes are compared in one aperture around the
+    detection with the injected light alone in the same pixels, so that the light outside does not count; those of
+    blended sources are not.
+
+    Parameters
+    ----------
+    source : str, Path or MosaicFiles
+        A mosaic: its prefix, a member file or its files.
+    options : Options, optional
+        Of the analysis, as for :func:`dja_photplug.run`.
+    injection : InjectionOptions, optional
+    psf : str or Path, optional
+        FITS image of the PSF, on the mosaic's pixel scale, for point sources; instead of the Gaussian. Its sum is the
+        share of the light that it holds.
+    manager : PluginManager, optional
+        For realisations in this process, one after the other. Without it, processes have plugins of their own.
+    progress : bool, optional
+        Show a progress bar where stderr is a terminal.
+
+    Returns
+    -------
+    InjectionResult
+        The same for the same seed, whatever the number of workers.
+
+    Raises
+    ------
+    PhotplugError
+        Where the input does not allow it, nothing can be placed, or nothing is recovered.
+    """
+    job = _Job(
+        files=find_mosaic(source),
+        options=options or Options(),
+        injection=injection or InjectionOptions(),
+        psf=None if psf is None else Path(psf),
+    )
+    metadata = _check(job, manager or get_plugin_manager())
+    # Those of a manager are known in this process alone.
+    workers = 1 if manager is not None else job.injection.workers or os.cpu_count() or 1
+    parts = map_in_processes(_realise, range(job.injection.realisations), workers, _prepare, job, manager)
+    # disable=None: only where stderr is a terminal.
+    bar = tqdm(parts, "injecting", job.injection.realisations, disable=None if progress else True)
+    sources = vstack(list(bar))
+    if len(sources) == 0:
+        raise PhotplugError(
+            f"{job.files.name}: no source could be placed on pixels with data; "
+            "inject more closely (separation), more often (realisations), or into a larger cut-out"
+        )
+    if not sources["recovered"].any():
+        low, high = job.injection.magnitudes
+        raise PhotplugError(
+            f"{job.files.name}: none of {len(sources)} injected sources of {low:g} to {high:g} mag was recovered; "
+            "inject brighter ones (magnitudes)"
+        )
+    sources.meta = dict(metadata)
+    table = bin_sources(sources, job.injection.magnitudes, job.injection.bin_width)
+    table.meta = metadata | describe_limits(table)
+    return InjectionResult(table=table, sources=sources, options=job.options, injection=job.injection)
+
+
+def _check(job: _Job, manager: pluggy.PluginManager) -> dict[str, Any]:
+    """Refuse early what the headers and options tell; return the metadata of the tables."""
+    options, injection = job.options, job.injection
+    if injection.aperture >= len(options.measure.apertures):
+        raise PhotplugError(
+            f"option aperture: {injection.aperture} is not one of the {len(options.measure.apertures)} apertures; "
+            "they count from 0"
+        )
+    if job.psf is not None and injection.shape != "point":
+        raise PhotplugError(f"a PSF image is for point sources, and the shape is {injection.shape!r}; leave one out")
+    model = load_noise_model(job.files, options.variance, options.cutout, variance=variance_hook(options, manager))
+    if injection.photons == "poisson":
+        _load_photon_model(job)
+    # Counts of pixels are known after loading only, and are those of a mosaic, not of an injection.
+    cards = {key: card[0] for key, card in model.provenance.items() if key not in ("NFILLED", "NNULL")}
+    injected = {name: value for name, value in asdict(injection).items() if name != "workers"}
+    return make_metadata(options) | {
+        "INPUT": str(job.files),
+        **cards,
+        "INJECT": json.dumps(injected),
+        "INJASEC": options.measure.apertures[injection.aperture],
+        "PSF": "Gaussian" if job.psf is None else job.psf.name,
+    }
+
+
+def _load_photon_model(job: _Job) -> NoiseModel:
+    """Return the model of the preset ``calibrated``, also where a ``_var`` file is there for the analysis."""
+    variance = replace(job.options.variance, noise="calibrated")
+    try:
+        return load_noise_model(replace(job.files, variance=None), variance, job.options.cutout)
+    except PhotplugError as error:
+        raise PhotplugError(f"electrons of the injected light: {error}; or inject without (photons 'none')") from None
+
+
+def _prepare(job: _Job, manager: pluggy.PluginManager | None) -> _Field:
+    """Load the mosaic, and detect and measure what is there."""
+    options, manager = job.options, manager or get_plugin_manager()
+    image = load_source(job.files, options, manager)
+    if image.mask is None or image.mask.all():
+        raise PhotplugError(f"{job.files.name}: no pixel has data, so nothing can be injected; use another cut-out")
+    weight = image.background_weight
+    if weight is None:
+        raise PhotplugError(f"{job.files.name}: the loaded image has no background weight to add photons to")
+    model = load_noise_model(job.files, options.variance, options.cutout, variance=variance_hook(options, manager))
+    photons = job.injection.photons == "poisson"
+    return _Field(
+        job=job,
+        manager=manager,
+        model=None if isinstance(model, GivenVariance) else model,
+        weight=weight,
+        electrons=_count_electrons(_load_photon_model(job), weight) if photons else None,
+        psf=None if job.psf is None else _load_psf(job.psf, pixel_scale(image.wcs)),
+        before=analyse_image(image, options, manager),
+    )
+
+
+def _load_psf(path: Path, scale: float) -> PSF:
+    """Return an image of the PSF, refused where its sum is no share of light, or its pixels are not the mosaic's."""
+    psf = read_psf(path, scale)
+    if psf.original_sum is not None:
+        raise PhotplugError(
+            f"{path}: the PSF sums up to {psf.original_sum:.4g}, not to the share of light it holds; normalise it"
+        )
+    if not np.isclose(psf.scale, scale, rtol=0.01):
+        raise PhotplugError(
+            f"{path}: the PSF has pixels of {psf.scale} arcsec and the mosaic of {scale:.4g}; resample it"
+        )
+    return psf
+
+
+def _count_electrons(model: NoiseModel, weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the electrons of one unit in each pixel: light s has the variance s / electrons."""
+    rows = slice(0, len(weight))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        dark, lit = (1 / model(np.full_like(weight, light), weight, rows) for light in (np.float32(0), BRIGHT))
+        electrons = BRIGHT / (lit - dark)
+    return np.where(np.isfinite(electrons), electrons, np.float32(0))
+
+
+def _realise(field: _Field, number: int) -> QTable:
+    """Inject sources once, and return them with what became of them."""
+    job, before = field.job, field.before
+    rng = np.random.default_rng([job.injection.seed, number])
+    sources = _draw_sources(before.image, job.injection, rng)
+    light = _draw(sources, field)
+    image = _add_light(field, light, rng)
+    after = analyse_image(image, job.options, field.manager, calibration=before.calibration)
+    # Of the light alone no sky is taken off: what a sky measured around a source takes from it is a bias.
+    bare = replace(job.options, measure=replace(job.options.measure, background="none"))
+    alone = replace_planes(image, data=light.astype(np.float32))
+    true = remeasure(replace(after, options=bare), alone, field.manager)
+    recovery = _recover(sources, before, after, true, job.injection)
+    columns = {"realisation": np.full(len(sources), number), **dict(sources.items()), **recovery}
+    return dress_table(columns, SOURCE_COLUMNS)
+
+
+def _draw_sources(image: MosaicImage, injection: InjectionOptions, rng: np.random.Generator) -> QTable:
+    """Draw positions, magnitudes and shapes: a QTable of the columns of a source that are known beforehand."""
+    x, y = _draw_positions(image.mask, injection.separation / pixel_scale(image.wcs), rng)
+    n = len(x)
+    ra, dec = image.wcs.pixel_to_world_values(x, y)
+    # One in each of n equal intervals, in any order: no bin is left empty by chance.
+    low, high = injection.magnitudes
+    mag = low + (high - low) * (rng.permutation(n) + rng.random(n)) / max(n, 1)
+    point = injection.shape == "point"
+    (small, large), (flat, round_) = injection.half_light, injection.axis_ratio
+    size = np.exp(rng.uniform(np.log(small), np.log(large), n))
+    sources = QTable({"ra": ra * u.deg, "dec": dec * u.deg, "x": x, "y": y, "mag": mag})
+    sources["size"] = np.where(point, 0, size) * u.arcsec
+    sources["axis_ratio"] = np.where(point, 1, rng.uniform(flat, round_, n))
+    sources["pa"] = np.where(point, 0, rng.uniform(0, 180, n)) * u.deg
+    return sources
+
+
+def _draw_positions(mask: NDArray[np.bool_], cell: float, rng: np.random.Generator) -> Floats:
+    """Return positions (x and y, n) in pixels with data, in the middle half of each cell of a grid.
+
+    The grid's origin is random, so that all places are equally likely.
+    """
+    grid = [np.arange(-rng.uniform(0, cell), n, cell) for n in mask.shape]
+    y, x = (axis.ravel() for axis in np.meshgrid(*grid, indexing="ij"))
+    y, x = (axis + cell * rng.uniform(0.25, 0.75, len(axis)) for axis in (y, x))
+    row, column = (np.rint(axis).astype(int) for axis in (y, x))
+    inside = (row < mask.shape[0]) & (column < mask.shape[1]) & (row >= 0) & (column >= 0)
+    inside[inside] = ~mask[row[inside], column[inside]]
+    return np.stack([x[inside], y[inside]])
+
+
+def _draw(sources: QTable, field: _Field) -> Floats:
+    """Return the light of the sources in every pixel, (ny, nx), 10 nJy."""
+    image, injection = field.before.image, field.job.injection
+    flux = 10 ** (0.4 * (ZERO_POINT - sources["mag"])) * u.uJy
+    if field.psf is not None:
+        return _draw_psf(field.psf, sources, flux.to_value("10 nJy"), image.data.shape)
+    scene = sources["ra", "dec", "size", "axis_ratio", "pa"]
+    scene["flux"] = flux
+    index = {"point": 0.0, "gaussian": 0.5, "sersic": injection.sersic_index}[injection.shape]
+    scene["sersic"] = np.full(len(scene), index)
+    wcs = image.wcs.deepcopy()
+    wcs.array_shape = image.data.shape
+    return draw_light(trace_light(scene, "flux", injection.psf_fwhm), wcs)
+
+
+def _draw_psf(psf: PSF, sources: QTable, flux: Floats, shape: tuple[int, int]) -> Floats:
+    """Return point sources drawn with an image of the PSF, centred on its own centre."""
+    image = np.zeros(shape)
+    for x, y, total in zip(sources["x"], sources["y"], flux, strict=True):
+        corner = np.array([y, x]) - psf.centre
+        first = np.rint(corner).astype(int)
+        stamp = total * shift(psf.data, corner - first, output=np.float64)  # cubic spline
+        ends = zip(first, psf.data.shape, shape, strict=True)
+        low, high = np.array([(max(start, 0), min(start + n, m)) for start, n, m in ends]).T
+        image[low[0] : high[0], low[1] : high[1]] += stamp[tuple(map(slice, low - first, high - first))]
+    return image
+
+
+def _add_light(field: _Field, light: Floats, rng: np.random.Generator) -> MosaicImage:
+    """Return the image with injected light, its Poisson noise, and the full weight of both."""
+    image = field.before.image
+    photons = np.zeros(light.shape, np.float32)  # the variance of the injected light
+    noisy = light.copy()
+    if field.electrons is not None:
+        lit = (light > 0) & (field.electrons > 0)
+        electrons = field.electrons[lit].astype(np.float64)
+        noisy[lit] = rng.poisson(light[lit] * electrons) / electrons
+        photons[lit] = light[lit] / electrons
+    data = image.data + noisy.astype(np.float32)
+    if field.model is None:
+        weight = image.uncertainty.array / (1 + image.uncertainty.array * photons)
+    else:
+        weight = field.model(data, field.weight, slice(0, len(data)))
+    return replace_planes(image, data=data, weight=weight)
+
+
+def _recover(
+    sources: QTable, before: Result, after: Result, true: QTable, injection: InjectionOptions
+) -> dict[str, NDArray[Any]]:
+    """Return the columns that say what became of each injected source."""
+    aperture, radius = f"aper_{injection.aperture}", injection.match_radius / pixel_scale(after.image.wcs)
+    detected, existing = _positions(after.catalog), _positions(before.catalog)
+    found, nearest = _match(np.stack([sources["x"], sources["y"]], axis=-1), detected, radius)
+    _, earlier = _match(detected[nearest[found]], existing, radius)
+    light = true[f"flux_{aperture}"].to_value(u.uJy)
+    # Without an earlier detection there is nothing to double, and the index is that of the appended value.
+    there = np.append(before.catalog[f"flux_{aperture}"].to_value(u.uJy), -np.inf)[earlier]
+    recovered = found.copy()
+    recovered[found] = ~(light[nearest[found]] < there)
+    columns: dict[str, NDArray[Any]] = {"recovered": recovered, "blended": _is_blended(sources, before)}
+    for name, values in (
+        ("flux_true", light),
+        ("flux", after.catalog[f"flux_{aperture}"].to_value(u.uJy)),
+        ("fluxerr", after.catalog[f"fluxerr_{aperture}"].to_value(u.uJy)),
+    ):
+        columns[name] = np.append(values, np.nan)[np.where(recovered, nearest, len(values))]
+    return columns
+
+
+def _positions(catalog: QTable) -> Floats:
+    """Return the positions of a catalogue in pixels, (n, 2); far away where there is none."""
+    return np.nan_to_num(np.stack([catalog["x"].value, catalog["y"].value], axis=-1), nan=-1e9)
+
+
+def _match(wanted: Floats, known: Floats, radius: float) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    """Return whether a known position lies within `radius` of each wanted one, and the index of the nearest (or n)."""
+    _, index = cKDTree(known).query(wanted.reshape(-1, 2), distance_upper_bound=radius)
+    return index < len(known), index
+
+
+def _is_blended(sources: QTable, before: Result) -> NDArray[np.bool_]:
+    """Return whether each source lies on the segment of a brighter one."""
+    labels, number = before.detection.segmentation, before.catalog["id"]
+    flux = np.zeros(max(labels.max(initial=0), number.max(initial=0)) + 1)
+    flux[number] = before.catalog["flux_auto"].to_value(u.uJy)
+    flux[0] = -np.inf
+    row, column = (np.rint(sources[axis]).astype(int) for axis in "yx")
+    return flux[labels[row, column]] > 10 ** (0.4 * (ZERO_POINT - sources["mag"]))

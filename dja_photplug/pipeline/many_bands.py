@@ -1,0 +1,227 @@
+"""One list of sources in many bands: each is measured on its own grid, and their columns join under its name."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pluggy
+from astropy.table import Column, QTable
+from numpy.typing import ArrayLike, NDArray
+
+from dja_photplug.catalog.schema import (
+    APERTURE_COLUMNS,
+    TOTAL_COLUMNS,
+    SourceFlag,
+    describe_apertures,
+    dress_table,
+    encode_metadata,
+)
+from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.files.names import MosaicFiles
+from dja_photplug.files.pixels import ImageReader
+from dja_photplug.options.stages import Options
+from dja_photplug.pipeline.one_band import Source, band_of, find_source, measure_band
+from dja_photplug.pipeline.plugins import get_plugin_manager
+from dja_photplug.pipeline.workers import map_in_processes
+from dja_photplug.psf.model import PSF, encircled_energy, read_psf
+from dja_photplug.sky.grid import header_wcs, pixel_scale
+from dja_photplug.sources.calibration import NoiseCalibration
+from dja_photplug.sources.detection import Detection
+
+__all__ = [
+    "SOURCE_COLUMNS",
+    "add_totals",
+    "compare_apertures",
+    "describe_bands",
+    "find_bands",
+    "measure_bands",
+    "name_columns",
+    "read_calibration",
+    "read_psfs",
+]
+
+Floats = NDArray[np.float64]
+
+# What a source is, in whichever band it is measured.
+SOURCE_COLUMNS = ("id", "ra", "dec", "x", "y", "a", "b", "theta", "npix", "kron_radius")
+
+
+def find_bands(sources: Sequence[Source], options: Options) -> dict[str, MosaicFiles | str]:
+    """Return the mosaics by their bands, in the order given.
+
+    Raises
+    ------
+    PhotplugError
+        Where there is none, two are of one band, a source has no band, or an option names a band that is not there.
+    """
+    found = [find_source(source) for source in sources]
+    bands: dict[str, MosaicFiles | str] = {}
+    for source in found:
+        band = band_of(source)
+        if band in bands:
+            raise PhotplugError(
+                f"{bands[band]} and {source} are both of the band {band}; give one mosaic for each band"
+            )
+        if not band and len(found) > 1:
+            raise PhotplugError(f"{source}: its name tells no band, which its columns need; name it as DJA does")
+        bands[band] = source
+    if len(bands) > 1 and isinstance(options.cutout, tuple) and isinstance(options.cutout[0], slice):
+        raise PhotplugError("a cut-out by pixels is another place in each band; give a position and a size on the sky")
+    if not bands:
+        raise PhotplugError("no mosaic given; give the prefix of at least one")
+    for name, values in (("psf", options.bands.psf), ("zero_point", options.bands.zero_point)):
+        for band in values:
+            if band not in bands:
+                raise PhotplugError(f"option {name}: {band} is not one of the bands {', '.join(bands)}; give one")
+    return bands
+
+
+def read_psfs(bands: Mapping[str, MosaicFiles | str], options: Options) -> dict[str, PSF]:
+    """Read the PSFs that the options name; without a pixel scale of their own they have that of their mosaic.
+
+    Raises
+    ------
+    PhotplugError
+        Where a file is missing or holds no PSF.
+    """
+    return {band: read_psf(Path(path), _read_scale(bands[band])) for band, path in options.bands.psf.items()}
+
+
+def _read_scale(source: MosaicFiles | str) -> float | None:
+    if not isinstance(source, MosaicFiles):
+        return None
+    with ImageReader(source.science) as science:
+        return pixel_scale(header_wcs(science.header))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Job:
+    """What a process must know to measure bands."""
+
+    options: Options
+    psfs: Mapping[str, PSF]
+    detection: Detection | None
+    targets: Detection | None
+
+
+def measure_bands(
+    sources: Sequence[MosaicFiles | str],
+    options: Options,
+    psfs: Mapping[str, PSF],
+    manager: pluggy.PluginManager,
+    *,
+    detection: Detection | None = None,
+    targets: Detection | None = None,
+) -> Iterator[QTable]:
+    """Yield the table of each band in order; one image is in memory at a time, and in each worker.
+
+    Parameters
+    ----------
+    sources : sequence of MosaicFiles or str
+    options : Options
+    psfs : mapping of str to PSF
+        By band.
+    manager : PluginManager
+        Where it has other plugins than those that are installed, as registered by hand, all is done in this process.
+    detection, targets : Detection, optional
+        As for `dja_photplug.pipeline.one_band.measure_band`.
+    """
+    job = _Job(options=options, psfs=psfs, detection=detection, targets=targets)
+    workers = options.bands.workers
+    # A manager cannot be sent to a process, which makes its own of the installed plugins.
+    shared = workers > 1 and manager.list_name_plugin() == get_plugin_manager().list_name_plugin()
+    workers, own = (workers, None) if shared else (1, manager)
+    for source, table in zip(
+        sources, map_in_processes(_measure, list(sources), workers, _start, job, own), strict=True
+    ):
+        if len(table) and np.all(table["flag"] & SourceFlag.NOT_COVERED):
+            warnings.warn(
+                f"{source}: none of the {len(table)} positions is on it; is it a mosaic of another field?",
+                PhotplugWarning,
+                stacklevel=3,
+            )
+        yield table
+
+
+def _start(job: _Job, manager: pluggy.PluginManager | None) -> tuple[_Job, pluggy.PluginManager]:
+    return job, manager or get_plugin_manager()
+
+
+def _measure(state: tuple[_Job, pluggy.PluginManager], source: MosaicFiles | str) -> QTable:
+    job, manager = state
+    psf = job.psfs.get(band_of(source))
+    return measure_band(source, job.options, manager, psf=psf, detection=job.detection, targets=job.targets).catalog
+
+
+def compare_apertures(auto: ArrayLike, apertures: Mapping[int, ArrayLike]) -> dict[int, Floats]:
+    """Return flux_auto over flux_aper of a detection image, (n,), by aperture; NaN where one is not positive."""
+    auto = np.asarray(auto, dtype=float)
+    ratios = {}
+    for i, values in apertures.items():
+        flux = np.asarray(values, dtype=float)
+        ratios[i] = np.divide(auto, flux, out=np.full_like(flux, np.nan), where=(flux > 0) & (auto > 0))
+    return ratios
+
+
+def add_totals(table: QTable, ratios: Mapping[int, Floats], radius: Floats, psf: PSF | None) -> None:
+    """Add ``corr_i ecorr_i tot_i etot_i`` to the table of a band.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+    ratios : mapping of int to ndarray
+        From :func:`compare_apertures`, for the apertures that get the columns.
+    radius : ndarray
+        That of the circle with the area of the Kron aperture, arcsec, (n,).
+    psf : PSF or None
+        Its encircled energy within `radius` is the share of the light that the Kron aperture holds.
+    """
+    share = np.ones(len(table)) if psf is None else encircled_energy(psf, radius)
+    columns = {}
+    for i, ratio in ratios.items():
+        for e, error in (("", ""), ("e", "err")):
+            columns[f"{e}corr_{i}"] = table[f"flux{error}_aper_{i}"] * ratio
+            columns[f"{e}tot_{i}"] = columns[f"{e}corr_{i}"] / share
+    totals = dress_table(columns, describe_apertures(ratios, TOTAL_COLUMNS))
+    for name, column in totals.items():
+        table[name] = column
+
+
+def name_columns(table: QTable, band: str, numbers: Sequence[int]) -> dict[str, Column]:
+    """Return the columns of a band under its name; `numbers` are those of its apertures in the catalogue."""
+    specs = APERTURE_COLUMNS + TOTAL_COLUMNS
+    measured, wanted = describe_apertures(range(len(numbers)), specs), describe_apertures(numbers, specs)
+    renamed = {spec.name: to for spec, to in zip(measured, wanted, strict=True)}
+    columns = {}
+    for name, column in table.items():
+        if name in SOURCE_COLUMNS:
+            continue
+        if name in renamed:
+            spec, column = renamed[name], column.copy()
+            name, column.info.description = spec.name, spec.description
+        columns[f"{band}_{name}"] = column
+    return columns
+
+
+def describe_bands(tables: Mapping[str, QTable], psfs: Mapping[str, PSF], first: int = 0) -> dict[str, str]:
+    """Return metadata of bands, ``BAND_0``, ``BAND_1`` ... from `first`: JSON text, as keys of FITS are short."""
+    bands = {
+        f"BAND_{i}": {"band": band, "PSF": psfs[band].name if band in psfs else "none: tot is corr", **table.meta}
+        for i, (band, table) in enumerate(tables.items(), start=first)
+    }
+    return encode_metadata(bands)
+
+
+def read_calibration(meta: Mapping[str, Any], source: MosaicFiles | str) -> NoiseCalibration | None:
+    """Return the a(r) that the metadata of a catalogue tell of a mosaic; None where they tell none."""
+    for key, text in meta.items():
+        if key.startswith("BAND_") and (band := json.loads(text))["band"] == band_of(source):
+            return NoiseCalibration.from_metadata(band)
+    is_own = Path(str(meta.get("INPUT", ""))).name == Path(str(source)).name
+    return NoiseCalibration.from_metadata(meta) if is_own else None

@@ -1,0 +1,1 @@
+"""The PSF: images of it, its curve of growth, and stamps."""

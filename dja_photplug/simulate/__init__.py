@@ -1,0 +1,1 @@
+"""Simulated mosaics with truth: a scene, exposures of it, and the products drizzled from them."""

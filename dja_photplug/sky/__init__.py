@@ -1,0 +1,1 @@
+"""The grid of a mosaic: its WCS, windows on it, and labels from one grid to another."""

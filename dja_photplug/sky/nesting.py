@@ -1,0 +1,205 @@
+"""Sources of one image on the grid of another, so that engines never know of two grids.
+
+Labels go by exact repetition or medians where the pixels of one grid nest in those of the other, as the 20 and 40 mas
+mosaics of DJA do, and by the nearest pixel through the WCS where not; positions always go through the sky.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from astropy import units as u
+from astropy.table import QTable
+from astropy.wcs import WCS
+from astropy.wcs.utils import pixel_to_pixel
+from numpy.typing import NDArray
+from scipy.interpolate import RectBivariateSpline
+
+from dja_photplug.files.pixels import BLOCK_PIXELS
+from dja_photplug.sky.grid import pixel_scale
+from dja_photplug.sources.detection import Detection
+
+__all__ = ["Nesting", "find_nesting", "regrid_detection", "regrid_labels", "regrid_sources"]
+
+# Fine pixels that a nested grid may be off: no sky position is known to 0.2 mas, and WCS cards round to 1e-4.
+NESTING_PRECISION = 0.01
+
+# Pixels between the points at which the WCS are evaluated. Cubic splines between them are off by 6e-9 pixels at most
+# for two tangent planes of 12000 x 12000 pixels of 40 mas, 5 arcmin apart and turned by 30 deg; linear ones by 3e-7.
+LATTICE = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nesting:
+    """How the pixels of a fine grid fill those of a coarse one.
+
+    Attributes
+    ----------
+    ratio : int
+        Fine pixels in a coarse one along an axis, at least 1.
+    y, x : int
+        Row and column of the fine grid where the coarse pixel (0, 0) begins, also negative.
+    """
+
+    ratio: int
+    y: int
+    x: int
+
+
+def find_nesting(fine: WCS, coarse: WCS, shape: tuple[int, int]) -> Nesting | None:
+    """Return how two grids nest; None where any pixel of the fine image is off by 0.01 of its size.
+
+    Parameters
+    ----------
+    fine, coarse : `~astropy.wcs.WCS`
+    shape : tuple of int
+        Of the fine image, (ny, nx).
+
+    Examples
+    --------
+    >>> wcs = WCS(naxis=2)
+    >>> wcs.wcs.ctype, wcs.wcs.cdelt = ("RA---TAN", "DEC--TAN"), (-1e-5, 1e-5)
+    >>> find_nesting(wcs, wcs[3::2, 4::2], (100, 100))
+    Nesting(ratio=2, y=3, x=4)
+    """
+    ratio = max(1, round(pixel_scale(coarse) / pixel_scale(fine)))
+    y, x = np.meshgrid(*(np.linspace(0, n - 1, 5) for n in shape), indexing="ij")
+    ends = pixel_to_pixel(fine, coarse, x, y)
+    # Where the first coarse pixel begins, less the centres' half pixels, as each point of the lattice has it.
+    starts = [ours - ratio * theirs - (ratio - 1) / 2 for ours, theirs in zip((x, y), ends, strict=True)]
+    if not np.isfinite(starts).all():
+        return None
+    first_x, first_y = (round(float(np.median(start))) for start in starts)
+    off = max(np.abs(starts[0] - first_x).max(), np.abs(starts[1] - first_y).max())
+    return Nesting(ratio=ratio, y=first_y, x=first_x) if off < NESTING_PRECISION else None
+
+
+def regrid_labels(labels: NDArray[np.int32], wcs: WCS, target: WCS, shape: tuple[int, int]) -> NDArray[np.int32]:
+    """Return segmentation labels on another grid, 0 where it reaches beyond theirs.
+
+    Parameters
+    ----------
+    labels : ndarray
+        (ny, nx), on the grid `wcs`; 0 is sky.
+    wcs, target : `~astropy.wcs.WCS`
+    shape : tuple of int
+        Of the result.
+
+    Returns
+    -------
+    ndarray
+        The same array where the grids are the same. Where they nest: repeated on a finer grid; on a coarser one each
+        pixel takes the upper median of the labels in it. That is the label of more than half of them, or a source's
+        that shares it evenly with sky; of two sources with equal parts the greater, and of more than two labels
+        without a majority one of those between the smallest and the greatest. Otherwise the label of the nearest pixel.
+    """
+    finer = pixel_scale(target) <= pixel_scale(wcs)
+    nesting = find_nesting(target, wcs, shape) if finer else find_nesting(wcs, target, labels.shape)
+    if nesting is None:
+        return _take_nearest(labels, wcs, target, shape)
+    if nesting == Nesting(ratio=1, y=0, x=0) and labels.shape == shape:
+        return labels
+    return (_repeat if finer else _take_medians)(labels, nesting, shape)
+
+
+def _blocks(shape: tuple[int, int], pixels: int) -> Iterator[slice]:
+    """Yield slices of rows that hold about `pixels`."""
+    height = max(1, pixels // shape[1])
+    for start in range(0, shape[0], height):
+        yield slice(start, min(start + height, shape[0]))
+
+
+def _window(labels: NDArray[np.int32], top: int, left: int, shape: tuple[int, int]) -> NDArray[np.int32]:
+    """Return a copy of the pixels from row `top` and column `left` on, 0 off the image."""
+    window = np.zeros(shape, dtype=np.int32)
+    inside = [
+        (min(max(low, 0), size), min(max(low + n, 0), size))
+        for low, n, size in zip((top, left), shape, labels.shape, strict=True)
+    ]
+    (y0, y1), (x0, x1) = inside
+    window[y0 - top : y1 - top, x0 - left : x1 - left] = labels[y0:y1, x0:x1]
+    return window
+
+
+def _repeat(labels: NDArray[np.int32], nesting: Nesting, shape: tuple[int, int]) -> NDArray[np.int32]:
+    """Return for each fine pixel the label of the coarse one around it."""
+    ratio, width = nesting.ratio, shape[1]
+    result = np.empty(shape, dtype=np.int32)
+    # The coarse column around the first pixel, and how many fine ones of it lie before that.
+    left, before = divmod(-nesting.x, ratio)
+    for rows in _blocks(shape, BLOCK_PIXELS):
+        top, above = divmod(rows.start - nesting.y, ratio)
+        height = rows.stop - rows.start
+        cells = _window(labels, top, left, (-(-(above + height) // ratio), -(-(before + width) // ratio)))
+        repeated = cells.repeat(ratio, axis=1).repeat(ratio, axis=0)
+        result[rows] = repeated[above : above + height, before : before + width]
+    return result
+
+
+def _take_medians(labels: NDArray[np.int32], nesting: Nesting, shape: tuple[int, int]) -> NDArray[np.int32]:
+    """Return the upper median of the fine labels in each coarse pixel."""
+    ratio, width = nesting.ratio, shape[1]
+    result = np.empty(shape, dtype=np.int32)
+    for rows in _blocks(shape, BLOCK_PIXELS // ratio**2):
+        height = rows.stop - rows.start
+        fine = _window(labels, nesting.y + ratio * rows.start, nesting.x, (ratio * height, ratio * width))
+        cells = fine.reshape(height, ratio, width, ratio).swapaxes(1, 2).reshape(height, width, ratio**2)
+        result[rows] = np.sort(cells)[..., ratio**2 // 2]
+    return result
+
+
+def _take_nearest(labels: NDArray[np.int32], wcs: WCS, target: WCS, shape: tuple[int, int]) -> NDArray[np.int32]:
+    """Return the label of the pixel that is nearest on the sky."""
+    # A cubic spline needs four points.
+    points = [np.linspace(0, n - 1, max(4, n // LATTICE + 2)) for n in shape]
+    y, x = np.meshgrid(*points, indexing="ij")
+    # What a tangent plane cannot hold is a quarter of the sky away.
+    ends = np.nan_to_num(pixel_to_pixel(target, wcs, x, y)[::-1], nan=-1e9)
+    splines = [RectBivariateSpline(*points, end) for end in ends]
+    result, columns = np.zeros(shape, dtype=np.int32), np.arange(shape[1])
+    for rows in _blocks(shape, BLOCK_PIXELS):
+        lines = np.arange(rows.start, rows.stop)
+        y, x = (np.rint(spline(lines, columns)).astype(np.intp) for spline in splines)
+        inside = (y >= 0) & (y < labels.shape[0]) & (x >= 0) & (x < labels.shape[1])
+        result[rows][inside] = labels[y[inside], x[inside]]
+    return result
+
+
+def regrid_detection(detection: Detection, wcs: WCS, shape: tuple[int, int]) -> Detection:
+    """Return sources on the grid of another image.
+
+    Parameters
+    ----------
+    detection : Detection
+        Its ``sources`` may have any further columns.
+    wcs : `~astropy.wcs.WCS`
+        Of the other image.
+    shape : tuple of int
+        Of the other image, (ny, nx).
+
+    Returns
+    -------
+    Detection
+        ``x y`` follow from ``ra dec``, ``theta`` from the directions of both grids at each source (to 1e-6 deg, by the
+        rounding of sky positions); all other columns are as they were, ``npix`` on the grid of the detection too.
+    """
+    return Detection(
+        sources=regrid_sources(detection.sources, detection.wcs, wcs),
+        segmentation=regrid_labels(detection.segmentation, detection.wcs, wcs, shape),
+        wcs=wcs,
+    )
+
+
+def regrid_sources(sources: QTable, wcs: WCS, target: WCS) -> QTable:
+    """Return the sources of a `Detection` on the grid `wcs` as they are on the grid `target`."""
+    sources = sources.copy()
+    x, y, theta = sources["x"].value, sources["y"].value, sources["theta"].to_value(u.rad)
+    # Both ends of a pixel's length along the major axis: a mirrored grid turns an axis the other way.
+    ends = [(x, y), (x + np.cos(theta), y + np.sin(theta))]
+    (x0, y0), (x1, y1) = (target.world_to_pixel_values(*wcs.pixel_to_world_values(*end)) for end in ends)
+    sources["theta"][:] = (np.arctan2(y1 - y0, x1 - x0) + np.pi / 2) % np.pi * u.rad - 90 * u.deg
+    places = target.world_to_pixel_values(sources["ra"].to_value(u.deg), sources["dec"].to_value(u.deg))
+    sources["x"][:], sources["y"][:] = (place * u.pix for place in places)
+    return sources

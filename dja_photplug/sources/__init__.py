@@ -1,0 +1,1 @@
+"""Sources of one image: detection, photometry, and the calibration of errors."""

@@ -1,0 +1,363 @@
+"""What is measured around positions with the primitives of an engine: fluxes, Kron and half-light radii, and flags.
+
+An engine sums over apertures and finds Kron and half-light radii; which apertures, and what becomes of the sums, is
+the same for all. All sums use exact overlap; positions lie on the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import sep
+from astropy import units as u
+from astropy.nddata import NDData
+from numpy.typing import NDArray
+
+from dja_photplug.catalog.schema import SourceFlag
+from dja_photplug.options.stages import BackgroundOptions, MeasureOptions
+from dja_photplug.sources.detection import Background, Detection
+
+__all__ = [
+    "KRON_EXTENT",
+    "Engine",
+    "Floats",
+    "Pixels",
+    "Shapes",
+    "Sums",
+    "find_saturated_cores",
+    "measure_shapes",
+    "measure_with_sky",
+    "shapes_on_grid",
+    "sum_circles",
+    "sum_overlap",
+    "sum_segments",
+]
+
+# Radius of the ellipse that the Kron radius is measured in, in units of a and b (Source Extractor's value).
+KRON_EXTENT = 6.0
+
+# A saturated star has no weight in its core: radius of the core and of the ring around it, in arcsec, and the least
+# parts of the ring with data and in the star's own segment. A bad pixel in faint light has no segment around it.
+CORE, RING, RING_WITH_DATA, RING_OF_SOURCE = 0.1, 0.35, 0.9, 0.5
+
+# Overlap with a pixel that counts, in pixels: sums of exact overlaps are good to 1e-14 of the area, measured.
+LEAST_OVERLAP = 1e-9
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pixels:
+    """The arrays that an engine sums over, all (ny, nx); `segmentation` is None where neighbours are kept.
+
+    `variance` is with, `background` without the source photons; they are one array where nobody told them apart.
+    """
+
+    data: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    background: NDArray[np.float32]
+    null: NDArray[np.bool_]
+    segmentation: NDArray[np.int32] | None
+
+    def __getitem__(self, box: tuple[slice, slice]) -> Pixels:
+        """Return copies of the pixels of `box`, contiguous as sep needs them."""
+        return Pixels(
+            data=self.data[box].copy(),
+            variance=self.variance[box].copy(),
+            background=self.background[box].copy(),
+            null=self.null[box].copy(),
+            segmentation=None if self.segmentation is None else self.segmentation[box].copy(),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Shapes:
+    """Sources on the grid of the image measured: pixels, theta in radians within sep's limits, all (n,).
+
+    `kron` is the scaled and clipped Kron radius in units of a and b, or None where it is to be measured.
+    """
+
+    label: NDArray[np.int32]
+    x: Floats
+    y: Floats
+    a: Floats
+    b: Floats
+    theta: Floats
+    kron: Floats | None = None
+
+    def __getitem__(self, index: NDArray[np.bool_ | np.intp] | slice) -> Shapes:
+        """Return some of the sources."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return replace(self, **{name: value[index] for name, value in values.items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sums:
+    """Flux, variance with and without the source photons, area in pixels and flag of apertures, (n,)."""
+
+    flux: Floats
+    total: Floats
+    background: Floats
+    area: Floats
+    flag: Flags
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """What each engine does in its own way; positions and lengths in pixels.
+
+    Attributes
+    ----------
+    mesh_background : callable
+        ``(image, options, mask) -> Background``, without the null pixels and those of the mask.
+    sum_ellipses : callable
+        ``(pixels, shapes, a, b, theta) -> Sums`` over ellipses around the sources. Null pixels and those of
+        neighbours take the mean of the others; the flux is NaN where there are no others.
+    kron_radius : callable
+        ``(pixels, shapes) -> (radius, flag)``: the first moment of the light within `KRON_EXTENT`.
+    half_light : callable
+        ``(pixels, shapes, flux, limit) -> radius`` that holds half of `flux`; anything where `limit` does not.
+    average_annuli : callable
+        ``(pixels, shapes, masked, inner, outer) -> (mean, error)`` of the pixels that are not masked; NaN without one.
+    """
+
+    mesh_background: Callable[[NDData, BackgroundOptions, NDArray[np.bool_] | None], Background]
+    sum_ellipses: Callable[[Pixels, Shapes, Floats, Floats, Floats], Sums]
+    kron_radius: Callable[[Pixels, Shapes], tuple[Floats, Flags]]
+    half_light: Callable[[Pixels, Shapes, Floats, Floats], Floats]
+    average_annuli: Callable[[Pixels, Shapes, NDArray[np.bool_], float, float], tuple[Floats, Floats]]
+
+
+def shapes_on_grid(detection: Detection, scale: float) -> Shapes:
+    """Return the sources on the grid they were detected on, whose pixels are `scale` arcsec."""
+    sources = detection.sources
+    a, b = (sources[axis].to_value(u.arcsec) / scale for axis in "ab")
+    theta = sources["theta"].to_value(u.rad)
+    # An ellipse looks the same half a turn on; other engines give 0 to 360 degrees.
+    theta = np.where(np.abs(theta) > 1.6, (theta + np.pi / 2) % np.pi - np.pi / 2, theta)
+    # sep refuses angles a rounding error above pi/2, and its float32 pi/2 is one; a shape needs all its parts.
+    theta = np.clip(theta, -np.pi / 2, np.pi / 2)
+    known = np.isfinite(theta) & (b > 0) & (a >= b) & np.isfinite(a)
+    return Shapes(
+        label=np.asarray(sources["id"], dtype=np.int32),
+        x=sources["x"].value,
+        y=sources["y"].value,
+        **{name: np.where(known, value, np.nan) for name, value in (("a", a), ("b", b), ("theta", theta))},
+        kron=np.asarray(sources["kron_radius"], dtype=float) if "kron_radius" in sources.colnames else None,
+    )
+
+
+def sum_overlap(
+    plane: NDArray[Any], shapes: Shapes, a: Floats, b: Floats, theta: Floats, **settings: Any
+) -> tuple[Floats, Floats, Flags]:
+    """Return sum, error and flag of ellipses around the sources by sep with exact overlap.
+
+    `settings` are those of `sep.sum_ellipse`, which by itself gives NaN for circles of 4.5 or 12.5 pixels with the x of
+    a pixel's centre and the y of a pixel's edge but for a rounding error of up to 1e-4; `sep.sum_circle` does not.
+    """
+    sums, circle = np.zeros((3, len(a))), a == b
+    for part, add in ((circle, sep.sum_circle), (~circle, sep.sum_ellipse)):
+        if part.any():
+            where = (a[part],) if add is sep.sum_circle else (a[part], b[part], theta[part], 1.0)
+            own = {"seg_id": settings["seg_id"][part]} if "seg_id" in settings else {}
+            sums[:, part] = add(plane, shapes.x[part], shapes.y[part], *where, subpix=0, **{**settings, **own})
+    flux, error, flag = sums
+    return flux, error, flag.astype(np.int64)
+
+
+def _flag_taken(pixels: Pixels, shapes: Shapes, a: Floats, b: Floats, theta: Floats) -> Flags:
+    """Return whether ellipses overlap with null pixels, and with the segments of neighbours that are masked."""
+
+    def add(plane: NDArray[Any], **settings: Any) -> Floats:
+        return sum_overlap(plane, shapes, a, b, theta, **settings)[0]
+
+    flag = np.where(add(pixels.null.view(np.uint8)) > LEAST_OVERLAP, SourceFlag.NULL_WEIGHT.value, 0)
+    if pixels.segmentation is not None:
+        # Without a mask sep zeroes neighbours: what is missing of the sum over the labels themselves is theirs.
+        own = add(pixels.segmentation, segmap=pixels.segmentation, seg_id=shapes.label)
+        flag |= np.where(add(pixels.segmentation) - own > LEAST_OVERLAP, SourceFlag.NEIGHBOUR.value, 0)
+    return flag
+
+
+def _sum_ellipses(engine: Engine, pixels: Pixels, shapes: Shapes, a: Floats, b: Floats, theta: Floats) -> Sums:
+    """Sum over ellipses around the sources, with the neighbours where there is nothing else."""
+    sums = engine.sum_ellipses(pixels, shapes, a, b, theta)
+    masked = (sums.flag & SourceFlag.APER_MASKED) > 0
+    if masked.any():
+        sums.flag[masked] |= _flag_taken(pixels, shapes[masked], a[masked], b[masked], theta[masked])
+    empty = ~np.isfinite(sums.flux)
+    sums.flag[empty] |= SourceFlag.APER_ALL_MASKED
+    if pixels.segmentation is not None and empty.any():
+        # A barycentre can lie inside a neighbour, as of an arc: then that light is all there is to sum.
+        alone = replace(pixels, segmentation=None)
+        kept = _sum_ellipses(engine, alone, shapes[empty], a[empty], b[empty], theta[empty])
+        for name in ("flux", "total", "background"):
+            getattr(sums, name)[empty] = getattr(kept, name)
+        sums.flag[empty] |= kept.flag
+    return sums
+
+
+def sum_circles(engine: Engine, pixels: Pixels, shapes: Shapes, radius: float) -> Sums:
+    """Sum over circles of one radius in pixels around the sources."""
+    radii = np.full(len(shapes.x), radius)
+    return _sum_ellipses(engine, pixels, shapes, radii, radii, np.zeros_like(radii))
+
+
+def _kron_radius(engine: Engine, pixels: Pixels, shapes: Shapes, options: MeasureOptions) -> tuple[Floats, Flags]:
+    """Return the scaled and clipped Kron radius, given or measured, NaN without a shape or a pixel, and its flags."""
+    radius, flag = np.full(len(shapes.x), np.nan), np.zeros(len(shapes.x), dtype=np.int64)
+    if shapes.kron is not None:
+        radius = shapes.kron
+    else:
+        known = np.isfinite(shapes.a)
+        kron, flags = engine.kron_radius(pixels, shapes[known])
+        scaled = np.clip(options.kron_factor * kron, options.kron_min, options.kron_max)
+        radius[known] = np.where(flags & SourceFlag.APER_ALL_MASKED, np.nan, scaled)
+        flag[known] = flags
+    limited = (radius <= options.kron_min) | (radius >= options.kron_max)
+    return radius, flag | np.where(limited, SourceFlag.KRON_LIMITED.value, 0)
+
+
+def _half_light(engine: Engine, pixels: Pixels, shapes: Shapes, flux: Floats, limit: Floats) -> Floats:
+    """Return the radius in pixels that holds half of `flux`, NaN where `limit` does not reach it."""
+    radius = engine.half_light(pixels, shapes, flux, limit)
+    return np.where((flux > 0) & (radius < limit), radius, np.nan)
+
+
+def _mask_fraction(pixels: Pixels, shapes: Shapes, a: Floats, b: Floats, theta: Floats, radius: float) -> Floats:
+    """Return the area fraction, without data or off the image, of the larger of the ellipse and the circle."""
+    larger = a * b > radius**2
+    a, b, theta = (np.where(larger, ellipse, circle) for ellipse, circle in ((a, radius), (b, radius), (theta, 0.0)))
+    clear, _, _ = sum_overlap((~pixels.null).view(np.uint8), shapes, a, b, theta)
+    fraction = 1 - clear / (np.pi * a * b)
+    return np.where(np.abs(fraction) < LEAST_OVERLAP, 0.0, fraction)
+
+
+def find_saturated_cores(
+    null: NDArray[np.bool_], segmentation: NDArray[np.int32], shapes: Shapes, scale: float
+) -> NDArray[np.bool_]:
+    """Return the sources without data at their core, though there are data around it, in their own segment.
+
+    Parameters
+    ----------
+    null : ndarray of bool
+        (ny, nx), True for pixels without data, which a saturated core is.
+    segmentation : ndarray
+        (ny, nx), their labels.
+    shapes : Shapes
+        Of n sources.
+    scale : float
+        Of the pixels, arcsec.
+
+    Returns
+    -------
+    ndarray of bool
+        (n,), True for null pixels within 0.1 arcsec, and a ring from there to 0.35 arcsec of which 90 % have data and
+        half belongs to the source.
+    """
+    core, _, _ = sep.sum_circle(null.view(np.uint8), shapes.x, shapes.y, CORE / scale, subpix=0)
+    hollow = core > LEAST_OVERLAP
+    if not hollow.any():
+        return hollow
+    one, area = shapes[hollow], np.pi * (RING**2 - CORE**2) / scale**2
+
+    def add(plane: NDArray[Any], **settings: Any) -> Floats:
+        return sep.sum_circann(plane, one.x, one.y, CORE / scale, RING / scale, subpix=0, **settings)[0]
+
+    clear = add((~null).view(np.uint8))
+    own = add(segmentation, segmap=segmentation, seg_id=one.label) / one.label
+    hollow[hollow] = (clear > RING_WITH_DATA * area) & (own > RING_OF_SOURCE * area)
+    return hollow
+
+
+def measure_shapes(
+    engine: Engine, pixels: Pixels, shapes: Shapes, scale: float, options: MeasureOptions
+) -> tuple[dict[str, NDArray], dict[str, Sums]]:
+    """Return what is measured around positions on the image.
+
+    Parameters
+    ----------
+    engine : Engine
+    pixels : Pixels
+    shapes : Shapes
+    scale : float
+        Of the pixels, arcsec.
+    options : MeasureOptions
+
+    Returns
+    -------
+    columns : dict of str to ndarray
+        ``kron_radius flux_radius flag mask_frac``, lengths in pixels.
+    sums : dict of str to Sums
+        Over the Kron aperture, ``auto``, and circles, ``aper_i``.
+    """
+    kron, flag = _kron_radius(engine, pixels, shapes, options)
+    least = options.kron_circle / scale
+    circle = ~(kron * np.sqrt(shapes.a * shapes.b) >= least)  # True where the Kron radius is unknown
+    a, b = (np.where(circle, least, kron * axis) for axis in (shapes.a, shapes.b))
+    theta = np.where(circle, 0.0, shapes.theta)
+    sums = {"auto": _sum_ellipses(engine, pixels, shapes, a, b, theta)}
+    for i, diameter in enumerate(options.apertures):
+        sums[f"aper_{i}"] = sum_circles(engine, pixels, shapes, diameter / 2 / scale)
+    columns = {
+        "kron_radius": kron,
+        "flux_radius": _half_light(engine, pixels, shapes, sums["auto"].flux, np.fmax(KRON_EXTENT * shapes.a, a)),
+        "flag": flag | sums["auto"].flag | np.where(circle, SourceFlag.KRON_CIRCLE.value, 0),
+        "mask_frac": _mask_fraction(pixels, shapes, a, b, theta, max(options.apertures) / 2 / scale),
+    }
+    return columns, sums
+
+
+def _cut_out(pixels: Pixels, shapes: Shapes, reach: Floats) -> Iterator[tuple[Pixels, Shapes]]:
+    """Yield each source on its own pixels, as far as `reach`."""
+    ny, nx = pixels.data.shape
+    for i in range(len(shapes.x)):
+        x0, y0 = (max(int(v[i] - reach[i]), 0) for v in (shapes.x, shapes.y))
+        x1, y1 = (min(int(v[i] + reach[i]), n - 1) for v, n in ((shapes.x, nx), (shapes.y, ny)))
+        one = shapes[i : i + 1]
+        yield pixels[y0 : y1 + 1, x0 : x1 + 1], replace(one, x=one.x - x0, y=one.y - y0)
+
+
+def measure_with_sky(
+    engine: Engine, pixels: Pixels, shapes: Shapes, sky: Floats, scale: float, options: MeasureOptions
+) -> tuple[dict[str, NDArray], dict[str, Sums]]:
+    """Return what `measure_shapes` does, each of the sources, at least one, with its own sky (n,) taken off.
+
+    Each is measured on a cut-out, because Kron and half-light radius depend on the sky.
+    """
+    # Margins: 2 pixels for the interpolation of sep's growth curve, 1 for the pixels at the rim.
+    kron = options.kron_max if shapes.kron is None else np.nan_to_num(shapes.kron)
+    extent = np.maximum(KRON_EXTENT, kron) * np.nan_to_num(shapes.a)
+    reach = np.maximum(extent, max(options.kron_circle, *options.apertures) / scale) + 3
+    parts = [
+        measure_shapes(engine, replace(cut, data=cut.data - np.float32(level)), one, scale, options)
+        for (cut, one), level in zip(_cut_out(pixels, shapes, reach), sky, strict=True)
+    ]
+    columns, sums = parts[0]
+    joined = {name: np.concatenate([part[name] for part, _ in parts]) for name in columns}
+    return joined, {kind: _join_sums([part[kind] for _, part in parts]) for kind in sums}
+
+
+def _join_sums(parts: list[Sums]) -> Sums:
+    return Sums(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in Sums.__slots__})
+
+
+def sum_segments(pixels: Pixels, segmentation: NDArray[np.int32], label: NDArray[np.int32]) -> Sums:
+    """Sum over the pixels with data in the segment of each label."""
+    members = np.flatnonzero(segmentation)
+    members = members[~pixels.null.ravel()[members]]
+    owner, size = segmentation.ravel()[members], label.max(initial=0) + 1
+
+    def add(plane: NDArray[np.float32] | None) -> Floats:
+        values = None if plane is None else plane.ravel()[members]
+        return np.bincount(owner, weights=values, minlength=size)[label].astype(np.float64)
+
+    area = add(None)
+    flux, total, background = (
+        np.where(area > 0, add(plane), np.nan) for plane in (pixels.data, pixels.variance, pixels.background)
+    )
+    return Sums(flux=flux, total=total, background=background, area=area, flag=np.zeros(len(label), dtype=np.int64))

@@ -1,0 +1,269 @@
+"""Photometry of detected sources by any engine: pixels and sky of an image, errors and columns, and a(r)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import sep
+from astropy import units as u
+from astropy.nddata import NDData
+from astropy.table import QTable
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import maximum_filter
+
+from dja_photplug.catalog.schema import SourceFlag, describe_columns, dress_table, magnitude
+from dja_photplug.errors import PhotplugError
+from dja_photplug.options.stages import MeasureOptions, Options
+from dja_photplug.sky.grid import pixel_scale
+from dja_photplug.sources.apertures import (
+    Engine,
+    Floats,
+    Pixels,
+    Shapes,
+    Sums,
+    find_saturated_cores,
+    measure_shapes,
+    measure_with_sky,
+    shapes_on_grid,
+    sum_circles,
+    sum_segments,
+)
+from dja_photplug.sources.calibration import ApertureSums, NoiseCalibration, calibrate, combine_variance
+from dja_photplug.sources.detection import Detection, native_pixels, null_pixels, variance_map
+
+__all__ = ["calibrate_with", "flag_point_sources", "measure_with"]
+
+# Light beyond the isophote that would bias the sky: segments grow by this much before the sky is measured, in arcsec.
+SKY_MARGIN = 0.2
+
+# A point source: signal to noise above which the half-light radius tells, and how far it may be from the PSF's.
+POINT_SNR, POINT_TOLERANCE = 20, 0.15
+
+
+def _sky_mask(segmentation: NDArray[np.int32], scale: float) -> NDArray[np.bool_]:
+    """Return the segments of all sources, grown by `SKY_MARGIN`."""
+    return maximum_filter(segmentation > 0, size=2 * round(SKY_MARGIN / scale) + 1)
+
+
+def _annulus_sky(
+    engine: Engine,
+    pixels: Pixels,
+    shapes: Shapes,
+    masked: NDArray[np.bool_],
+    scale: float,
+    options: MeasureOptions,
+) -> tuple[Floats, Floats]:
+    """Return the mean of the clear pixels in the annulus around each source and its error, NaN where there are none.
+
+    `masked` are the pixels (ny, nx) that are not sky.
+    """
+    inner, outer = (radius / scale for radius in options.annulus)
+    return engine.average_annuli(pixels, shapes, masked | pixels.null, inner, outer)
+
+
+def _spread(values: NDArray, placed: NDArray[np.intp], size: int) -> NDArray:
+    """Return values for all sources from those of the placed ones: NaN, or 0 for integers, for the others."""
+    spread = np.full(size, np.nan if values.dtype.kind == "f" else 0, dtype=values.dtype)
+    spread[placed] = values
+    return spread
+
+
+def _blank(part: Sums, known: NDArray[np.bool_], flag: NDArray[np.int64]) -> Sums:
+    """Return sums with NaN where nothing is known, and with more flags."""
+    values = {name: np.where(known, getattr(part, name), np.nan) for name in ("flux", "total", "background")}
+    return replace(part, **values, flag=part.flag | flag)
+
+
+def _measure(
+    engine: Engine,
+    pixels: Pixels,
+    shapes: Shapes,
+    segmentation: NDArray[np.int32],
+    scale: float,
+    options: MeasureOptions,
+) -> tuple[dict[str, NDArray], dict[str, Sums], Floats]:
+    """Return columns and sums as `measure_shapes`, the isophotes too, the sky taken off, and the error of the sky."""
+    ny, nx = pixels.data.shape
+    covered = (shapes.x >= -0.5) & (shapes.x < nx - 0.5) & (shapes.y >= -0.5) & (shapes.y < ny - 0.5)
+    placed, size = np.flatnonzero(covered), len(covered)
+    # In the order of the rows: sums at random places of a large image take a third longer.
+    placed = placed[np.argsort(shapes.y[placed])]
+    on_image, sky, sky_error = shapes[placed], np.zeros(size), np.zeros(size)
+    if options.background == "annulus" and len(placed):
+        masked = _sky_mask(segmentation, scale)
+        sky[placed], sky_error[placed] = _annulus_sky(engine, pixels, on_image, masked, scale, options)
+        columns, sums = measure_with_sky(engine, pixels, on_image, np.nan_to_num(sky[placed]), scale, options)
+    else:
+        columns, sums = measure_shapes(engine, pixels, on_image, scale, options)
+    saturated = find_saturated_cores(pixels.null, segmentation, on_image, scale)
+    columns["flag"] |= np.where(saturated, SourceFlag.SATURATED_CORE.value, 0)
+    columns = {name: _spread(values, placed, size) for name, values in columns.items()}
+    columns["mask_frac"][~covered] = 1
+    not_covered = np.where(columns["mask_frac"] == 1, SourceFlag.NOT_COVERED.value, 0)
+    known = (not_covered == 0) & np.isfinite(sky)
+    columns["flag"] |= not_covered
+    for name in ("kron_radius", "flux_radius"):
+        columns[name][~known] = np.nan
+    sums = {
+        kind: Sums(**{name: _spread(getattr(part, name), placed, size) for name in Sums.__slots__})
+        for kind, part in sums.items()
+    }
+    iso = sum_segments(pixels, segmentation, shapes.label)
+    sums["iso"] = replace(iso, flux=iso.flux - sky * iso.area)
+    return columns, {kind: _blank(part, known, not_covered) for kind, part in sums.items()}, sky_error
+
+
+def _combine_errors(
+    sums: Sums, sky_error: Floats, scale: float, calibration: NoiseCalibration | None
+) -> tuple[Floats, Floats]:
+    """Return the error of each flux, and that of an aperture of the same area on empty sky."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        depth = sums.background / sums.area
+    radius = np.sqrt(sums.area / np.pi) * scale
+    factor = np.ones_like(radius) if calibration is None else calibration(radius, depth)
+    sky = np.square(sums.area * sky_error)
+    error = np.sqrt(combine_variance(sums.background, sums.total, factor) + sky)
+    return error, np.sqrt(combine_variance(sums.background, sums.background, factor) + sky)
+
+
+def _read_pixels(
+    engine: Engine, image: NDData, segmentation: NDArray[np.int32], scale: float, options: Options
+) -> Pixels:
+    """Return the planes of an image, the mesh background without the sources taken off where asked."""
+    if image.data.shape != segmentation.shape:
+        raise PhotplugError(
+            f"the image of {image.data.shape} pixels (y, x) and the segmentation of {segmentation.shape} differ; "
+            "measure on the grid of the detection"
+        )
+    data = native_pixels(image.data)
+    if options.measure.background == "masked":
+        data = data - engine.mesh_background(image, options.background, _sky_mask(segmentation, scale)).level
+    variance = variance_map(image)
+    has_background = getattr(image, "background_weight", None) is not None
+    return Pixels(
+        data=data,
+        variance=variance,
+        background=variance_map(image, "background") if has_background else variance,
+        null=null_pixels(image),
+        segmentation=segmentation if options.measure.neighbours == "mask" else None,
+    )
+
+
+def measure_with(
+    engine: Engine, image: NDData, detection: Detection, calibration: NoiseCalibration | None, options: Options
+) -> QTable:
+    """Return the photometry of detected sources: all columns of the catalogue but the epochs.
+
+    Parameters
+    ----------
+    engine : Engine
+    image : `~astropy.nddata.NDData`
+        On the grid of the detection, with a unit of flux density; its uncertainty is the full weight.
+    detection : Detection
+    calibration : NoiseCalibration or None
+        Scales the background variance of every sum by a(r)^2, r being the radius of the circle of equal area.
+    options : Options
+        The group ``measure``, and ``background`` where that asks for a mesh.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        One row for each source of `detection`, in its order; see `dja_photplug.catalog.schema.COLUMNS`.
+        The variance of a flux is ``a(r)^2 * background + photons``, each the sum of the pixels' variances weighted by
+        their overlap, as both engines do.
+
+    Raises
+    ------
+    PhotplugError
+        Where the image has no flux unit, no uncertainty, or another shape than the segmentation.
+    """
+    try:
+        microjansky = u.Unit(image.unit).to(u.uJy)
+    except (TypeError, u.UnitConversionError):
+        raise PhotplugError(f"the image has the unit {image.unit}, which is no flux density; give it 10 nJy") from None
+    scale = pixel_scale(image.wcs)
+    pixels = _read_pixels(engine, image, detection.segmentation, scale, options)
+    shapes = shapes_on_grid(detection, scale)
+    columns, sums, sky_error = _measure(engine, pixels, shapes, detection.segmentation, scale, options.measure)
+    columns["flux_radius"] *= scale
+    for kind, part in sums.items():
+        error, empty = _combine_errors(part, sky_error, scale, calibration)
+        columns |= {f"flux_{kind}": part.flux * microjansky, f"fluxerr_{kind}": error * microjansky}
+        if kind.startswith("aper"):
+            columns[f"flag_{kind}"] = part.flag
+            columns[f"depth5_{kind.removeprefix('aper_')}"], _ = magnitude(5 * empty * microjansky, empty)
+    columns["mag_auto"], columns["magerr_auto"] = magnitude(columns["flux_auto"], columns["fluxerr_auto"])
+    columns["flag"] |= detection.sources["flag"]
+    columns["flag"] |= np.where(np.isnan(columns["flux_auto"]), SourceFlag.NOT_MEASURED.value, 0)
+    positions = {name: column for name, column in detection.sources.items() if name != "flag"}
+    return dress_table({**positions, **columns}, describe_columns(len(options.measure.apertures)))
+
+
+def flag_point_sources(table: QTable, psf_half_light: ArrayLike) -> NDArray[np.int64]:
+    """Return the flag POINT_LIKE of the sources whose half-light radius is within 15 % of a point source's.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        With the columns ``flux_radius flux_auto fluxerr_auto``, (n,).
+    psf_half_light : array_like
+        ``flux_radius`` of a point source in the same Kron apertures, in arcsec, (n,) or one for all.
+
+    Returns
+    -------
+    ndarray
+        The bit or 0, (n,); 0 below a signal to noise of 20.
+
+    Notes
+    -----
+    Of 1,413 isolated simulated stars with a PSF of 0.145 arcsec FWHM 98.4 % are flagged; of 28 galaxies with a
+    circularised half-light radius below 0.04 arcsec 8, and of 1,348 larger ones none. The one star in the UDS cut-outs
+    is 3 % (F444W) and 8 % (F115W) larger than grizli's PSFs of another field, the next source 33 % (F444W).
+    """
+    size = table["flux_radius"].to_value(u.arcsec) / np.asarray(psf_half_light)
+    point = (np.abs(size - 1) < POINT_TOLERANCE) & (table["flux_auto"] > POINT_SNR * table["fluxerr_auto"])
+    return np.where(point, SourceFlag.POINT_LIKE.value, 0)
+
+
+def calibrate_with(engine: Engine, image: NDData, detection: Detection, options: Options) -> NoiseCalibration:
+    """Measure a(r) in empty apertures, with the sums and the sky of the photometry.
+
+    Parameters
+    ----------
+    engine : Engine
+    image : `~astropy.nddata.NDData`
+    detection : Detection
+        Its segments are where sources are.
+    options : Options
+        The groups ``calibration`` and ``measure``.
+
+    Raises
+    ------
+    PhotplugError
+        Where too few empty apertures fit.
+    """
+    scale = pixel_scale(image.wcs)
+    pixels = _read_pixels(engine, image, detection.segmentation, scale, options)
+    sky_mask = _sky_mask(detection.segmentation, scale) if options.measure.background == "annulus" else None
+
+    def sum_empty(x: Floats, y: Floats, radius: float) -> ApertureSums:
+        unknown = np.full(len(x), np.nan)
+        shapes = Shapes(label=np.zeros(len(x), dtype=np.int32), x=x, y=y, a=unknown, b=unknown, theta=unknown)
+        sums = sum_circles(engine, replace(pixels, segmentation=None), shapes, radius)
+        if sky_mask is None:
+            return ApertureSums(flux=sums.flux, background=sums.background, total=sums.total)
+        sky, sky_error = _annulus_sky(engine, pixels, shapes, sky_mask, scale, options.measure)
+        return ApertureSums(
+            flux=sums.flux - sky * sums.area,
+            background=sums.background,
+            total=sums.total + np.square(sums.area * sky_error),
+        )
+
+    blocked = (detection.segmentation > 0) | pixels.null
+    # Beyond its segment a source still has light: without the ellipses a(r) of simulations is 1 to 2 % too large.
+    sources = shapes_on_grid(detection, scale)
+    sources = sources[np.isfinite(sources.a)]
+    where = (sources.x, sources.y, sources.a, sources.b, sources.theta)
+    sep.mask_ellipse(blocked, *where, r=options.measure.kron_max)
+    return calibrate(blocked, scale, sum_empty, options.calibration)

@@ -1,0 +1,247 @@
+"""The command line: outputs, messages on one line, exit status, nothing lost and nothing half-written."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.io import fits
+from astropy.table import QTable
+from regions import Regions
+
+from dja_photplug import load_mosaic
+from dja_photplug.cli.app import main
+from dja_photplug.files.pixels import write_image
+from dja_photplug.pipeline.plugins import BUILTINS
+
+
+@pytest.fixture
+def folder(simulated, tmp_path, monkeypatch) -> Path:
+    """A folder that holds a copy of the simulated products as ``sim``, and is the working directory."""
+    for path in simulated.prefix.parent.glob(f"{simulated.prefix.name}_*"):
+        shutil.copy(path, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+PREFIX = "sim-test-v7.4-f444w-clear"
+
+
+def expect_error(capsys, arguments: str, *parts: str) -> None:
+    """The command ends with status 1 and one line on stderr that holds all `parts`, and leaves no new file."""
+    before = {path: path.stat().st_mtime_ns for path in Path().iterdir()}
+    assert main(arguments.split()) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("dja-photplug: ")
+    assert captured.err.count("\n") == 1, captured.err
+    for part in parts:
+        assert part in captured.err
+    assert {path: path.stat().st_mtime_ns for path in Path().iterdir()} == before
+
+
+def test_catalog_with_all_its_outputs(folder, capsys):
+    status = main(f"catalog {PREFIX} -o cat.fits --segmentation seg.fits.gz --regions cat.reg --plot cat.png".split())
+    captured = capsys.readouterr()
+    assert status == 0
+    # The choice is printed: calibrated by default.
+    assert "noise preset calibrated: detector gain 1.88 e-/DN (table, by the WCS log)" in captured.out
+    catalog = QTable.read("cat.fits")
+    assert f"{len(catalog)} sources" in captured.out
+    segmentation, header = fits.getdata("seg.fits.gz", header=True)
+    assert set(np.unique(segmentation)) == {0, *catalog["id"]}
+    assert header["CRPIX1"] == fits.getheader(f"{PREFIX}_drc_sci.fits.gz")["CRPIX1"]
+    assert len(Regions.read("cat.reg")) == len(catalog)
+    assert Path("cat.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(folder.glob(".*"))  # no temporary file
+
+
+def test_options_from_flags_and_configuration(folder, capsys):
+    Path("mine.toml").write_text("[measure]\napertures = [0.5, 1.5]\n[detect]\nn_sigma = 5\n")
+    main(f"catalog {PREFIX} -o a.ecsv --config mine.toml --n-sigma 20 --noise background --quiet".split())
+    assert capsys.readouterr().out == ""
+    catalog = QTable.read("a.ecsv")
+    assert [catalog.meta[f"ASEC_{i}"] for i in range(2)] == [0.5, 1.5]
+    assert "flux_aper_2" not in catalog.colnames
+    assert '"n_sigma": 20.0' in catalog.meta["OPTIONS"]
+    assert catalog.meta["NOISE"] == "background"
+    expect_error(capsys, f"catalog {PREFIX} -o b.fits --config no.toml", "no.toml", "cannot read")
+
+
+def test_cutout(folder):
+    centre = load_mosaic(PREFIX, "background").wcs.pixel_to_world(260, 200)
+    main(f"weight {PREFIX} -o w.fits --cutout {centre.ra.deg} {centre.dec.deg} 4 --quiet".split())
+    assert fits.getheader("w.fits")["NAXIS1"] == 100
+
+
+@pytest.mark.parametrize("kind", ["weight", "sigma", "variance"])
+def test_weight(folder, capsys, kind):
+    assert main(f"weight {PREFIX}_drc_sci.fits.gz -o w.fits --kind {kind} --noise calibrated".split()) == 0
+    assert "noise preset calibrated: detector gain 1.88 e-/DN (table, by the WCS log)" in capsys.readouterr().out
+    expected = load_mosaic(PREFIX, "calibrated").uncertainty.array
+    power = {"weight": 1, "sigma": -0.5, "variance": -1}[kind]
+    usable = expected > 0
+    np.testing.assert_allclose(fits.getdata("w.fits")[usable], expected[usable] ** power, rtol=1e-6)
+
+
+def test_info(folder, capsys):
+    assert main(["info", PREFIX]) == 0
+    out = capsys.readouterr().out
+    for text in ("530 x 401 pixels of 40.0 mas", "band f444w", "6 exposures in 2 visits", "NRCALONG", "1.880 e-/DN"):
+        assert text in out
+    assert f"{PREFIX}_wcs.csv" in out
+
+
+def test_info_says_what_cannot_be_known(folder, capsys):
+    path = f"{PREFIX}_drc_sci.fits.gz"
+    data, header = fits.getdata(path, header=True)
+    del header["PHOTMJSR"]
+    write_image(path, data, header, overwrite=True)
+    assert main(["info", PREFIX]) == 0
+    assert "keyword PHOTMJSR is missing" in capsys.readouterr().out
+
+
+def test_epochs(folder, capsys):
+    assert main(["epochs", PREFIX]) == 0
+    whole = capsys.readouterr().out
+    assert "6 exposures in 2 visits" in whole
+    assert main(["epochs", f"{PREFIX}_wcs.csv"]) == 0
+    assert capsys.readouterr().out == whole
+    centre = load_mosaic(PREFIX).wcs.pixel_to_world(260, 200)
+    assert main(f"epochs {PREFIX} --position {centre.ra.deg} {centre.dec.deg}".split()) == 0
+    assert capsys.readouterr().out.splitlines()[0].split() == ["n_exp", "6"]
+
+
+def test_epochs_of_a_catalogue(folder, capsys):
+    centre = load_mosaic(PREFIX).wcs.pixel_to_world(260, 200)
+    table = QTable({"ra": [centre.ra.deg, 150.0] * u.deg, "dec": [centre.dec.deg, 2.0] * u.deg, "name": ["a", "b"]})
+    table["ra"].info.description = "mine"
+    table.write("mine.ecsv")
+    assert main(f"epochs {PREFIX} --catalog mine.ecsv -o out.ecsv".split()) == 0
+    assert "2 rows, 1 covered" in capsys.readouterr().out
+    back = QTable.read("out.ecsv")
+    assert back["ra"].info.description == "mine"
+    assert list(back["name"]) == ["a", "b"]
+    assert list(back["n_exp"]) == [6, 0]
+    assert back["exptime"][0] == 6 * 837.468 * u.s
+    assert np.isnan(back["mjd_mean"][1])
+    expect_error(capsys, f"epochs {PREFIX} --catalog out.ecsv -o more.ecsv", "column n_exp already", "--overwrite")
+    assert main(f"epochs {PREFIX} --catalog out.ecsv -o more.ecsv --overwrite".split()) == 0
+    table.rename_column("ra", "alpha")
+    table.write("greek.ecsv")
+    expect_error(capsys, f"epochs {PREFIX} --catalog greek.ecsv -o x.fits", "greek.ecsv: the catalogue has no position")
+    expect_error(capsys, f"epochs {PREFIX} --catalog {PREFIX}_drc_sci.fits.gz -o x.fits", "holds no table")
+    expect_error(capsys, f"epochs {PREFIX} -o x.fits", "--catalog and -o belong together")
+
+
+def test_plugins(folder, capsys):
+    assert main(["plugins"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(BUILTINS)
+    assert any(line.split() == ["dja-loader", "built", "in", "photplug_load"] for line in lines)
+
+
+def test_existing_files_are_kept(folder, capsys):
+    Path("cat.fits").write_text("precious")
+    Path("seg.fits").write_text("precious")
+    expect_error(capsys, f"catalog {PREFIX} -o cat.fits", "cat.fits: exists already", "--overwrite")
+    # Found before the work, so the first output is not written either.
+    expect_error(capsys, f"catalog {PREFIX} -o new.fits --segmentation seg.fits", "seg.fits: exists already")
+    assert main(f"catalog {PREFIX} -o cat.fits --overwrite --quiet".split()) == 0
+    assert len(QTable.read("cat.fits")) > 10
+    expect_error(capsys, f"catalog {PREFIX} -o a.fits --segmentation a.fits", "two outputs have the same name")
+    expect_error(capsys, f"catalog {PREFIX} -o no/a.fits", "folder no does not exist")
+    expect_error(capsys, f"catalog {PREFIX} -o a.docx", "a.docx", ".fits")
+
+
+def spoil_header(change) -> None:
+    path = f"{PREFIX}_drc_sci.fits.gz"
+    data, header = fits.getdata(path, header=True)
+    change(header)
+    write_image(path, data, header, overwrite=True)
+
+
+def test_bad_input(folder, capsys):
+    """Each is one line that names the file and what to do; status 1; no output file."""
+    expect_error(capsys, "catalog nothing-v1-f444w-clear -o c.fits", "nothing-v1-f444w-clear", PREFIX)
+    log = Path(f"{PREFIX}_wcs.csv")
+    text = log.read_text()
+    lines = text.splitlines()
+    log.write_text("\n".join(",".join(line.split(",")[:5]) for line in lines))
+    expect_error(capsys, f"catalog {PREFIX} -o c.fits", f"{PREFIX}_wcs.csv", "crpix2")
+    log.write_text(text)
+    weight = Path(f"{PREFIX}_drc_wht.fits.gz")
+    whole = weight.read_bytes()
+    weight.write_bytes(whole[: len(whole) // 2])
+    for command in ("catalog", "weight"):
+        expect_error(capsys, f"{command} {PREFIX} -o c.fits", weight.name, "truncated or damaged", "fetch it again")
+    weight.unlink()
+    expect_error(capsys, f"catalog {PREFIX} -o c.fits", f"{PREFIX}_drc_wht.fits")
+    write_image(weight, np.ones((7, 9), np.float32), fits.Header())
+    expect_error(capsys, f"weight {PREFIX} -o c.fits", weight.name, "9 x 7 pixels", "530 x 401")
+    weight.write_bytes(whole)
+    spoil_header(lambda header: header.remove("PHOTMJSR"))
+    expect_error(capsys, f"weight {PREFIX} -o c.fits", f"{PREFIX}_drc_sci.fits.gz", "PHOTMJSR is missing", "phot-scale")
+    spoil_header(lambda header: header.set("BUNIT", "MJy/sr"))
+    expect_error(capsys, f"weight {PREFIX} -o c.fits", f"{PREFIX}_drc_sci.fits.gz", "'MJy/sr'", "convert")
+    spoil_header(lambda header: header.set("BUNIT", "10*nanoJansky"))
+    expect_error(capsys, f"catalog {PREFIX} -o c.fits --noise background --engine nope", "engine 'nope'", "sep-engine")
+    expect_error(capsys, f"catalog {PREFIX} -o c.fits --n-sigma -1", "n_sigma: -1.0", "minimum")
+
+
+def test_usage_errors_end_with_2(folder, capsys):
+    for arguments in ([], ["nope"], ["catalog", PREFIX], ["weight", PREFIX, "-o", "x.fits", "--noise", "none"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+    assert "usage: dja-photplug" in capsys.readouterr().err
+
+
+def test_interrupt_ends_with_130(folder, capsys, monkeypatch):
+    def interrupt(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dja_photplug.cli.shared.load_source", interrupt)
+    assert main(f"weight {PREFIX} -o x.fits".split()) == 130
+    assert capsys.readouterr().err == "dja-photplug: interrupted\n"
+    assert not Path("x.fits").exists()
+
+
+def test_debug_shows_the_traceback(folder):
+    from dja_photplug import PhotplugError
+
+    with pytest.raises(PhotplugError, match="no such mosaic"):
+        main(["info", "nothing-v1-f444w-clear", "--debug"])
+
+
+def test_photometric_keywords_that_differ_are_told(folder, capsys):
+    spoil_header(lambda header: header.set("PHOTMJSR", 0.5))
+    assert main(f"weight {PREFIX} -o w.fits".split()) == 0
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("dja-photplug: warning: PHOTMJSR is 0.5 in the science header")
+
+
+def test_version_and_help_name_every_command(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    for command in ("info", "weight", "catalog", "epochs", "demo", "plugins"):
+        assert f"    {command}" in out
+
+
+def test_module_runs_as_a_program(tmp_path):
+    """Only where the package is installed: a bare checkout has no ``dja_photplug.hooks`` for a fresh interpreter."""
+    probe = [sys.executable, "-c", "import dja_photplug.hooks"]
+    if subprocess.run(probe, cwd=tmp_path, capture_output=True).returncode:
+        pytest.skip("dja_photplug is not installed in this environment")
+    run = subprocess.run(
+        [sys.executable, "-m", "dja_photplug", "plugins"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert run.returncode == 0
+    assert "sep-engine" in run.stdout

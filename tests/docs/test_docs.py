@@ -1,0 +1,267 @@
+"""README and documentation: every command and every Python block runs, and what they list is what the code has."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from scipy.ndimage import label
+
+import dja_photplug as dp
+from dja_photplug import hookspecs
+from dja_photplug.cli.app import main
+from dja_photplug.files.pixels import read_image, write_image
+from dja_photplug.options.arguments import collect_options
+from dja_photplug.psf.model import encircled_energy, read_psf
+from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
+from dja_photplug.sky.grid import header_wcs
+from dja_photplug.units import DETECTOR_GAINS
+
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+
+Run = Callable[..., list[tuple[str, str]]]
+
+
+def read_blocks(page: Path) -> list[tuple[str, str]]:
+    """Return language and text of each fenced block."""
+    return re.findall(r"^```([\w{}-]*)\n(.*?)^```$", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def read_commands(block: str) -> Iterator[tuple[dict[str, str], list[str]]]:
+    """Yield environment and arguments of each dja-photplug command of a shell block."""
+    for piece in re.split(r"\n|&&", block.replace("\\\n", " ")):
+        words = shlex.split(piece)
+        setting = {}
+        while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+            name, _, setting[name] = words.pop(0).partition("=")
+        if words and words[0].removeprefix(".venv/bin/") == "dja-photplug":
+            yield setting, words[1:]
+
+
+def load_script(name: str) -> ModuleType:
+    spec = spec_from_file_location(name, ROOT / "docs" / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small simulated field with the names and the place of the files in the documentation.
+
+    F444W with 40 mas, F115W with 20 mas, their PSFs, and the segments of the noise-free light in F444W.
+    """
+    folder = tmp_path_factory.mktemp("mosaic") / "data"
+    scene = simulate_scene(
+        SceneOptions(ra=34.3033, dec=-5.1113, shape=(300, 360), bands=("f444w", "f115w"), n_sources=60)
+    )
+    for name, subsample, fwhm in (("nrca5-f444w", 1, 0.145), ("nrca3-f115w", 2, 0.06)):
+        filter = f"{name[-5:]}-clear"
+        mosaic = MosaicOptions(
+            root="uds-test-v7.4", filter=filter, n_exposures=2, subsample=subsample, psf_fwhm=fwhm, pixfrac=1
+        )
+        simulate_mosaic(folder, scene, mosaic)
+        y, x = np.indices((101, 101)) - 50
+        psf = np.exp(-4 * np.log(2) * (x**2 + y**2) * (0.04 / fwhm) ** 2)
+        write_image(folder / f"psf-ceers-{name}.fits", psf.astype(np.float32), fits.Header({"PIXSCL": 0.04}))
+    truth, header = read_image(folder / "uds-test-v7.4-f444w-clear_truth_sci.fits.gz")
+    segments, _ = label(truth > 1)
+    write_image(folder / "uds-test-v7.4-lw_seg.fits.gz", segments, header_wcs(header).to_header())
+    return folder
+
+
+def install(project: dict, module: str, site: Path, patch: pytest.MonkeyPatch) -> None:
+    """Install a plugin as a distribution: its module and the metadata that its entry points are found by."""
+    [(entry, name)] = project["project"]["entry-points"]["dja_photplug"].items()
+    metadata = site / f"{name}-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[dja_photplug]\n{entry} = {name}\n")
+    (site / f"{name}.py").write_text(module)
+    patch.syspath_prepend(site)
+    patch.delitem(sys.modules, name, raising=False)
+    importlib.invalidate_caches()
+
+
+@pytest.fixture
+def run_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run a page from top to bottom as a reader would; return what each shell block should print and did print.
+
+    With `most` no further than to so many of them.
+    Plugins are installed where the page shows their entry point, from its Python blocks that use ``hookimpl``.
+    """
+    monkeypatch.chdir(tmp_path)
+    # DJA_PHOTPLUG_TRACE gives the logger a handler on the stderr of its time.
+    logger = logging.getLogger("dja_photplug.pipeline.plugins")
+
+    def run(page: Path, most: int | None = None) -> list[tuple[str, str]]:
+        namespace = ModuleType("page")
+        monkeypatch.setitem(sys.modules, "page", namespace)
+        printed, outputs, plugin = "", [], ""
+        for language, text in read_blocks(page):
+            if language == "python":
+                exec(compile(text, str(page), "exec"), namespace.__dict__)
+                plugin += text if "hookimpl" in text else ""
+            elif language == "toml" and "entry-points" in text:
+                install(tomllib.loads(text), plugin, tmp_path / "site", monkeypatch)
+            elif language == "toml":
+                Path("options.toml").write_text(text)
+                assert collect_options({}, Path("options.toml")) != dp.Options()
+            elif language == "bash":
+                capsys.readouterr()
+                for setting, arguments in read_commands(text):
+                    with monkeypatch.context() as patch:
+                        for name, value in setting.items():
+                            patch.setenv(name, value)
+                        assert main(arguments) == 0, f"{shlex.join(arguments)}: {capsys.readouterr().err}"
+                printed = capsys.readouterr().out
+            elif language == "text":
+                outputs.append((text, printed))
+                if len(outputs) == most:
+                    break
+        return outputs
+
+    yield run
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_python_of_page_run(page: Path, simulated: Path, run_page: Run) -> None:
+    Path("data").symlink_to(simulated)
+    run_page(page)
+    if page == README:
+        assert list(Path("dja-photplug-demo").glob("*_cat.fits"))
+        assert main(["plugins"]) == 0
+
+
+@pytest.mark.parametrize(("page", "count"), [("start.md", 3), ("bands.md", 1), ("extend.md", 1)])
+def test_pages_print_what_they_show(page: str, count: int, data: Path, run_page: Run) -> None:
+    Path("data").symlink_to(data / "uds")
+    outputs = run_page(ROOT / "docs" / page, count)
+    assert len(outputs) == count
+    for shown, printed in outputs:
+        assert printed.split() == shown.split()
+
+
+def test_pages_show_commands_of_every_kind() -> None:
+    shown = {
+        arguments[0] for page in PAGES for kind, text in read_blocks(page) if kind == "bash"
+        for _, arguments in read_commands(text)
+    }  # fmt: skip
+    # `depth` is the command of the plugin on the hooks page.
+    assert shown == set(load_script("tables").commands()) - {"shared"} | {"depth"}
+
+
+def test_hooks_page_shows_every_hook_with_its_signature() -> None:
+    page = (ROOT / "docs" / "hooks.md").read_text()
+    shown = {}
+    for heading, signature in re.findall(r"^## (photplug_\w+)\n\n```py\n(def .*?)```", page, re.MULTILINE | re.DOTALL):
+        shown[heading] = re.sub(r",(?=\))", "", re.sub(r"\s+", "", signature))
+    hooks = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("photplug_")}
+    # Annotations are text, which inspect puts in quotes.
+    expected = {name: f"def{name}{str(inspect.signature(hook)).replace(chr(39), '')}" for name, hook in hooks.items()}
+    assert shown == {name: re.sub(r"\s+", "", text) for name, text in expected.items()}
+    listed = re.findall(r"^\| \[`(photplug_\w+)`\].*\| (first result|all)", page, re.MULTILINE)
+    assert dict(listed) == {
+        name: "first result" if hook.dja_photplug_spec["firstresult"] else "all" for name, hook in hooks.items()
+    }
+
+
+def test_every_hook_has_an_example_that_runs() -> None:
+    examples = "".join(text for kind, text in read_blocks(ROOT / "docs" / "hooks.md") if kind == "python")
+    implemented = re.findall(r"^@hookimpl\ndef (photplug_\w+)", examples, re.MULTILINE)
+    assert sorted(implemented) == sorted(name for name in vars(hookspecs) if name.startswith("photplug_"))
+
+
+def test_tables_are_those_of_the_code() -> None:
+    tables = load_script("tables")
+    text = "".join(page.read_text() for page in PAGES)
+    # Each table has one place; `python docs/scripts/tables.py` puts it there.
+    assert sorted(re.findall(r"<!-- table: (.+?) -->", text)) == sorted(tables.tables())
+    assert tables.update(text) == text
+
+
+def test_detector_gains_are_those_of_the_code() -> None:
+    page = (ROOT / "docs" / "noise.md").read_text()
+    shown = {name: float(gain) for name, gain in re.findall(r"\b(NRC[AB]\w+|NIS|MIRIMAGE) \| ([\d.]+)", page)}
+    aliases = {"NRCA5", "NRCB5"}  # other names of NRCALONG and NRCBLONG
+    assert shown == {name: gain for name, gain in DETECTOR_GAINS.items() if name not in aliases}
+
+
+def test_metadata_of_a_catalogue_are_listed(simulated: Path) -> None:
+    page = (ROOT / "docs" / "conventions.md").read_text()
+    listed = set(re.findall(r"^\| `([A-Z_i]+)` \|", page, re.MULTILINE))
+    options = dp.Options(bands=dp.BandOptions(detect="f444w"))
+    mosaics = [simulated / f"uds-test-v7.4-{band}-clear" for band in ("f444w", "f115w")]
+    found = {re.sub(r"\d+$", "i", key) for key in dp.run(mosaics, options).catalog.meta}
+    # With a `_var` file, without a background weight, with depth zones, where not all was done as asked.
+    assert listed - {"VARFILE", "BACKWHT", "AR_EDGES", "AR_NOTE"} == found - {"AR_NOTE"}
+
+
+def test_api_page_lists_every_public_name() -> None:
+    shown = re.findall(r"^\.\. auto\w+:: dja_photplug\.(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+    assert sorted(shown) == sorted(set(dp.__all__) - {"__version__"})
+
+
+def test_links_of_readme_lead_somewhere() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README.read_text())
+    assert links
+    assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
+def test_ci_runs_the_test_command_of_readme() -> None:
+    readme = README.read_text()
+    assert readme.count("<!-- test command -->") == 1
+    extraction = re.search(r"^test_command=.*$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert extraction
+    script = f'{extraction.group()}\nprintf "%s\\n" "$test_command"'
+    extracted = subprocess.run(["bash", "-c", script], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    [command] = [text for kind, text in read_blocks(README) if kind == "bash" and "pytest" in text]
+    assert extracted == command
+    assert command.count(".venv-test") == 3  # .ci/run goes on with this environment
+
+
+def test_colours_of_point_sources_are_those_of_the_psfs(data: Path) -> None:
+    page = (ROOT / "docs" / "bands.md").read_text()
+    psfs = [read_psf(data / "uds" / f"psf-ceers-{name}.fits") for name in ("nrca3-f115w", "nrca5-f444w")]
+    short, long = (encircled_energy(psf, [0.18, 0.25, 0.35, 0.5]) for psf in psfs)
+    kron = np.divide(*(encircled_energy(psf, 0.35) for psf in psfs))
+    for column, ratio in (("corr_i", short / long), ("tot_i", short / long / kron)):
+        [row] = re.findall(rf"^\| `{column}`, .*%", page, re.MULTILINE)
+        np.testing.assert_array_equal([int(text) for text in re.findall(r"(\d+) %", row)], np.round(100 * (ratio - 1)))
+
+
+@pytest.mark.parametrize(("name", "page"), [("error_ratio", "noise.md"), ("empty_apertures", "errors.md")])
+def test_numbers_of_page_are_those_of_its_script(name: str, page: str, data: Path) -> None:
+    page = (ROOT / "docs" / page).read_text()
+    shown = re.search(rf"<!-- output: {name} -->\n(.*?)<!-- end -->", page, re.DOTALL)
+    assert shown
+    script = load_script(name)
+    made = (
+        script.format_table(script.measure_ratios(data / script.MOSAIC))
+        if name == "error_ratio"
+        else script.format_table(script.measure_all(data))
+    )
+    number = r"(?<=\| )\d+(?:\.\d+)?(?= \|)"
+    expected, measured = (np.array(re.findall(number, text), float) for text in (shown[1], made))
+    assert re.sub(number, "", made) == re.sub(number, "", shown[1]).strip()
+    # Two digits are printed; another version of sep or numpy may move the last one.
+    np.testing.assert_allclose(measured, expected, rtol=0, atol=0.02)

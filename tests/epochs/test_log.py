@@ -1,0 +1,409 @@
+"""Exposure logs: containment against a plain astropy loop, epochs and maps against hand-made ones, messages."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.wcs import WCS, NoConvergence
+
+from dja_photplug.epochs.log import read_exposure_log
+from dja_photplug.errors import PhotplugError
+
+BANDS = ("f444w", "f115w")
+PIXEL = 1.5e-5  # deg; the CD of the made-up detectors
+INTEGER_CARDS = {"WCSAXES", "NAXIS", "NAXIS1", "NAXIS2", "A_ORDER", "B_ORDER"}
+
+
+def make_row(**changes: Any) -> dict[str, Any]:
+    """Return one exposure of 1000 x 800 pixels of 0.054 arcsec without distortion."""
+    row = {
+        "file": "jw01837001001_04201_00001_nrcalong_rate.fits",
+        "ext": 1,
+        "exptime": 100.9,
+        "crpix1": 500.5,
+        "crpix2": 400.5,
+        "cd1_1": -PIXEL,
+        "cd1_2": 0.0,
+        "cd2_1": 0.0,
+        "cd2_2": PIXEL,
+        "ctype1": "RA---TAN-SIP",
+        "ctype2": "DEC--TAN-SIP",
+        "crval1": 150.0,
+        "crval2": 2.0,
+        "lonpole": 180.0,
+        "mjd-beg": 60000.0,
+        "mjd-avg": 60000.5,
+        "mjd-end": 60001.0,
+        "naxis1": 1000,
+        "naxis2": 800,
+    }
+    return row | changes
+
+
+def write_log(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write rows whose columns may differ; absent cells are empty, as in the archive's stacked logs."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def sip_terms(order: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Return random SIP columns that move the detector's corners by some 10 pixels."""
+    terms: dict[str, Any] = {"a_order": order, "b_order": order}
+    for letter in "ab":
+        for i in range(order + 1):
+            for j in range(order + 1 - i):
+                if i + j >= min(2, order):
+                    terms[f"{letter}_{i}_{j}"] = 10 * rng.normal() / 640 ** (i + j) / order
+    return terms
+
+
+def read_wcs(row: dict[str, Any]) -> WCS:
+    """Return astropy's own WCS of one row of a log."""
+    header = fits.Header()
+    for column, cell in row.items():
+        key = column.upper()
+        if cell == "" or key in ("FILE", "EXT", "EXPTIME") or key.startswith(("MJD", "DATE", "OBSGEO", "VELO", "WCSN")):
+            continue
+        header[key] = cell if key.startswith(("CTYPE", "CUNIT", "RADESYS")) else float(cell)
+        if key in INTEGER_CARDS:
+            header[key] = int(float(cell))
+    return WCS(header)
+
+
+def contain_plainly(row: dict[str, Any], coords: SkyCoord) -> np.ndarray:
+    """Return membership by `WCS.all_world2pix`; without ``NoConvergence`` it would return pixels it never found."""
+    try:
+        pixels = np.array(read_wcs(row).all_world2pix(np.c_[coords.ra.deg, coords.dec.deg], 0))
+    except NoConvergence as failure:
+        pixels = failure.best_solution.copy()
+        for lost in (failure.divergent, failure.slow_conv):
+            if lost is not None:
+                pixels[lost] = np.nan
+    size = [float(row["naxis1"]), float(row["naxis2"])]
+    return np.all((pixels >= -0.5) & (pixels < np.subtract(size, 0.5)), axis=1)
+
+
+def scatter_positions(row: dict[str, Any], count: int, rng: np.random.Generator, margin: float = 300) -> SkyCoord:
+    """Return positions on and around a detector, half of them within 2 pixels of an edge's coordinate."""
+    size = np.array([float(row["naxis1"]), float(row["naxis2"])])
+    pixels = rng.uniform(-margin, size + margin, (count, 2))
+    near = rng.integers(0, 2, (count // 2, 2)) * size - 0.5
+    # 0.01 pixel off the edge: astropy stops at 1e-4 pixel, and a tie is not what is tested.
+    near += rng.choice([-1, 1], near.shape) * rng.uniform(0.01, 2, near.shape)
+    which = rng.integers(0, 2, len(near))
+    pixels[np.arange(len(near)), which] = near[np.arange(len(near)), which]
+    ra, dec = read_wcs(row).all_pix2world(pixels, 0).T
+    return SkyCoord(ra, dec, unit="deg")
+
+
+class TestReal:
+    @staticmethod
+    def rows(data: Path, band: str) -> tuple[Path, list[dict[str, Any]]]:
+        path = data / f"uds/uds-test-v7.4-{band}-clear_wcs.csv"
+        with path.open() as stream:
+            return path, list(csv.DictReader(stream))
+
+    @pytest.mark.parametrize("band", BANDS)
+    def test_coverage_is_astropys_near_the_edges_of_some_exposures(self, data: Path, band: str) -> None:
+        path, rows = self.rows(data, band)
+        log = read_exposure_log(path)
+        rng = np.random.default_rng(1)
+        for exposure in rng.choice(len(rows), 12, replace=False):
+            coords = scatter_positions(rows[exposure], 1000, rng)
+            expected = contain_plainly(rows[exposure], coords)
+            assert 200 < expected.sum() < 900
+            np.testing.assert_array_equal(log.coverage(coords).toarray()[:, exposure], expected)
+
+    def test_epochs_are_those_of_a_loop_over_a_whole_band(self, data: Path) -> None:
+        path, rows = self.rows(data, "f444w")
+        rng = np.random.default_rng(2)
+        coords = SkyCoord(34.36555 + rng.uniform(-0.05, 0.15, 100), -5.24 + rng.uniform(-0.1, 0.1, 100), unit="deg")
+        inside = np.array([contain_plainly(row, coords) for row in rows]).T
+        log = read_exposure_log(path)
+        np.testing.assert_array_equal(log.coverage(coords).toarray(), inside)
+        epochs = log.epochs(coords)
+        times = np.array([float(row["exptime"]) for row in rows])
+        for covered, epoch in zip(inside, epochs, strict=True):
+            seen = [row for row, yes in zip(rows, covered, strict=True) if yes]
+            assert epoch["n_exp"] == len(seen)
+            assert epoch["n_visit"] == len({row["file"][:13] for row in seen})
+            assert epoch["exptime"].value == pytest.approx(times[covered].sum(), rel=1e-12)
+            if seen:
+                mean = np.average([float(row["mjd-avg"]) for row in seen], weights=times[covered])
+                # 1e-8 d (1 ms): the sum of MJD x seconds rounds at 1e-16 of 6e4 d x some hundred terms.
+                assert epoch["mjd_mean"].value == pytest.approx(mean, rel=0, abs=1e-8)
+                assert epoch["mjd_min"].value == min(float(row["mjd-beg"]) for row in seen)
+                assert epoch["mjd_max"].value == max(float(row["mjd-end"]) for row in seen)
+            else:
+                assert np.isnan([epoch[f"mjd_{part}"].value for part in ("mean", "min", "max")]).all()
+
+    @pytest.mark.parametrize("band", BANDS)
+    def test_table(self, data: Path, band: str) -> None:
+        path, rows = self.rows(data, band)
+        log = read_exposure_log(path)
+        header = fits.getheader(str(path).replace("_wcs.csv", "_drc_sci.fits.gz"))
+        assert len(log) == header["NDRIZIM"] == len(rows)
+        assert log.table["exptime"].sum().value == pytest.approx(header["EXPTIME"], rel=1e-12)
+        detectors = {"f444w": {"NRCALONG", "NRCBLONG"}, "f115w": {f"NRC{m}{i}" for m in "AB" for i in (1, 2, 3, 4)}}
+        assert set(log.table["detector"]) == detectors[band]
+
+    @pytest.mark.parametrize("band", BANDS)
+    def test_exposure_map_is_the_archives(self, data: Path, band: str) -> None:
+        prefix = str(data / f"uds/uds-test-v7.4-{band}-clear")
+        header = fits.getheader(f"{prefix}_drc_sci.fits.gz")
+        for key in ("PC1_1", "PC1_2", "PC2_1", "PC2_2"):
+            header.remove(key, ignore_missing=True)
+        log = read_exposure_log(f"{prefix}_wcs.csv")
+        ours = log.exposure_map(WCS(header), (header["NAXIS2"], header["NAXIS1"]), sample=4)
+        theirs = fits.getdata(f"{prefix}_drc_exp.fits.gz")
+        assert ours.shape == theirs.shape
+        # Measured 0.99980 and 0.99994: single samples on the sides. Corners at the edges of pixels give 0.988 at most.
+        assert np.mean(ours == theirs) >= 0.999
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    ("ra", "dec"), [(150.0, 2.0), (0.0003, 10.0), (359.9999, -30.0), (77.0, -89.9), (200.0, 89.999)]
+)
+def test_coverage_is_astropys_everywhere_on_the_sky(tmp_path: Path, order: int, ra: float, dec: float) -> None:
+    rng = np.random.default_rng(order)
+    angle = rng.uniform(0, 2 * np.pi)
+    cos, sin = PIXEL * np.cos(angle), PIXEL * np.sin(angle)
+    turned = {"cd1_1": -cos, "cd1_2": sin, "cd2_1": sin, "cd2_2": cos}
+    distorted = make_row(crval1=ra, crval2=dec, **turned, **sip_terms(order, rng))
+    plain = make_row(
+        ext=2, crval1=ra, crval2=dec + 0.0005, crpix1=-200.0, ctype1="RA---TAN", ctype2="DEC--TAN", **turned
+    )
+    # A stacked log has the SIP columns of other rows, empty.
+    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [distorted, plain]))
+    for exposure, row in enumerate([distorted, plain]):
+        coords = scatter_positions(row, 5000, rng)
+        expected = contain_plainly(row, coords)
+        assert 1000 < expected.sum() < 4500
+        np.testing.assert_array_equal(log.coverage(coords).toarray()[:, exposure], expected)
+
+
+def test_pc_with_cdelt_and_a_default_matrix_element(tmp_path: Path) -> None:
+    row = {key: cell for key, cell in make_row().items() if not key.startswith("cd")}
+    row |= {"cdelt1": -PIXEL, "cdelt2": PIXEL, "pc1_1": 0.8, "pc1_2": 0.6, "pc2_1": -0.6, "pc2_2": 0.8}
+    sheared = row | {"ext": 2, "pc1_2": "", "pc2_1": ""}
+    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [row, sheared, make_row(ext=3, cdelt1=1, cdelt2=1)]))
+    rng = np.random.default_rng(3)
+    for exposure, plain in enumerate([row, sheared, make_row()]):
+        coords = scatter_positions(plain, 1000, rng)
+        expected = contain_plainly(plain, coords)
+        np.testing.assert_array_equal(log.coverage(coords).toarray()[:, exposure], expected)
+
+
+def test_the_edges_are_half_open(tmp_path: Path) -> None:
+    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [make_row(crval1=0, crval2=0)]))
+    # 0-based pixels of the lower left edge, and of just inside and outside it; x grows to the west.
+    x = np.array([-0.5 + 1e-6, -0.5 - 1e-6, 999.5 - 1e-6, 999.5 + 1e-6])
+    coords = SkyCoord(np.rad2deg(np.arctan(np.deg2rad(-(x - 499.5) * PIXEL))), 0, unit="deg")
+    np.testing.assert_array_equal(log.coverage(coords).toarray()[:, 0], [True, False, True, False])
+
+
+def test_two_chips_and_repeated_rows(tmp_path: Path) -> None:
+    file = "jbhm51d3q_flc.fits"
+    one = make_row(file=file, ext=1)
+    two = make_row(file=file, ext=2, crval2=2.0 + 850 * PIXEL)
+    path = write_log(tmp_path / "x_wcs.csv", [one, two, one, make_row(file="jbhm52d4q_flc.fits", ext=1)])
+    log = read_exposure_log(path)
+    assert len(log) == 3
+    assert log.duplicates == 1
+    assert list(log.table["ext"]) == [1, 2, 1]
+    assert list(log.table["visit"]) == ["jbhm51", "jbhm51", "jbhm52"]
+    assert list(log.table["detector"]) == ["WFC"] * 3
+    # On chip 1, in the gap of 50 pixels, on chip 2.
+    epochs = log.epochs(SkyCoord([150] * 3, 2 + np.array([0, 425, 850]) * PIXEL, unit="deg"))
+    assert list(epochs["n_exp"]) == [2, 0, 1]
+    assert list(epochs["n_visit"]) == [2, 0, 1]
+    without_ext = [{key: cell for key, cell in row.items() if key != "ext"} for row in (one, two, one)]
+    assert len(read_exposure_log(write_log(tmp_path / "y_wcs.csv", without_ext))) == 2
+
+
+def test_epochs_by_hand(tmp_path: Path) -> None:
+    def exposure(visit: str, number: int, exptime: float, begin: float, **more: Any) -> dict[str, Any]:
+        file = f"jw01837001{visit}_02101_{number:05d}_mirimage_rate.fits"
+        dates = {"mjd-beg": begin, "mjd-avg": begin + 1, "mjd-end": begin + 2}
+        return make_row(file=file, exptime=exptime, **dates, **more)
+
+    rows = [
+        exposure("001", 1, 100, 60010),
+        exposure("001", 2, 300, 60000),
+        exposure("002", 1, 100, 60020, crval1=150 + 500 * PIXEL),  # only over the eastern half of the others
+        exposure("003", 1, 900, 60099, crval1=10.0),
+    ]
+    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", rows))
+    assert set(log.table["detector"]) == {"MIRIMAGE"}
+    epochs = log.epochs(
+        SkyCoord([150 + 200 * PIXEL, 150 - 200 * PIXEL, 90.0, np.nan], [2.0, 2.0, 2.0, 2.0], unit="deg")
+    )
+    assert list(epochs["n_exp"]) == [3, 2, 0, 0]
+    assert list(epochs["n_visit"]) == [2, 1, 0, 0]
+    assert epochs["n_exp"].dtype.kind == epochs["n_visit"].dtype.kind == "i"
+    np.testing.assert_array_equal(epochs["exptime"].to_value("s"), [500, 400, 0, 0])
+    mean = (100 * 60011 + 300 * 60001 + 100 * 60021) / 500
+    np.testing.assert_allclose(epochs["mjd_mean"].to_value("d"), [mean, 60003.5, np.nan, np.nan], rtol=1e-14)
+    np.testing.assert_array_equal(epochs["mjd_min"].to_value("d"), [60000, 60000, np.nan, np.nan])
+    np.testing.assert_array_equal(epochs["mjd_max"].to_value("d"), [60022, 60012, np.nan, np.nan])
+    assert len(log.epochs(SkyCoord([], [], unit="deg"))) == 0
+    assert log.epochs(SkyCoord(150, 2, unit="deg"))["n_exp"].tolist() == [3]
+
+
+def test_missing_dates(tmp_path: Path) -> None:
+    here = SkyCoord([150], [2], unit="deg")
+    undated = {key: cell for key, cell in make_row(exptime=900).items() if not key.startswith("mjd")}
+    only = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [undated])).epochs(here)
+    assert only["exptime"][0].value == 900
+    assert np.isnan([only[f"mjd_{part}"][0].value for part in ("mean", "min", "max")]).all()
+    mixed = read_exposure_log(write_log(tmp_path / "y_wcs.csv", [make_row(ext=2), undated])).epochs(here)
+    assert [mixed[f"mjd_{part}"][0].value for part in ("mean", "min", "max")] == [60000.5, 60000, 60001]
+    assert mixed["exptime"][0].value == pytest.approx(1000.9)
+
+
+def test_column_names_in_capitals(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    row = make_row(**sip_terms(3, rng))
+    lower = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [row]))
+    upper = read_exposure_log(write_log(tmp_path / "y_wcs.csv", [{key.upper(): cell for key, cell in row.items()}]))
+    np.testing.assert_array_equal(upper.geometry.sip, lower.geometry.sip)
+    assert np.count_nonzero(upper.geometry.sip) == 2 * (3 + 4)  # order 3: i + j = 2 and 3
+    assert upper.table["mjd_avg"][0].value == 60000.5
+
+
+@pytest.mark.parametrize(
+    ("file", "detector", "visit"),
+    [
+        ("jw02561001001_02101_00002_nis_rate.fits", "NIS", "jw02561001001"),
+        ("jw01837001001_04201_00001_nrcb4_rate.fits", "NRCB4", "jw01837001001"),
+        ("icdx2bdyq_flt.fits", "", "icdx2b"),
+        ("icdx2bdyq_flc.fits", "UVIS", "icdx2b"),
+        ("SPITZER_I1_0001.fits", "", "spitzer_i1_0001"),
+    ],
+)
+def test_detector_and_visit_of_a_file_name(tmp_path: Path, file: str, detector: str, visit: str) -> None:
+    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [make_row(file=file)]))
+    assert (log.table["detector"][0], log.table["visit"][0]) == (detector, visit)
+
+
+def square_mosaic() -> WCS:
+    """Return the made-up detector's own grid: 0-based mosaic pixel x is detector pixel x - 10."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval = [150, 2]
+    wcs.wcs.crpix = [510.5, 410.5]
+    wcs.wcs.cdelt = [-PIXEL, PIXEL]
+    return wcs
+
+
+@pytest.mark.parametrize("shape", [(840, 1040), (841, 1041), (842, 1042), (843, 1043)])
+def test_exposure_map_of_a_square_in_every_remainder(tmp_path: Path, shape: tuple[int, int]) -> None:
+    # Corners at the centres of detector pixels 0 and naxis - 1, off the samples, where rounding decides nothing.
+    wcs = square_mosaic()
+    wcs.wcs.crpix += 0.25
+    rows = [make_row(), make_row(ext=2), make_row()]
+    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", rows))
+    sampled = log.exposure_map(wcs, shape, sample=4)
+    assert sampled.dtype == np.float32
+    assert sampled.shape == (shape[0] // 4, shape[1] // 4)
+    expected = np.zeros(sampled.shape)
+    expected[3:203, 3:253] = 200  # mosaic pixels 10.25 to 809.25 and to 1009.25; 100.9 s count as 100, twice
+    np.testing.assert_array_equal(sampled, expected)
+    full = log.exposure_map(wcs, shape, rule="archive")
+    np.testing.assert_array_equal(full[::4, ::4][: shape[0] // 4, : shape[1] // 4], sampled)
+    assert full.sum(dtype=float) == 799 * 999 * 200
+
+
+def test_exposure_map_of_a_turned_square(tmp_path: Path) -> None:
+    half = PIXEL / np.sqrt(2)
+    row = make_row(cd1_1=-half, cd1_2=half, cd2_1=half, cd2_2=half, naxis2=1000, crpix2=500.5, exptime=1)
+    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [row]))
+    filled = log.exposure_map(square_mosaic(), (2000, 2000), rule="archive")
+    # A diamond about mosaic pixel (509.5, 409.5), partly off the grid, from the centre of pixel 0 to that of 999.
+    y, x = np.indices(filled.shape)
+    distance = np.abs(x - 509.5) + np.abs(y - 409.5)
+    assert np.all(filled[distance < 499.5 * np.sqrt(2) - 0.1] == 1)
+    assert np.all(filled[distance > 499.5 * np.sqrt(2) + 0.1] == 0)
+
+
+def test_archives_corners_are_astropys_footprint(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    rows = [make_row(ext=i, crval1=150 + i, **sip_terms(order, rng)) for i, order in ((1, 2), (2, 5))]
+    path = write_log(tmp_path / "x_wcs.csv", rows)
+    corners = read_exposure_log(path).geometry.archive_corners()
+    for row, vectors in zip(rows, corners, strict=True):
+        cards = {key.upper(): value for key, value in row.items() if key not in ("file", "ext") and key[:3] != "mjd"}
+        header = fits.Header(cards)
+        ra, dec = np.deg2rad(WCS(header, relax=True).calc_footprint().T)
+        expected = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+        np.testing.assert_allclose(vectors, expected, rtol=0, atol=1e-13)  # 2e-8 arcsec
+
+
+def test_exposure_map_of_another_field_is_empty(tmp_path: Path) -> None:
+    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [make_row(crval1=330), make_row(ext=2, crval1=151)]))
+    assert not log.exposure_map(square_mosaic(), (840, 1040), sample=4).any()
+
+
+def without(*columns: str) -> dict[str, Any]:
+    return {key: cell for key, cell in make_row().items() if key not in columns}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (without("crpix1", "naxis2"), "lacks the columns crpix1, naxis2; name a DJA"),
+        (without("cd1_1", "cd1_2", "cd2_1", "cd2_2"), r"lacks the columns cd1_1 \.\.\. cd2_2 \(or pc"),
+        (make_row(crval1=""), r"row 2 \(jw.*_rate\.fits\) of the WCS log .*_wcs\.csv has no number in crval1"),
+        (make_row(exptime="long"), "has 'long' for exptime, which is no number"),
+        (make_row(cd1_1="", cd1_2="", cd2_1="", cd2_2=""), "has an empty or singular matrix"),
+        (make_row(cd1_1=0), "has an empty or singular matrix"),
+        (make_row(ctype1="RA---TPV"), "has ctype1 'RA---TPV' where only RA---TAN and RA---TAN-SIP are supported"),
+        (make_row(ctype2="GLAT-TAN"), "has ctype2 'GLAT-TAN' where only DEC--TAN"),
+        (make_row(lonpole=0), "has lonpole 0 where only 180 is supported"),
+    ],
+)
+def test_a_bad_row_is_told_in_one_line(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    good = [make_row(ext=2)] if len(row) == len(make_row()) else []
+    path = write_log(tmp_path / "bad_wcs.csv", [*good, row])
+    with pytest.raises(PhotplugError, match=message) as failure:
+        read_exposure_log(path)
+    assert str(path) in str(failure.value)
+    assert "\n" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot read the WCS log .*No such file"),
+        (b"", "holds no exposures"),
+        (b"file,ext,exptime\n", "holds no exposures"),
+        (b"\x89PNG\xff\xfe\n\x00", "cannot read the WCS log .* as CSV text"),
+        (b"<html>\n<body>\n</html>\n", "lacks the columns file, exptime, crpix1"),
+    ],
+)
+def test_a_bad_file_is_told_in_one_line(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "bad_wcs.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(PhotplugError, match=message) as failure:
+        read_exposure_log(path)
+    assert str(path) in str(failure.value)
+    assert "\n" not in str(failure.value)
+
+
+def test_a_truncated_log_names_the_row(tmp_path: Path) -> None:
+    path = write_log(tmp_path / "bad_wcs.csv", [make_row(), make_row(ext=2)])
+    path.write_text(path.read_text()[:-30])
+    with pytest.raises(PhotplugError, match=r"row 2 of the WCS log .* has \d+ cells under 19 columns"):
+        read_exposure_log(path)

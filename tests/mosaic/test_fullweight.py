@@ -1,0 +1,271 @@
+"""The full weight against a literal transcription of the published recipe, and its physics against numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from scipy import ndimage
+
+from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.mosaic.fullweight import ExposureMap, GivenVariance, full_weight, grow, make_noise_model
+from dja_photplug.options.stages import VarianceOptions
+from dja_photplug.units import DETECTOR_GAINS, check_unit, detector_gain, phot_scale
+
+BANDS = ("f444w", "f115w")
+HEADER = {
+    "TELESCOP": "JWST",
+    "DETECTOR": "NRCALONG",
+    "BUNIT": "10.0*nanoJansky",
+    "PHOTMJSR": 0.3925,
+    "PHOTSCAL": 1.0014,
+    "PHOTFNU": 1e-8,
+    "OPHOTFNU": 9.30775e-8,
+}
+
+
+def published_recipe(science, weight, exposure, header):
+    """The archive's own text, line by line; only its warnings are silenced."""
+    full_exp = np.zeros(science.shape, dtype=int)
+    # For N % 4 = 3 the published line raises, because the slice is one longer than the map: take what it reaches.
+    reached = full_exp[2::4, 2::4][: exposure.shape[0], : exposure.shape[1]]
+    reached += (exposure * 1).astype(int)
+    full_exp = ndimage.maximum_filter(full_exp, 4)
+    scale = 1.0
+    for key in ["PHOTMJSR", "PHOTSCAL"]:
+        scale /= header[key]
+    if "OPHOTFNU" in header:
+        scale *= header["PHOTFNU"] / header["OPHOTFNU"]
+    effective_gain = scale * full_exp
+    with np.errstate(all="ignore"):
+        var_poisson = np.maximum(science, 0) / effective_gain
+        var_total = 1 / weight + var_poisson
+        full = 1 / var_total
+        full[var_total <= 0] = 0
+    return full
+
+
+def assert_equals_recipe(ours, recipe):
+    """Relative difference at most 1e-6 where the recipe is finite, 0 elsewhere: float32 with 5 roundings is 3e-7."""
+    finite = np.isfinite(recipe)
+    np.testing.assert_allclose(ours[finite], recipe[finite], rtol=1e-6, atol=0)
+    assert np.all(ours[~finite] == 0)
+    assert np.isfinite(ours).all()
+
+
+def read(data: Path, band: str, kind: str):
+    return fits.getdata(data / f"uds/uds-test-v7.4-{band}-clear_drc_{kind}.fits.gz", header=True)
+
+
+@pytest.mark.parametrize("band", BANDS)
+def test_published_recipe_on_real_mosaics(data, band):
+    (science, header), (weight, _), (exposure, coarse) = (read(data, band, kind) for kind in ("sci", "wht", "exp"))
+    recipe = published_recipe(science, weight, exposure, header)
+    assert (~np.isfinite(recipe)).sum() > 0  # the real data hold the case that gives NaN
+    assert_equals_recipe(full_weight(science, weight, exposure, header), recipe)
+    assert_equals_recipe(full_weight(science, weight, exposure, header, exposure_header=coarse), recipe)
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_published_recipe_on_random_shapes(seed):
+    rng = np.random.default_rng(seed)
+    # All pairs of N % 4 over the seeds, sizes 20 to 83.
+    shape = 4 * rng.integers(5, 20, 2) + (seed % 4, seed // 4)
+    science = rng.normal(1, 3, shape).astype(np.float32)
+    weight = np.where(rng.random(shape) < 0.2, 0, rng.lognormal(3, 2, shape)).astype(np.float32)
+    exposure = np.where(rng.random(shape // 4) < 0.2, 0, rng.integers(1, 50_000, shape // 4)).astype(np.uint32)
+    science[0, 0] = science[-1, -1] = 0
+    assert_equals_recipe(
+        full_weight(science, weight, exposure, HEADER), published_recipe(science, weight, exposure, HEADER)
+    )
+
+
+def test_bad_pixels_are_no_data():
+    science = np.array([[np.nan, np.inf, -np.inf, 1, 1, 1, -1]], np.float32)
+    weight = np.array([[1, 1, 1, np.nan, np.inf, -1, 1]], np.float32)
+    for noise in ("dja", "background", "calibrated"):
+        full = full_weight(science, weight, np.full(science.shape, 100.0), HEADER, noise)
+        np.testing.assert_array_equal(full[0, :6], 0)
+        assert full[0, 6] == 1  # a negative pixel has no source photons
+
+
+def test_poisson_variance_is_electrons_over_the_square_of_the_gain():
+    """By counting: s units are s*g electrons with variance s*g, which is s/g in units squared."""
+    science, weight, seconds = 50.0, 4.0, 3000.0
+    header = {**HEADER, "PHOTSCAL": 1.0}
+    electrons_per_unit = 1.88 * seconds * (1e-8 / 0.3925 / 9.30775e-8)
+    full = full_weight([[science]], [[weight]], [[seconds]], header, "calibrated")
+    assert full[0, 0] == pytest.approx(1 / (1 / weight + science / electrons_per_unit), rel=1e-6)
+    as_published = full_weight([[science]], [[weight]], [[seconds]], header)
+    assert as_published[0, 0] == pytest.approx(1 / (1 / weight + 1.88 * science / electrons_per_unit), rel=1e-6)
+    assert full_weight([[science]], [[weight]], None, {}, "background")[0, 0] == weight
+
+
+def test_arrays_of_any_byte_order_and_type():
+    science = np.full((4, 8), 10, ">f4")
+    full = full_weight(science, np.full((4, 8), 2, ">f8"), np.full((1, 2), 500, ">u4"), HEADER)
+    assert full.dtype == np.float32
+    assert full.dtype.isnative
+    assert full.flags.c_contiguous
+
+
+def test_growth_of_the_exposure_map():
+    # As measured on the archive's products: sample k fills 4k+1..4k+4 as published, covers 4k-2..4k+1 registered.
+    np.testing.assert_array_equal(grow(10, 2, 4, 0, registered=False), [-1, 0, 0, 0, 0, 1, 1, 1, 1, -1])
+    np.testing.assert_array_equal(grow(11, 2, 4, 0, registered=True), [0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1])
+    # A cut-out from pixel 5 on sees the same samples as the parent does there.
+    for registered in (False, True):
+        parent = grow(40, 10, 4, 0, registered=registered)
+        np.testing.assert_array_equal(grow(20, 10, 4, 5, registered=registered), parent[5:25])
+    np.testing.assert_array_equal(grow(3, 9, 1, 2, registered=True), [2, 3, 4])
+
+
+@pytest.mark.parametrize("noise", ["dja", "calibrated"])
+def test_cut_out_is_registered_on_its_parent(noise):
+    rng = np.random.default_rng(1)
+    shape = (60, 82)
+    science, weight = rng.normal(5, 1, shape), rng.uniform(1, 2, shape)
+    exposure = rng.integers(100, 1000, (15, 20))
+    parent = {**HEADER, "CRPIX1": 4591.5, "CRPIX2": 6515.5}
+    coarse = {"SAMPLE": 4, "CRPIX1": 4591.5 / 4, "CRPIX2": 6515.5 / 4, "NXORIG": 82, "NYORIG": 60}
+    whole = full_weight(science, weight, exposure, parent, noise, exposure_header=coarse)
+    rows, columns = slice(7, 50), slice(13, 60)
+    header = {**parent, "CRPIX1": 4591.5 - 13, "CRPIX2": 6515.5 - 7}
+    part = full_weight(science[rows, columns], weight[rows, columns], exposure, header, noise, exposure_header=coarse)
+    np.testing.assert_array_equal(part, whole[rows, columns])
+    with pytest.raises(PhotplugError, match=r"12\.500 pixels off, not a whole number"):
+        full_weight(science, weight, exposure, {**parent, "CRPIX1": 4579.0}, noise, exposure_header=coarse)
+    with pytest.raises(PhotplugError, match="does not fit the image"):
+        full_weight(science, weight, exposure, header, noise, exposure_header=coarse)
+
+
+def test_registered_map_leaves_no_covered_pixel_without_time(data):
+    """NOISE.md, 3.2: the published growth leaves 1,819 pixels of the F444W cut-out with weight but no time."""
+    (science, header), (weight, _), (exposure, coarse) = (read(data, "f444w", kind) for kind in ("sci", "wht", "exp"))
+    null = {}
+    for noise in ("dja", "calibrated"):
+        full = full_weight(science, weight, exposure, header, noise, exposure_header=coarse)
+        null[noise] = np.count_nonzero((weight > 0) & (full == 0))
+    assert null == {"dja": 1819, "calibrated": 0}
+
+
+def test_gaps_are_filled_within_two_samples_and_counted():
+    exposure = np.zeros((1, 8))
+    exposure[0, 0] = 700
+    header = {**HEADER, "NAXIS1": 32, "NAXIS2": 4}
+    science = weight = np.ones((4, 32), np.float32)
+    model = make_noise_model(header, ExposureMap(exposure), None, VarianceOptions(noise="calibrated"))
+    full = model(science, weight, slice(0, 4))
+    # Sample 0 covers pixels 0 and 1, samples 1 and 2 (pixels 2 to 9) are filled, the rest has no time.
+    assert (full[:, :10] == full[0, 0]).all()
+    assert full[0, 0] > 0
+    assert (full[:, 10:] == 0).all()
+    cards = model.provenance
+    assert cards["NFILLED"][0] == 4 * 8
+    assert cards["NNULL"][0] == 4 * 22
+
+
+def test_phot_scale_of_the_published_header(data):
+    text = (data / "smacs0723/smacs0723-grizli-v7.0-f444w-clear_drc_sci.header.txt").read_text()
+    header = fits.Header.fromstring(text, sep="\n")
+    # In decimal arithmetic: 1E-8 / 9.30775449348276E-08 / (0.3925000131130219 * 1.001401962747847).
+    assert phot_scale(header) == pytest.approx(0.273342377, rel=1e-8)
+
+
+def test_phot_scale_of_hst_drops_photmjsr_and_counts_a_missing_photscal_as_one():
+    header = {"TELESCOP": "HST", "PHOTFNU": 1e-8, "OPHOTFNU": 5e-8}
+    assert phot_scale(header) == pytest.approx(0.2)
+    assert detector_gain(header)[0] == 1
+    image = {**header, "BUNIT": "10*nanoJansky", "NAXIS1": 4, "NAXIS2": 4}
+    cards = make_noise_model(image, ExposureMap(np.ones((4, 4))), None, VarianceOptions()).provenance
+    assert cards["PHOTSCL1"][0] is True
+    assert cards["PHOTSCLE"][0] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("key", ["PHOTMJSR", "OPHOTFNU", "PHOTFNU"])
+def test_missing_photometric_keyword_is_named(key):
+    header = {k: v for k, v in HEADER.items() if k != key}
+    planes = ([[1.0]], [[1.0]], [[1.0]])
+    for noise in ("dja", "calibrated"):
+        with pytest.raises(PhotplugError, match=f"keyword {key} is missing.*--phot-scale.*'background'"):
+            full_weight(*planes, header, noise)
+    assert full_weight(*planes, header, "background")[0, 0] == 1
+    given = full_weight(*planes, header, VarianceOptions(phot_scale=0.25))
+    assert given[0, 0] == pytest.approx(1 / (1 + 1 / 0.25))
+
+
+@pytest.mark.parametrize("bunit", ["10.0*nanoJansky", "10*nanoJansky", "10 nJy"])
+def test_spellings_of_the_unit(bunit):
+    check_unit({"BUNIT": bunit})
+
+
+def test_unit_is_never_guessed():
+    check_unit({"PHOTFNU": 1e-8, "ZP": 26.53})  # ZP contradicts and is not read
+    for header, message in (
+        ({"BUNIT": "MJy/sr"}, "unit is 'MJy/sr', not 10 nJy"),
+        ({"BUNIT": "uJy"}, "unit is 'uJy'"),
+        ({"BUNIT": "counts"}, "unit is 'counts'"),
+        ({"BUNIT": "spam"}, "unit is 'spam'"),
+        ({"PHOTFNU": 1e-9}, "unit is '1e-09 Jy'"),
+        ({"ZP": 28.9}, "neither BUNIT nor PHOTFNU"),
+    ):
+        with pytest.raises(PhotplugError, match=message):
+            check_unit(header)
+
+
+class Log:
+    """The two columns of an exposure log that the gain needs."""
+
+    def __init__(self, **seconds):
+        self.table = {"detector": np.array(list(seconds)), "exptime": np.array(list(seconds.values()))}
+
+    def __len__(self):
+        return len(self.table["detector"])
+
+
+def test_detector_gain_is_weighted_by_exposure_time():
+    gain, source = detector_gain(HEADER, Log(NRCA1=300.0, NRCB4=100.0))
+    assert gain == pytest.approx((3 * 2.13 + 2.18) / 4)
+    assert "log" in source
+    assert detector_gain(HEADER)[0] == DETECTOR_GAINS["NRCALONG"]
+    # An unknown detector in the log falls back to the header, and says so.
+    gain, source = detector_gain(HEADER, Log(NRCA1=300.0, NRCX9=100.0))
+    assert (gain, source) == (1.88, "table, by DETECTOR NRCALONG")
+    with pytest.raises(PhotplugError, match="NRCX9 has no known gain.*--detector-gain"):
+        detector_gain({**HEADER, "DETECTOR": "NRCX9"})
+
+
+def test_gain_override_reaches_the_variance():
+    planes = ([[10.0]], [[1.0]], [[100.0]])
+    scale = phot_scale(HEADER)
+    for gain in (1.0, 4.0):
+        full = full_weight(*planes, HEADER, VarianceOptions(noise="calibrated", detector_gain=gain))
+        assert full[0, 0] == pytest.approx(1 / (1 + 10 / (gain * scale * 100)), rel=1e-6)
+
+
+def test_given_variance_is_not_added_to():
+    variance = np.array([[0.5, 0, np.nan, 2, np.inf]], np.float32)
+    full = GivenVariance("dja", "x_var.fits")(variance, np.array([[9, 9, 9, 0, 9]], np.float32), slice(0, 1))
+    np.testing.assert_array_equal(full, [[2, 0, 0, 0, 0]])
+
+
+def test_headers_that_disagree_are_told():
+    coarse = {**HEADER, "PHOTMJSR": 0.5}
+    with pytest.warns(PhotplugWarning, match=r"PHOTMJSR is 0\.3925 in the science header and 0\.5"):
+        full_weight([[1.0]], [[1.0]], [[1.0]], HEADER, exposure_header=coarse)
+
+
+@pytest.mark.parametrize(
+    ("science", "weight", "exposure", "message"),
+    [
+        (np.ones((4, 4)), np.ones((4, 5)), np.ones((1, 1)), "differ"),
+        (np.ones(4), np.ones(4), np.ones(4), "differ"),
+        (np.ones((40, 40)), np.ones((40, 40)), np.ones((11, 10)), "does not fit the image"),
+        (np.ones((4, 4)), np.ones((4, 4)), None, "needs an exposure map.*'background'"),
+    ],
+)
+def test_planes_that_do_not_fit(science, weight, exposure, message):
+    with pytest.raises(PhotplugError, match=message):
+        full_weight(science, weight, exposure, HEADER)

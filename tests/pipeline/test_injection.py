@@ -1,0 +1,457 @@
+"""Injection and recovery: light and its noise by independent numbers, what counts as recovered, and the limit."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.io import fits
+from astropy.table import QTable
+from scipy.spatial import cKDTree
+from scipy.stats import kstest
+
+import dja_photplug as dp
+from dja_photplug.cli.app import main
+from dja_photplug.figures.injection import injection_figure
+from dja_photplug.files.names import find_mosaic
+from dja_photplug.files.pixels import write_image
+from dja_photplug.mosaic.load import load_mosaic
+from dja_photplug.options.arguments import add_flags, collect_options, collect_stage
+from dja_photplug.options.stages import InjectionOptions
+from dja_photplug.pipeline import injection as module
+from dja_photplug.pipeline.completeness import BIN_COLUMNS, bin_sources, describe_limits, find_limit
+from dja_photplug.pipeline.plugins import get_plugin_manager
+from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
+
+DJA = dp.Options(variance=dp.VarianceOptions(noise="dja"))
+FEW = InjectionOptions(realisations=3, magnitudes=(24, 30), bin_width=1.5, workers=1)
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    """Prefix of a mosaic of 300 x 400 pixels without sources, a third of it without data."""
+    scene = simulate_scene(SceneOptions(shape=(300, 400), bands=("f444w",), n_sources=0))
+    options = MosaicOptions(root="empty-v1", n_exposures=2, detector_size=160, position_angles=(0.0,), bad_fraction=0)
+    return simulate_mosaic(tmp_path_factory.mktemp("empty"), scene, options).prefix
+
+
+def prepare(prefix, injection=FEW, options=DJA, psf=None):
+    """Return the field that realisations are made in."""
+    job = module._Job(files=find_mosaic(prefix), options=options, injection=injection, psf=psf)
+    return module._prepare(job, get_plugin_manager())
+
+
+def place(field, x, y, mag, size=0.0, axis_ratio=1.0):
+    """Return the table of sources at given pixels."""
+    x, y, mag = np.broadcast_arrays(*np.atleast_1d(x, y, mag))
+    ra, dec = field.before.image.wcs.pixel_to_world_values(x, y)
+    n = len(x)
+    table = QTable({"ra": ra * u.deg, "dec": dec * u.deg, "x": x, "y": y, "mag": mag})
+    table["size"] = np.full(n, size) * u.arcsec
+    table["axis_ratio"] = np.full(n, axis_ratio)
+    table["pa"] = np.zeros(n) * u.deg
+    return table
+
+
+def test_light_has_the_flux_of_its_magnitude(empty):
+    """18.9 mag is 100 uJy, 10000 units; 5e-5 are the light beyond the 5 sigma that are drawn, and the quadrature."""
+    field = prepare(empty)
+    light = module._draw(place(field, 200.3, 150.8, 18.9), field)
+    assert light.sum() == pytest.approx(1e4, rel=5e-5)
+    y, x = np.indices(light.shape)
+    assert ((x * light).sum() / 1e4, (y * light).sum() / 1e4) == pytest.approx((200.3, 150.8), abs=0.001)
+    # The variance of the Gaussian and of the pixel add.
+    sigma = FEW.psf_fwhm / 2.35482 / 0.04
+    assert ((x - 200.3) ** 2 * light).sum() / 1e4 == pytest.approx(sigma**2 + 1 / 12, rel=1e-3)
+
+
+@pytest.mark.parametrize(("shape", "index"), [("gaussian", 1.0), ("sersic", 1.0), ("sersic", 4.0)])
+def test_half_of_the_light_of_a_galaxy_is_within_its_half_light_radius(empty, shape, index):
+    """The sum of Gaussians holds the profile to 1 %, the PSF of 0.04 arcsec and the pixels take 1 % more."""
+    injection = replace(FEW, shape=shape, sersic_index=index, psf_fwhm=0.04)
+    field = prepare(empty, injection)
+    light = module._draw(place(field, 200.0, 150.0, 18.9, size=0.8), field)
+    y, x = np.indices(light.shape)
+    inside = np.hypot(x - 200, y - 150) < 0.8 / 0.04
+    assert light[inside].sum() / 1e4 == pytest.approx(0.5, abs=0.015)
+
+
+def test_light_reaches_the_far_end_of_a_wide_mosaic(empty):
+    field = prepare(empty, options=replace(DJA, cutout=(slice(100, 160), slice(0, 400))))
+    assert module._draw(place(field, 370, 30, 18.9), field).sum() == pytest.approx(1e4, rel=5e-5)
+
+
+def test_electrons_are_those_of_gain_scale_and_time(empty):
+    """G * phot_scale * time, whatever the preset of the analysis; 837 whole seconds for each of two exposures."""
+    options = MosaicOptions()
+    for noise in ("dja", "calibrated", "background"):
+        field = prepare(empty, options=dp.Options(variance=dp.VarianceOptions(noise=noise)))
+        inner = field.electrons[130:170, 180:220]
+        np.testing.assert_allclose(inner, 1.88 * options.phot_scale * 2 * 837, rtol=1e-5)  # float32
+        assert (field.electrons[field.weight == 0] == 0).all()
+    given = prepare(empty, options=dp.Options(variance=dp.VarianceOptions(noise="dja", detector_gain=4.0)))
+    np.testing.assert_allclose(given.electrons[150, 200], 4 * options.phot_scale * 2 * 837, rtol=1e-5)
+
+
+def test_noise_of_the_light_is_that_of_its_electrons(empty):
+    """A flat 0.05 units per pixel, 47 electrons: mean and variance within 4 of their own standard errors."""
+    field = prepare(empty)
+    light = np.full(field.before.image.data.shape, 0.05)
+    image = module._add_light(field, light, np.random.default_rng(1))
+    good = field.electrons > 0
+    electrons = ((image.data - field.before.image.data)[good] * field.electrons[good]).astype(float)
+    mean, n = (0.05 * field.electrons[good]).astype(float), good.sum()
+    assert n > 5e4
+    pull = (electrons - mean) / np.sqrt(mean)
+    assert abs(pull.mean()) < 4 / np.sqrt(n)
+    assert abs(pull.var() - 1) < 4 * np.sqrt(2.1 / n)
+    quiet = replace(field, electrons=None)
+    image = module._add_light(quiet, light, np.random.default_rng(1))
+    np.testing.assert_allclose(image.data, field.before.image.data + np.float32(0.05), atol=1e-7)
+
+
+@pytest.mark.parametrize("noise", ["dja", "calibrated", "background"])
+def test_weight_of_the_injected_image_is_that_of_a_mosaic_with_this_light(empty, tmp_path, noise):
+    """Written as the science image of a mosaic and loaded as any other, it has the same full weight."""
+    field = prepare(empty, options=dp.Options(variance=dp.VarianceOptions(noise=noise)))
+    light = module._draw(place(field, [180, 230], [150, 140], [19, 24]), field)
+    image = module._add_light(field, light, np.random.default_rng(1))
+    for path in empty.parent.glob(f"{empty.name}_*"):
+        (tmp_path / path.name).symlink_to(path)
+    science = tmp_path / f"{empty.name}_drc_sci.fits.gz"
+    header = fits.getheader(science)
+    science.unlink()
+    write_image(science, image.data, header)
+    expected = load_mosaic(tmp_path / empty.name, noise)
+    np.testing.assert_array_equal(image.uncertainty.array, expected.uncertainty.array)
+    assert (image.uncertainty.array < field.before.image.uncertainty.array).any() == (noise != "background")
+
+
+def test_variance_file_gets_the_photons_of_the_light(tmp_path):
+    """The analysis takes ``_var`` as it is; the light adds light / electrons to it, once."""
+    scene = simulate_scene(SceneOptions(shape=(200, 200), bands=("f444w",), n_sources=0))
+    prefix = simulate_mosaic(tmp_path, scene, MosaicOptions(root="var-v1", n_exposures=2, var=True)).prefix
+    field = prepare(prefix)
+    assert field.before.image.meta["VARFILE"]
+    light = module._draw(place(field, 100, 100, 19), field)
+    image = module._add_light(field, light, np.random.default_rng(1))
+    electrons = 1.88 * MosaicOptions().phot_scale * 4 * 837
+    good = ~image.mask
+    added = 1 / image.uncertainty.array[good] - 1 / field.before.image.uncertainty.array[good]
+    # Bad pixels of single exposures make no difference: the exposure map does not know them. Float32 differences.
+    np.testing.assert_allclose(added, light[good] / electrons, rtol=1e-3, atol=1e-6)
+
+
+def test_places_have_data_and_keep_apart(empty):
+    mask = prepare(empty).before.image.mask
+    assert 0.2 < mask.mean() < 0.8
+    drawn = [module._draw_positions(mask, 20.0, np.random.default_rng(seed)) for seed in range(60)]
+    for x, y in drawn:
+        assert not mask[np.rint(y).astype(int), np.rint(x).astype(int)].any()
+        distance, _ = cKDTree(np.stack([x, y], axis=-1)).query(np.stack([x, y], axis=-1), k=2)
+        assert distance[:, 1].min() >= 10
+    # Everywhere alike: the places in the columns that are whole follow the uniform distribution.
+    x, y = np.concatenate(drawn, axis=1)
+    clear = ~mask[150]
+    first, last = np.flatnonzero(clear)[[0, -1]]
+    row = np.abs(y - 150) < 20
+    assert kstest(x[row], "uniform", (first - 0.5, last - first + 1)).pvalue > 0.001
+
+
+def test_magnitudes_and_shapes_are_drawn_within_their_ranges(empty):
+    field = prepare(empty)
+    galaxies = replace(FEW, shape="sersic", half_light=(0.1, 0.4), axis_ratio=(0.5, 0.9), separation=1.0)
+    sources = module._draw_sources(field.before.image, galaxies, np.random.default_rng(1))
+    assert len(sources) > 50
+    assert np.histogram(sources["mag"], 6, (24, 30))[0].std() < 1  # one in each of n equal intervals
+    for name, low, high in (("size", 0.1, 0.4), ("axis_ratio", 0.5, 0.9), ("pa", 0, 180)):
+        values = u.Quantity(sources[name]).value
+        assert low <= values.min() < low + 0.1 * (high - low)
+        assert high - 0.1 * (high - low) < values.max() <= high
+    points = module._draw_sources(field.before.image, FEW, np.random.default_rng(1))
+    assert (points["size"] == 0).all()
+
+
+def make_result(x, flux, segmentation, before):
+    """Return a run that found other sources than `before`, all at y = 50."""
+    n = len(x)
+    catalog = QTable({"id": np.arange(1, n + 1), "x": x * u.pix, "y": np.full(n, 50.0) * u.pix})
+    for name in ("flux_auto", "flux_aper_1", "fluxerr_aper_1"):
+        catalog[name] = flux * u.uJy
+    return replace(before, catalog=catalog, detection=replace(before.detection, segmentation=segmentation))
+
+
+def test_what_counts_as_recovered_and_blended(empty):
+    """By hand: a known source of 1 uJy at x = 50; 23.9 mag is 1 uJy. The match radius of 0.2 arcsec is 5 pixels."""
+    field = prepare(empty)
+    segmentation = np.zeros((300, 400), np.int32)
+    segmentation[45:56, 45:56] = 1
+    before = make_result(np.array([50.0]), np.array([1.0]), segmentation, field.before)
+    after = make_result(np.array([51.0, 100.0, 206.0]), np.array([1.4, 0.3, 0.5]), segmentation, field.before)
+    cases = [
+        # x of the source, magnitude, its light in the apertures of the three detections: recovered, blended
+        (50.0, 24.9, [0.4, 0.0, 0.0], False, True),  # on a brighter source, whose flux it does not double
+        (50.0, 23.8, [1.1, 0.0, 0.0], True, False),  # it doubles it, and is itself the brighter one
+        (98.0, 25.2, [0.0, 0.3, 0.0], True, False),  # a new detection 2 pixels off
+        (200.0, 24.6, [0.0, 0.0, 0.5], False, False),  # the nearest detection is 6 pixels off
+    ]
+    for x, mag, light, recovered, blended in cases:
+        true = after.catalog.copy()
+        true["flux_aper_1"] = np.array(light) * u.uJy
+        columns = module._recover(place(field, x, 50.0, mag), before, after, true, FEW)
+        assert (bool(columns["recovered"][0]), bool(columns["blended"][0])) == (recovered, blended), (x, mag)
+        expected = max(light) if recovered else np.nan
+        np.testing.assert_equal(columns["flux_true"], [expected])
+    nothing = make_result(np.empty(0), np.empty(0), np.zeros((300, 400), np.int32), field.before)
+    columns = module._recover(place(field, 50.0, 50.0, 24.0), nothing, nothing, nothing.catalog, FEW)
+    assert not columns["recovered"].any()
+    assert np.isnan(columns["flux"]).all()
+
+
+def make_sources(mag, recovered, blended=None, true=1.0, flux=1.0, error=1.0):
+    n = len(mag)
+    columns = {"flux_true": true, "flux": flux, "fluxerr": error}
+    table = QTable({name: np.broadcast_to(value, n) * u.uJy for name, value in columns.items()})
+    table["mag"] = np.asarray(mag) * u.mag
+    table["recovered"] = np.asarray(recovered, bool)
+    table["blended"] = np.zeros(n, bool) if blended is None else np.asarray(blended, bool)
+    return table
+
+
+def test_bins_hold_the_numbers_of_their_sources():
+    rng = np.random.default_rng(3)
+    error = rng.uniform(0.1, 0.2, 4000)
+    flux = 2 * (1 + 0.05) + error * rng.normal(0, 1.5, 4000)
+    sources = make_sources(np.full(4000, 24.2), np.arange(4000) < 3000, None, 2.0, flux, error)
+    sources["blended"][:100] = True
+    sources["blended"][3900:] = True
+    table = bin_sources(sources, (24, 26), 0.5)
+    assert table.colnames == [spec.name for spec in BIN_COLUMNS]
+    assert all(table[spec.name].info.description for spec in BIN_COLUMNS)
+    np.testing.assert_allclose(table["mag"].value, [24.25, 24.75, 25.25, 25.75])
+    first = table[0]
+    assert [first[name] for name in ("n", "n_blended", "n_recovered", "n_flux")] == [4000, 200, 3000, 2900]
+    assert first["completeness"] == 0.75
+    assert first["completeness_err"] == pytest.approx(np.sqrt(0.75 * 0.25 / 4000), rel=0.01)
+    assert first["completeness_clear"] == pytest.approx(2900 / 3800)
+    # Three standard errors: of a median, 1.25 sigma / sqrt(n) with sigma 0.23 of 2; of the scatter, 1.17 / sqrt(n).
+    assert first["flux_bias"] == pytest.approx(0.05, abs=3 * 1.25 * 0.115 / np.sqrt(2900))
+    assert first["scatter_over_error"] == pytest.approx(1.5, rel=3 * 1.17 / np.sqrt(2900))
+    assert np.isnan(table["completeness"][1:]).all()
+    assert (table["n"][1:] == 0).all()
+
+
+def test_none_of_few_is_not_known_without_error():
+    """Of the beta distribution of 0 + 1 and 5 + 1: variance 6 / (7^2 * 8)."""
+    table = bin_sources(make_sources(np.full(5, 24.5), np.zeros(5)), (24, 25), 1)
+    assert table["completeness"][0] == 0
+    assert table["completeness_err"][0] == pytest.approx(np.sqrt(6 / 49 / 8))
+
+
+def test_limit_is_interpolated_where_completeness_falls_last():
+    table = QTable({"mag": [24, 25, 26, 27] * u.mag, "completeness": [0.4, 0.9, 0.7, 0.2]})
+    table["completeness_err"] = 0.1
+    table["completeness_clear"] = [1.0, 1.0, 1.0, 0.95]
+    table["completeness_clear_err"] = 0.1
+    mag, error = find_limit(table, 0.5)
+    assert mag == pytest.approx(26.4)
+    assert error == pytest.approx(np.hypot(0.6, 0.4) * 0.1 / 0.5)
+    assert find_limit(table, 0.9)[0] == pytest.approx(25.0)
+    assert np.isnan(find_limit(table, 0.5, clear=True)).all()
+    assert describe_limits(table) == {"MAG50": 26.4, "MAG50E": 0.1442, "MAG90": 25.0, "MAG90E": 0.5}
+
+
+def test_numbers_do_not_depend_on_the_number_of_processes(simulated):
+    alone, shared = (dp.inject(simulated.prefix, DJA, replace(FEW, workers=n)) for n in (1, 2))
+    assert len(alone.sources) == len(shared.sources) > 30
+    assert set(alone.sources["realisation"]) == {0, 1, 2}
+    for name in alone.sources.colnames:
+        np.testing.assert_array_equal(alone.sources[name], shared.sources[name])
+    for name in alone.table.colnames:
+        np.testing.assert_array_equal(alone.table[name], shared.table[name])
+    assert alone.table.meta == shared.table.meta
+    other = dp.inject(simulated.prefix, DJA, replace(FEW, seed=2))
+    assert not np.isin(other.sources["x"], alone.sources["x"]).any()
+
+
+def test_bright_sources_come_back_with_their_flux(simulated):
+    """Of a Gaussian 1 - exp(-r^2 / 2 sigma^2) is in the aperture; the pixels widen it by 1/12 of their square."""
+    injection = InjectionOptions(magnitudes=(20, 22), bin_width=2, realisations=4, aperture=3, workers=1)
+    result = dp.inject(simulated.prefix, DJA, injection)
+    sources = result.sources[result.sources["recovered"] & ~result.sources["blended"]]
+    assert len(sources) > 0.8 * len(result.sources)
+    sigma2 = (0.15 / 2.35482) ** 2 + 0.04**2 / 12
+    share = 1 - np.exp(-(0.5**2) / 2 / sigma2)
+    total = 10 ** (0.4 * (23.9 - sources["mag"].value))
+    # Neighbours' pixels are filled with the mean of the aperture; the median source has none.
+    assert np.median(sources["flux_true"].value / total) == pytest.approx(share, abs=0.002)
+    assert abs(result.table["flux_bias"][0]) < 0.002  # 15,000 electrons and more: 0.8 % each, of 40
+    assert result.table.meta["INJASEC"] == 1.0
+    assert json.loads(result.table.meta["INJECT"])["magnitudes"] == [20, 22]
+    assert result.table.meta["NOISE"] == "dja"
+
+
+def test_a_manager_of_ones_own_is_asked(simulated):
+    """A plugin that is registered by hand reaches no other process, so everything runs in this one."""
+    asked = []
+
+    class Curious:
+        @staticmethod
+        @dp.hookimpl
+        def photplug_detect(image):
+            asked.append(image.data.sum())
+
+    manager = get_plugin_manager()
+    manager.register(Curious, "curious")
+    dp.inject(simulated.prefix, DJA, replace(FEW, workers=None, realisations=2), manager=manager)
+    assert len(set(asked)) == 3  # the image as it is, and two with other sources
+
+
+def test_psf_image(empty, tmp_path):
+    """A shifted spline keeps the sum and moves the centre by the fraction of a pixel; half is cut at the edge."""
+    y, x = np.indices((41, 41)) - 20
+    psf = np.exp(-(x**2 + y**2) / 2 / 2.0**2) / (2 * np.pi * 4)
+    path = tmp_path / "psf.fits"
+    fits.writeto(path, (0.9 * psf).astype(np.float32))
+    field = prepare(empty, psf=path)
+    light = module._draw(place(field, 200.4, 150.7, 18.9), field)
+    assert light.sum() == pytest.approx(9000, rel=1e-4)
+    y, x = np.indices(light.shape)
+    assert ((x * light).sum() / 9000, (y * light).sum() / 9000) == pytest.approx((200.4, 150.7), abs=0.001)
+    assert module._draw(place(field, 200, -0.5, 18.9), field).sum() == pytest.approx(4500, rel=0.01)
+    fits.writeto(path, psf[:-1, 1:].astype(np.float32), overwrite=True)  # even-sized: the peak is off its middle
+    even = prepare(empty, psf=path)
+    light = module._draw(place(even, 200.0, 150.0, 18.9), even)
+    assert (x * light).sum() / light.sum() == pytest.approx(200.0, abs=0.005)  # as the centre is measured
+    with pytest.raises(dp.PhotplugError, match="leave one out"):
+        dp.inject(empty, DJA, replace(FEW, shape="gaussian"), psf=path)
+    fits.writeto(path, psf.astype(np.float32), fits.Header({"PIXSCL": 0.02}), overwrite=True)
+    with pytest.raises(dp.PhotplugError, match=r"psf.fits: .* pixels of 0.02 arcsec and the mosaic of 0.04; resample"):
+        dp.inject(empty, DJA, FEW, psf=path)
+    fits.writeto(path, (100 * psf).astype(np.float32), overwrite=True)
+    with pytest.raises(dp.PhotplugError, match=r"psf.fits: the PSF sums up to 100, .*normalise it"):
+        dp.inject(empty, DJA, FEW, psf=path)
+
+
+def test_what_an_injection_refuses(empty, tmp_path):
+    with pytest.raises(dp.PhotplugError, match="option magnitudes: .* not a smaller and a larger"):
+        InjectionOptions(magnitudes=(28, 24))
+    with pytest.raises(dp.PhotplugError, match="option half_light: .* give two, in order"):
+        InjectionOptions(half_light=(0.1,))
+    with pytest.raises(dp.PhotplugError, match="none of .* sources of 33 to 34 mag was recovered"):
+        dp.inject(empty, DJA, InjectionOptions(magnitudes=(33, 34), realisations=1))
+    with pytest.raises(dp.PhotplugError, match="option aperture: 4 is not one of the 4 apertures"):
+        dp.inject(empty, DJA, InjectionOptions(aperture=4))
+    with pytest.raises(dp.PhotplugError, match="no pixel"):
+        dp.inject(empty, replace(DJA, cutout=(slice(0, 20), slice(0, 20))), FEW)
+    for path in empty.parent.glob(f"{empty.name}_drc_*"):
+        if "_exp" not in path.name:
+            (tmp_path / path.name).symlink_to(path)
+    bare = dp.Options(variance=dp.VarianceOptions(noise="background"))
+    with pytest.raises(dp.PhotplugError, match="electrons of the injected light: .*photons 'none'"):
+        dp.inject(tmp_path / empty.name, bare, FEW)
+    assert dp.inject(tmp_path / empty.name, bare, replace(FEW, photons="none")).sources["recovered"].any()
+
+
+def test_options_of_the_command_from_flags_and_toml(tmp_path):
+    config = tmp_path / "options.toml"
+    config.write_text("[injection]\nmagnitudes = [22, 27]\nseed = 4\n[detect]\nn_sigma = 3\n")
+    parser = argparse.ArgumentParser()
+    add_flags(parser, ["detect", "injection"])
+    arguments = vars(parser.parse_args(["--seed", "9", "--half-light", "0.1,0.2"]))
+    injection = collect_stage("injection", arguments, config)
+    assert injection == InjectionOptions(magnitudes=(22, 27), seed=9, half_light=(0.1, 0.2))
+    assert collect_options(arguments, config).detect.n_sigma == 3  # one file serves all commands
+    config.write_text("[injection]\nmagnitude = 3\n")
+    with pytest.raises(dp.PhotplugError, match=r"\[injection\] magnitude is not an option; known: shape, "):
+        collect_stage("injection", {}, config)
+
+
+def test_command(simulated, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = f"inject {simulated.prefix} --noise dja --realisations 2 --magnitudes 22,31 --bin-width 1 --workers 1"
+    assert main([*words.split(), "-o", "t.fits", "--sources", "s.ecsv", "--plot", "t.png"]) == 0
+    out = capsys.readouterr().out
+    table, sources = QTable.read("t.fits"), QTable.read("s.ecsv")
+    assert f"{len(sources)} point sources injected, complete to 50 % at {table.meta['MAG50']:.2f}" in out
+    assert table["n"].sum() == len(sources)
+    assert [table[spec.name].info.description for spec in BIN_COLUMNS] == [spec.description for spec in BIN_COLUMNS]
+    assert Path("t.png").read_bytes().startswith(b"\x89PNG")
+    before = sorted(Path().iterdir())
+    for more, part in (
+        ("-o t.fits", "exists already"),
+        ("-o x.docx", ".ecsv"),
+        ("-o x.fits --aperture 7", "apertures"),
+    ):
+        assert main([*words.split(), *more.split()]) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert part in error
+    assert sorted(Path().iterdir()) == before
+
+
+def test_figure_shows_the_numbers_of_the_table():
+    n = 30
+    mag = np.repeat([24.5, 25.5, 26.5], n)
+    recovered = np.arange(3 * n) % n < np.repeat([n, 20, 2], n)
+    flux = 1 + np.random.default_rng(1).normal(0, 0.1, 3 * n)
+    table = bin_sources(make_sources(mag, recovered, None, 1.0, flux, 0.1), (24, 27), 1)
+    table.meta = {"INJASEC": 0.5, **describe_limits(table)}
+    axes = {axes.get_label(): axes for axes in injection_figure(table).axes}
+    curve = next(line for line in axes["completeness"].get_lines() if line.get_color() == "#0072B2")
+    np.testing.assert_allclose(curve.get_xydata(), [[24.5, 1], [25.5, 2 / 3], [26.5, 1 / 15]])
+    assert f"50 %: {table.meta['MAG50']:.2f}" in [text.get_text() for text in axes["completeness"].texts]
+    # Two sources say nothing of a scatter.
+    for name, column, factor in (("bias", "flux_bias", 100), ("scatter", "scatter_over_error", 1)):
+        curve = next(line for line in axes[name].get_lines() if line.get_marker() == "o")
+        np.testing.assert_allclose(curve.get_ydata(), factor * table[column][:2])
+
+
+def test_half_completeness_is_that_of_a_simulations_own_detections(tmp_path, slow):
+    """Point sources of known flux in one simulation, and the same kind injected into another that is empty.
+
+    With 50 sources in the bins of 0.25 mag at the limit each value is known to 0.03 mag (full: 0.015).
+    """
+    side, n = (2400, 2500) if slow else (1000, 400)
+    magnitudes, width, options = (27.0, 30.0), 0.25, MosaicOptions(n_exposures=2, compress=False)
+    flux = tuple(10 ** (0.4 * (23.9 - mag)) for mag in reversed(magnitudes))
+    common = {"shape": (side, side), "bands": ("f444w",), "star_fraction": 1.0, "isolated": True, "flux_slope": 0.0}
+    scene = simulate_scene(SceneOptions(n_sources=n, flux_range=flux, seed=1, **common))
+    full = simulate_mosaic(tmp_path, scene, replace(options, root="full-v1", seed=2))
+    bare = simulate_scene(SceneOptions(n_sources=0, seed=3, **common))
+    empty = simulate_mosaic(tmp_path, bare, replace(options, root="empty-v1", seed=4))
+
+    run = dp.run([full.prefix], DJA)
+    x, y = run.image.wcs.world_to_pixel_values(scene["ra"].value, scene["dec"].value)
+    found = cKDTree(np.stack([run.catalog["x"].value, run.catalog["y"].value], axis=-1))
+    distance, _ = found.query(np.stack([x, y], axis=-1))
+    sources = make_sources(23.9 - 2.5 * np.log10(scene["f444w_flux"].value), distance < 0.2 / 0.04)
+    direct, direct_error = find_limit(bin_sources(sources, magnitudes, width), 0.5)
+
+    # The mosaic's light went through the detector's pixels (63 mas) and drops (0.75 of them), which widen the PSF.
+    psf = np.sqrt(options.psf_fwhm**2 + 8 * np.log(2) * 0.063**2 * (1 + options.pixfrac**2) / 12)
+    injection = InjectionOptions(
+        magnitudes=magnitudes, bin_width=width, psf_fwhm=psf, separation=2.0, realisations=2, workers=1
+    )
+    injected, error = dp.inject(empty.prefix, DJA, injection).limit(0.5)
+    print(f"50 % completeness: direct {direct:.3f} +- {direct_error:.3f}, injected {injected:.3f} +- {error:.3f} mag")
+    assert direct_error < 0.06
+    assert error < 0.04
+    assert abs(injected - direct) < 0.1
+
+
+def test_real_mosaic(data):
+    """Bright sources in the real F444W cut-out come back with their flux, faint ones do not come back."""
+    injection = InjectionOptions(realisations=2, magnitudes=(23, 32), bin_width=3, workers=1)
+    psf = data / "uds/psf-ceers-nrca5-f444w.fits"
+    result = dp.inject(data / "uds/uds-test-v7.4-f444w-clear", injection=injection, psf=psf)
+    table = result.table
+    assert table["completeness_clear"][0] > 0.95
+    assert table["completeness"][2] < 0.05
+    assert abs(table["flux_bias"][0]) < 0.02
+    assert 26 < result.limit(0.5)[0] < 30

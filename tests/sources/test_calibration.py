@@ -1,0 +1,602 @@
+"""a(r) from empty apertures: places, known noise, depth zones, metadata, and apertures it was not measured in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sep
+from astropy import units as u
+from astropy.nddata import CCDData, InverseVariance
+from astropy.table import QTable
+from astropy.wcs import WCS
+from photutils.aperture import CircularAperture
+from scipy.ndimage import convolve
+from scipy.signal import correlate2d
+from scipy.spatial.distance import pdist
+from scipy.stats import kstest, median_abs_deviation
+
+import dja_photplug as dp
+from dja_photplug.catalog.schema import dress_table, encode_metadata, make_metadata
+from dja_photplug.options.stages import CalibrationOptions, MeasureOptions, Options
+from dja_photplug.sources import calibration as calibration_module
+from dja_photplug.sources.calibration import (
+    SCATTER_ERROR,
+    ApertureSums,
+    NoiseCalibration,
+    SumCircles,
+    calibrate,
+    combine_variance,
+    count_independent,
+    place_apertures,
+)
+from dja_photplug.sources.detection import (
+    DETECTION_COLUMNS,
+    Detection,
+    detect_sep,
+    mesh_background,
+    native_pixels,
+    variance_map,
+)
+from dja_photplug.sources.sep_engine import calibrate_sep, measure_sep
+
+SCALE = 0.04
+# Convolving with it correlates neighbours by 2/3 in x and in y.
+KERNEL = np.outer([1, 2, 1], [1, 2, 1]) / 16
+NONE = np.empty(0)
+
+
+# --- places
+
+
+def distance_to_squares(x: np.ndarray, y: np.ndarray, blocked: np.ndarray) -> np.ndarray:
+    """Distance of each place to the nearest blocked pixel, which is a square."""
+    rows, columns = np.nonzero(blocked)
+    dx, dy = (np.maximum(np.abs(v[:, None] - w) - 0.5, 0) for v, w in ((x, columns), (y, rows)))
+    return np.hypot(dx, dy).min(axis=1)
+
+
+@pytest.mark.parametrize("margin", [0.0, 2.2])
+@pytest.mark.parametrize("shape", [(210, 150), (60, 401)])
+def test_places_touch_no_blocked_pixel_nor_edge(shape: tuple[int, int], margin: float) -> None:
+    blocked = np.random.default_rng(3).random(shape) < 0.002
+    x, y, _ = place_apertures(blocked, 3.3, margin, 5000, np.random.default_rng(1))
+    assert len(x) > 100
+    # sep and this sum the same squares; 1e-9 is their rounding.
+    assert distance_to_squares(x, y, blocked).min() >= 3.3 + margin - 1e-9
+    for values, n in ((x, shape[1]), (y, shape[0])):
+        assert values.min() - 3.3 - margin >= -0.5
+        assert values.max() + 3.3 + margin <= n - 0.5
+
+
+def test_places_do_not_overlap_where_the_area_allows() -> None:
+    x, y, n_effective = place_apertures(np.zeros((300, 400), bool), 4, 2, 500, np.random.default_rng(1))
+    assert len(x) == len(y) == n_effective == 500
+    assert pdist(np.column_stack([x, y])).min() >= 8
+
+
+def test_overlapping_places_count_as_fewer() -> None:
+    """By the pixels that apertures share, with photutils: 10 pixels of radius resolve a circle to 2 %."""
+    x, y, n_effective = place_apertures(np.zeros((130, 110), bool), 10, 0, 4000, np.random.default_rng(1))
+    masks = CircularAperture(np.column_stack([x, y]), 10).to_mask()
+    images = np.array([mask.to_image((130, 110)).ravel() for mask in masks])
+    shared = images @ images.T / (np.pi * 100)
+    np.fill_diagonal(shared, 1)
+    assert n_effective == pytest.approx(len(x) ** 2 / np.sum(shared**2), rel=0.02)
+    # Four grids of 5 x 4 to 6 x 5 places; a grid alone has as many as it counts.
+    assert len(x) >= 80
+    assert 20 < n_effective < 0.6 * len(x)
+
+
+@pytest.mark.parametrize(("count", "least", "most"), [(100, 0.88, 1.12), (4000, 0.7, 1.04)])
+def test_sampling_error_is_that_of_the_effective_number(count: int, least: float, most: float) -> None:
+    """Robust scatter in 300 white images: good to 1.17/sqrt(n), and with overlaps not worse than that says.
+
+    300 values know their standard deviation to 4 %.
+    """
+    rng = np.random.default_rng(1)
+    x, y, n_effective = place_apertures(np.zeros((300, 300), bool), 10, 0, count, rng)
+    assert n_effective == 100 if count == 100 else n_effective < 0.7 * len(x)
+    images = (rng.normal(size=(300, 300)) for _ in range(300))
+    scatter = [median_abs_deviation(sep.sum_circle(image, x, y, 10.0, subpix=1)[0]) for image in images]
+    assert least < np.std(scatter) / np.mean(scatter) / (SCATTER_ERROR / np.sqrt(n_effective)) < most
+
+
+def test_places_fill_an_empty_image() -> None:
+    x, _, _ = place_apertures(np.zeros((500, 400), bool), 4, 1, 10**6, np.random.default_rng(1))
+    # Four grids, 9 pixels apart, in the 489 x 389 pixels that centres may have.
+    assert len(x) >= 4 * (489 // 9) * (389 // 9)
+
+
+def test_places_are_the_same_for_the_same_seed_and_everywhere_within_a_pixel() -> None:
+    blocked = np.zeros((700, 700), bool)
+    first, again, other = (place_apertures(blocked, 2, 0, 3000, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    for values, same, different in zip(first[:2], again[:2], other[:2], strict=True):
+        np.testing.assert_array_equal(values, same)
+        assert not np.array_equal(values, different)
+        assert kstest(values % 1, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (7, 300), (300, 7)])
+def test_no_place_in_tiny_images(shape: tuple[int, int]) -> None:
+    x, y, n_effective = place_apertures(np.zeros(shape, bool), 4, 0, 100, np.random.default_rng(1))
+    assert len(x) == len(y) == n_effective == 0
+
+
+def test_no_place_where_all_is_blocked() -> None:
+    x, y, n_effective = place_apertures(np.ones((50, 60), bool), 2, 0, 100, np.random.default_rng(1))
+    assert len(x) == len(y) == n_effective == 0
+
+
+def test_half_overlapping_circles() -> None:
+    # Centres one radius apart share 2/3 - sqrt(3)/(2 pi) of their area.
+    shared = 2 / 3 - np.sqrt(3) / (2 * np.pi)
+    assert count_independent([0, 5], [0, 0], 5) == pytest.approx(4 / (2 + 2 * shared**2), rel=1e-12)
+
+
+# --- a(r) of known noise
+
+
+def white(shape: tuple[int, int] = (900, 1000), seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def correlated(shape: tuple[int, int] = (900, 1000), seed: int = 1) -> np.ndarray:
+    """Noise of the kernel, with unit variance in a pixel."""
+    return convolve(white(shape, seed), KERNEL, mode="wrap") / np.sqrt(np.sum(KERNEL**2))
+
+
+def whole_pixels(data: np.ndarray, variance: float | np.ndarray = 1.0, photons: float = 0.0) -> SumCircles:
+    """An engine that sums the pixels whose centres lie in the circle; photons as a fraction of the background."""
+    plane = np.broadcast_to(np.float32(variance), data.shape).copy()
+
+    def sum_circles(x: np.ndarray, y: np.ndarray, radius: float) -> ApertureSums:
+        flux, error, _ = sep.sum_circle(data, x, y, radius, var=plane, subpix=1)
+        return ApertureSums(flux=flux, background=error**2, total=(1 + photons) * error**2)
+
+    return sum_circles
+
+
+def expect_factor(radius: float, kernel: np.ndarray, method: str) -> float:
+    """Root of the variance of a sum of correlated pixels over the sum of variances, from the autocorrelations."""
+    noise = correlate2d(kernel, kernel)
+    noise /= noise.max()
+    ratios = []
+    for x, y in np.random.default_rng(2).uniform(-0.5, 0.5, (200, 2)):
+        weight = CircularAperture((x, y), radius).to_mask(method=method).data
+        reach = noise.shape[0] // 2
+        shared = correlate2d(np.pad(weight, reach), weight, mode="valid")
+        ratios.append(np.sum(shared * noise) / np.sum(weight))
+    return float(np.sqrt(np.mean(ratios)))
+
+
+def calibrate_noise(sums: SumCircles, shape: tuple[int, int] = (900, 1000), **options) -> NoiseCalibration:
+    settings = {"radius_max": 0.7, "n_radii": 8} | options
+    return calibrate(np.zeros(shape, bool), SCALE, sums, CalibrationOptions(**settings))
+
+
+@pytest.mark.parametrize(("noise", "kernel"), [(white, np.ones((1, 1))), (correlated, KERNEL)])
+def test_factor_of_known_noise(noise, kernel: np.ndarray) -> None:
+    result = calibrate_noise(whole_pixels(noise()))
+    expected = np.array([expect_factor(radius / SCALE, kernel, "center") for radius in result.radius])
+    np.testing.assert_allclose(result.radius[[0, -1]], [0.08, 0.7])
+    assert np.all(np.abs(result.measured[0] - expected) < 3 * result.measured_error[0])
+    assert np.all(np.abs(result.factor[0] - expected) < 3 * result.measured_error[0])
+    assert np.all(result.n_effective[0] > 1000)
+    np.testing.assert_allclose(
+        result.measured_error, result.measured * SCATTER_ERROR / np.sqrt(result.n_effective), rtol=1e-12
+    )
+    if noise is white:
+        np.testing.assert_allclose(expected, 1, rtol=1e-12)
+
+
+def make_wcs() -> WCS:
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
+    wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = (34.3, -5.1), (50, 50), (-SCALE / 3600, SCALE / 3600)
+    return wcs
+
+
+def make_image(data: np.ndarray, background: float | np.ndarray, photons: float | np.ndarray = 0.0) -> CCDData:
+    """Variances of the two kinds, as the weights of an image in 10 nJy."""
+    variance, total = (np.broadcast_to(np.float32(v), data.shape) for v in (background, background + photons))
+    image = CCDData(data, unit="10 nJy", uncertainty=InverseVariance(1 / total), wcs=make_wcs())
+    image.background_weight = 1 / variance
+    return image
+
+
+def make_detection(x, y, segmentation: np.ndarray, **shape) -> Detection:
+    """Sources at places; `shape` holds a, b in arcsec and theta."""
+    n = len(x)
+    columns = dict.fromkeys(("ra", "dec", "flag"), np.zeros(n)) | dict.fromkeys("ab", np.full(n, np.nan))
+    columns |= {"x": x, "y": y, "theta": np.zeros(n), "id": np.arange(1, n + 1), "npix": np.ones(n)} | shape
+    return Detection(sources=dress_table(columns, DETECTION_COLUMNS), segmentation=segmentation, wcs=make_wcs())
+
+
+def nothing(shape: tuple[int, int]) -> Detection:
+    return make_detection(NONE, NONE, np.zeros(shape, np.int32))
+
+
+def test_factor_of_the_engine() -> None:
+    """sep weights variances by the overlap, not its square: a(r) holds that, and is below 1 for white noise."""
+    options = Options(calibration=CalibrationOptions(radius_max=0.7, n_radii=5))
+    for noise, kernel in ((white, np.ones((1, 1))), (correlated, KERNEL)):
+        data = noise()
+        result = calibrate_sep(make_image(3 * data, 9.0), nothing(data.shape), options)
+        expected = np.array([expect_factor(radius / SCALE, kernel, "exact") for radius in result.radius])
+        assert np.all(np.abs(result.factor[0] - expected) < 3 * result.measured_error[0])
+        if noise is white:
+            assert result.factor[0, 0] == pytest.approx(0.92, abs=0.03)  # "9 % high at r = 2"
+
+
+# --- interpolation
+
+
+def make_calibration(factor, radius=(0.1, 0.2, 0.4, 0.8, 1.6), edges=(), error: float = 0.02) -> NoiseCalibration:
+    factor = np.atleast_2d(np.asarray(factor, float))
+    return NoiseCalibration(
+        radius=np.array(radius, float),
+        measured=factor,
+        measured_error=error * factor,
+        factor=factor,
+        n_effective=np.full(factor.shape, 4000.0),
+        offset=np.zeros(factor.shape[1]),
+        edges=np.array(edges, float),
+        note="",
+    )
+
+
+def test_interpolation_is_monotone_and_smooth() -> None:
+    factor = [0.9, 1.0, 1.5, 1.52, 2.0]
+    result = make_calibration(factor)
+    np.testing.assert_allclose(result(result.radius), factor, rtol=1e-12)
+    radius = np.geomspace(0.05, 3, 4001)
+    values = result(radius)
+    assert np.all(np.diff(values) >= -1e-12)
+    # No corner inside: the slope changes by at most a few steps of the grid (1e-3) times the curvature.
+    inside = values[(radius > 0.11) & (radius < 1.59)]
+    assert np.abs(np.diff(inside, 2)).max() < 0.02 * np.abs(np.diff(inside)).max()
+    assert result(0.14).shape == ()
+    assert np.isnan(result([np.nan, 0.2])).tolist() == [True, False]
+
+
+def test_extrapolation() -> None:
+    root = make_calibration(np.sqrt([0.1, 0.2, 0.4, 0.8, 1.6]))
+    np.testing.assert_allclose(root([0, 0.01, 0.1]), np.sqrt(0.1))
+    np.testing.assert_allclose(root([3.2, 6.4]), np.sqrt([3.2, 6.4]), rtol=1e-12)
+    # Fully correlated noise has an error that grows as the area, a(r) ~ r; nothing grows faster.
+    steep = make_calibration(np.power([0.1, 0.2, 0.4, 0.8, 1.6], 1.5))
+    assert steep(3.2) == pytest.approx(2 * 1.6**1.5, rel=1e-12)
+    flat = make_calibration([1.3] * 5)
+    np.testing.assert_allclose(flat([0.01, 0.3, 5]), 1.3, rtol=1e-12)
+    np.testing.assert_allclose(make_calibration([1.3], radius=[0.1])([0.01, 0.1, 5]), 1.3, rtol=1e-12)
+    # The slope is that of the four largest by least squares, with equal weights here: 0.3 for steps of 1, 0, 0 ln 2.
+    step = make_calibration([1, 1, 2, 2, 2])
+    assert step(3.2) == pytest.approx(2 * 2**0.3, rel=1e-12)
+
+
+def test_error_is_relative_and_interpolated() -> None:
+    result = make_calibration([1, 2, 4], radius=(0.1, 0.2, 0.4))
+    result = replace(result, measured_error=np.array([[0.02, 0.08, 0.24]]))
+    np.testing.assert_allclose(result.error([0, 0.1, 0.2, 0.4, 2]), [0.02, 0.02, 0.04, 0.06, 0.06], rtol=1e-12)
+    assert result.error(np.sqrt(0.1 * 0.2)) == pytest.approx(0.03)
+
+
+# --- depth zones
+
+
+def two_halves() -> tuple[np.ndarray, np.ndarray]:
+    """Left white with unit variance, right correlated with a variance of 4; both as the weight says."""
+    data, variance = white(), np.ones((900, 1000), np.float32)
+    data[:, 500:] = 2 * correlated(seed=2)[:, 500:]
+    variance[:, 500:] = 4
+    return data, variance
+
+
+def test_each_depth_zone_has_its_own_factor() -> None:
+    sums = whole_pixels(*two_halves())
+    result = calibrate_noise(sums, zones=2, radius_max=0.4, n_radii=4)
+    assert result.edges.shape == (1,)
+    assert 1 <= result.edges[0] <= 4
+    for variance, kernel, row in ((0.9, np.ones((1, 1)), 0), (4.2, KERNEL, 1)):
+        expected = np.array([expect_factor(radius / SCALE, kernel, "center") for radius in result.radius])
+        # Few apertures straddle the line between the halves.
+        assert np.all(np.abs(result(result.radius, variance) - expected) < 3 * result.measured_error[row])
+    both = result(np.array([[0.1], [0.2]]), [0.9, 4.2])
+    np.testing.assert_array_equal(both[:, 1], result([0.1, 0.2], [4.2, 4.2]))
+    assert np.all(both[:, 1] > 1.5 * both[:, 0])
+    assert result.error(0.1, 4.2) == pytest.approx(SCATTER_ERROR / np.sqrt(2000), rel=0.1)
+    one = calibrate_noise(sums, radius_max=0.4, n_radii=4)
+    assert np.all((one.factor[0] > result.factor[0]) & (one.factor[0] < result.factor[1]))
+    for method in (result, result.error):
+        with pytest.raises(dp.PhotplugError, match="depth zones needs the background variance"):
+            method(0.1)
+
+
+def test_zone_with_too_few_apertures_takes_those_of_all() -> None:
+    """Four zones of 300 x 300 pixels: at 12 pixels each has 36 places without overlap, and at most 60 independent."""
+    variance = np.repeat([1, 2, 3, 4], 75).astype(np.float32) * np.ones((300, 1), np.float32)
+    sums = whole_pixels(white((300, 300)) * np.sqrt(variance), variance)
+    settings = {"radius_max": 0.48, "n_radii": 4, "margin": 0}
+    one, four = (calibrate_noise(sums, (300, 300), zones=zones, **settings) for zones in (1, 4))
+    assert "depth zones have too few empty apertures" in four.note
+    assert "depth zones" not in one.note
+    for name in ("measured", "measured_error", "n_effective"):
+        assert np.all(getattr(four, name)[:, -1] == getattr(one, name)[:, -1])
+        assert np.all(getattr(four, name)[:, 0] != getattr(one, name)[:, 0])
+    assert np.isfinite(four.factor).all()
+
+
+# --- photons, sky, and what cannot be calibrated
+
+
+def test_photons_are_not_rescaled() -> None:
+    np.testing.assert_allclose(combine_variance([4.0, 4.0], [7.0, 4.0], [3.0, 0.5]), [9 * 4 + 3, 1])
+    # Rounding may leave the total a little below the background.
+    assert combine_variance(1.0, 1 - 1e-7, 2.0) == 4
+
+
+def test_photons_of_positive_noise_are_taken_off() -> None:
+    """A scatter of 1.3 in variance, of which 0.3 is in the weight as photons: a(r) is 1."""
+    plain = calibrate_noise(whole_pixels(white()))
+    result = calibrate_noise(whole_pixels(np.sqrt(np.float32(1.3)) * white(), photons=0.3))
+    np.testing.assert_allclose(result.measured**2, 1.3 * plain.measured**2 - 0.3, rtol=1e-5)  # float32
+    np.testing.assert_allclose(result(result.radius), 1, atol=4 * result.measured_error.max())
+
+
+def test_sky_left_is_reported_and_changes_nothing() -> None:
+    plain, result = (calibrate_noise(whole_pixels(white() + np.float32(level))) for level in (0, 0.3))
+    # The pixels of a circle by their centres are pi r^2 on average, and the median of n sums has 1.25 / sqrt(n).
+    error = 1.25 / np.sqrt(4000) / np.sqrt(np.pi) / (result.radius / SCALE)
+    assert np.all(np.abs(result.offset - 0.3) < 3 * error + 0.01)
+    assert np.all(np.abs(plain.offset) < 3 * error)
+    np.testing.assert_allclose(result.measured[0, 4:], plain.measured[0, 4:], rtol=0.03)
+
+
+def test_smaller_radii_stand_in_for_those_that_do_not_fit() -> None:
+    result = calibrate_noise(whole_pixels(white((300, 300))), (300, 300), radius_max=1.5, n_radii=12)
+    assert len(result.radius) < 12
+    assert result.radius[-1] < 1
+    assert np.all(result.n_effective >= 100)
+    assert f"beyond {result.radius[-1]:.2f} arcsec radius (asked: 1.50): extrapolated" in result.note
+    assert "overlap from" in result.note
+    assert result.metadata()["AR_NOTE"] == result.note
+    assert np.isfinite(result(1.5))
+
+
+def test_image_smaller_than_the_largest_aperture() -> None:
+    """60 pixels, and 75 of diameter: at 2 pixels of radius some 120 places fit."""
+    result = calibrate_noise(whole_pixels(white((60, 60))), (60, 60), radius_max=1.5, n_radii=12, margin=0)
+    assert 1 <= len(result.radius) < 4
+    assert "extrapolated" in result.note
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        (white((30, 30)), {}, "fewer than 100 empty apertures of 0.08 arcsec radius"),
+        (np.zeros((300, 300)), {}, "empty apertures of 0.08 arcsec radius scatter by 0 of their background error"),
+        (0.5 * white((300, 300)), {"photons": 0.5}, "their photons alone make 0.71"),
+    ],
+)
+def test_what_cannot_be_calibrated(data: np.ndarray, options: dict, message: str) -> None:
+    with pytest.raises(dp.PhotplugError, match=message) as caught:
+        calibrate_noise(whole_pixels(data, **options), data.shape)
+    assert "\n" not in str(caught.value)
+    assert "noise preset 'dja'" in str(caught.value)
+
+
+def test_no_empty_area_at_all() -> None:
+    with pytest.raises(dp.PhotplugError, match="fewer than 100 empty apertures") as caught:
+        calibrate(np.ones((300, 300), bool), SCALE, whole_pixels(white((300, 300))), CalibrationOptions())
+    assert "\n" not in str(caught.value)
+
+
+# --- metadata
+
+
+@pytest.mark.parametrize("suffix", ["fits", "ecsv"])
+def test_metadata_survive_a_catalogue(tmp_path: Path, suffix: str) -> None:
+    """Warnings are errors here: the keys are FITS keywords, and the text fits."""
+    result = calibrate_noise(whole_pixels(*two_halves()), zones=2, radius_max=1.5, n_radii=12)
+    table = QTable({"flux": [1.0] * u.uJy}, meta=make_metadata(Options()) | encode_metadata(result.metadata()))
+    back = QTable.read(dp.write_catalog(table, tmp_path / f"cat.{suffix}"))
+    expected = {"AR_RAD": result.radius, "AR": result.factor, "AR_ERR": result.measured_error}
+    expected |= {"AR_N": result.n_effective, "AR_OFF": result.offset, "AR_EDGES": result.edges}
+    for key, values in expected.items():
+        shown = np.array(json.loads(back.meta[key]))
+        assert shown.shape == values.shape
+        # Four digits; the numbers of apertures are rounded to whole ones.
+        np.testing.assert_allclose(shown, values, rtol=5e-4, atol=0.5 if key == "AR_N" else 0)
+    assert back.meta["AR_NOTE"] == result.note
+    again = NoiseCalibration.from_metadata(back.meta)
+    assert again is not None
+    radius, variance = np.geomspace(0.05, 3, 30), np.tile([0.5, 2], 15)  # both zones, and radii beyond both ends
+    np.testing.assert_allclose(again(radius, variance), result(radius, variance), rtol=2e-3)  # of four digits
+    assert NoiseCalibration.from_metadata({}) is None
+    assert set(result.metadata()) == {*expected, "AR_NOTE"}
+
+
+def test_metadata_without_zones_and_notes() -> None:
+    assert set(make_calibration([1.0] * 5).metadata()) == {"AR_RAD", "AR", "AR_ERR", "AR_N", "AR_OFF"}
+
+
+# --- the errors of the catalogue
+
+
+def power_law() -> NoiseCalibration:
+    """1.5 at 0.4 arcsec, growing with the power 0.3: the interpolation is exact."""
+    return make_calibration(1.5 * np.power(np.array([0.1, 0.2, 0.4, 0.8, 1.6]) / 0.4, 0.3))
+
+
+def test_variance_of_a_flux_is_that_of_the_formula() -> None:
+    """a^2 * background + photons with flat planes, a at the radius of the circle of equal area."""
+    y, x = np.indices((120, 120))
+    data = (500 * np.exp(-(((x - 60) / 8) ** 2) / 2 - ((y - 60) / 4) ** 2 / 2)).astype(np.float32)
+    segmentation = (data > 5).astype(np.int32)
+    detection = make_detection(np.array([60.0]), np.array([60.0]), segmentation, a=[8 * SCALE], b=[4 * SCALE])
+    options = Options(measure=MeasureOptions(apertures=(0.4, 1.0)))
+    row = measure_sep(make_image(data, 0.2, 0.7), detection, power_law(), options)[0]
+
+    def expect(area: float, photons: float = 0.7) -> float:
+        """In uJy; area in pixels."""
+        factor = 1.5 * (np.sqrt(area / np.pi) * SCALE / 0.4) ** 0.3
+        return 0.01 * np.sqrt((factor**2 * 0.2 + photons) * area)
+
+    for i, radius in enumerate((5, 12.5)):
+        area = np.pi * radius**2
+        assert row[f"fluxerr_aper_{i}"].value == pytest.approx(expect(area), rel=1e-6)  # float32 planes
+        depth = 23.9 - 2.5 * np.log10(5 * expect(area, photons=0))
+        assert row[f"depth5_{i}"].value == pytest.approx(depth, abs=1e-6)
+    kron = row["kron_radius"]
+    assert row["flag"] == 0
+    assert row["fluxerr_auto"].value == pytest.approx(expect(np.pi * kron**2 * 32), rel=1e-6)
+    assert row["fluxerr_iso"].value == pytest.approx(expect(segmentation.sum()), rel=1e-6)
+
+
+def test_isophotes_sum_the_planes_of_their_pixels() -> None:
+    rng = np.random.default_rng(1)
+    background, photons = rng.uniform(1, 2, (2, 40, 50)).astype(np.float32)
+    segmentation = np.zeros((40, 50), np.int32)
+    segmentation[10:20, 5:25] = 1
+    detection = make_detection(np.array([15.0]), np.array([15.0]), segmentation)
+    row = measure_sep(make_image(white((40, 50)), background, photons), detection, power_law(), Options())[0]
+    inside = segmentation == 1
+    factor = 1.5 * (np.sqrt(200 / np.pi) * SCALE / 0.4) ** 0.3
+    expected = factor**2 * background[inside].sum(dtype=float) + photons[inside].sum(dtype=float)
+    assert row["fluxerr_iso"].value == pytest.approx(0.01 * np.sqrt(expected), rel=1e-6)
+
+
+def test_without_calibration_the_variance_is_the_full_one() -> None:
+    detection = make_detection(np.array([25.0]), np.array([25.0]), np.zeros((50, 50), np.int32))
+    row = measure_sep(make_image(white((50, 50)), 0.2, 0.7), detection, None, Options())[0]
+    assert row["fluxerr_aper_3"].value == pytest.approx(0.01 * np.sqrt(0.9 * np.pi) * 12.5, rel=1e-6)
+    assert row["depth5_3"].value == pytest.approx(23.9 - 2.5 * np.log10(0.05 * np.sqrt(0.2 * np.pi) * 12.5), abs=1e-6)
+
+
+def test_depth_follows_the_weight() -> None:
+    """Where the background variance is 4 times larger, sources 2 times brighter are the limit: 0.7526 mag."""
+    variance = np.ones((60, 120), np.float32)
+    variance[:, 60:] = 4
+    detection = make_detection(np.array([30.0, 90.0]), np.array([30.0, 30.0]), np.zeros((60, 120), np.int32))
+    table = measure_sep(make_image(white((60, 120)), variance), detection, power_law(), Options())
+    np.testing.assert_allclose(-np.diff(table["depth5_1"].value), 2.5 * np.log10(2), rtol=1e-6)
+
+
+def test_zones_choose_by_the_background_at_the_source() -> None:
+    variance = np.ones((60, 120), np.float32)
+    variance[:, 60:] = 4
+    calibration = make_calibration([[1.0] * 5, [2.0] * 5], edges=[2.0])
+    detection = make_detection(np.array([30.0, 90.0]), np.array([30.0, 30.0]), np.zeros((60, 120), np.int32))
+    table = measure_sep(make_image(white((60, 120)), variance), detection, calibration, Options())
+    np.testing.assert_allclose(table["fluxerr_aper_1"][1] / table["fluxerr_aper_1"][0], 2 * 2, rtol=1e-6)
+
+
+# --- held out
+
+
+def scatter_at(
+    image: CCDData, places: tuple, segmentation: np.ndarray, calibration: NoiseCalibration | None, radius: float, **sky
+) -> float:
+    """Robust scatter of flux/error of catalogue columns, in apertures of a radius in pixels."""
+    options = Options(measure=MeasureOptions(apertures=(2 * radius * SCALE,), **sky))
+    table = measure_sep(image, make_detection(*places, segmentation), calibration, options)
+    return float(median_abs_deviation(table["flux_aper_0"] / table["fluxerr_aper_0"], scale="normal"))
+
+
+@pytest.mark.parametrize("sky", ["none", "masked", "annulus"])
+def test_errors_are_true_in_another_image_with_the_same_noise(sky: str) -> None:
+    """Correlated noise whose weight says half of its variance, on a sky that is left in the mosaic."""
+    shape = (900, 1000)
+    images = [make_image(correlated(shape, seed) + np.float32(0.1), 0.5, 0.02) for seed in (1, 2)]
+    segmentation = np.zeros(shape, np.int32)
+    segmentation[200:260, 300:420] = 7
+    detection = make_detection(NONE, NONE, segmentation)
+    settings = CalibrationOptions(radius_max=0.6, n_radii=5, n_apertures=1500)
+    options = Options(measure=MeasureOptions(background=sky), calibration=settings)
+    calibration = calibrate_sep(images[0], detection, options)
+    for radius in (2, 12):
+        *places, n = place_apertures(segmentation > 0, radius, 5, 1000, np.random.default_rng(3))
+        # Both have a sampling error.
+        error = np.hypot(SCATTER_ERROR / np.sqrt(n), calibration.error(radius * SCALE))
+        scatter = scatter_at(images[1], places, segmentation, calibration, radius, background=sky)
+        assert scatter == pytest.approx(1, abs=3 * error)
+    assert scatter_at(images[1], places, segmentation, None, radius, background=sky) > 1.5
+
+
+def test_annulus_without_sky_does_not_count() -> None:
+    """An image as small as the annulus: most apertures have sky, those without are left out."""
+    segmentation = np.zeros((160, 160), np.int32)
+    segmentation[:, 45:] = 1
+    detection = make_detection(NONE, NONE, segmentation)
+    measure = MeasureOptions(background="annulus", annulus=(1.7, 2.5))
+    calibration = CalibrationOptions(radius_max=0.12, n_radii=2, margin=0)
+    result = calibrate_sep(
+        make_image(white((160, 160)), 1.0), detection, Options(measure=measure, calibration=calibration)
+    )
+    assert np.isfinite(result.factor).all()
+    measure = replace(measure, annulus=(9.0, 10.0))
+    with pytest.raises(dp.PhotplugError, match="fewer than 100 empty apertures"):
+        calibrate_sep(make_image(white((160, 160)), 1.0), detection, Options(measure=measure, calibration=calibration))
+
+
+@dataclass
+class HeldOut:
+    """An engine that hands over a random half of the empty apertures asked for, and keeps the places of the others."""
+
+    sum_circles: SumCircles
+    places: dict[float, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    def __call__(self, x: np.ndarray, y: np.ndarray, radius: float) -> ApertureSums:
+        # The places come in random order.
+        half = len(x) // 2
+        self.places[radius] = x[half:], y[half:]
+        return self.sum_circles(x[:half], y[:half], radius)
+
+
+def exact_sums(image: dp.MosaicImage) -> SumCircles:
+    """Those of the engine: its ellipses with a = b differ by 1e-13."""
+    data, full, background = native_pixels(image.data), variance_map(image), variance_map(image, "background")
+
+    def sum_circles(x: np.ndarray, y: np.ndarray, radius: float) -> ApertureSums:
+        flux, total, _ = sep.sum_circle(data, x, y, radius, var=full, subpix=0)
+        _, error, _ = sep.sum_circle(data, x, y, radius, var=background, subpix=0)
+        return ApertureSums(flux=flux, background=error**2, total=total**2)
+
+    return sum_circles
+
+
+def measure_held_out(prefix: Path) -> list[tuple[float, int, float, float]]:
+    """Return radius (pixels), number, and scatter of flux/error with and without a(r), in apertures not calibrated on.
+
+    At each radius a random half of the places of one grid calibrates, and the other half is measured. Places of one
+    grid do not overlap, so neither do the halves; both are spread over the whole mosaic, whose noise is not the same
+    everywhere.
+    """
+    settings = CalibrationOptions(radius_min=2 * SCALE, radius_max=17.5 * SCALE, n_radii=8)
+    image = dp.load_mosaic(prefix, noise="calibrated")
+    detection = detect_sep(image, mesh_background(image, Options().background), Options())
+    engine = HeldOut(exact_sums(image))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration_module, "GRIDS", 1)
+        calibration = calibrate((detection.segmentation > 0) | image.mask, SCALE, engine, settings)
+    rows = []
+    for radius, places in engine.places.items():
+        assert pdist(np.column_stack(places)).min() >= 2 * radius
+        scatter = (scatter_at(image, places, detection.segmentation, each, radius) for each in (calibration, None))
+        rows.append((radius, len(places[0]), *scatter))
+    return rows
+
+
+@pytest.mark.parametrize("band", ["f444w", "f115w"])
+def test_errors_are_true_in_held_out_apertures_of_real_mosaics(band: str, data: Path) -> None:
+    rows = measure_held_out(data / f"uds/uds-test-v7.4-{band}-clear")
+    np.testing.assert_allclose([row[0] for row in rows], np.geomspace(2, 17.5, 8))
+    for radius, n, scatter, without in rows:
+        assert n > 100
+        assert scatter == pytest.approx(1, abs=max(0.05, 3 * SCATTER_ERROR / np.sqrt(n))), f"at {radius:.1f} pixels"
+        # What it corrects: a few per cent at 2 pixels, a factor of 2 at 12.5.
+        assert without > (1.8 if radius > 12 else 0.95)
