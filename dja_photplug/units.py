@@ -1,112 +1,40 @@
-"""What the header and the log of a mosaic say of its unit, and of the electrons in it."""
+"""The units of images and catalogues: 10 nJy, uJy and AB magnitudes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from astropy import units as u
+from numpy.typing import ArrayLike, NDArray
 
-from dja_photplug.errors import PhotplugError
+__all__ = ["MOSAIC_UNIT", "MOSAIC_ZERO_POINT", "ZERO_POINT", "magnitude"]
 
-__all__ = ["DETECTOR_GAINS", "MOSAIC_UNIT", "Header", "check_unit", "detector_gain", "phot_scale"]
-
-Header = Mapping[str, Any]
 
 MOSAIC_UNIT = u.Unit("10 nJy")
 
-DETECTOR_GAINS: Mapping[str, float] = {
-    **{"NRCA1": 2.13, "NRCA2": 2.17, "NRCA3": 2.25, "NRCA4": 2.08, "NRCALONG": 1.88, "NRCA5": 1.88},
-    **{"NRCB1": 2.00, "NRCB2": 2.24, "NRCB3": 2.09, "NRCB4": 2.18, "NRCBLONG": 1.90, "NRCB5": 1.90},
-    **{"NIS": 1.6, "MIRIMAGE": 4.0},
-}
-"""Mean electrons per DN in flight, by detector. HST mosaics are in electrons already; MIRI's is uncertain."""
+
+ZERO_POINT = 23.9
+"""AB magnitude of 1 uJy."""
 
 
-def check_unit(header: Header) -> None:
-    """Refuse an image that is not in 10 nJy.
-
-    BUNIT decides (the archive spells it ``10.0*nanoJansky`` or ``10*nanoJansky``), else PHOTFNU in Jy. ``ZP`` is
-    never read: in real headers it is the zero point of the original units (26.53 where 28.90 is right).
-
-    Raises
-    ------
-    PhotplugError
-        Naming the unit found.
-    """
-    bunit, photfnu = header.get("BUNIT"), header.get("PHOTFNU")
-    if not bunit and photfnu is None:
-        raise PhotplugError("neither BUNIT nor PHOTFNU says its unit; set BUNIT = '10*nanoJansky' if it is so")
-    found = str(bunit or f"{photfnu} Jy")
-    try:
-        known = np.isclose(u.Unit(found).to(MOSAIC_UNIT), 1, rtol=1e-6, atol=0)
-    except (ValueError, u.UnitConversionError):
-        known = False
-    if not known:
-        raise PhotplugError(f"the unit is {found!r}, not 10 nJy; convert the image and its weight to 10 nJy")
+MOSAIC_ZERO_POINT = ZERO_POINT + 5
+"""AB magnitude of a mosaic's pixel value of 1, which is 10 nJy, a hundredth of 1 uJy."""
 
 
-def phot_scale(header: Header) -> float:
-    """Return DN/s of a detector per unit of the mosaic: 1/(PHOTMJSR*PHOTSCAL) * PHOTFNU/OPHOTFNU.
-
-    HST headers have no PHOTMJSR and drop its factor (HST mosaics are in electrons); a missing PHOTSCAL counts as 1.
-
-    Raises
-    ------
-    PhotplugError
-        Where PHOTFNU, OPHOTFNU, or for JWST PHOTMJSR is missing or not positive; the message names the keyword.
-        (Dropping OPHOTFNU, as copies of the recipe do, makes the gain about 10 times wrong.)
-    """
-    needed = ["PHOTFNU", "OPHOTFNU"]
-    if not _is_hst(header):
-        needed.insert(0, "PHOTMJSR")
-    for key in needed:
-        try:
-            usable = float(header[key]) > 0
-        except (KeyError, TypeError, ValueError):
-            usable = False
-        if not usable:
-            raise PhotplugError(
-                f"keyword {key} is {header.get(key, 'missing')}, so electrons cannot be counted; "
-                "give the scale by the option phot_scale (--phot-scale), or use the noise preset 'background'"
-            )
-    scale = header["PHOTFNU"] / header["OPHOTFNU"] / header.get("PHOTSCAL", 1.0)
-    return float(scale if _is_hst(header) else scale / header["PHOTMJSR"])
-
-
-def _is_hst(header: Header) -> bool:
-    return str(header.get("TELESCOP", "")).strip().upper() == "HST"
-
-
-def detector_gain(header: Header, log: Any = None, gains: Mapping[str, float] = DETECTOR_GAINS) -> tuple[float, str]:
-    """Return the detector gain of a mosaic in electrons per DN, and where it comes from.
+def magnitude(flux: ArrayLike, error: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return AB magnitudes and their errors, NaN where the flux is not positive.
 
     Parameters
     ----------
-    header : mapping
-        Of the science image; DETECTOR is that of the first exposure only.
-    log : ExposureLog, optional
-        The table's detectors, weighted by exposure time.
-    gains : mapping, optional
-        Electrons per DN by detector.
+    flux, error : array_like
+        In uJy.
 
-    Raises
-    ------
-    PhotplugError
-        Where no detector is known.
+    Examples
+    --------
+    >>> mag, magerr = magnitude([100.0, -1.0], [1.0, 1.0])
+    >>> mag.round(3), magerr.round(4)
+    (array([18.9,  nan]), array([0.0109,    nan]))
     """
-    if _is_hst(header):
-        return 1.0, "HST mosaics are in electrons"
-    if log is not None and len(log):
-        names = np.char.upper(np.asarray(log.table["detector"]).astype(str))
-        times = np.asarray(u.Quantity(log.table["exptime"]).value, float)
-        if set(names) <= set(gains) and times.sum() > 0:
-            return float(np.average([gains[name] for name in names], weights=times)), "table, by the WCS log"
-    detector = str(header.get("DETECTOR", "")).strip().upper()
-    if detector not in gains:
-        raise PhotplugError(
-            f"detector {detector or '(no DETECTOR keyword)'} has no known gain; "
-            f"give the option detector_gain (--detector-gain) in e-/DN, known are {', '.join(gains)}"
-        )
-    return gains[detector], f"table, by DETECTOR {detector}"
+    flux, error = np.asarray(flux, dtype=np.float64), np.asarray(error, dtype=np.float64)
+    # `not >` would keep NaN, `where` drops it: both end as NaN.
+    positive = np.where(flux > 0, flux, np.nan)
+    return ZERO_POINT - 2.5 * np.log10(positive), 2.5 / np.log(10) * error / positive

@@ -8,8 +8,8 @@ from dja_photplug.hookspecs import hookimpl
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import Options
 from dja_photplug.sources.calibration import NoiseCalibration
-from dja_photplug.sources.detection import Background, Detection, detect_sep, mesh_background
-from dja_photplug.sources.sep_engine import calibrate_sep, measure_sep
+from dja_photplug.sources.detection import Background, Detection
+from dja_photplug.sources.sep_engine import calibrate_sep, detect_sep, measure_sep, mesh_background
 
 ENGINE = "sep"
 

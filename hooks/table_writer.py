@@ -6,7 +6,7 @@ from pathlib import Path
 
 from astropy.table import QTable
 
-from dja_photplug.catalog.schema import write_catalog
+from dja_photplug.files.tables import write_catalog
 from dja_photplug.hookspecs import hookimpl
 from dja_photplug.options.stages import Options
 

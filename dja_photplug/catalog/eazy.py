@@ -11,16 +11,16 @@ from astropy import units as u
 from astropy.table import QTable
 from numpy.typing import NDArray
 
-from dja_photplug.catalog.schema import ZERO_POINT
 from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.files.formats import EAZY_FORMATS
 from dja_photplug.files.whole import check_output, whole_file
+from dja_photplug.units import ZERO_POINT
 
-__all__ = ["EAZY_FILTERS", "EAZY_FORMATS", "NOT_OBSERVED", "check_eazy", "filter_number", "write_eazy"]
+__all__ = ["EAZY_FILTERS", "NOT_OBSERVED", "check_eazy", "filter_number", "write_eazy"]
 
 NOT_OBSERVED = -99.0
 """What stands for a flux and error that were not measured; eazy-py ignores what is below NOT_OBS_THRESHOLD, -90."""
 
-EAZY_FORMATS = {".fits": "fits", ".cat": "ascii.commented_header"}
 
 # Consecutive filters of FILTER.RES.latest.info of gbrammer/eazy-photoz (commit 0499b4b, 424 filters), by number of the
 # first. ACS curves are those after July 2006, NIRISS those of the block with all 12 filters, as grizli but for NIRISS.

@@ -2,56 +2,28 @@
 
 from __future__ import annotations
 
-import enum
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import Angle, SkyCoord
 from astropy.table import QTable
-from astropy.wcs import WCS
-from astropy.wcs.utils import wcs_to_celestial_frame
-from numpy.typing import ArrayLike, NDArray
-from regions import CircleSkyRegion, EllipseSkyRegion, Regions
+from numpy.typing import ArrayLike
 
-from dja_photplug import __version__
 from dja_photplug.errors import PhotplugError
-from dja_photplug.files.whole import whole_file
-from dja_photplug.options.stages import Options
 
 __all__ = [
     "APERTURE_COLUMNS",
     "COLUMNS",
     "EPOCH_COLUMNS",
     "EPOCH_DETAIL_COLUMNS",
-    "MOSAIC_ZERO_POINT",
     "TOTAL_COLUMNS",
-    "ZERO_POINT",
     "ColumnSpec",
-    "SourceFlag",
-    "decode_flags",
     "describe_apertures",
     "describe_columns",
     "dress_table",
-    "encode_metadata",
     "epoch_columns",
-    "kron_circle_radius",
-    "magnitude",
-    "make_metadata",
-    "write_catalog",
-    "write_regions",
 ]
-
-ZERO_POINT = 23.9
-"""AB magnitude of 1 uJy."""
-MOSAIC_ZERO_POINT = ZERO_POINT + 5
-"""AB magnitude of a mosaic's pixel value of 1, which is 10 nJy, a hundredth of 1 uJy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,172 +196,3 @@ def dress_table(columns: Mapping[str, ArrayLike], specs: Sequence[ColumnSpec]) -
             table[spec.name] = np.asarray(columns[spec.name], dtype=spec.dtype)
         table[spec.name].info.description = spec.description
     return table
-
-
-class SourceFlag(enum.IntFlag):
-    """Bits of ``flag`` and ``flag_aper_i``; the low 8 are those of sep, with its meaning.
-
-    Each member has a ``description``.
-
-    Examples
-    --------
-    >>> SourceFlag.TRUNCATED.value, SourceFlag.TRUNCATED.description
-    (2, 'the source touches the edge of the image')
-    """
-
-    description: str
-
-    def __new__(cls, value: int, description: str) -> SourceFlag:  # noqa: D102
-        member = int.__new__(cls, value)
-        member._value_ = value
-        member.description = description
-        return member
-
-    DEBLENDED = 1, "the source was deblended from another"
-    TRUNCATED = 2, "the source touches the edge of the image"
-    DEBLEND_OVERFLOW = 4, "deblending overflowed"
-    SINGULAR = 8, "x and y are fully correlated: the source is a line or a point"
-    APER_TRUNCATED = 16, "the aperture reaches over the edge of the image"
-    APER_MASKED = 32, "pixels of the aperture are neighbours' or without data; its mean stands in for them"
-    APER_ALL_MASKED = 64, "all pixels of the aperture are neighbours', which are kept, or without data"
-    APER_NON_POSITIVE = 128, "the light in the Kron aperture is not positive: the smallest Kron radius is used"
-    NOT_DEBLENDED = 256, "too complex to deblend: kept whole"
-    KRON_CIRCLE = 512, "the Kron ellipse is small or unknown: a circle of kron_circle is used for flux_auto"
-    NOT_MEASURED = 1024, "flux_auto is NaN: not covered, or no pixel with data in the Kron aperture or the sky annulus"
-    NOT_COVERED = 2048, "no position, off the image, or no data in the largest aperture: all fluxes are NaN"
-    NULL_WEIGHT = 4096, "pixels of the aperture are without data"
-    NEIGHBOUR = 8192, "pixels of the aperture are in the segments of neighbours, which are masked"
-    KRON_LIMITED = 16384, "the Kron radius was clipped to kron_min or kron_max"
-    SATURATED_CORE = 32768, "looks saturated: no data within 0.1 arcsec of the centre, but light with data around it"
-    POINT_LIKE = 65536, "the half-light radius is that of a point source; judged where a PSF is given"
-
-
-def decode_flags(value: int) -> list[str]:
-    """Return the names of the bits that are set, lowest first.
-
-    Examples
-    --------
-    >>> decode_flags(257)
-    ['DEBLENDED', 'NOT_DEBLENDED']
-    """
-    return [flag.name or "" for flag in SourceFlag if flag & int(value)]
-
-
-def magnitude(flux: ArrayLike, error: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return AB magnitudes and their errors, NaN where the flux is not positive.
-
-    Parameters
-    ----------
-    flux, error : array_like
-        In uJy.
-
-    Examples
-    --------
-    >>> mag, magerr = magnitude([100.0, -1.0], [1.0, 1.0])
-    >>> mag.round(3), magerr.round(4)
-    (array([18.9,  nan]), array([0.0109,    nan]))
-    """
-    flux, error = np.asarray(flux, dtype=np.float64), np.asarray(error, dtype=np.float64)
-    # `not >` would keep NaN, `where` drops it: both end as NaN.
-    positive = np.where(flux > 0, flux, np.nan)
-    return ZERO_POINT - 2.5 * np.log10(positive), 2.5 / np.log(10) * error / positive
-
-
-def make_metadata(options: Options) -> dict[str, Any]:
-    """Return the metadata of a catalogue that follow from the options, with keys that FITS takes.
-
-    Zero point, engine, aperture diameters (``ASEC_i``, arcsec), the radius of the smallest Kron aperture, all options
-    and the versions of the libraries (JSON text).
-    """
-    versions = {name: version(name) for name in ("astropy", "numpy", "sep", "photutils")}
-    return {
-        "ZEROPNT": ZERO_POINT,
-        "ENGINE": options.engine,
-        **{f"ASEC_{i}": diameter for i, diameter in enumerate(options.measure.apertures)},
-        "KRONCIRC": options.measure.kron_circle,
-        **encode_metadata({"OPTIONS": options.as_dict(), "VERSIONS": {"dja_photplug": __version__, **versions}}),
-    }
-
-
-def kron_circle_radius(table: QTable, least: float) -> NDArray[np.float64]:
-    """Return the radius of the circle with the area of each Kron aperture, arcsec; `least` where that is larger."""
-    size = np.sqrt(table["a"].to_value(u.arcsec) * table["b"].to_value(u.arcsec))
-    return np.fmax(table["kron_radius"] * size, least)
-
-
-def encode_metadata(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metadata as FITS takes them: lists and mappings as JSON text."""
-    return {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in values.items()}
-
-
-REGION_SUFFIXES = (".reg",)
-CATALOG_FORMATS = {".fits": "fits", ".ecsv": "ascii.ecsv", ".parquet": "parquet"}
-
-
-def write_catalog(table: QTable, path: str | Path, *, overwrite: bool = False) -> Path:
-    """Write a catalogue whole or not at all; `QTable.read` returns it with units, descriptions and metadata.
-
-    Parameters
-    ----------
-    table : `~astropy.table.QTable`
-    path : str or Path
-        Ends in ``.fits``, ``.ecsv`` or ``.parquet``.
-    overwrite : bool, optional
-        Replace an existing file.
-
-    Raises
-    ------
-    PhotplugError
-        For another suffix, parquet without pyarrow, an existing file, or a folder that does not take it.
-    """
-    path = Path(path)
-    kind = CATALOG_FORMATS.get(path.suffix.lower())
-    if kind == "parquet" and find_spec("pyarrow") is None:
-        raise PhotplugError(f"{path}: parquet needs pyarrow; pip install 'dja_photplug[parquet]', or write .fits")
-    with whole_file(path, overwrite=overwrite, suffixes=tuple(CATALOG_FORMATS)) as temporary:
-        table.write(temporary, format=kind)
-    return path
-
-
-def _north_angle(table: QTable, wcs: WCS) -> u.Quantity:
-    """Return the direction of north at each source, counter-clockwise from +x."""
-    here = SkyCoord(table["ra"], table["dec"])
-    there = here.directional_offset_by(0 * u.deg, 1 * u.arcsec)
-    x, y = wcs.world_to_pixel_values(there.ra.deg, there.dec.deg)
-    return np.arctan2(y - table["y"].value, x - table["x"].value) * u.rad
-
-
-def write_regions(table: QTable, path: str | Path, wcs: WCS, *, overwrite: bool = False) -> Path:
-    """Write the Kron apertures as a DS9 region file on the sky, labelled with the source numbers.
-
-    Parameters
-    ----------
-    table : `~astropy.table.QTable`
-        With the columns ``id ra dec x y a b theta kron_radius flag`` and ``KRONCIRC`` in its metadata.
-    path : str or Path
-        Ends in ``.reg``.
-    wcs : `~astropy.wcs.WCS`
-        Of the mosaic; it says where north is, which ``theta`` does not.
-    overwrite : bool, optional
-        Replace an existing file.
-
-    Raises
-    ------
-    PhotplugError
-        For another suffix, an existing file, or a folder that does not take it.
-    """
-    path = Path(path)
-    placed = table[np.isfinite(table["ra"]) & np.isfinite(table["dec"])]
-    # Of `regions`: an angle of 0 lines the width up with the longitude axis, 90 deg clockwise of north.
-    angles = Angle(placed["theta"] + 90 * u.deg - _north_angle(placed, wcs)).wrap_at(180 * u.deg)
-    regions, frame = Regions([]), wcs_to_celestial_frame(wcs)
-    for row, angle in zip(placed, angles, strict=True):
-        centre, meta = SkyCoord(row["ra"], row["dec"], frame=frame), {"text": str(row["id"])}
-        if row["flag"] & SourceFlag.KRON_CIRCLE:
-            regions.append(CircleSkyRegion(centre, table.meta["KRONCIRC"] * u.arcsec, meta=meta))
-        else:
-            width, height = (2 * row["kron_radius"] * row[axis] for axis in "ab")
-            regions.append(EllipseSkyRegion(centre, width, height, angle, meta=meta))
-    with whole_file(path, overwrite=overwrite, suffixes=REGION_SUFFIXES) as temporary:
-        regions.write(temporary, format="ds9")
-    return path

@@ -26,7 +26,7 @@ from dja_photplug.cli.shared import (
     run_weight,
 )
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.files.tables import EXTENDED_FORMATS, TABLE_FORMATS
+from dja_photplug.files.formats import EXTENDED_FORMATS, TABLE_FORMATS
 from dja_photplug.mosaic.image import WEIGHT_KINDS
 from dja_photplug.options.arguments import add_flags
 from dja_photplug.options.stages import PIXEL_DEFAULTS, Options

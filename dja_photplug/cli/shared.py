@@ -18,30 +18,41 @@ from astropy.io import fits
 from astropy.table import QTable, Table
 from astropy.wcs import WCS
 
-from dja_photplug.catalog.eazy import EAZY_FORMATS, check_eazy
-from dja_photplug.catalog.schema import CATALOG_FORMATS, REGION_SUFFIXES, epoch_columns, write_regions
+from dja_photplug.catalog.eazy import check_eazy
+from dja_photplug.catalog.regions import write_regions
+from dja_photplug.catalog.schema import epoch_columns
 from dja_photplug.cli.commands.demo import run_demo
 from dja_photplug.epochs.log import ExposureLog, read_exposure_log
 from dja_photplug.epochs.products import (
-    FOOTPRINT_SUFFIXES,
     agreement_with_map,
     compare_with_header,
     describe_log,
     find_overlap,
-    plot_log,
     write_exposure_map,
     write_footprints,
 )
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.figures.catalog import PLOT_SUFFIXES, plot_catalog
+from dja_photplug.figures.catalog import plot_catalog
+from dja_photplug.figures.epochs import plot_log
 from dja_photplug.figures.injection import plot_injection
-from dja_photplug.figures.stamps import SHEET_SUFFIXES, plot_stamps
+from dja_photplug.figures.stamps import plot_stamps
+from dja_photplug.files.formats import (
+    CATALOG_FORMATS,
+    EAZY_FORMATS,
+    EXTENDED_FORMATS,
+    FOOTPRINT_SUFFIXES,
+    IMAGE_SUFFIXES,
+    PLOT_SUFFIXES,
+    REGION_SUFFIXES,
+    SHEET_SUFFIXES,
+)
 from dja_photplug.files.names import MosaicFiles, find_mosaic, is_mosaic_name
-from dja_photplug.files.pixels import IMAGE_SUFFIXES, ImageReader, read_image, write_image
-from dja_photplug.files.tables import EXTENDED_FORMATS, add_columns, find_positions, read_catalog, write_extended
+from dja_photplug.files.pixels import ImageReader, read_image, write_image
+from dja_photplug.files.tables import add_columns, find_positions, read_catalog, write_extended
 from dja_photplug.files.whole import check_output
 from dja_photplug.fitting.select import choose_rows, select_sources, surround
 from dja_photplug.fitting.stamps import cut_stamps
+from dja_photplug.mosaic.electrons import detector_gain, phot_scale
 from dja_photplug.mosaic.image import write_weight
 from dja_photplug.mosaic.load import check_detector_gain, exposure_log, load_exposure
 from dja_photplug.options.arguments import collect_options, collect_stage
@@ -61,7 +72,6 @@ from dja_photplug.pipeline.one_band import (
 from dja_photplug.pipeline.plugins import BUILTINS, ask_first, describe_plugins
 from dja_photplug.sky.grid import header_wcs, pixel_scale
 from dja_photplug.sources.segments import read_labels
-from dja_photplug.units import detector_gain, phot_scale
 
 __all__ = [
     "run_catalog",

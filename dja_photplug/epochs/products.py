@@ -17,13 +17,11 @@ from regions import Regions
 from dja_photplug import __version__
 from dja_photplug.epochs.barycentre import barycentre_times, count_astray
 from dja_photplug.epochs.log import ExposureLog
-from dja_photplug.figures.epochs import plan_sky, plot_epochs
+from dja_photplug.files.formats import FOOTPRINT_SUFFIXES
 from dja_photplug.files.pixels import write_image
 from dja_photplug.files.whole import whole_file
 
 __all__ = ["agreement_with_map", "compare_with_header", "describe_log", "find_overlap", "write_exposure_map"]
-
-FOOTPRINT_SUFFIXES = (".reg",)
 
 
 def write_footprints(log: ExposureLog, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -57,54 +55,6 @@ def write_exposure_map(
     header["CREATOR"] = f"dja_photplug {__version__}"
     write_image(path, seconds, header, overwrite=overwrite)
     return seconds
-
-
-def plot_log(
-    log: ExposureLog,
-    path: str | Path,
-    image: tuple[WCS, tuple[int, int]] | None = None,
-    gap: u.Quantity | None = None,
-    *,
-    overwrite: bool = False,
-) -> Path:
-    """Write the figure of a log: footprints over the exposure map on the sky, and the visits in time.
-
-    Parameters
-    ----------
-    log : ExposureLog
-    path : str or Path
-        Ends in ``.png`` or ``.pdf``.
-    image : tuple, optional
-        WCS and shape (ny, nx) of a mosaic to be outlined.
-    gap : `~astropy.units.Quantity`, optional
-        As for `ExposureLog.visits`.
-    overwrite : bool, optional
-        Replace an existing file.
-
-    Raises
-    ------
-    PhotplugError
-        As :func:`dja_photplug.figures.epochs.plot_epochs`.
-    """
-    outlines = log.geometry.outline()
-    wcs, shape = plan_sky(outlines)
-    corners = SkyCoord(*np.moveaxis(outlines, -1, 0), representation_type="cartesian")
-    frame = None
-    if image is not None:
-        ny, nx = image[1]
-        edge = image[0].pixel_to_world([-0.5, nx - 0.5, nx - 0.5, -0.5], [-0.5, -0.5, ny - 0.5, ny - 0.5])
-        frame = np.stack(skycoord_to_pixel(edge, wcs), axis=-1)
-    return plot_epochs(
-        path,
-        f"{Path(log.name).name}   {len(log)} exposures, {log.exptime.to_value(u.ks):.1f} ks",
-        wcs,
-        log.exposure_map(wcs, shape),
-        np.stack(skycoord_to_pixel(corners, wcs), axis=-1),
-        np.asarray(log.table["program"]),
-        log.visits(gap),
-        frame,
-        overwrite=overwrite,
-    )
 
 
 def describe_log(log: ExposureLog) -> list[str]:

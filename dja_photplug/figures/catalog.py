@@ -6,7 +6,6 @@ matplotlib is an extra and is imported where a figure is made; pyplot, with its 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,8 @@ from astropy.table import QTable
 from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.figures.style import BLUE, GREEN, NO_DATA, ORANGE, require_matplotlib
+from dja_photplug.files.formats import PLOT_SUFFIXES
 from dja_photplug.files.whole import whole_file
 from dja_photplug.sky.grid import Window, pixel_scale
 
@@ -26,17 +27,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["PLOT_SUFFIXES", "catalog_figure", "plot_catalog", "require_matplotlib"]
+__all__ = ["catalog_figure", "plot_catalog"]
 
-PLOT_SUFFIXES = (".png", ".pdf")
 DISPLAY = 1000  # samples along the longer side of a panel, which is 305 dots wide
 ZOOM = (320, 480)  # pixels (ny, nx) of the second row: 0.5 arcsec are then 8 dots at 40 mas
 CROWDED = 2000  # more outlines than this would hide the whole mosaic; the zoom keeps its own
 BRIGHT_SNR = 100  # max(science, 0) adds 0.4 sigma a pixel to the flux that is counted: in 123 pixels 4 % at this S/N
 
-# Of the palette of Okabe & Ito, told apart with every common form of colour blindness.
-BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
-NO_DATA = "#C8D4E3"
 
 # Inches. Width of the figure and its margins; gaps between columns, between rows, and above the graphs; graphs.
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 15.0, 1.0, 0.3, 1.1, 0.6
@@ -151,12 +148,6 @@ def catalog_figure(
         _plot_ratio(figure.add_subplot(graphs[1], label="ratio", sharex=error), samples)
     _add_title(figure, image, len(catalog))
     return figure
-
-
-def require_matplotlib() -> None:
-    """Raise an error that tells how to install matplotlib, where it is missing."""
-    if find_spec("matplotlib") is None:
-        raise PhotplugError('figures need matplotlib, which is not installed; pip install "dja_photplug[plot]"')
 
 
 def _lay_out(windows: list[Window]) -> tuple[Figure, Any, Any]:

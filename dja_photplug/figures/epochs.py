@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 from astropy.wcs import WCS
+from astropy.wcs.utils import skycoord_to_pixel
 from numpy.typing import NDArray
 
+from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.whole import whole_file
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["epoch_figure", "plan_sky", "plot_epochs"]
+__all__ = ["epoch_figure", "plan_sky", "plot_epochs", "plot_log"]
 
 Floats = NDArray[np.floating]
 
@@ -243,3 +246,51 @@ def _draw_time(axes: Axes, visits: QTable, colours: dict[str, str]) -> None:
     top = axes.secondary_xaxis("top", functions=to_mjd)
     top.ticklabel_format(axis="x", useOffset=False)
     top.set_xlabel("MJD")
+
+
+def plot_log(
+    log: ExposureLog,
+    path: str | Path,
+    image: tuple[WCS, tuple[int, int]] | None = None,
+    gap: u.Quantity | None = None,
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write the figure of a log: footprints over the exposure map on the sky, and the visits in time.
+
+    Parameters
+    ----------
+    log : ExposureLog
+    path : str or Path
+        Ends in ``.png`` or ``.pdf``.
+    image : tuple, optional
+        WCS and shape (ny, nx) of a mosaic to be outlined.
+    gap : `~astropy.units.Quantity`, optional
+        As for `ExposureLog.visits`.
+    overwrite : bool, optional
+        Replace an existing file.
+
+    Raises
+    ------
+    PhotplugError
+        As :func:`dja_photplug.figures.epochs.plot_epochs`.
+    """
+    outlines = log.geometry.outline()
+    wcs, shape = plan_sky(outlines)
+    corners = SkyCoord(*np.moveaxis(outlines, -1, 0), representation_type="cartesian")
+    frame = None
+    if image is not None:
+        ny, nx = image[1]
+        edge = image[0].pixel_to_world([-0.5, nx - 0.5, nx - 0.5, -0.5], [-0.5, -0.5, ny - 0.5, ny - 0.5])
+        frame = np.stack(skycoord_to_pixel(edge, wcs), axis=-1)
+    return plot_epochs(
+        path,
+        f"{Path(log.name).name}   {len(log)} exposures, {log.exptime.to_value(u.ks):.1f} ks",
+        wcs,
+        log.exposure_map(wcs, shape),
+        np.stack(skycoord_to_pixel(corners, wcs), axis=-1),
+        np.asarray(log.table["program"]),
+        log.visits(gap),
+        frame,
+        overwrite=overwrite,
+    )

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.table import QTable
 
-from dja_photplug.figures.catalog import BLUE, ORANGE, PLOT_SUFFIXES, require_matplotlib
+from dja_photplug.figures.style import BLUE, ORANGE, require_matplotlib
+from dja_photplug.files.formats import PLOT_SUFFIXES
 from dja_photplug.files.whole import whole_file
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from astropy.modeling.models import Sersic2D
 from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 
-from dja_photplug.figures.catalog import BLUE, NO_DATA, ORANGE, require_matplotlib
+from dja_photplug.figures.style import BLUE, NO_DATA, ORANGE, require_matplotlib
+from dja_photplug.files.formats import SHEET_SUFFIXES
 from dja_photplug.files.whole import check_output, whole_file
 from dja_photplug.fitting.formats import effective_intensity
 from dja_photplug.fitting.stamps import NULL_SIGMA, Component, Stamp
@@ -28,9 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["SHEET_SUFFIXES", "draw_components", "plot_stamps", "stamp_figure"]
+__all__ = ["draw_components", "plot_stamps", "stamp_figure"]
 
-SHEET_SUFFIXES = (".png", ".html")
 ROWS = 10  # targets on a page of 1300 x 2500 dots
 PANELS = ("science", "sigma", "mask", "model start", "science - model")
 # Inches: side of a panel, gaps, margins, and the text on the right.

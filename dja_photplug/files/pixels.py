@@ -25,8 +25,9 @@ from isal.igzip_lib import IsalError
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.whole import whole_file
-from dja_photplug.sky.grid import Window
+from dja_photplug.sky.grid import BLOCK_PIXELS, Window
 
 __all__ = ["ImageReader", "read_image", "write_image"]
 
@@ -37,8 +38,6 @@ _DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _SCALING = {"BSCALE": 1, "BZERO": 0, "BLANK": None}
 # What isal raises on a gzip stream that is cut short, or is none.
 _DAMAGE: tuple[Any, ...] = (EOFError, OSError, IsalError)
-# Blocks of this many pixels stay in a core's cache together with their temporaries (1 MB each in float32).
-BLOCK_PIXELS = 1 << 18
 
 
 class ImageReader:
@@ -211,8 +210,6 @@ def read_image(path: str | Path, window: Window | None = None) -> tuple[NDArray[
             image[rows] = pixels
         return image, reader.header
 
-
-IMAGE_SUFFIXES = (".fits", ".fits.gz")
 
 # Header cards that describe how pixels are stored, which the writer decides anew.
 _STORAGE = re.compile(r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|BSCALE|BZERO|BLANK|CHECKSUM|DATASUM")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +12,18 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import Angle, SkyCoord
 from astropy.io import fits
-from astropy.table import Table
+from astropy.table import QTable, Table
 from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
-from dja_photplug.catalog.schema import CATALOG_FORMATS, write_catalog
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.fitsbytes import extend_fits, first_table
+from dja_photplug.files.formats import CATALOG_FORMATS, EXTENDED_FORMATS, TABLE_FORMATS
 from dja_photplug.files.whole import check_output, whole_file
 
-__all__ = ["EXTENDED_FORMATS", "TABLE_FORMATS", "add_columns", "check_new", "find_ids", "find_positions"]
+__all__ = ["add_columns", "check_new", "find_ids", "find_positions", "write_catalog"]
 __all__ += ["read_catalog", "write_extended"]
 
-EXTENDED_FORMATS = {**CATALOG_FORMATS, ".csv": "ascii.csv"}
-"""Formats of extended catalogues by suffix; CSV holds no units, descriptions or metadata."""
-
-TABLE_FORMATS = {**EXTENDED_FORMATS, ".fits.gz": "fits", ".vot": "votable", ".xml": "votable"}
-"""Formats of catalogues that can be extended, by suffix."""
 
 # What makes these read the first table of many, and keep NaN, which is not the same as masked.
 _READ_OPTIONS: dict[str, dict[str, Any]] = {
@@ -285,4 +281,29 @@ def write_extended(
             table.write(temporary, format=EXTENDED_FORMATS[suffix])
     except (ValueError, TypeError) as error:
         raise PhotplugError(f"{path}: {suffix} does not hold this catalogue ({error}); write .ecsv") from error
+    return path
+
+
+def write_catalog(table: QTable, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a catalogue whole or not at all; `QTable.read` returns it with units, descriptions and metadata.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+    path : str or Path
+        Ends in ``.fits``, ``.ecsv`` or ``.parquet``.
+    overwrite : bool, optional
+        Replace an existing file.
+
+    Raises
+    ------
+    PhotplugError
+        For another suffix, parquet without pyarrow, an existing file, or a folder that does not take it.
+    """
+    path = Path(path)
+    kind = CATALOG_FORMATS.get(path.suffix.lower())
+    if kind == "parquet" and find_spec("pyarrow") is None:
+        raise PhotplugError(f"{path}: parquet needs pyarrow; pip install 'dja_photplug[parquet]', or write .fits")
+    with whole_file(path, overwrite=overwrite, suffixes=tuple(CATALOG_FORMATS)) as temporary:
+        table.write(temporary, format=kind)
     return path

@@ -25,8 +25,7 @@ from dja_photplug.options.stages import GalfitOptions, Options
 from dja_photplug.psf.model import PSF, prepare_psf, read_psf
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.calibration import NoiseCalibration
-from dja_photplug.sources.detection import detect_sep, mesh_background
-from dja_photplug.sources.sep_engine import measure_sep
+from dja_photplug.sources.sep_engine import detect_sep, measure_sep, mesh_background
 
 __all__ = ["choose_rows", "select_sources", "surround", "write_galfit", "write_stamps"]
 

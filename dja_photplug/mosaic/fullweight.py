@@ -19,8 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.mosaic.electrons import Header, check_unit, detector_gain, phot_scale
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
-from dja_photplug.units import Header, check_unit, detector_gain, phot_scale
 
 __all__ = [
     "ExposureMap",

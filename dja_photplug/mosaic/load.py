@@ -17,16 +17,16 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy.stats import median_abs_deviation
 
-from dja_photplug.catalog.schema import MOSAIC_ZERO_POINT
 from dja_photplug.epochs.log import ExposureLog, read_exposure_log
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.names import MosaicFiles, find_mosaic
 from dja_photplug.files.pixels import ImageReader, read_image
+from dja_photplug.mosaic.electrons import check_unit
 from dja_photplug.mosaic.fullweight import SAMPLE, ExposureMap, GivenVariance, NoiseModel, make_noise_model
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.sky.grid import Window, crop_header, header_wcs, resolve_cutout
-from dja_photplug.units import MOSAIC_UNIT, check_unit
+from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT
 
 __all__ = [
     "check_detector_gain",

@@ -13,15 +13,15 @@ from astropy.nddata import InverseVariance
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from dja_photplug.catalog.schema import MOSAIC_ZERO_POINT
 from dja_photplug.errors import PhotplugError
+from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.names import MosaicFiles, ProductName
-from dja_photplug.files.pixels import BLOCK_PIXELS, IMAGE_SUFFIXES, ImageReader, write_image
+from dja_photplug.files.pixels import ImageReader, write_image
 from dja_photplug.files.whole import whole_file
 from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.sky.grid import header_wcs, pixel_scale, resolve_cutout
+from dja_photplug.sky.grid import BLOCK_PIXELS, header_wcs, pixel_scale, resolve_cutout
 from dja_photplug.sky.nesting import find_nesting
-from dja_photplug.units import MOSAIC_UNIT
+from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT
 
 __all__ = ["coarsest_grid", "name_stack", "stack_images", "write_stack"]
 

@@ -11,7 +11,9 @@ import pluggy
 from astropy.table import QTable
 from tqdm import tqdm
 
-from dja_photplug.catalog.schema import describe_columns, encode_metadata, kron_circle_radius, make_metadata
+from dja_photplug.catalog.kron import kron_circle_radius
+from dja_photplug.catalog.metadata import encode_metadata, make_metadata
+from dja_photplug.catalog.schema import describe_columns
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.names import MosaicFiles, ProductName, find_mosaic
 from dja_photplug.files.whole import check_output

@@ -16,14 +16,9 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from dja_photplug.catalog.schema import (
-    TOTAL_COLUMNS,
-    SourceFlag,
-    describe_apertures,
-    dress_table,
-    epoch_columns,
-    kron_circle_radius,
-)
+from dja_photplug.catalog.flags import SourceFlag
+from dja_photplug.catalog.kron import kron_circle_radius
+from dja_photplug.catalog.schema import TOTAL_COLUMNS, describe_apertures, dress_table, epoch_columns
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import MosaicFiles
 from dja_photplug.files.pixels import ImageReader

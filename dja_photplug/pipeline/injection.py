@@ -24,7 +24,8 @@ from scipy.ndimage import shift
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
-from dja_photplug.catalog.schema import ZERO_POINT, dress_table, make_metadata
+from dja_photplug.catalog.metadata import make_metadata
+from dja_photplug.catalog.schema import dress_table
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.names import MosaicFiles, find_mosaic
 from dja_photplug.mosaic.fullweight import GivenVariance, NoiseModel
@@ -39,6 +40,7 @@ from dja_photplug.psf.model import PSF, read_psf
 from dja_photplug.simulate.exposures import draw_light
 from dja_photplug.simulate.scene import trace_light
 from dja_photplug.sky.grid import pixel_scale
+from dja_photplug.units import ZERO_POINT
 
 __all__ = ["InjectionResult", "inject"]
 

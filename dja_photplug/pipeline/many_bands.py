@@ -14,14 +14,9 @@ import pluggy
 from astropy.table import Column, QTable
 from numpy.typing import ArrayLike, NDArray
 
-from dja_photplug.catalog.schema import (
-    APERTURE_COLUMNS,
-    TOTAL_COLUMNS,
-    SourceFlag,
-    describe_apertures,
-    dress_table,
-    encode_metadata,
-)
+from dja_photplug.catalog.flags import SourceFlag
+from dja_photplug.catalog.metadata import encode_metadata
+from dja_photplug.catalog.schema import APERTURE_COLUMNS, TOTAL_COLUMNS, describe_apertures, dress_table
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import MosaicFiles
 from dja_photplug.files.pixels import ImageReader

@@ -14,7 +14,8 @@ from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 from photutils.segmentation import SegmentationImage
 
-from dja_photplug.catalog.schema import MOSAIC_ZERO_POINT, dress_table, epoch_columns, kron_circle_radius
+from dja_photplug.catalog.kron import kron_circle_radius
+from dja_photplug.catalog.schema import dress_table, epoch_columns
 from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import MosaicFiles, find_mosaic, is_mosaic_name
@@ -23,10 +24,10 @@ from dja_photplug.mosaic.load import VarianceHook, exposure_log
 from dja_photplug.options.stages import Options
 from dja_photplug.pipeline.plugins import ask_all, ask_first, get_plugin_manager
 from dja_photplug.psf.model import PSF, half_light_radius
-from dja_photplug.sky.nesting import regrid_detection, regrid_sources
 from dja_photplug.sources.calibration import NoiseCalibration
-from dja_photplug.sources.detection import Background, Detection, sample_labels
+from dja_photplug.sources.detection import Background, Detection, regrid_detection, regrid_sources, sample_labels
 from dja_photplug.sources.photometry import flag_point_sources
+from dja_photplug.units import MOSAIC_ZERO_POINT
 
 __all__ = [
     "Result",

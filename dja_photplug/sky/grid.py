@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from astropy.wcs.utils import proj_plane_pixel_area, skycoord_to_pixel
 
 from dja_photplug.errors import PhotplugError
 
-__all__ = ["Window", "crop_header", "header_wcs", "pixel_scale", "resolve_cutout"]
+__all__ = ["BLOCK_PIXELS", "Window", "crop_header", "header_wcs", "pixel_scale", "resolve_cutout"]
 
 Window = tuple[slice, slice]
 """Rows and columns of a mosaic, both with start and stop."""
@@ -117,3 +118,14 @@ def _frame_position(centre: SkyCoord, size: Any, wcs: WCS) -> list[tuple[int, in
     # A position read off this WCS comes back with a rounding error that must not move the window.
     lows = [math.ceil(float(c) - count / 2 - 1e-6) for c, count in zip((y, x), counts, strict=True)]
     return [(low, low + count) for low, count in zip(lows, counts, strict=True)]
+
+
+# Blocks of this many pixels stay in a core's cache together with their temporaries (1 MB each in float32).
+BLOCK_PIXELS = 1 << 18
+
+
+def _blocks(shape: tuple[int, int], pixels: int) -> Iterator[slice]:
+    """Yield slices of rows that hold about `pixels`."""
+    height = max(1, pixels // shape[1])
+    for start in range(0, shape[0], height):
+        yield slice(start, min(start + height, shape[0]))

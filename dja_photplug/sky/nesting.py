@@ -6,22 +6,17 @@ mosaics of DJA do, and by the nearest pixel through the WCS where not; positions
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from astropy import units as u
-from astropy.table import QTable
 from astropy.wcs import WCS
 from astropy.wcs.utils import pixel_to_pixel
 from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 
-from dja_photplug.files.pixels import BLOCK_PIXELS
-from dja_photplug.sky.grid import pixel_scale
-from dja_photplug.sources.detection import Detection
+from dja_photplug.sky.grid import BLOCK_PIXELS, _blocks, pixel_scale
 
-__all__ = ["Nesting", "find_nesting", "regrid_detection", "regrid_labels", "regrid_sources"]
+__all__ = ["Nesting", "find_nesting", "regrid_labels"]
 
 # Fine pixels that a nested grid may be off: no sky position is known to 0.2 mas, and WCS cards round to 1e-4.
 NESTING_PRECISION = 0.01
@@ -104,13 +99,6 @@ def regrid_labels(labels: NDArray[np.int32], wcs: WCS, target: WCS, shape: tuple
     return (_repeat if finer else _take_medians)(labels, nesting, shape)
 
 
-def _blocks(shape: tuple[int, int], pixels: int) -> Iterator[slice]:
-    """Yield slices of rows that hold about `pixels`."""
-    height = max(1, pixels // shape[1])
-    for start in range(0, shape[0], height):
-        yield slice(start, min(start + height, shape[0]))
-
-
 def _window(labels: NDArray[np.int32], top: int, left: int, shape: tuple[int, int]) -> NDArray[np.int32]:
     """Return a copy of the pixels from row `top` and column `left` on, 0 off the image."""
     window = np.zeros(shape, dtype=np.int32)
@@ -165,41 +153,3 @@ def _take_nearest(labels: NDArray[np.int32], wcs: WCS, target: WCS, shape: tuple
         inside = (y >= 0) & (y < labels.shape[0]) & (x >= 0) & (x < labels.shape[1])
         result[rows][inside] = labels[y[inside], x[inside]]
     return result
-
-
-def regrid_detection(detection: Detection, wcs: WCS, shape: tuple[int, int]) -> Detection:
-    """Return sources on the grid of another image.
-
-    Parameters
-    ----------
-    detection : Detection
-        Its ``sources`` may have any further columns.
-    wcs : `~astropy.wcs.WCS`
-        Of the other image.
-    shape : tuple of int
-        Of the other image, (ny, nx).
-
-    Returns
-    -------
-    Detection
-        ``x y`` follow from ``ra dec``, ``theta`` from the directions of both grids at each source (to 1e-6 deg, by the
-        rounding of sky positions); all other columns are as they were, ``npix`` on the grid of the detection too.
-    """
-    return Detection(
-        sources=regrid_sources(detection.sources, detection.wcs, wcs),
-        segmentation=regrid_labels(detection.segmentation, detection.wcs, wcs, shape),
-        wcs=wcs,
-    )
-
-
-def regrid_sources(sources: QTable, wcs: WCS, target: WCS) -> QTable:
-    """Return the sources of a `Detection` on the grid `wcs` as they are on the grid `target`."""
-    sources = sources.copy()
-    x, y, theta = sources["x"].value, sources["y"].value, sources["theta"].to_value(u.rad)
-    # Both ends of a pixel's length along the major axis: a mirrored grid turns an axis the other way.
-    ends = [(x, y), (x + np.cos(theta), y + np.sin(theta))]
-    (x0, y0), (x1, y1) = (target.world_to_pixel_values(*wcs.pixel_to_world_values(*end)) for end in ends)
-    sources["theta"][:] = (np.arctan2(y1 - y0, x1 - x0) + np.pi / 2) % np.pi * u.rad - 90 * u.deg
-    places = target.world_to_pixel_values(sources["ra"].to_value(u.deg), sources["dec"].to_value(u.deg))
-    sources["x"][:], sources["y"][:] = (place * u.pix for place in places)
-    return sources

@@ -16,7 +16,7 @@ from astropy import units as u
 from astropy.nddata import NDData
 from numpy.typing import NDArray
 
-from dja_photplug.catalog.schema import SourceFlag
+from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.options.stages import BackgroundOptions, MeasureOptions
 from dja_photplug.sources.detection import Background, Detection
 

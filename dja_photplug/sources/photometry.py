@@ -12,7 +12,8 @@ from astropy.table import QTable
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import maximum_filter
 
-from dja_photplug.catalog.schema import SourceFlag, describe_columns, dress_table, magnitude
+from dja_photplug.catalog.flags import SourceFlag
+from dja_photplug.catalog.schema import describe_columns, dress_table
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import MeasureOptions, Options
 from dja_photplug.sky.grid import pixel_scale
@@ -30,7 +31,9 @@ from dja_photplug.sources.apertures import (
     sum_segments,
 )
 from dja_photplug.sources.calibration import ApertureSums, NoiseCalibration, calibrate, combine_variance
-from dja_photplug.sources.detection import Detection, native_pixels, null_pixels, variance_map
+from dja_photplug.sources.detection import Detection
+from dja_photplug.sources.planes import native_pixels, null_pixels, variance_map
+from dja_photplug.units import magnitude
 
 __all__ = ["calibrate_with", "flag_point_sources", "measure_with"]
 

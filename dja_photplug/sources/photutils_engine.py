@@ -22,7 +22,7 @@ from photutils.segmentation import SegmentationImage, deblend_sources, detect_so
 from photutils.utils.exceptions import NoDetectionsWarning
 from scipy.optimize import brentq
 
-from dja_photplug.catalog.schema import SourceFlag
+from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions, Options
 from dja_photplug.sources.apertures import KRON_EXTENT, Engine, Floats, Pixels, Shapes, Sums
@@ -33,13 +33,11 @@ from dja_photplug.sources.detection import (
     Detection,
     gaussian_kernel,
     mesh_cells,
-    native_pixels,
-    null_pixels,
     place_sources,
     subtract_level,
-    variance_map,
 )
 from dja_photplug.sources.photometry import calibrate_with, measure_with
+from dja_photplug.sources.planes import native_pixels, null_pixels, variance_map
 from dja_photplug.sources.segments import convolve_pixels, segment_shapes
 
 __all__ = ["PHOTUTILS", "calibrate_photutils", "detect_photutils", "measure_photutils", "mesh_background_2d"]

@@ -16,20 +16,14 @@ from numpy.typing import NDArray
 from photutils.segmentation import SegmentationImage, SourceCatalog
 from scipy.ndimage import convolve
 
-from dja_photplug.catalog.schema import SourceFlag
+from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.pixels import ImageReader
 from dja_photplug.options.stages import DetectOptions, Options
 from dja_photplug.sky.grid import header_wcs
 from dja_photplug.sky.nesting import regrid_labels
-from dja_photplug.sources.detection import (
-    Background,
-    Detection,
-    gaussian_kernel,
-    null_pixels,
-    place_sources,
-    subtract_level,
-)
+from dja_photplug.sources.detection import Background, Detection, gaussian_kernel, place_sources, subtract_level
+from dja_photplug.sources.planes import null_pixels
 
 __all__ = ["convolve_pixels", "describe_segments", "detect_given", "read_labels", "read_segmentation", "segment_shapes"]
 

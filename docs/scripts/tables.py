@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import (
     APERTURE_COLUMNS,
     COLUMNS,
@@ -22,7 +23,6 @@ from dja_photplug.catalog.schema import (
     EPOCH_DETAIL_COLUMNS,
     TOTAL_COLUMNS,
     ColumnSpec,
-    SourceFlag,
 )
 from dja_photplug.cli.app import _build_parser
 from dja_photplug.options.stages import GROUPS, Options

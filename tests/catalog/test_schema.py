@@ -14,20 +14,14 @@ from astropy.table import QTable
 from astropy.wcs import WCS
 from regions import CircleSkyRegion, Regions
 
-from dja_photplug.catalog.schema import (
-    COLUMNS,
-    EPOCH_COLUMNS,
-    SourceFlag,
-    decode_flags,
-    describe_columns,
-    dress_table,
-    magnitude,
-    make_metadata,
-    write_catalog,
-    write_regions,
-)
+from dja_photplug.catalog.flags import SourceFlag, decode_flags
+from dja_photplug.catalog.metadata import make_metadata
+from dja_photplug.catalog.regions import write_regions
+from dja_photplug.catalog.schema import COLUMNS, EPOCH_COLUMNS, describe_columns, dress_table
 from dja_photplug.errors import PhotplugError
+from dja_photplug.files.tables import write_catalog
 from dja_photplug.options.stages import MeasureOptions, Options
+from dja_photplug.units import magnitude
 
 CONTRACT = (
     "id ra dec x y a b theta npix kron_radius flux_radius flux_auto fluxerr_auto mag_auto magerr_auto "

@@ -24,11 +24,11 @@ import dja_photplug as dp
 from dja_photplug import hookspecs
 from dja_photplug.cli.app import main
 from dja_photplug.files.pixels import read_image, write_image
+from dja_photplug.mosaic.electrons import DETECTOR_GAINS
 from dja_photplug.options.arguments import collect_options
 from dja_photplug.psf.model import encircled_energy, read_psf
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
 from dja_photplug.sky.grid import header_wcs
-from dja_photplug.units import DETECTOR_GAINS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"

@@ -10,9 +10,9 @@ from astropy.io import fits
 from scipy import ndimage
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.mosaic.electrons import DETECTOR_GAINS, check_unit, detector_gain, phot_scale
 from dja_photplug.mosaic.fullweight import ExposureMap, GivenVariance, full_weight, grow, make_noise_model
 from dja_photplug.options.stages import VarianceOptions
-from dja_photplug.units import DETECTOR_GAINS, check_unit, detector_gain, phot_scale
 
 BANDS = ("f444w", "f115w")
 HEADER = {

@@ -13,8 +13,8 @@ from astropy.wcs.utils import pixel_to_pixel
 
 from dja_photplug.catalog.schema import dress_table
 from dja_photplug.sky.grid import header_wcs
-from dja_photplug.sky.nesting import Nesting, find_nesting, regrid_detection, regrid_labels
-from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection
+from dja_photplug.sky.nesting import Nesting, find_nesting, regrid_labels
+from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection, regrid_detection
 
 CENTRE = (34.3, -5.1)
 

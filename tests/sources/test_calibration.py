@@ -20,7 +20,8 @@ from scipy.spatial.distance import pdist
 from scipy.stats import kstest, median_abs_deviation
 
 import dja_photplug as dp
-from dja_photplug.catalog.schema import dress_table, encode_metadata, make_metadata
+from dja_photplug.catalog.metadata import encode_metadata, make_metadata
+from dja_photplug.catalog.schema import dress_table
 from dja_photplug.options.stages import CalibrationOptions, MeasureOptions, Options
 from dja_photplug.sources import calibration as calibration_module
 from dja_photplug.sources.calibration import (
@@ -33,15 +34,9 @@ from dja_photplug.sources.calibration import (
     count_independent,
     place_apertures,
 )
-from dja_photplug.sources.detection import (
-    DETECTION_COLUMNS,
-    Detection,
-    detect_sep,
-    mesh_background,
-    native_pixels,
-    variance_map,
-)
-from dja_photplug.sources.sep_engine import calibrate_sep, measure_sep
+from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection
+from dja_photplug.sources.planes import native_pixels, variance_map
+from dja_photplug.sources.sep_engine import calibrate_sep, detect_sep, measure_sep, mesh_background
 
 SCALE = 0.04
 # Convolving with it correlates neighbours by 2/3 in x and in y.

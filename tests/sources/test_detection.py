@@ -13,19 +13,14 @@ from astropy.io import fits
 from astropy.nddata import CCDData, InverseVariance, NDData, StdDevUncertainty
 from astropy.wcs import WCS
 
-from dja_photplug.catalog.schema import SourceFlag
+from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions, Options
 from dja_photplug.sky.grid import header_wcs
-from dja_photplug.sources import detection
-from dja_photplug.sources.detection import (
-    detect_sep,
-    gaussian_kernel,
-    mesh_background,
-    native_pixels,
-    null_pixels,
-    variance_map,
-)
+from dja_photplug.sources import sep_engine
+from dja_photplug.sources.detection import Background, Detection, gaussian_kernel
+from dja_photplug.sources.planes import native_pixels, null_pixels, variance_map
+from dja_photplug.sources.sep_engine import detect_sep, mesh_background
 
 SCALE = 0.04
 PLAIN = Options(detect=DetectOptions(kernel=0, clean=0, n_sigma=5, n_pixels=3))
@@ -54,12 +49,12 @@ def gaussians(shape, *sources) -> np.ndarray:
     ).astype(np.float32)
 
 
-def flat_sky(image) -> detection.Background:
+def flat_sky(image) -> Background:
     zero = np.zeros(image.data.shape, dtype=np.float32)
-    return detection.Background(level=zero)
+    return Background(level=zero)
 
 
-def detect(image, options=PLAIN) -> detection.Detection:
+def detect(image, options=PLAIN) -> Detection:
     return detect_sep(image, flat_sky(image), options)
 
 
@@ -337,7 +332,7 @@ def test_too_complex_object_is_kept_whole(monkeypatch, kernel: float, filter_typ
     options = Options(detect=DetectOptions(kernel=kernel, filter_type=filter_type, n_sigma=5, clean=0))
     expected = detect(complex_image(), options)
     sep.set_sub_object_limit(8)
-    monkeypatch.setattr(detection, "MOST_SUB_OBJECTS", 16)
+    monkeypatch.setattr(sep_engine, "MOST_SUB_OBJECTS", 16)
     with pytest.raises(Exception, match="limit of sub-objects"):
         sep.extract(complex_image().data, 5.0, filter_kernel=None)
     found = detect(complex_image(), options)
@@ -364,7 +359,7 @@ def test_neighbour_of_a_too_complex_object_is_as_ever(monkeypatch) -> None:
     options = Options(detect=DetectOptions(kernel=3, n_sigma=5, clean=0))
     expected = detect(image, options)
     sep.set_sub_object_limit(8)
-    monkeypatch.setattr(detection, "MOST_SUB_OBJECTS", 8)
+    monkeypatch.setattr(sep_engine, "MOST_SUB_OBJECTS", 8)
     found = detect(image, options)
     assert found.sources["flag"].tolist() == [0, SourceFlag.NOT_DEBLENDED]
     number = expected.segmentation[36, 72]
@@ -374,7 +369,7 @@ def test_neighbour_of_a_too_complex_object_is_as_ever(monkeypatch) -> None:
 
 def test_two_too_complex_objects_are_both_kept_whole(monkeypatch) -> None:
     sep.set_sub_object_limit(8)
-    monkeypatch.setattr(detection, "MOST_SUB_OBJECTS", 8)
+    monkeypatch.setattr(sep_engine, "MOST_SUB_OBJECTS", 8)
     data = gaussians((80, 260), *knots(6, 20, 20), *PAIR, *knots(5, 200, 20))
     found = detect(make_image(data))
     assert found.sources["flag"].tolist() == [1, 1, 256, 256]
@@ -383,7 +378,7 @@ def test_two_too_complex_objects_are_both_kept_whole(monkeypatch) -> None:
 
 def test_only_a_too_complex_object(monkeypatch) -> None:
     sep.set_sub_object_limit(8)
-    monkeypatch.setattr(detection, "MOST_SUB_OBJECTS", 8)
+    monkeypatch.setattr(sep_engine, "MOST_SUB_OBJECTS", 8)
     found = detect(make_image(gaussians((80, 80), *knots(6, 20, 20))))
     assert found.sources["flag"].tolist() == [256]
 
@@ -398,14 +393,14 @@ def test_segment_limits_are_inclusive(monkeypatch, axes: str) -> None:
     rows = sep.extract(data, 5.0, deblend_nthresh=1, filter_kernel=None)
     assert [22, 49] in [sorted((row["xmax"], row["ymax"])) for row in rows]
     sep.set_sub_object_limit(8)
-    monkeypatch.setattr(detection, "MOST_SUB_OBJECTS", 8)
+    monkeypatch.setattr(sep_engine, "MOST_SUB_OBJECTS", 8)
     options = Options(detect=DetectOptions(kernel=0, clean=0, n_sigma=5, n_pixels=1))
     assert detect(make_image(data), options).sources["flag"].tolist() == [1, 1, SourceFlag.NOT_DEBLENDED]
 
 
 def test_too_complex_object_at_the_edge(monkeypatch) -> None:
     sep.set_sub_object_limit(8)
-    monkeypatch.setattr(detection, "MOST_SUB_OBJECTS", 8)
+    monkeypatch.setattr(sep_engine, "MOST_SUB_OBJECTS", 8)
     found = detect(complex_image(right=97))  # cut in the last column of knots
     assert found.sources["flag"].tolist() == [SourceFlag.NOT_DEBLENDED + SourceFlag.TRUNCATED]
 

@@ -13,16 +13,17 @@ from astropy.table import QTable
 from astropy.wcs import WCS
 
 import dja_photplug as dp
-from dja_photplug.catalog.schema import SourceFlag, dress_table
+from dja_photplug.catalog.flags import SourceFlag
+from dja_photplug.catalog.schema import dress_table
 from dja_photplug.mosaic.image import replace_planes
 from dja_photplug.options.stages import BackgroundOptions, MeasureOptions, Options
 from dja_photplug.psf.model import half_light_radius, read_psf
 from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic, simulate_scene
 from dja_photplug.simulate.scene import SceneOptions
-from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection, detect_sep, mesh_background
+from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection
 from dja_photplug.sources.photometry import flag_point_sources
 from dja_photplug.sources.photutils_engine import measure_photutils
-from dja_photplug.sources.sep_engine import measure_sep
+from dja_photplug.sources.sep_engine import detect_sep, measure_sep, mesh_background
 
 SCALE = 0.04
 ENGINES = {"sep": measure_sep, "photutils": measure_photutils}

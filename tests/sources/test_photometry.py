@@ -14,12 +14,14 @@ from astropy.nddata import CCDData, InverseVariance
 from astropy.table import QTable
 from astropy.wcs import WCS
 
-from dja_photplug.catalog.schema import SourceFlag, describe_columns, dress_table
+from dja_photplug.catalog.flags import SourceFlag
+from dja_photplug.catalog.schema import describe_columns, dress_table
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import MeasureOptions, Options
 from dja_photplug.sky.grid import header_wcs, pixel_scale
-from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection, detect_sep, mesh_background, variance_map
-from dja_photplug.sources.sep_engine import measure_sep
+from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection
+from dja_photplug.sources.planes import variance_map
+from dja_photplug.sources.sep_engine import detect_sep, measure_sep, mesh_background
 
 SCALE = 0.04
 # Diameters of 10 and 20 pixels.

@@ -11,18 +11,19 @@ from astropy.wcs import WCS
 from photutils.segmentation import SegmentationImage, SourceCatalog
 
 import dja_photplug as dp
-from dja_photplug.catalog.schema import SourceFlag, describe_columns, dress_table
+from dja_photplug.catalog.flags import SourceFlag
+from dja_photplug.catalog.schema import describe_columns, dress_table
 from dja_photplug.cli.app import main
 from dja_photplug.options.stages import BackgroundOptions, CalibrationOptions, DetectOptions, MeasureOptions, Options
 from dja_photplug.sources import photutils_engine
-from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection, detect_sep, mesh_background
+from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection
 from dja_photplug.sources.photutils_engine import (
     calibrate_photutils,
     detect_photutils,
     measure_photutils,
     mesh_background_2d,
 )
-from dja_photplug.sources.sep_engine import calibrate_sep, measure_sep
+from dja_photplug.sources.sep_engine import calibrate_sep, detect_sep, measure_sep, mesh_background
 
 SCALE = 0.04
 BANDS = ("f444w", "f115w")

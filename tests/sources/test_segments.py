@@ -10,12 +10,13 @@ from astropy.table import QTable
 from astropy.wcs import WCS
 
 import dja_photplug as dp
-from dja_photplug.catalog.schema import SourceFlag
+from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.cli.app import main
 from dja_photplug.files.pixels import write_image
 from dja_photplug.options.stages import DetectOptions, Options
-from dja_photplug.sources.detection import Background, detect_sep, gaussian_kernel, mesh_background
+from dja_photplug.sources.detection import Background, gaussian_kernel
 from dja_photplug.sources.segments import convolve_pixels, describe_segments, detect_given, read_segmentation
+from dja_photplug.sources.sep_engine import detect_sep, mesh_background
 
 SCALE = 0.04
 PLAIN = DetectOptions(kernel=0)

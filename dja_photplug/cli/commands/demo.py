@@ -11,7 +11,7 @@ from astropy.table import QTable, Table, vstack
 from scipy.stats import median_abs_deviation
 from tqdm import tqdm
 
-from dja_photplug.catalog.schema import write_regions
+from dja_photplug.catalog.regions import write_regions
 from dja_photplug.errors import PhotplugError
 from dja_photplug.figures.catalog import plot_catalog
 from dja_photplug.files.pixels import read_image, write_image

@@ -1,0 +1,56 @@
+"""The flags of sources: their bits, defined once with what they mean."""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = ["SourceFlag", "decode_flags"]
+
+
+class SourceFlag(enum.IntFlag):
+    """Bits of ``flag`` and ``flag_aper_i``; the low 8 are those of sep, with its meaning.
+
+    Each member has a ``description``.
+
+    Examples
+    --------
+    >>> SourceFlag.TRUNCATED.value, SourceFlag.TRUNCATED.description
+    (2, 'the source touches the edge of the image')
+    """
+
+    description: str
+
+    def __new__(cls, value: int, description: str) -> SourceFlag:  # noqa: D102
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.description = description
+        return member
+
+    DEBLENDED = 1, "the source was deblended from another"
+    TRUNCATED = 2, "the source touches the edge of the image"
+    DEBLEND_OVERFLOW = 4, "deblending overflowed"
+    SINGULAR = 8, "x and y are fully correlated: the source is a line or a point"
+    APER_TRUNCATED = 16, "the aperture reaches over the edge of the image"
+    APER_MASKED = 32, "pixels of the aperture are neighbours' or without data; its mean stands in for them"
+    APER_ALL_MASKED = 64, "all pixels of the aperture are neighbours', which are kept, or without data"
+    APER_NON_POSITIVE = 128, "the light in the Kron aperture is not positive: the smallest Kron radius is used"
+    NOT_DEBLENDED = 256, "too complex to deblend: kept whole"
+    KRON_CIRCLE = 512, "the Kron ellipse is small or unknown: a circle of kron_circle is used for flux_auto"
+    NOT_MEASURED = 1024, "flux_auto is NaN: not covered, or no pixel with data in the Kron aperture or the sky annulus"
+    NOT_COVERED = 2048, "no position, off the image, or no data in the largest aperture: all fluxes are NaN"
+    NULL_WEIGHT = 4096, "pixels of the aperture are without data"
+    NEIGHBOUR = 8192, "pixels of the aperture are in the segments of neighbours, which are masked"
+    KRON_LIMITED = 16384, "the Kron radius was clipped to kron_min or kron_max"
+    SATURATED_CORE = 32768, "looks saturated: no data within 0.1 arcsec of the centre, but light with data around it"
+    POINT_LIKE = 65536, "the half-light radius is that of a point source; judged where a PSF is given"
+
+
+def decode_flags(value: int) -> list[str]:
+    """Return the names of the bits that are set, lowest first.
+
+    Examples
+    --------
+    >>> decode_flags(257)
+    ['DEBLENDED', 'NOT_DEBLENDED']
+    """
+    return [flag.name or "" for flag in SourceFlag if flag & int(value)]

@@ -1,0 +1,35 @@
+"""The metadata of a catalogue, with keys and values that FITS takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from dja_photplug import __version__
+from dja_photplug.options.stages import Options
+from dja_photplug.units import ZERO_POINT
+
+__all__ = ["encode_metadata", "make_metadata"]
+
+
+def make_metadata(options: Options) -> dict[str, Any]:
+    """Return the metadata of a catalogue that follow from the options, with keys that FITS takes.
+
+    Zero point, engine, aperture diameters (``ASEC_i``, arcsec), the radius of the smallest Kron aperture, all options
+    and the versions of the libraries (JSON text).
+    """
+    versions = {name: version(name) for name in ("astropy", "numpy", "sep", "photutils")}
+    return {
+        "ZEROPNT": ZERO_POINT,
+        "ENGINE": options.engine,
+        **{f"ASEC_{i}": diameter for i, diameter in enumerate(options.measure.apertures)},
+        "KRONCIRC": options.measure.kron_circle,
+        **encode_metadata({"OPTIONS": options.as_dict(), "VERSIONS": {"dja_photplug": __version__, **versions}}),
+    }
+
+
+def encode_metadata(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata as FITS takes them: lists and mappings as JSON text."""
+    return {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in values.items()}

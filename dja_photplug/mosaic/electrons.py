@@ -1,0 +1,113 @@
+"""What the header and the log of a mosaic say of its unit, and of the electrons in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+
+from dja_photplug.errors import PhotplugError
+from dja_photplug.units import MOSAIC_UNIT
+
+__all__ = ["DETECTOR_GAINS", "Header", "check_unit", "detector_gain", "phot_scale"]
+
+
+Header = Mapping[str, Any]
+
+
+DETECTOR_GAINS: Mapping[str, float] = {
+    **{"NRCA1": 2.13, "NRCA2": 2.17, "NRCA3": 2.25, "NRCA4": 2.08, "NRCALONG": 1.88, "NRCA5": 1.88},
+    **{"NRCB1": 2.00, "NRCB2": 2.24, "NRCB3": 2.09, "NRCB4": 2.18, "NRCBLONG": 1.90, "NRCB5": 1.90},
+    **{"NIS": 1.6, "MIRIMAGE": 4.0},
+}
+"""Mean electrons per DN in flight, by detector. HST mosaics are in electrons already; MIRI's is uncertain."""
+
+
+def check_unit(header: Header) -> None:
+    """Refuse an image that is not in 10 nJy.
+
+    BUNIT decides (the archive spells it ``10.0*nanoJansky`` or ``10*nanoJansky``), else PHOTFNU in Jy. ``ZP`` is
+    never read: in real headers it is the zero point of the original units (26.53 where 28.90 is right).
+
+    Raises
+    ------
+    PhotplugError
+        Naming the unit found.
+    """
+    bunit, photfnu = header.get("BUNIT"), header.get("PHOTFNU")
+    if not bunit and photfnu is None:
+        raise PhotplugError("neither BUNIT nor PHOTFNU says its unit; set BUNIT = '10*nanoJansky' if it is so")
+    found = str(bunit or f"{photfnu} Jy")
+    try:
+        known = np.isclose(u.Unit(found).to(MOSAIC_UNIT), 1, rtol=1e-6, atol=0)
+    except (ValueError, u.UnitConversionError):
+        known = False
+    if not known:
+        raise PhotplugError(f"the unit is {found!r}, not 10 nJy; convert the image and its weight to 10 nJy")
+
+
+def phot_scale(header: Header) -> float:
+    """Return DN/s of a detector per unit of the mosaic: 1/(PHOTMJSR*PHOTSCAL) * PHOTFNU/OPHOTFNU.
+
+    HST headers have no PHOTMJSR and drop its factor (HST mosaics are in electrons); a missing PHOTSCAL counts as 1.
+
+    Raises
+    ------
+    PhotplugError
+        Where PHOTFNU, OPHOTFNU, or for JWST PHOTMJSR is missing or not positive; the message names the keyword.
+        (Dropping OPHOTFNU, as copies of the recipe do, makes the gain about 10 times wrong.)
+    """
+    needed = ["PHOTFNU", "OPHOTFNU"]
+    if not _is_hst(header):
+        needed.insert(0, "PHOTMJSR")
+    for key in needed:
+        try:
+            usable = float(header[key]) > 0
+        except (KeyError, TypeError, ValueError):
+            usable = False
+        if not usable:
+            raise PhotplugError(
+                f"keyword {key} is {header.get(key, 'missing')}, so electrons cannot be counted; "
+                "give the scale by the option phot_scale (--phot-scale), or use the noise preset 'background'"
+            )
+    scale = header["PHOTFNU"] / header["OPHOTFNU"] / header.get("PHOTSCAL", 1.0)
+    return float(scale if _is_hst(header) else scale / header["PHOTMJSR"])
+
+
+def _is_hst(header: Header) -> bool:
+    return str(header.get("TELESCOP", "")).strip().upper() == "HST"
+
+
+def detector_gain(header: Header, log: Any = None, gains: Mapping[str, float] = DETECTOR_GAINS) -> tuple[float, str]:
+    """Return the detector gain of a mosaic in electrons per DN, and where it comes from.
+
+    Parameters
+    ----------
+    header : mapping
+        Of the science image; DETECTOR is that of the first exposure only.
+    log : ExposureLog, optional
+        The table's detectors, weighted by exposure time.
+    gains : mapping, optional
+        Electrons per DN by detector.
+
+    Raises
+    ------
+    PhotplugError
+        Where no detector is known.
+    """
+    if _is_hst(header):
+        return 1.0, "HST mosaics are in electrons"
+    if log is not None and len(log):
+        names = np.char.upper(np.asarray(log.table["detector"]).astype(str))
+        times = np.asarray(u.Quantity(log.table["exptime"]).value, float)
+        if set(names) <= set(gains) and times.sum() > 0:
+            return float(np.average([gains[name] for name in names], weights=times)), "table, by the WCS log"
+    detector = str(header.get("DETECTOR", "")).strip().upper()
+    if detector not in gains:
+        raise PhotplugError(
+            f"detector {detector or '(no DETECTOR keyword)'} has no known gain; "
+            f"give the option detector_gain (--detector-gain) in e-/DN, known are {', '.join(gains)}"
+        )
+    return gains[detector], f"table, by DETECTOR {detector}"
