@@ -1,80 +1,74 @@
 """Photometry on DAWN JWST Archive mosaics with the full, Poisson-inclusive weight.
 
 The names of this package are loaded when they are first used, so that a plugin that imports `hookimpl` stays light.
+Plugins import from `dja_photplug.plugin`.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
 
-from astropy.io.registry import register_reader
-from astropy.nddata import CCDData
+from dja_photplug.lazy import defer, when_imported
 
 __version__ = "0.1.0"
 
-_PUBLIC = {
-    "BackgroundOptions": "options.stages",
-    "BandOptions": "options.stages",
-    "CalibrationOptions": "options.stages",
-    "DetectOptions": "options.stages",
-    "EpochOptions": "options.stages",
-    "ExtendOptions": "options.stages",
-    "ExposureLog": "epochs.log",
-    "ExposureMap": "mosaic.fullweight",
-    "GalfitOptions": "options.stages",
-    "InjectionOptions": "options.stages",
-    "InjectionResult": "pipeline.injection",
-    "MeasureOptions": "options.stages",
-    "MosaicFiles": "files.names",
-    "MosaicImage": "mosaic.image",
-    "NoiseCalibration": "sources.calibration",
-    "NoiseModel": "mosaic.fullweight",
-    "Options": "options.stages",
-    "OutputOptions": "options.stages",
-    "PhotplugError": "errors",
-    "PhotplugWarning": "errors",
-    "ProductName": "files.names",
-    "Result": "pipeline.one_band",
-    "SourceFlag": "catalog.flags",
-    "VarianceOptions": "options.stages",
-    "decode_flags": "catalog.flags",
-    "extend_catalog": "pipeline.extend",
-    "find_mosaic": "files.names",
-    "full_weight": "mosaic.fullweight",
-    "get_plugin_manager": "pipeline.plugins",
-    "hookimpl": "hookspecs",
-    "inject": "pipeline.injection",
-    "load_mosaic": "mosaic.load",
-    "read_catalog": "files.tables",
-    "read_exposure_log": "epochs.log",
-    "run": "pipeline.catalog",
-    "write_catalog": "files.tables",
-    "write_eazy": "catalog.eazy",
-    "write_galfit": "fitting.select",
-    "write_weight": "mosaic.image",
-}
-
-__all__ = [*sorted(_PUBLIC), "__version__"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
-    globals()[name] = value
-    return value
+if TYPE_CHECKING:
+    from dja_photplug.catalog.eazy import write_eazy as write_eazy
+    from dja_photplug.catalog.flags import SourceFlag as SourceFlag
+    from dja_photplug.catalog.flags import decode_flags as decode_flags
+    from dja_photplug.epochs.log import ExposureLog as ExposureLog
+    from dja_photplug.epochs.log import read_exposure_log as read_exposure_log
+    from dja_photplug.errors import PhotplugError as PhotplugError
+    from dja_photplug.errors import PhotplugWarning as PhotplugWarning
+    from dja_photplug.files.names import MosaicFiles as MosaicFiles
+    from dja_photplug.files.names import ProductName as ProductName
+    from dja_photplug.files.names import Source as Source
+    from dja_photplug.files.names import find_mosaic as find_mosaic
+    from dja_photplug.files.tables import read_catalog as read_catalog
+    from dja_photplug.files.tables import write_catalog as write_catalog
+    from dja_photplug.hookspecs import hookimpl as hookimpl
+    from dja_photplug.mosaic.fullweight import ExposureMap as ExposureMap
+    from dja_photplug.mosaic.fullweight import NoiseModel as NoiseModel
+    from dja_photplug.mosaic.image import MosaicImage as MosaicImage
+    from dja_photplug.mosaic.image import write_weight as write_weight
+    from dja_photplug.options.stages import BackgroundOptions as BackgroundOptions
+    from dja_photplug.options.stages import BandOptions as BandOptions
+    from dja_photplug.options.stages import CalibrationOptions as CalibrationOptions
+    from dja_photplug.options.stages import DetectOptions as DetectOptions
+    from dja_photplug.options.stages import EpochOptions as EpochOptions
+    from dja_photplug.options.stages import ExtendOptions as ExtendOptions
+    from dja_photplug.options.stages import GalfitOptions as GalfitOptions
+    from dja_photplug.options.stages import InjectionOptions as InjectionOptions
+    from dja_photplug.options.stages import MeasureOptions as MeasureOptions
+    from dja_photplug.options.stages import Options as Options
+    from dja_photplug.options.stages import OutputOptions as OutputOptions
+    from dja_photplug.options.stages import VarianceOptions as VarianceOptions
+    from dja_photplug.pipeline.catalog import run as run
+    from dja_photplug.pipeline.extend import extend_catalog as extend_catalog
+    from dja_photplug.pipeline.galfit import write_galfit as write_galfit
+    from dja_photplug.pipeline.images import full_weight as full_weight
+    from dja_photplug.pipeline.images import load_mosaic as load_mosaic
+    from dja_photplug.pipeline.injection import InjectionResult as InjectionResult
+    from dja_photplug.pipeline.injection import inject as inject
+    from dja_photplug.pipeline.one_band import Result as Result
+    from dja_photplug.pipeline.plugins import get_plugin_manager as get_plugin_manager
+    from dja_photplug.sources.calibration import NoiseCalibration as NoiseCalibration
+else:
+    __getattr__, __dir__, __all__ = defer(__name__)
 
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC})
+def _register_reader() -> None:
+    """Let ``CCDData.read(path, format="dja")`` read mosaics; the arguments are those of `load_mosaic`."""
+    from astropy.io.registry import register_reader
+    from astropy.nddata import CCDData
+
+    def read_mosaic(*args: object, **kwargs: object) -> CCDData:
+        from dja_photplug.pipeline.images import load_mosaic
+
+        return load_mosaic(*args, **kwargs)  # type: ignore[arg-type]  # checked there
+
+    register_reader("dja", CCDData, read_mosaic)
 
 
-def _read_dja(*args: Any, **kwargs: Any) -> Any:
-    """Read a DJA mosaic for ``CCDData.read(path, format="dja")``; the arguments are those of `load_mosaic`."""
-    from dja_photplug.mosaic.load import load_mosaic
-
-    return load_mosaic(*args, **kwargs)
-
-
-register_reader("dja", CCDData, _read_dja)
+# It takes half a second to import CCDData, and the help of the command line does without.
+when_imported("astropy.nddata", _register_reader)

@@ -9,7 +9,14 @@ class PhotplugError(Exception):
     """Bad input, said in one sentence: what was asked, what was found, what to do.
 
     The command line prints the message on one line and ends with status 1.
+
+    Attributes
+    ----------
+    plugin : str or None
+        The plugin of somebody else that it comes from.
     """
+
+    plugin: str | None = None
 
 
 class PhotplugWarning(UserWarning):

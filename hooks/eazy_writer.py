@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from astropy.table import QTable
-
-from dja_photplug.catalog.eazy import write_eazy
 from dja_photplug.hookspecs import hookimpl
-from dja_photplug.options.stages import Options
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+    from dja_photplug.options.stages import Options
 
 
 @hookimpl
@@ -16,4 +18,6 @@ def photplug_write(catalog: QTable, path: Path, options: Options) -> Path | None
     """Claim the format ``eazy``."""
     if options.output.format != "eazy":
         return None
+    from dja_photplug.catalog.eazy import write_eazy
+
     return write_eazy(catalog, path, aperture=options.output.eazy_aperture, overwrite=options.overwrite)[0]

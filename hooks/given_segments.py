@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from dja_photplug.hookspecs import hookimpl
-from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.options.stages import Options
-from dja_photplug.sources.detection import Background, Detection
-from dja_photplug.sources.segments import detect_given
+
+if TYPE_CHECKING:
+    from dja_photplug.mosaic.image import MosaicImage
+    from dja_photplug.options.stages import Options
+    from dja_photplug.sources.detection import Background, Detection
 
 
 @hookimpl(tryfirst=True)
 def photplug_detect(image: MosaicImage, background: Background, options: Options) -> Detection | None:
     """Claim where a segmentation is given."""
-    return detect_given(image, background, options) if options.detect.use_segmentation is not None else None
+    if options.detect.use_segmentation is None:
+        return None
+    from dja_photplug.sources.segments import detect_given
+
+    return detect_given(image, background, options)

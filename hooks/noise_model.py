@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dja_photplug.hookspecs import hookimpl
-from dja_photplug.mosaic.fullweight import ExposureMap, NoiseModel, make_noise_model
-from dja_photplug.options.stages import Options
+from dja_photplug.options.stages import NOISE_PRESETS, Options
+
+if TYPE_CHECKING:
+    from dja_photplug.epochs.log import ExposureLog
+    from dja_photplug.mosaic.electrons import Header
+    from dja_photplug.mosaic.fullweight import ExposureMap, NoiseModel
 
 
 @hookimpl
-def photplug_variance(header: Any, exposure: ExposureMap | None, log: Any, options: Options) -> NoiseModel:
-    """Claim every image."""
+def photplug_variance(
+    header: Header, exposure: ExposureMap | None, log: ExposureLog | None, options: Options
+) -> NoiseModel | None:
+    """Claim the presets that are built in."""
+    if options.variance.noise not in NOISE_PRESETS:
+        return None
+    from dja_photplug.mosaic.fullweight import make_noise_model
+
     return make_noise_model(header, exposure, log, options.variance)

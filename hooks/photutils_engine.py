@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from astropy.table import QTable
+from typing import TYPE_CHECKING
 
 from dja_photplug.hookspecs import hookimpl
-from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.options.stages import Options
-from dja_photplug.sources.calibration import NoiseCalibration
-from dja_photplug.sources.detection import Background, Detection
-from dja_photplug.sources.photutils_engine import (
-    calibrate_photutils,
-    detect_photutils,
-    measure_photutils,
-    mesh_background_2d,
-)
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+    from dja_photplug.mosaic.image import MosaicImage
+    from dja_photplug.options.stages import Options
+    from dja_photplug.sources.calibration import NoiseCalibration
+    from dja_photplug.sources.detection import Background, Detection
 
 ENGINE = "photutils"
 
@@ -22,13 +20,21 @@ ENGINE = "photutils"
 @hookimpl
 def photplug_background(image: MosaicImage, options: Options) -> Background | None:
     """Claim the engine ``photutils``."""
-    return mesh_background_2d(image, options.background) if options.engine == ENGINE else None
+    if options.engine != ENGINE:
+        return None
+    from dja_photplug.sources.photutils_engine import mesh_background_2d
+
+    return mesh_background_2d(image, options.background)
 
 
 @hookimpl
 def photplug_detect(image: MosaicImage, background: Background, options: Options) -> Detection | None:
     """Claim the engine ``photutils``."""
-    return detect_photutils(image, background, options) if options.engine == ENGINE else None
+    if options.engine != ENGINE:
+        return None
+    from dja_photplug.sources.photutils_engine import detect_photutils
+
+    return detect_photutils(image, background, options)
 
 
 @hookimpl
@@ -36,6 +42,8 @@ def photplug_calibrate(image: MosaicImage, detection: Detection, options: Option
     """Claim the engine ``photutils`` and the noise preset ``calibrated``."""
     if options.engine != ENGINE or options.variance.noise != "calibrated":
         return None
+    from dja_photplug.sources.photutils_engine import calibrate_photutils
+
     return calibrate_photutils(image, detection, options)
 
 
@@ -44,4 +52,8 @@ def photplug_measure(
     image: MosaicImage, detection: Detection, calibration: NoiseCalibration | None, options: Options
 ) -> QTable | None:
     """Claim the engine ``photutils``."""
-    return measure_photutils(image, detection, calibration, options) if options.engine == ENGINE else None
+    if options.engine != ENGINE:
+        return None
+    from dja_photplug.sources.photutils_engine import measure_photutils
+
+    return measure_photutils(image, detection, calibration, options)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from astropy.table import QTable
+from typing import TYPE_CHECKING
 
 from dja_photplug.hookspecs import hookimpl
-from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.options.stages import Options
-from dja_photplug.sources.calibration import NoiseCalibration
-from dja_photplug.sources.detection import Background, Detection
-from dja_photplug.sources.sep_engine import calibrate_sep, detect_sep, measure_sep, mesh_background
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+    from dja_photplug.mosaic.image import MosaicImage
+    from dja_photplug.options.stages import Options
+    from dja_photplug.sources.calibration import NoiseCalibration
+    from dja_photplug.sources.detection import Background, Detection
 
 ENGINE = "sep"
 
@@ -17,13 +20,21 @@ ENGINE = "sep"
 @hookimpl
 def photplug_background(image: MosaicImage, options: Options) -> Background | None:
     """Claim the engine ``sep``."""
-    return mesh_background(image, options.background) if options.engine == ENGINE else None
+    if options.engine != ENGINE:
+        return None
+    from dja_photplug.sources.sep_engine import mesh_background
+
+    return mesh_background(image, options.background)
 
 
 @hookimpl
 def photplug_detect(image: MosaicImage, background: Background, options: Options) -> Detection | None:
     """Claim the engine ``sep``."""
-    return detect_sep(image, background, options) if options.engine == ENGINE else None
+    if options.engine != ENGINE:
+        return None
+    from dja_photplug.sources.sep_engine import detect_sep
+
+    return detect_sep(image, background, options)
 
 
 @hookimpl
@@ -31,6 +42,8 @@ def photplug_calibrate(image: MosaicImage, detection: Detection, options: Option
     """Claim the engine ``sep`` and the noise preset ``calibrated``."""
     if options.engine != ENGINE or options.variance.noise != "calibrated":
         return None
+    from dja_photplug.sources.sep_engine import calibrate_sep
+
     return calibrate_sep(image, detection, options)
 
 
@@ -39,4 +52,8 @@ def photplug_measure(
     image: MosaicImage, detection: Detection, calibration: NoiseCalibration | None, options: Options
 ) -> QTable | None:
     """Claim the engine ``sep``."""
-    return measure_sep(image, detection, calibration, options) if options.engine == ENGINE else None
+    if options.engine != ENGINE:
+        return None
+    from dja_photplug.sources.sep_engine import measure_sep
+
+    return measure_sep(image, detection, calibration, options)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from astropy import units as u
-from astropy.coordinates import SkyCoord
-from astropy.table import QTable
+from typing import TYPE_CHECKING
 
-from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.hookspecs import hookimpl
-from dja_photplug.options.stages import Options
+
+if TYPE_CHECKING:
+    from astropy.coordinates import SkyCoord
+    from astropy.table import QTable
+
+    from dja_photplug.epochs.log import ExposureLog
+    from dja_photplug.options.stages import Options
 
 
 @hookimpl
 def photplug_epochs(log: ExposureLog, coordinates: SkyCoord, options: Options) -> QTable:
     """Claim every log."""
+    from astropy import units as u
+
     gap = options.epochs.visit_gap
     return log.epochs(coordinates, options.epochs.groups, None if gap is None else gap * u.d)

@@ -1,1 +1,1 @@
-"""The command ``dja-photplug``."""
+"""The command ``dja-photplug``: its parser, and the commands."""

@@ -53,7 +53,7 @@ def injection_figure(table: QTable) -> Figure:
     Parameters
     ----------
     table : `~astropy.table.QTable`
-        Columns of `dja_photplug.pipeline.completeness.BIN_COLUMNS`; ``MAG50``, ``MAG90``,
+        Columns of `dja_photplug.catalog.completeness.BIN_COLUMNS`; ``MAG50``, ``MAG90``,
         ``INJASEC`` in the metadata.
 
     Raises

@@ -12,6 +12,7 @@ __all__ = [
     "REGION_SUFFIXES",
     "SHEET_SUFFIXES",
     "TABLE_FORMATS",
+    "WEIGHT_KINDS",
 ]
 
 
@@ -42,3 +43,6 @@ FOOTPRINT_SUFFIXES = (".reg",)
 
 
 EAZY_FORMATS = {".fits": "fits", ".cat": "ascii.commented_header"}
+
+WEIGHT_KINDS = {"weight": -2, "sigma": 1, "variance": 2}
+"""The planes that a weight is written as, each with its power of the image's unit."""

@@ -1,4 +1,4 @@
-"""File names of DJA mosaics, and the files that belong to one mosaic.
+"""What is measured: a source of pixels, and the files of a DJA mosaic, which are found by their names.
 
 A mosaic is ``{root}-{filter}``; its products are ``_{drc,drz}_{sci,wht,exp,var}.fits[.gz]`` and ``_wcs.csv``.
 """
@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dja_photplug.errors import PhotplugError
 
-__all__ = ["MosaicFiles", "ProductName", "band_name", "find_mosaic", "is_mosaic_name"]
+if TYPE_CHECKING:
+    from dja_photplug.sky.grid import Grid
+
+__all__ = ["MosaicFiles", "ProductName", "Source", "band_name", "find_mosaic", "is_mosaic_name"]
 
 REQUIRED_KINDS = ("sci", "wht")
 IMAGE_KINDS = (*REQUIRED_KINDS, "exp", "var")
@@ -93,9 +98,56 @@ def band_name(filter: str) -> str:
     return band.replace("-", "_")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MosaicFiles:
-    """The files of one mosaic; those that do not exist are None."""
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Products of one image, of whichever archive: what must be known of them before a plugin loads them.
+
+    A plugin for another archive returns one from ``photplug_find``; a subclass can carry files, and know their grid.
+
+    Attributes
+    ----------
+    name : str
+        Without a folder, for messages and figures.
+    band : str
+        Name of the band in catalogue columns, such as ``f444w``. Empty where it is not known: then the source can be
+        measured alone, but not among several bands.
+    log : Path or None
+        Its WCS log, a CSV with the columns of the archive's; None where there is none, and so no epochs.
+    label : str
+        What finds the source again; messages and the metadata ``INPUT`` have it. `name` by default.
+    """
+
+    name: str
+    band: str = ""
+    log: Path | None = None
+    label: str = ""
+
+    def __str__(self) -> str:
+        return self.label or self.name
+
+    def grid(self) -> Grid | None:
+        """Return the grid of the pixels where it can be told without loading them; None where it cannot."""
+        return None
+
+    def beside(self, filter: str) -> Source | None:
+        """Return the products of the same field in another filter; None where there are none, or nobody knows."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MosaicFiles(Source):
+    """The files of one mosaic of the archive; those that do not exist are None.
+
+    Attributes
+    ----------
+    root, filter : str
+        As in the names of the files, ``{root}-{filter}``, which is `name`; `band` follows from the filter.
+    science, weight : Path
+    exposure, variance, wcs_log : Path or None
+        `wcs_log` is `log` too.
+    label : str
+        The shortest text by which :func:`find_mosaic` finds the same files: a prefix, or else the science image.
+    """
 
     root: str
     filter: str
@@ -104,19 +156,37 @@ class MosaicFiles:
     exposure: Path | None = None
     variance: Path | None = None
     wcs_log: Path | None = None
+    name: str = field(init=False)
+    band: str = field(init=False)
+    log: Path | None = field(init=False)
 
-    @property
-    def band(self) -> str:
-        """The band's name in catalogue columns."""
-        return band_name(self.filter)
+    def __post_init__(self) -> None:
+        """Derive what every source has."""
+        name = f"{self.root}-{self.filter}"
+        derived = {"name": name, "band": band_name(self.filter), "log": self.wcs_log}
+        derived["label"] = self.label or str(self.science.parent / name)
+        for key, value in derived.items():
+            object.__setattr__(self, key, value)
 
-    @property
-    def name(self) -> str:
-        """The mosaic's name, ``{root}-{filter}``."""
-        return f"{self.root}-{self.filter}"
+    def grid(self) -> Grid:
+        """Return the grid of the mosaic, from the header of the science image.
 
-    def __str__(self) -> str:
-        return str(self.science.parent / self.name)
+        Raises
+        ------
+        PhotplugError
+            Where the file cannot be read or has no celestial WCS; the message names it.
+        """
+        # It takes astropy, half a second, which `--help` does without.
+        from dja_photplug.files.pixels import read_grid
+
+        return read_grid(self.science)
+
+    def beside(self, filter: str) -> MosaicFiles | None:
+        """Return the mosaic of the same root in another filter, also one written without its ``-clear``."""
+        for name in (filter, f"{filter}-clear"):
+            with suppress(PhotplugError):
+                return find_mosaic(self.science.parent / f"{self.root}-{name}")
+        return None
 
 
 def _parse_source(name: str) -> ProductName | None:
@@ -127,9 +197,15 @@ def _parse_source(name: str) -> ProductName | None:
     return ProductName(**prefix.groupdict(default=""), kind="sci", suffix=SUFFIXES[0])
 
 
-def is_mosaic_name(source: str | Path | MosaicFiles) -> bool:
-    """Return whether `source` is a mosaic's files, or has the name of a DJA mosaic or of one of its products."""
-    return isinstance(source, MosaicFiles) or _parse_source(Path(source).name) is not None
+def is_mosaic_name(text: str | Path) -> bool:
+    """Return whether a path has the name of a DJA mosaic or of one of its products.
+
+    Parameters
+    ----------
+    text : str or Path
+        A prefix, or the path of a member; neither need exist.
+    """
+    return _parse_source(Path(text).name) is not None
 
 
 def _neighbours(folder: Path, wanted: str) -> str:
@@ -157,6 +233,22 @@ def _find_images(folder: Path, asked: ProductName, drizzle: str) -> dict[str, Pa
 
 def _completeness(found: dict[str, Path | None]) -> tuple[bool, ...]:
     return (*(found[kind] is not None for kind in REQUIRED_KINDS), any(found.values()))
+
+
+def _choose_images(folder: Path, asked: ProductName) -> tuple[str, dict[str, Path | None]]:
+    """Return ``drc`` or ``drz``, as asked for or else the one with more of the products, and its images."""
+    images = {drizzle: _find_images(folder, asked, drizzle) for drizzle in DRIZZLES if asked.drizzle in ("", drizzle)}
+    drizzle = max(images, key=lambda drizzle: _completeness(images[drizzle]))
+    return drizzle, images[drizzle]
+
+
+def _shorten(folder: Path, asked: ProductName, drizzle: str, science: Path) -> str:
+    """Return the shortest text that finds the same science image, so that a member that was named is not forgotten."""
+    for kind in ("", drizzle):
+        prefix = replace(asked, drizzle=kind, kind="sci", suffix=SUFFIXES[0])
+        if _choose_images(folder, prefix)[1]["sci"] == science:
+            return str(folder / prefix.mosaic) + (f"_{kind}" if kind else "")
+    return str(science)
 
 
 def find_mosaic(source: str | Path | MosaicFiles) -> MosaicFiles:
@@ -190,9 +282,7 @@ def find_mosaic(source: str | Path | MosaicFiles) -> MosaicFiles:
         )
     if ProductName.parse(path.name) and not path.is_file():
         raise PhotplugError(f"{path}: no such file; {_neighbours(folder, path.name)}")
-    images = {drizzle: _find_images(folder, asked, drizzle) for drizzle in DRIZZLES if asked.drizzle in ("", drizzle)}
-    drizzle = max(images, key=lambda drizzle: _completeness(images[drizzle]))
-    found = images[drizzle]
+    drizzle, found = _choose_images(folder, asked)
     log = folder / str(replace(asked, drizzle="", kind="wcs", suffix=".csv"))
     if not (log.is_file() or any(found.values())):
         raise PhotplugError(f"{path}: no such mosaic; {_neighbours(folder, asked.mosaic)}")
@@ -210,4 +300,5 @@ def find_mosaic(source: str | Path | MosaicFiles) -> MosaicFiles:
         exposure=found["exp"],
         variance=found["var"],
         wcs_log=log if log.is_file() else None,
+        label=_shorten(folder, asked, drizzle, science),
     )

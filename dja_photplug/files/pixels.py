@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.whole import whole_file
-from dja_photplug.sky.grid import BLOCK_PIXELS, Window
+from dja_photplug.sky.grid import BLOCK_PIXELS, Grid, Window, header_wcs
 
-__all__ = ["ImageReader", "read_image", "write_image"]
+__all__ = ["ImageReader", "read_grid", "read_image", "write_image"]
 
 _RECORD = 2880  # bytes; everything in FITS is padded to it (FITS standard 4.0, section 3.1)
 _CARD = 80
@@ -209,6 +209,21 @@ def read_image(path: str | Path, window: Window | None = None) -> tuple[NDArray[
         for rows, pixels in reader.blocks(window):
             image[rows] = pixels
         return image, reader.header
+
+
+def read_grid(path: str | Path) -> Grid:
+    """Return the grid of an image from its header alone.
+
+    Raises
+    ------
+    PhotplugError
+        As :class:`ImageReader`, and where the header has no celestial WCS; the message names the file.
+    """
+    with ImageReader(path) as reader:
+        try:
+            return Grid(header_wcs(reader.header), reader.shape)
+        except PhotplugError as error:
+            raise PhotplugError(f"{path}: {error}") from None
 
 
 # Header cards that describe how pixels are stored, which the writer decides anew.

@@ -1,16 +1,13 @@
-"""Files for fitting codes from a mosaic: stamps with sigma, mask and PSF, and what galfit and imfit are told."""
+"""Which sources stamps are made of, and the files of all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from astropy.nddata import NDData
 from astropy.table import QTable, Table, vstack
 from astropy.wcs.utils import skycoord_to_pixel
 from numpy.typing import ArrayLike, NDArray
@@ -20,14 +17,22 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.files.whole import whole_folder
 from dja_photplug.fitting.formats import FORMATS
 from dja_photplug.fitting.stamps import AUTO_RANGE, SOURCE_COLUMNS, FitSources, cut_stamps
-from dja_photplug.mosaic.image import MosaicImage, as_mosaic_image
-from dja_photplug.options.stages import GalfitOptions, Options
+from dja_photplug.mosaic.image import MosaicImage
+from dja_photplug.options.stages import GalfitOptions
 from dja_photplug.psf.model import PSF, prepare_psf, read_psf
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.calibration import NoiseCalibration
-from dja_photplug.sources.sep_engine import detect_sep, measure_sep, mesh_background
 
-__all__ = ["choose_rows", "select_sources", "surround", "write_galfit", "write_stamps"]
+__all__ = [
+    "REACH",
+    "choose_rows",
+    "match_positions",
+    "place_positions",
+    "prepare_kernel",
+    "select_sources",
+    "surround",
+    "write_stamps",
+]
 
 # Arcsec: around positions without a catalogue, enough for the largest automatic stamp and a background mesh.
 REACH = AUTO_RANGE[1] / 2 + 2
@@ -35,72 +40,8 @@ REACH = AUTO_RANGE[1] / 2 + 2
 NEAREST = 0.3
 
 
-def write_galfit(
-    image: NDData,
-    sources: Table | SkyCoord,
-    directory: str | Path,
-    *,
-    ids: Sequence[int] | None = None,
-    segmentation: ArrayLike | None = None,
-    psf: str | Path | PSF | None = None,
-    calibration: NoiseCalibration | None = None,
-    options: GalfitOptions | None = None,
-    overwrite: bool = False,
-    progress: bool = False,
-    **settings: Any,
-) -> list[Path]:
-    """Write stamps of sources and all that a fitting code needs to start on them.
-
-    Parameters
-    ----------
-    image : NDData
-        From `load_mosaic`; sigma is that of its full weight.
-    sources : Table or SkyCoord
-        A catalogue as :func:`dja_photplug.run` makes it; or positions, around which sources are detected and measured.
-    directory : str or Path
-        Made if it is not there. All files appear or none.
-    ids : sequence of int, optional
-        Those to be fitted; all by default. The others are masked, or fitted with a target that they overlap.
-    segmentation : array_like, optional
-        On the image's grid, labelled by ``id``; without it the Kron ellipses of a catalogue stand in.
-    psf : str, Path or PSF, optional
-        Of odd size; it is resampled to the image's pixel scale and centred on a pixel. Without it nothing is convolved.
-    calibration : NoiseCalibration, optional
-        a(r), for the factor by which formal errors are multiplied.
-    options : GalfitOptions, optional
-    overwrite : bool, optional
-        Replace files in the directory.
-    progress : bool, optional
-        Show a progress bar where stderr is a terminal.
-    **settings
-        Fields of `GalfitOptions`, such as ``format="imfit"`` or ``size=6`` (arcsec; or ``"auto"``).
-
-    Returns
-    -------
-    list of Path
-        ``{id}_sci.fits {id}_sigma.fits {id}_mask.fits {id}_psf.fits {id}.feedme {id}.constraints`` of each source for
-        galfit; with the id ``target`` for one position, ``target_1``, ... for several.
-
-    Raises
-    ------
-    PhotplugError
-        Where a source is not in the catalogue or off the mosaic, the PSF is none of odd size, files exist, or the
-        format is not known.
-    """
-    if settings.get("size") == "auto":
-        settings["size"] = None
-    options = replace(
-        options or GalfitOptions(), directory=directory, overwrite=overwrite, progress=progress, **settings
-    )
-    if options.format not in FORMATS:
-        raise PhotplugError(f"format {options.format!r} is not one of {', '.join(FORMATS)}")
-    image = as_mosaic_image(image)
-    selected = select_sources(image, sources, ids=ids, segmentation=segmentation, psf=psf, calibration=calibration)
-    return write_stamps(image, selected, options)
-
-
 def write_stamps(image: MosaicImage, sources: FitSources, options: GalfitOptions) -> list[Path]:
-    """Write the stamps of selected sources; see :func:`write_galfit`.
+    """Write the stamps of selected sources; see :func:`dja_photplug.write_galfit`.
 
     Parameters
     ----------
@@ -113,11 +54,13 @@ def write_stamps(image: MosaicImage, sources: FitSources, options: GalfitOptions
     Raises
     ------
     PhotplugError
-        As :func:`write_galfit`.
+        As :func:`dja_photplug.write_galfit`.
     """
     target = FORMATS[options.format]
     suffixes = [suffix for suffix in target.suffixes if sources.psf is not None or suffix != "_psf.fits"]
     names = [name + suffix for name in sources.targets for suffix in suffixes]
+    if options.directory is None:
+        raise PhotplugError("no folder is given to write stamps to; set the directory of GalfitOptions")
     directory = Path(options.directory)
     with whole_folder(directory, names, overwrite=options.overwrite) as temporary:
         stamps = cut_stamps(image, sources, options, joint=target.joint)
@@ -129,23 +72,27 @@ def write_stamps(image: MosaicImage, sources: FitSources, options: GalfitOptions
 
 def select_sources(
     image: MosaicImage,
-    sources: Table | SkyCoord,
+    sources: Table,
     *,
     ids: Sequence[int] | None = None,
     segmentation: ArrayLike | None = None,
     psf: str | Path | PSF | None = None,
     calibration: NoiseCalibration | None = None,
 ) -> FitSources:
-    """Gather what the fits of an image's sources start from; the parameters are those of :func:`write_galfit`.
+    """Gather what the fits of a catalogue's sources start from.
+
+    Parameters
+    ----------
+    image : MosaicImage
+    sources : Table
+    ids, segmentation, psf, calibration
+        As for :func:`dja_photplug.write_galfit`.
 
     Raises
     ------
     PhotplugError
         Where the input does not fit together.
     """
-    kernel = None if psf is None else _prepare_psf(psf, pixel_scale(image.wcs))
-    if isinstance(sources, SkyCoord):
-        return replace(_find_sources(image, sources.reshape(-1)), psf=kernel, calibration=calibration)
     rows = choose_rows(sources, ids)
     labels = None if segmentation is None else np.asarray(segmentation)
     if labels is not None and labels.shape != image.data.shape:
@@ -157,7 +104,7 @@ def select_sources(
         table=QTable(sources, copy=False),
         targets={str(number): number for number in np.asarray(sources["id"], int)[rows].tolist()},
         segmentation=labels,
-        psf=kernel,
+        psf=prepare_kernel(psf, image),
         calibration=calibration,
     )
 
@@ -196,8 +143,17 @@ def surround(places: SkyCoord, size: float | None) -> tuple[SkyCoord, u.Quantity
     return centre, reach + 2 * max(REACH, size or 0) * u.arcsec
 
 
-def _prepare_psf(psf: str | Path | PSF, scale: float) -> NDArray[np.float32]:
-    """Return a PSF on the image's pixels, refused where it is of even size."""
+def prepare_kernel(psf: str | Path | PSF | None, image: MosaicImage) -> NDArray[np.float32] | None:
+    """Return a PSF on the image's pixels, (ny, nx), None for none.
+
+    Raises
+    ------
+    PhotplugError
+        Where it is of even size, or none.
+    """
+    if psf is None:
+        return None
+    scale = pixel_scale(image.wcs)
     given = psf if isinstance(psf, PSF) else read_psf(psf, scale)
     ny, nx = given.data.shape
     if nx % 2 == 0 or ny % 2 == 0:
@@ -207,37 +163,47 @@ def _prepare_psf(psf: str | Path | PSF, scale: float) -> NDArray[np.float32]:
     return prepare_psf(given, scale)
 
 
-def _find_sources(image: MosaicImage, positions: SkyCoord) -> FitSources:
-    """Detect and measure sources around positions; where there is none, a small circle stands in."""
+def place_positions(image: MosaicImage, positions: SkyCoord) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return x and y of positions, (n,), 0-based pixels.
+
+    Raises
+    ------
+    PhotplugError
+        Where one is off the image.
+    """
     x, y = (np.asarray(values) for values in skycoord_to_pixel(positions, image.wcs))
     ny, nx = image.data.shape
-    scale = pixel_scale(image.wcs)
     for i in np.flatnonzero(~((x >= -0.5) & (y >= -0.5) & (x < nx - 0.5) & (y < ny - 0.5))):
         place = positions[i].to_string("decimal", precision=6)
         raise PhotplugError(f"position {place} is off the mosaic of {nx} x {ny} pixels; choose one on it")
-    reach = REACH / scale
-    window = tuple(slice(max(int(c.min() - reach), 0), min(int(c.max() + reach) + 1, n)) for c, n in ((y, ny), (x, nx)))
-    cut, options = image[window], Options()
-    detection = detect_sep(cut, mesh_background(cut, options.background), options)
-    table = measure_sep(cut, detection, None, options)
+    return x, y
+
+
+def match_positions(positions: SkyCoord, labels: NDArray[np.int32], table: QTable) -> FitSources:
+    """Choose the sources that positions mean: those on whose segments they lie, or the nearest; else a small circle.
+
+    Parameters
+    ----------
+    positions : SkyCoord
+        (n,).
+    labels : ndarray
+        (n,), the segment that each lies on, 0 for none.
+    table : `~astropy.table.QTable`
+        Of all sources, with the columns that stamps are made from.
+    """
     table = table["id", *SOURCE_COLUMNS, "flux_auto"]
-    # Only the pages that are written take memory.
-    labels = np.zeros(image.data.shape, np.int32)
-    labels[window] = detection.segmentation
     found = SkyCoord(table["ra"], table["dec"])
-    names = ["target"] if len(x) == 1 else [f"target_{i + 1}" for i in range(len(x))]
+    names = ["target"] if len(positions) == 1 else [f"target_{i + 1}" for i in range(len(positions))]
     targets = {}
-    for name, position, label in zip(
-        names, positions, labels[np.rint(y).astype(int), np.rint(x).astype(int)], strict=True
-    ):
+    for name, position, label in zip(names, positions, labels, strict=True):
         apart = position.separation(found).arcsec
         if label == 0 and len(apart) and apart.min() <= NEAREST:
             label = table["id"][apart.argmin()]
         if label == 0:
-            label = len(table) + 1
+            label = table["id"].max(initial=0) + 1
             table = vstack([table, _point_source(label, position)])
         targets[name] = int(label)
-    return FitSources(table=table, targets=targets, segmentation=labels)
+    return FitSources(table=table, targets=targets)
 
 
 def _point_source(number: int, position: SkyCoord) -> QTable:

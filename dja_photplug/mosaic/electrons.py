@@ -11,9 +11,11 @@ from astropy import units as u
 from dja_photplug.errors import PhotplugError
 from dja_photplug.units import MOSAIC_UNIT
 
-__all__ = ["DETECTOR_GAINS", "Header", "check_unit", "detector_gain", "phot_scale"]
+__all__ = ["DETECTOR_GAINS", "CardValue", "Header", "check_unit", "detector_gain", "phot_scale"]
 
 
+CardValue = str | int | float | bool
+"""What a FITS card can hold."""
 Header = Mapping[str, Any]
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from astropy.io import fits
@@ -24,6 +26,7 @@ from dja_photplug.options.stages import VarianceOptions, as_variance_options
 
 __all__ = [
     "ExposureMap",
+    "FullWeight",
     "GivenVariance",
     "NoiseModel",
     "full_weight",
@@ -52,6 +55,7 @@ class ExposureMap:
     header: Header | None = None
 
 
+@runtime_checkable
 class NoiseModel(Protocol):
     """What ``photplug_variance`` returns: the full weight of any block of rows of one image."""
 
@@ -91,7 +95,7 @@ def grow(n: int, n_samples: int, sample: int, origin: int, *, registered: bool) 
 
 
 @dataclass(slots=True, kw_only=True)
-class _FullWeight:
+class FullWeight:
     """``1 / (1/wht + max(sci, 0)/gain)`` by blocks of rows, written without a division by zero."""
 
     cards: dict[str, tuple[Any, str]]
@@ -106,6 +110,7 @@ class _FullWeight:
     lock: Any = field(default_factory=Lock)
 
     def __call__(self, science: NDArray[Any], weight: NDArray[Any], rows: slice) -> NDArray[np.float32]:
+        """Return the full weight of `rows`, of the shape of `science`."""
         samples = self.rows[rows]
         gain = self.gain[samples][:, self.columns]
         signal = np.maximum(science, 0, dtype=np.float32)
@@ -132,6 +137,7 @@ class _FullWeight:
 
     @property
     def provenance(self) -> dict[str, tuple[Any, str]]:
+        """FITS cards of the preset, and counts of pixels so far."""
         return {
             **self.cards,
             "NFILLED": (self.n_filled, "pixels given a neighbouring exposure time"),
@@ -227,7 +233,7 @@ def make_noise_model(header: Header, exposure: ExposureMap | None, log: Any, opt
     }
     if "PHOTSCAL" not in header and not options.phot_scale:
         cards["PHOTSCL1"] = (True, "PHOTSCAL was missing and counts as 1")
-    return _FullWeight(
+    return FullWeight(
         cards=cards,
         gain=np.pad(seconds * np.float32(gain * scale), (0, 1)),
         filled=np.pad(filled, (0, 1)),
@@ -295,26 +301,17 @@ def full_weight(
     noise: str | VarianceOptions = "dja",
     exposure_header: Header | fits.Header | None = None,
     log: Any = None,
+    *,
+    variance: Callable[[Header, ExposureMap | None, Any], NoiseModel] | None = None,
 ) -> NDArray[np.float32]:
-    """Return the inverse variance of background and source photons together.
+    """Return the full weight of arrays by a noise model, in blocks of rows; see :func:`dja_photplug.full_weight`.
 
     Parameters
     ----------
-    science : array_like
-        Science image in 10 nJy, (ny, nx).
-    weight : array_like
-        The published inverse variance of read noise and sky, (ny, nx).
-    exposure : array_like or None
-        Exposure time in s: for each pixel where it has the shape of `science`, otherwise the archive's coarse map.
-        Not needed for the preset ``background``.
-    header : mapping
-        Of the science image: PHOTMJSR, PHOTSCAL, PHOTFNU, OPHOTFNU, TELESCOP, BUNIT.
-    noise : str or VarianceOptions
-        Preset ``dja``, ``calibrated`` or ``background``, or options.
-    exposure_header : mapping, optional
-        Of the coarse map; registers a cut-out on the map of its parent mosaic.
-    log : ExposureLog, optional
-        Weights the detector gains of the preset ``calibrated``.
+    science, weight, exposure, header, noise, exposure_header, log
+        As there.
+    variance : callable, optional
+        ``variance(header, exposure, log) -> NoiseModel``, another model than that of `noise`.
 
     Returns
     -------
@@ -324,7 +321,7 @@ def full_weight(
     Raises
     ------
     PhotplugError
-        Where shapes, units or keywords do not allow it.
+        As there.
 
     Examples
     --------
@@ -342,7 +339,7 @@ def full_weight(
         check_unit(header)
     image_header = {**header, "NAXIS1": science.shape[1], "NAXIS2": science.shape[0]}
     time = None if exposure is None else ExposureMap(np.asarray(exposure), exposure_header)
-    model = make_noise_model(image_header, time, log, options)
+    model = (variance or partial(make_noise_model, options=options))(image_header, time, log)
     height = max(1, (1 << 18) // max(1, science.shape[1]))
     blocks = [slice(start, min(start + height, len(science))) for start in range(0, len(science), height)]
     result = np.empty(science.shape, np.float32)

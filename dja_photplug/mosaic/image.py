@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.files.formats import WEIGHT_KINDS
 from dja_photplug.files.pixels import write_image
+from dja_photplug.mosaic.fullweight import NoiseModel
+from dja_photplug.mosaic.noise import RescaledModel, crop_model
 from dja_photplug.units import MOSAIC_UNIT
 
-__all__ = ["WEIGHT_KINDS", "MosaicImage", "as_mosaic_image", "replace_planes", "rescale_image", "write_weight"]
+__all__ = ["MosaicImage", "as_mosaic_image", "replace_planes", "rescale_image", "write_weight"]
 
 
 class MosaicImage(CCDData):
@@ -29,36 +33,64 @@ class MosaicImage(CCDData):
     background_weight : ndarray, optional
         The published weight without the sources' photons, of the shape of the data. Where it is None, all
         variance counts as background.
+    noise_model : NoiseModel, optional
+        What made the full weight, for these pixels in this unit: with it the weight of other light on the same grid can
+        be computed, such as that of injected sources. None where it is not known, or no function of the light.
 
     Notes
     -----
     ``data`` is float32 in 10 nJy; ``uncertainty`` is `~astropy.nddata.InverseVariance`, 0 where there are no data;
     ``mask`` is True there. Slicing, :meth:`write` (HDU ``BACKWHT``) and :meth:`read` keep all planes. Arithmetic
-    gives an image without ``background_weight``, because it is not the result's.
+    gives an image without ``background_weight`` and ``noise_model``, because they are not the result's; files hold no
+    ``noise_model``.
     """
 
     background_weight: NDArray[np.float32] | None
+    noise_model: NoiseModel | None
 
-    def __init__(self, *args: Any, background_weight: NDArray[np.float32] | None = None, **kwargs: Any) -> None:
+    # The arguments of CCDData, and what it slices by, are astropy's, which has no types.
+    def __init__(
+        self,
+        *args: Any,
+        background_weight: NDArray[np.float32] | None = None,
+        noise_model: NoiseModel | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        if background_weight is None and args and isinstance(args[0], MosaicImage):
-            background_weight = args[0].background_weight
+        if args and isinstance(args[0], MosaicImage):
+            background_weight = args[0].background_weight if background_weight is None else background_weight
+            noise_model = noise_model or args[0].noise_model
         if background_weight is not None and background_weight.shape != self.data.shape:
             raise PhotplugError(
                 f"background_weight of shape {background_weight.shape} does not fit data of shape {self.data.shape}"
             )
         self.background_weight = background_weight
+        self.noise_model = noise_model
 
     def _slice(self, item: Any) -> dict[str, Any]:
         kwargs = super()._slice(item)
         if self.background_weight is not None:
             kwargs["background_weight"] = self.background_weight[item]
+        kwargs["noise_model"] = crop_model(self.noise_model, item, self.data.shape)
         return kwargs
 
     def copy(self) -> MosaicImage:
-        """Return a copy of all planes."""
-        weight = self.background_weight
-        return self.__class__(self, copy=True, background_weight=None if weight is None else weight.copy())
+        """Return a copy of all planes; the noise model, which is asked and not changed, is shared."""
+        kind, weight = type(self.uncertainty), self.uncertainty
+        return self.__class__(
+            self.data.copy(),
+            unit=self.unit,
+            # Not by astropy's `copy=True`, which copies an uncertainty with the image that it belongs to.
+            uncertainty=None if weight is None else kind(weight.array.copy(), unit=weight.unit, copy=False),
+            mask=None if self.mask is None else self.mask.copy(),
+            wcs=deepcopy(self.wcs),
+            meta=deepcopy(self.meta),
+            background_weight=None if self.background_weight is None else self.background_weight.copy(),
+            noise_model=self.noise_model,
+        )
+
+    def __deepcopy__(self, memo: dict[int, object]) -> MosaicImage:
+        return self.copy()
 
     def to_hdu(self, *args: Any, **kwargs: Any) -> fits.HDUList:
         """Return the HDUs of `~astropy.nddata.CCDData.to_hdu`, and ``BACKWHT`` with the background weight."""
@@ -93,7 +125,7 @@ def as_mosaic_image(image: NDData) -> MosaicImage:
     ----------
     image : NDData
         With a unit of flux density, an uncertainty that is a standard deviation, variance or inverse variance, and
-        a celestial WCS. A mask is honoured; ``background_weight`` is kept where there is one.
+        a celestial WCS. A mask is honoured; ``background_weight`` and ``noise_model`` are kept where there are such.
 
     Raises
     ------
@@ -115,6 +147,7 @@ def as_mosaic_image(image: NDData) -> MosaicImage:
     if image.mask is not None:
         usable &= ~np.asarray(image.mask, bool)
     background = getattr(image, "background_weight", None)
+    model = getattr(image, "noise_model", None)
     meta = dict(image.meta)
     if background is None:
         meta["BACKWHT"] = "none: all variance counts as background"
@@ -126,6 +159,7 @@ def as_mosaic_image(image: NDData) -> MosaicImage:
         wcs=image.wcs,
         meta=meta,
         background_weight=None if background is None else np.asarray(background / scale**2, np.float32),
+        noise_model=model if model is None or scale == 1 else RescaledModel(model, scale),
     )
 
 
@@ -148,11 +182,12 @@ def replace_planes(
         wcs=image.wcs,
         meta=image.meta,
         background_weight=image.background_weight,
+        noise_model=image.noise_model,
     )
 
 
 def rescale_image(image: MosaicImage, factor: float) -> MosaicImage:
-    """Return an image multiplied by the factor of another zero point; its weights follow.
+    """Return an image multiplied by the factor of another zero point; its weights and its noise model follow.
 
     Parameters
     ----------
@@ -165,11 +200,9 @@ def rescale_image(image: MosaicImage, factor: float) -> MosaicImage:
     for weight in (image.uncertainty.array, image.background_weight):
         if weight is not None:
             weight /= np.float32(factor**2)
+    if image.noise_model is not None:
+        image.noise_model = RescaledModel(image.noise_model, factor)
     return image
-
-
-WEIGHT_KINDS = {"weight": -2, "sigma": 1, "variance": 2}
-"""What :func:`write_weight` writes, with its power of the image's unit."""
 
 
 def write_weight(image: MosaicImage, path: str | Path, kind: str = "weight", *, overwrite: bool = False) -> Path:

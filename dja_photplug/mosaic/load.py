@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -19,13 +18,13 @@ from scipy.stats import median_abs_deviation
 
 from dja_photplug.epochs.log import ExposureLog, read_exposure_log
 from dja_photplug.errors import PhotplugError
-from dja_photplug.files.names import MosaicFiles, find_mosaic
+from dja_photplug.files.names import MosaicFiles, Source, find_mosaic
 from dja_photplug.files.pixels import ImageReader, read_image
 from dja_photplug.mosaic.electrons import check_unit
 from dja_photplug.mosaic.fullweight import SAMPLE, ExposureMap, GivenVariance, NoiseModel, make_noise_model
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
-from dja_photplug.sky.grid import Window, crop_header, header_wcs, resolve_cutout
+from dja_photplug.sky.grid import Cutout, Window, crop_header, header_wcs, resolve_cutout
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT
 
 __all__ = [
@@ -38,6 +37,7 @@ __all__ = [
 
 FEWEST_GAIN_PIXELS = 100
 
+Plane = NDArray[np.float32]
 VarianceHook = Callable[[fits.Header, ExposureMap | None, ExposureLog | None], NoiseModel]
 
 # Cards that the WCS and the pixel arrays hold themselves; kept in the metadata they would go stale when sliced.
@@ -50,11 +50,11 @@ _OWN_CARDS = re.compile(
 def load_mosaic(
     files: str | Path | MosaicFiles,
     noise: str | VarianceOptions = "dja",
-    cutout: Any = None,
+    cutout: Cutout = None,
     *,
     variance: VarianceHook | None = None,
 ) -> MosaicImage:
-    """Load a mosaic, or a cut-out of it, with its full weight.
+    """Load a mosaic of the archive, or a cut-out of it, with its full weight.
 
     Pixels are read once, in blocks of rows; the full weight of a block is computed while the next is inflated.
 
@@ -107,23 +107,20 @@ def load_mosaic(
         wcs=wcs if cutout is None else wcs[window],
         meta=header,
         background_weight=weight,
+        noise_model=None if isinstance(model, GivenVariance) else model,  # that is no function of the light
     )
 
 
 def load_noise_model(
     files: str | Path | MosaicFiles,
     noise: str | VarianceOptions = "dja",
-    cutout: Any = None,
-    *,
-    variance: VarianceHook | None = None,
+    cutout: Cutout = None,
 ) -> NoiseModel:
-    """Return the noise model of a mosaic or its cut-out, as :func:`load_mosaic` applies it, reading headers alone.
-
-    With it the full weight of other pixels on the same grid can be computed, such as those with injected sources.
+    """Return another noise model of a mosaic or its cut-out than that it was loaded with, reading headers alone.
 
     Parameters
     ----------
-    files, noise, cutout, variance
+    files, noise, cutout
         As for :func:`load_mosaic`.
 
     Raises
@@ -133,15 +130,16 @@ def load_noise_model(
     """
     files = find_mosaic(files)
     with ImageReader(files.science) as science:
-        return _plan_loading(files, as_variance_options(noise), cutout, variance, science)[-1]
+        return _plan_loading(files, as_variance_options(noise), cutout, None, science)[-1]
 
 
 def _given_variance(files: MosaicFiles, options: VarianceOptions) -> Path | None:
-    return None if options.noise == "background" else files.variance
+    # That of a plugin is asked for its own.
+    return files.variance if options.noise in ("dja", "calibrated") else None
 
 
 def _plan_loading(
-    files: MosaicFiles, options: VarianceOptions, cutout: Any, variance: VarianceHook | None, science: ImageReader
+    files: MosaicFiles, options: VarianceOptions, cutout: Cutout, variance: VarianceHook | None, science: ImageReader
 ) -> tuple[WCS, Window, fits.Header, NoiseModel]:
     """Return the WCS of the mosaic, and window, header and noise model of the pixels to be read."""
     given = _given_variance(files, options)
@@ -242,7 +240,9 @@ def _find_exposure(files: MosaicFiles, log: ExposureLog | None, science: ImageRe
     return ExposureMap(seconds, coarse)
 
 
-def _read_planes(readers: list[ImageReader], window: Window, model: NoiseModel) -> tuple[NDArray[Any], ...]:
+def _read_planes(
+    readers: list[ImageReader], window: Window, model: NoiseModel
+) -> tuple[Plane, Plane, Plane, NDArray[np.bool_]]:
     """Return science, full weight, published weight and mask, read in step."""
     shape = tuple(part.stop - part.start for part in window)
     data, full, weight = (np.empty(shape, np.float32) for _ in range(3))
@@ -256,25 +256,28 @@ def _read_planes(readers: list[ImageReader], window: Window, model: NoiseModel) 
     return data, full, weight, mask
 
 
-def load_exposure(files: str | Path | MosaicFiles, cutout: Any = None) -> NDArray[np.float32] | None:
+def load_exposure(files: str | Path | Source, cutout: Cutout = None) -> NDArray[np.float32] | None:
     """Return the coarse exposure map that covers a mosaic or its cut-out, without reading the mosaic's pixels.
 
     Parameters
     ----------
-    files : str, Path or MosaicFiles
+    files : str, Path or Source
     cutout : optional
         As for :func:`load_mosaic`.
 
     Returns
     -------
     ndarray or None
-        Seconds, (ny // 4, nx // 4): the archive's map, or the one of the WCS log; None where there is neither.
+        Seconds, (ny // 4, nx // 4): the archive's map, or the one of the WCS log; None where there is neither, and
+        for sources that are no mosaics of the archive.
 
     Raises
     ------
     PhotplugError
         Where a file cannot be read.
     """
+    if isinstance(files, Source) and not isinstance(files, MosaicFiles):
+        return None
     files = find_mosaic(files)
     with ImageReader(files.science) as science:
         exposure = _find_exposure(files, exposure_log(files), science)
@@ -286,12 +289,21 @@ def load_exposure(files: str | Path | MosaicFiles, cutout: Any = None) -> NDArra
     return exposure.data[rows, columns]
 
 
-def exposure_log(files: MosaicFiles) -> ExposureLog | None:
-    """Return the WCS log of a mosaic, read once however often it is asked for; None where there is none."""
-    if files.wcs_log is None:
+def exposure_log(source: Source) -> ExposureLog | None:
+    """Return the WCS log of a source, read once however often it is asked for; None where there is none.
+
+    Raises
+    ------
+    PhotplugError
+        As :func:`dja_photplug.read_exposure_log`.
+    """
+    if source.log is None:
         return None
-    status = os.stat(files.wcs_log)
-    return _read_log_once(files.wcs_log, status.st_mtime_ns, status.st_size)
+    try:
+        status = os.stat(source.log)
+    except OSError as error:
+        raise PhotplugError(f"{source.log}: the WCS log of {source} cannot be read ({error.strerror})") from None
+    return _read_log_once(source.log, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=4)

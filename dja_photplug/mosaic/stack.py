@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import IMAGE_SUFFIXES
-from dja_photplug.files.names import MosaicFiles, ProductName
-from dja_photplug.files.pixels import ImageReader, write_image
+from dja_photplug.files.names import ProductName
+from dja_photplug.files.pixels import write_image
 from dja_photplug.files.whole import whole_file
 from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.sky.grid import BLOCK_PIXELS, header_wcs, pixel_scale, resolve_cutout
+from dja_photplug.sky.grid import BLOCK_PIXELS, Cutout, Grid, pixel_scale, resolve_cutout
 from dja_photplug.sky.nesting import find_nesting
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT
 
@@ -28,34 +28,28 @@ __all__ = ["coarsest_grid", "name_stack", "stack_images", "write_stack"]
 Plane = NDArray[np.float32]
 
 
-def coarsest_grid(files: Sequence[MosaicFiles], cutout: Any = None) -> tuple[WCS, tuple[int, int]]:
-    """Return WCS and shape of the mosaic with the largest pixels, the first of equals, from the headers alone.
+def coarsest_grid(grids: Mapping[str, Grid], cutout: Cutout = None) -> Grid:
+    """Return the grid with the largest pixels, the first of equals, or a cut-out of it.
 
     Parameters
     ----------
-    files : sequence of MosaicFiles
+    grids : mapping of str to Grid
+        By the names that errors have.
     cutout : optional
         As for :func:`dja_photplug.load_mosaic`; slices count the pixels of that mosaic.
 
     Raises
     ------
     PhotplugError
-        Where a file cannot be read or has no WCS, or the cut-out lies off the mosaic; the message names the file.
+        Where the cut-out lies off that mosaic; the message names it.
     """
-    grids = []
-    for path in (each.science for each in files):
-        with ImageReader(path) as reader:
-            try:
-                grids.append((header_wcs(reader.header), reader.shape, path))
-            except PhotplugError as error:
-                raise PhotplugError(f"{path}: {error}") from None
     # To 1e-6 arcsec: the printed digits of a CD matrix must not choose between equals.
-    wcs, shape, path = max(grids, key=lambda grid: round(pixel_scale(grid[0]), 6))
+    name, (wcs, shape) = max(grids.items(), key=lambda item: round(pixel_scale(item[1].wcs), 6))
     try:
         rows, columns = resolve_cutout(cutout, wcs, shape)
     except PhotplugError as error:
-        raise PhotplugError(f"{path}: {error}") from None
-    return wcs[rows, columns], (rows.stop - rows.start, columns.stop - columns.start)
+        raise PhotplugError(f"{name}: {error}") from None
+    return Grid(wcs[rows, columns], (rows.stop - rows.start, columns.stop - columns.start))
 
 
 def stack_images(images: Iterable[MosaicImage], wcs: WCS, shape: tuple[int, int], names: Sequence[str]) -> MosaicImage:

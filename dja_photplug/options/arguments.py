@@ -1,45 +1,52 @@
 """From flags of the command line and a TOML file to options.
 
-Flags, tables and keys are derived from the declarations in `dja_photplug.options.stages`.
+Flags, tables and keys are derived from the declarations in `dja_photplug.options.stages`, and from those of plugins.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dja_photplug.errors import PhotplugError
-from dja_photplug.options.stages import GROUPS, STAGES, Options, Stage
+from dja_photplug.options.declare import Declaration, Kind, declarations
+from dja_photplug.options.stages import COMMAND_STAGES, STAGES, Options, Stage
 
-__all__ = ["add_flags", "collect_options", "collect_stage"]
+__all__ = ["PluginStages", "add_flags", "add_plugin_flags", "collect_options", "collect_stage", "flag_of"]
+
+S = TypeVar("S", bound=Stage)
+PluginStages = Mapping[str, type[Stage]]
+"""The options of plugins, by the names that these gave them in ``photplug_options``."""
+Values = dict[str, dict[str, Any]]  # what TOML files and flags hold, before it is checked where options are made
 
 
-def _flag(field: dataclasses.Field) -> str:
-    return field.metadata["flag"] or "--" + field.name.replace("_", "-")
+def flag_of(name: str, meta: Declaration, stage: str = "") -> str:
+    """Return the flag of an option; that of a plugin's begins with the name of its `stage`."""
+    return meta["flag"] or "--" + "-".join(filter(None, [stage, name])).replace("_", "-")
 
 
-def _numbers(kind: type) -> Any:
-    def parse(text: str) -> tuple[Any, ...]:
+def _numbers(kind: Kind) -> Callable[[str], tuple[object, ...]]:
+    def parse(text: str) -> tuple[object, ...]:
         return tuple(kind(item) for item in text.split(","))
 
     parse.__name__ = "comma-separated list"
     return parse
 
 
-def _number_or_auto(kind: type) -> Any:
-    def parse(text: str) -> Any:
+def _number_or_auto(kind: Kind) -> Callable[[str], object]:
+    def parse(text: str) -> object:
         return None if text == "auto" else kind(text)
 
     parse.__name__ = f"{kind.__name__}, or auto"
     return parse
 
 
-def _band_value(kind: type) -> Any:
-    def parse(text: str) -> tuple[str, Any]:
+def _band_value(kind: Kind) -> Callable[[str], tuple[str, object]]:
+    def parse(text: str) -> tuple[str, object]:
         band, _, value = text.partition("=")
         if not (band and value):
             raise ValueError(text)
@@ -55,33 +62,59 @@ def add_flags(
     """Give `parser` the flags of the named stages (and ``--engine``), and ``--config``.
 
     A flag left out keeps the TOML file's value, or the default.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+    stages : iterable of str
+        Names of fields of `Options`, or of `COMMAND_STAGES`.
+    engine : bool, optional
+    defaults : Options, optional
+        Whose values the help shows.
     """
     defaults = defaults or Options()
     parser.add_argument("--config", type=Path, metavar="FILE.toml", help="options from a TOML file; flags win")
-    groups: list[tuple[str, Stage]] = [("options", defaults)] if engine else []
-    groups += [(name, getattr(defaults, name) if name in STAGES else GROUPS[name]()) for name in stages]
-    for name, stage in groups:
-        group = parser.add_argument_group("engine" if stage is defaults else name)
-        for field in dataclasses.fields(stage):
-            if not field.metadata:
-                continue
-            default, dest = getattr(stage, field.name), f"{name}.{field.name}"
-            group.add_argument(_flag(field), dest=dest, default=argparse.SUPPRESS, **_describe_flag(field, default))
+    if engine:
+        _add_group(parser, "options", defaults, title="engine")
+    for name in stages:
+        _add_group(parser, name, getattr(defaults, name) if name in STAGES else COMMAND_STAGES[name]())
 
 
-def _describe_flag(field: dataclasses.Field, default: Any) -> dict[str, Any]:
+def add_plugin_flags(parser: argparse.ArgumentParser, name: str, kind: type[Stage]) -> None:
+    """Give `parser` the flags of a plugin's options, ``--name-option``.
+
+    Raises
+    ------
+    PhotplugError
+        Where the command has one of them already.
+    """
+    try:
+        _add_group(parser, name, kind(), prefix=name)
+    except argparse.ArgumentError as error:
+        raise PhotplugError(f"options {name!r} of a plugin: {error}, of {parser.prog}; rename it") from None
+
+
+def _add_group(
+    parser: argparse.ArgumentParser, name: str, stage: Stage, *, title: str | None = None, prefix: str = ""
+) -> None:
+    group = parser.add_argument_group(title or name)
+    for option, meta in declarations(stage):
+        dest, keywords = f"{name}.{option}", _describe_flag(option, meta, getattr(stage, option))
+        group.add_argument(flag_of(option, meta, prefix), dest=dest, default=argparse.SUPPRESS, **keywords)  # type: ignore[arg-type]
+
+
+def _describe_flag(name: str, meta: Declaration, default: object) -> dict[str, object]:
     """Return the keywords of a flag that follow from its declaration."""
-    meta, name = field.metadata, field.name.upper()
-    unit = f" [{meta['unit']}]" if meta["unit"] else ""
-    keywords: dict[str, Any] = {"type": meta["kind"], "metavar": name}
+    label, unit = name.upper(), f" [{meta['unit']}]" if meta["unit"] else ""
+    keywords: dict[str, object] = {"type": meta["kind"], "metavar": label}
     if meta["by_band"]:
-        keywords = {"type": _band_value(meta["kind"]), "metavar": f"FILTER={name}", "action": "append"}
+        keywords = {"type": _band_value(meta["kind"]), "metavar": f"FILTER={label}", "action": "append"}
         default = None
     elif meta["kind"] is bool:
         keywords = {"action": argparse.BooleanOptionalAction}
     elif meta["optional"] and meta["kind"] is not str:
-        keywords |= {"type": _number_or_auto(meta["kind"]), "metavar": f"{name}|auto"}
-    elif meta["many"]:  # argparse would compare a whole list with the choices
+        keywords |= {"type": _number_or_auto(meta["kind"]), "metavar": f"{label}|auto"}
+    elif isinstance(default, tuple):  # argparse would compare a whole list with the choices
         keywords["type"], default = _numbers(meta["kind"]), ",".join(map(str, default))
     elif meta["choices"]:
         keywords |= {"choices": meta["choices"], "metavar": None}
@@ -89,28 +122,31 @@ def _describe_flag(field: dataclasses.Field, default: Any) -> dict[str, Any]:
     return keywords | {"help": (meta["help"] + unit + shown).replace("%", "%%")}
 
 
-def _read_config(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the settings of each stage in a TOML file, and those outside of its tables as ``options``."""
+def _read_config(path: Path, groups: PluginStages) -> Values:
+    """Return the settings of each group in a TOML file, and those outside of its tables as ``options``."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PhotplugError(f"{path}: cannot read the configuration ({error.strerror}); check --config") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PhotplugError(f"{path}: not valid TOML ({error}); correct the file") from None
-    tables = {key: value for key, value in content.items() if key in GROUPS and isinstance(value, dict)}
-    groups = {"options": {key: value for key, value in content.items() if key not in tables}, **tables}
-    for group, settings in groups.items():
-        known = [field.name for field in dataclasses.fields(GROUPS.get(group, Options)) if field.metadata]
-        unknown = [key for key in settings if key not in known]
+    tables = {key: value for key, value in content.items() if key in groups and isinstance(value, dict)}
+    settings = {"options": {key: value for key, value in content.items() if key not in tables}, **tables}
+    for group, values in settings.items():
+        known = [name for name, _ in declarations(groups.get(group, Options))]
+        unknown = [key for key in values if key not in known]
         if unknown:
             what = f"[{group}] {unknown[0]}" if group in tables else unknown[0]
-            known += [] if group in tables else [f"[{name}]" for name in GROUPS]
+            known += [] if group in tables else [f"[{name}]" for name in groups]
             raise PhotplugError(f"{path}: {what} is not an option; known: {', '.join(known)}")
-    return groups
+    return settings
 
 
 def collect_options(
-    arguments: Mapping[str, Any], config: Path | None = None, defaults: Options | None = None
+    arguments: Mapping[str, object],
+    config: Path | None = None,
+    defaults: Options | None = None,
+    plugins: PluginStages | None = None,
 ) -> Options:
     """Build the options from flags (``{"detect.n_sigma": 3.0}``) over a TOML file over the defaults.
 
@@ -122,33 +158,42 @@ def collect_options(
         The TOML file.
     defaults : Options, optional
         What holds where neither says something.
+    plugins : mapping of str to type, optional
+        The options of plugins.
 
     Raises
     ------
     PhotplugError
         Where the file cannot be read, or a table, key or value is not one of the options; the message names it.
     """
-    values = _collect_values(arguments, config)
+    plugins = plugins or {}
+    values = _collect_values(arguments, config, plugins)
     defaults = defaults or Options()
-    stages = {name: dataclasses.replace(getattr(defaults, name), **values[name]) for name in STAGES}
-    return dataclasses.replace(defaults, **values["options"], **stages)
+    own = {field.name: values.get(field.name, {}) for field in fields(Options) if field.name in STAGES}
+    stages = {name: replace(getattr(defaults, name), **given) for name, given in own.items()}
+    others = {name: kind(**values[name]) for name, kind in plugins.items()}
+    return replace(defaults, **values["options"], **stages, plugins=others)
 
 
-def collect_stage(name: str, arguments: Mapping[str, Any], config: Path | None = None) -> Any:
-    """Build one group of options, such as ``injection``, as :func:`collect_options` builds all of a run.
+def collect_stage(
+    kind: type[S], arguments: Mapping[str, object], config: Path | None = None, plugins: PluginStages | None = None
+) -> S:
+    """Build one group of options, such as `InjectionOptions`, as :func:`collect_options` builds all of a run.
 
     Raises
     ------
     PhotplugError
         As :func:`collect_options`.
     """
-    return GROUPS[name](**_collect_values(arguments, config)[name])
+    name = next(name for name, known in COMMAND_STAGES.items() if known is kind)
+    return kind(**_collect_values(arguments, config, plugins or {})[name])
 
 
-def _collect_values(arguments: Mapping[str, Any], config: Path | None) -> dict[str, dict[str, Any]]:
+def _collect_values(arguments: Mapping[str, object], config: Path | None, plugins: PluginStages) -> Values:
     """Return the values of each group that flags or the TOML file give; those outside of its tables as ``options``."""
-    values: dict[str, dict[str, Any]] = {"options": {}, **{name: {} for name in GROUPS}}
-    values |= _read_config(config) if config else {}
+    groups = {**STAGES, **COMMAND_STAGES, **plugins}
+    values: Values = {"options": {}, **{name: {} for name in groups}}
+    values |= _read_config(config, groups) if config else {}
     for key, value in arguments.items():
         group, _, name = key.partition(".")
         if group in values and name:

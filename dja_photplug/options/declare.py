@@ -5,68 +5,116 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import ClassVar, TypedDict, TypeVar, cast
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.names import band_name
 
-__all__ = ["Stage", "option"]
+__all__ = ["Declaration", "Stage", "declarations", "option"]
+
+T = TypeVar("T")
+Kind = type[float] | type[int] | type[str] | type[bool]
 
 _ABSTRACT: dict[type, type] = {float: numbers.Real, int: numbers.Integral}
 
 
+class Declaration(TypedDict):
+    """What is known of an option: the metadata of its field."""
+
+    help: str
+    unit: str
+    kind: Kind
+    many: bool
+    by_band: bool
+    optional: bool
+    choices: tuple[str, ...]
+    minimum: float | None
+    maximum: float | None
+    flag: str | None
+
+
 def option(
-    default: Any,
+    default: T,
     help: str,
     *,
     unit: str = "",
-    kind: type | None = None,
+    kind: Kind | None = None,
     choices: tuple[str, ...] = (),
     minimum: float | None = None,
     maximum: float | None = None,
     flag: str | None = None,
-) -> Any:
+) -> T:
     """Declare one option: a dataclass field that carries all that Python, TOML and the command line need.
 
-    A default of ``{}`` makes it a mapping from the names of bands to values of `kind`.
+    Parameters
+    ----------
+    default : str, int, float, bool, tuple, dict or None
+        A tuple makes it a list of values; ``{}`` a mapping from the names of bands to values of `kind`; None is a value
+        too, and needs `kind`.
+    help : str
+        One line, for ``--help`` and the documentation.
+    unit : str, optional
+        Of the number, for help and messages.
+    kind : type, optional
+        Of one value; that of the default without it.
+    choices : tuple of str, optional
+        The only values.
+    minimum, maximum : float, optional
+        Bounds of a number, which are allowed.
+    flag : str, optional
+        On the command line, such as ``--sky``; the name of the field without it.
+
+    Returns
+    -------
+    dataclasses.Field
+        For the body of a frozen dataclass that is a `Stage`; to type checkers it is the default.
+
+    Examples
+    --------
+    >>> @dataclasses.dataclass(frozen=True, kw_only=True)
+    ... class Flat(Stage):
+    ...     error: float = option(0.02, "error of the flat field, as a fraction of the signal", minimum=0)
+    >>> Flat(error=-1)
+    Traceback (most recent call last):
+        ...
+    dja_photplug.errors.PhotplugError: option error: -1.0 is below its minimum 0
     """
-    given: dict[str, Any] = {"default_factory": dict, "hash": False} if default == {} else {"default": default}
-    return dataclasses.field(
-        **given,
-        metadata={
-            "help": help,
-            "unit": unit,
-            "kind": kind or (type(default[0]) if isinstance(default, tuple) else type(default)),
-            "many": isinstance(default, tuple),
-            "by_band": isinstance(default, dict),
-            "optional": default is None,
-            "choices": choices,
-            "minimum": minimum,
-            "maximum": maximum,
-            "flag": flag,
-        },
-    )
+    first = default[0] if isinstance(default, tuple) else default
+    declaration: Declaration = {
+        "help": help,
+        "unit": unit,
+        "kind": kind or cast(Kind, type(first)),
+        "many": isinstance(default, tuple),
+        "by_band": isinstance(default, dict),
+        "optional": default is None,
+        "choices": choices,
+        "minimum": minimum,
+        "maximum": maximum,
+        "flag": flag,
+    }
+    if isinstance(default, dict):
+        return cast(T, dataclasses.field(default_factory=dict, hash=False, metadata=declaration))
+    return dataclasses.field(default=default, metadata=declaration)
 
 
-def _validate(name: str, value: Any, meta: Mapping[str, Any]) -> Any:
+def declarations(stage: Stage | type[Stage]) -> Iterator[tuple[str, Declaration]]:
+    """Yield name and declaration of each option of a group; fields that are no options are passed over."""
+    for field in dataclasses.fields(stage):
+        if field.metadata:
+            yield field.name, cast(Declaration, field.metadata)
+
+
+def _validate(name: str, value: object, meta: Declaration) -> object:
     """Return `value` in the field's own type, or raise an error that names field, value and bound."""
     if value is None and meta["optional"]:
         return None
     if meta["by_band"]:
-        single = {**meta, "by_band": False}
-        try:
-            by_band = dict(value)  # or pairs, as the command line gives them
-        except (TypeError, ValueError):
-            raise PhotplugError(f"option {name}: {value!r} is not a value for each band, such as f444w = ...") from None
-        return {
-            band_name(str(band).lower()): _validate(f"{name} of {band}", item, single) for band, item in by_band.items()
-        }
+        return _validate_bands(name, value, {**meta, "by_band": False})
     if meta["many"]:
         if isinstance(value, str) or not isinstance(value, Iterable):
             raise PhotplugError(f"option {name}: {value!r} is not a list; give several numbers")
-        single = {**meta, "many": False}
-        values = tuple(_validate(name, item, single) for item in value)
+        values = tuple(_validate(name, item, {**meta, "many": False}) for item in value)
         if not values:
             raise PhotplugError(f"option {name}: the list is empty; give at least one value")
         return values
@@ -74,28 +122,48 @@ def _validate(name: str, value: Any, meta: Mapping[str, Any]) -> Any:
     # Numbers of numpy are numbers; True is none.
     if not isinstance(value, _ABSTRACT.get(kind, kind)) or isinstance(value, bool) != (kind is bool):
         raise PhotplugError(f"option {name}: {value!r} is not of type {kind.__name__}")
-    value = kind(value)
-    if kind is float and not math.isfinite(value):
-        raise PhotplugError(f"option {name}: {value} is not a finite number {meta['unit']}".rstrip())
-    if meta["choices"] and value not in meta["choices"]:
-        raise PhotplugError(f"option {name}: {value!r} is not one of {', '.join(meta['choices'])}")
+    plain = kind(cast(float, value))
+    if isinstance(plain, str):
+        if meta["choices"] and plain not in meta["choices"]:
+            raise PhotplugError(f"option {name}: {plain!r} is not one of {', '.join(meta['choices'])}")
+        return plain
+    if kind is float and not math.isfinite(plain):
+        raise PhotplugError(f"option {name}: {plain} is not a finite number {meta['unit']}".rstrip())
     low, high = meta["minimum"], meta["maximum"]
-    if low is not None and value < low:
-        raise PhotplugError(f"option {name}: {value} is below its minimum {low} {meta['unit']}".rstrip())
-    if high is not None and value > high:
-        raise PhotplugError(f"option {name}: {value} is above its maximum {high} {meta['unit']}".rstrip())
-    return value
+    if low is not None and plain < low:
+        raise PhotplugError(f"option {name}: {plain} is below its minimum {low} {meta['unit']}".rstrip())
+    if high is not None and plain > high:
+        raise PhotplugError(f"option {name}: {plain} is above its maximum {high} {meta['unit']}".rstrip())
+    return plain
+
+
+def _validate_bands(name: str, value: object, single: Declaration) -> dict[str, object]:
+    """Return the values by the names of their bands."""
+    try:  # a mapping, or pairs as the command line gives them
+        by_band = dict(cast(Iterable[tuple[object, object]], value))
+    except (TypeError, ValueError):
+        raise PhotplugError(f"option {name}: {value!r} is not a value for each band, such as f444w = ...") from None
+    bands = {band: band_name(str(band).lower()) for band in by_band}
+    return {bands[band]: _validate(f"{name} of {band}", item, single) for band, item in by_band.items()}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A group of options, each declared by :func:`option` and checked where it is made."""
+    """A group of options, each declared by :func:`option` and checked where it is made.
+
+    A plugin's own group, which it names in ``photplug_options``, is a frozen dataclass of this class too: the table
+    ``[name]`` of a TOML file, and the flags ``--name-option`` of the commands in ``commands``.
+    """
+
+    commands: ClassVar[tuple[str, ...]] = ()
+    """Commands that get a plugin's options as flags, such as ``("catalog", "extend")``."""
 
     def __post_init__(self) -> None:
         """Check every field; numbers are stored in the field's own type."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.metadata:
-                object.__setattr__(self, field.name, _validate(field.name, value, field.metadata))
+                valid = _validate(field.name, value, cast(Declaration, field.metadata))
+                object.__setattr__(self, field.name, valid)
             elif isinstance(field.default, Stage) and not isinstance(value, type(field.default)):
                 raise PhotplugError(f"option {field.name}: {value!r} is not of type {type(field.default).__name__}")

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.declare import Stage, option
+
+if TYPE_CHECKING:
+    from dja_photplug.sky.grid import Cutout
 
 __all__ = [
     "COMMAND_STAGES",
@@ -34,7 +38,10 @@ __all__ = [
     "option",
 ]
 
+S = TypeVar("S", bound=Stage)
+
 NOISE_PRESETS = ("dja", "calibrated", "background")
+ENGINES = ("sep", "photutils")
 EPOCH_DETAILS = ("visits", "angles", "detectors", "programs", "gap", "barycentric", "edge")
 
 
@@ -49,8 +56,7 @@ class VarianceOptions(Stage):
     noise: str = option(
         "dja",
         "noise preset: 'dja' as published, 'calibrated' with detector gain and registered exposure map, "
-        "'background' without the Poisson noise of the sources",
-        choices=NOISE_PRESETS,
+        "'background' without the Poisson noise of the sources; or a plugin's",
     )
     detector_gain: float | None = option(
         None,
@@ -233,7 +239,8 @@ class OutputOptions(Stage):
 class Options(Stage):
     """All options of one run: the engine, and one group for each stage.
 
-    ``cutout`` is what :func:`dja_photplug.load_mosaic` takes; ``overwrite`` lets outputs replace existing files.
+    ``cutout`` is what :func:`dja_photplug.load_mosaic` takes; ``overwrite`` lets outputs replace existing files;
+    ``plugins`` holds the options of plugins under the names that these gave them, which :meth:`of` returns.
 
     Examples
     --------
@@ -241,8 +248,8 @@ class Options(Stage):
     3.0
     """
 
-    engine: str = option("sep", "engine that detects and measures; `dja-photplug plugins` lists who provides one")
-    cutout: Any = None
+    engine: str = option("sep", "engine that detects and measures: 'sep', 'photutils', or a plugin's")
+    cutout: Cutout = None
     overwrite: bool = False
     variance: VarianceOptions = VarianceOptions(noise="calibrated")
     background: BackgroundOptions = BackgroundOptions()
@@ -252,11 +259,23 @@ class Options(Stage):
     epochs: EpochOptions = EpochOptions()
     bands: BandOptions = BandOptions()
     output: OutputOptions = OutputOptions()
+    plugins: Mapping[str, Stage] = dataclasses.field(default_factory=dict, hash=False)
 
-    def as_dict(self) -> dict[str, Any]:
+    def of(self, kind: type[S]) -> S:
+        """Return the options of a plugin, their defaults where nobody gave any.
+
+        Parameters
+        ----------
+        kind : type
+            The class that the plugin names in ``photplug_options``.
+        """
+        return next((stage for stage in self.plugins.values() if isinstance(stage, kind)), None) or kind()
+
+    def as_dict(self) -> dict[str, object]:
         """Return nested plain values, as TOML would hold them, and the cut-out as text."""
-        values = dataclasses.asdict(dataclasses.replace(self, cutout=None))
-        del values["overwrite"]
+        values: dict[str, object] = dataclasses.asdict(dataclasses.replace(self, cutout=None, plugins={}))
+        del values["overwrite"], values["plugins"]
+        values |= {name: dataclasses.asdict(stage) for name, stage in self.plugins.items()}
         return values | {"cutout": None if self.cutout is None else str(self.cutout)}
 
 
@@ -362,7 +381,7 @@ class GalfitOptions(Stage):
     )
     index: float = option(2.0, "Sersic index that the fit starts with", minimum=0.3, maximum=8)
     flux: str = option("flux_auto", "column of the catalogue with the flux that the fit starts with")
-    directory: Any = None
+    directory: str | Path | None = None
     overwrite: bool = False
     progress: bool = False
 
@@ -373,7 +392,6 @@ COMMAND_STAGES: dict[str, type[Stage]] = {
     "galfit": GalfitOptions,
 }
 """Groups of options of one command, beside those of `Options` that every catalogue records."""
-GROUPS: dict[str, type[Stage]] = STAGES | COMMAND_STAGES
 
 
 PIXEL_DEFAULTS = Options(variance=VarianceOptions())

@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
-from typing import Any
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import pluggy
 from astropy.table import QTable
 from tqdm import tqdm
 
-from dja_photplug.catalog.kron import kron_circle_radius
 from dja_photplug.catalog.metadata import encode_metadata, make_metadata
 from dja_photplug.catalog.schema import describe_columns
 from dja_photplug.errors import PhotplugError
-from dja_photplug.files.names import MosaicFiles, ProductName, find_mosaic
+from dja_photplug.files.names import MosaicFiles, ProductName, Source
 from dja_photplug.files.whole import check_output
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.stack import coarsest_grid, name_stack, stack_images, write_stack
 from dja_photplug.options.stages import Options
+from dja_photplug.pipeline.images import Products, find_grid, load_source
 from dja_photplug.pipeline.many_bands import (
+    Bands,
     add_totals,
     compare_apertures,
     describe_bands,
     find_bands,
+    kron_radii,
     measure_bands,
     name_columns,
     read_psfs,
 )
-from dja_photplug.pipeline.one_band import Result, Source, analyse_image, describe_image, load_source, measure_band
-from dja_photplug.pipeline.plugins import get_plugin_manager
+from dja_photplug.pipeline.one_band import Result, analyse_image, describe_image, measure_band
+from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
 from dja_photplug.psf.model import PSF
+from dja_photplug.sources.apertures import Floats
 
 __all__ = ["run"]
 
 STACK = "stack"
 ARCHIVE_STACK = "ir"
-
-Bands = Mapping[str, MosaicFiles | str]
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def _stages(count: int, *, show: bool) -> Iterator[Callable[[str], None]]:
 
 
 def run(
-    sources: Sequence[Source],
+    sources: Sequence[Products],
     options: Options | None = None,
     *,
     manager: pluggy.PluginManager | None = None,
@@ -70,8 +70,8 @@ def run(
 
     Parameters
     ----------
-    sources : sequence of str, Path or MosaicFiles
-        One mosaic for each band: its prefix, a member file or its files.
+    sources : sequence of str, Path or Source
+        One for each band: the prefix of a mosaic, a member file, what a plugin finds, or the source itself.
     options : Options, optional
         Its group ``bands`` says which image sources are detected on.
     manager : PluginManager, optional
@@ -93,30 +93,41 @@ def run(
     PhotplugError
         Where the input does not allow it or a plugin fails.
     """
-    options = options or Options()
     manager = manager or get_plugin_manager()
-    bands = find_bands(sources, options)
+    options = complete_options(options or Options(), manager)
+    bands = find_bands(sources, options, manager)
     psfs = read_psfs(bands, options)
-    detect = _choose_detection(bands, options)
+    detect, source = _choose_detection(bands, options)
     if ARCHIVE_STACK in bands and detect != ARCHIVE_STACK:
         raise PhotplugError(
             f"{bands[ARCHIVE_STACK]}: a stack is for detection, not a band; leave it out, or give --detect ir"
         )
     with _stages(4 + len(bands) - (detect == ARCHIVE_STACK), show=progress) as begin:
-        if list(bands) == [detect]:
-            return _run_alone(bands[detect], psfs.get(detect), options, manager, begin)
-        return _run_together(bands, detect, psfs, options, manager, begin, keep_image=keep_image)
+        if list(bands) == [detect] and source is not None:
+            return _run_alone(source, psfs.get(detect), options, manager, begin)
+        plan = _Plan(bands=bands, detect=detect, source=source, psfs=psfs)
+        return _run_together(plan, options, manager, begin, keep_image=keep_image)
 
 
-def _choose_detection(bands: Bands, options: Options) -> str:
-    """Return the band that sources are detected on, or where else to look: `STACK`, or another mosaic's prefix."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """The bands, and what sources are detected on: `source` is None for the stack of all."""
+
+    bands: Bands
+    detect: str
+    source: Source | None
+    psfs: Mapping[str, PSF]
+
+
+def _choose_detection(bands: Bands, options: Options) -> tuple[str, Source | None]:
+    """Return what sources are detected on: a band or another mosaic and its source, or `STACK` and None."""
     wanted = options.bands.detect
     if wanted is None:
         wanted = next(iter(bands)) if len(bands) == 1 else ARCHIVE_STACK if ARCHIVE_STACK in bands else STACK
     wanted = wanted.lower()
     if wanted == STACK:
         _check_stack(bands, options)
-        return STACK
+        return STACK, None
     if options.bands.stack is not None:
         raise PhotplugError(
             f"option stack: sources are detected on {wanted}, so there is no stack to write; leave it out, or give "
@@ -124,12 +135,11 @@ def _choose_detection(bands: Bands, options: Options) -> str:
         )
     for band, source in bands.items():
         if wanted == band or (isinstance(source, MosaicFiles) and wanted == source.filter):
-            return band
+            return band, source
     first = next(iter(bands.values()))
-    if isinstance(first, MosaicFiles):
-        for filter in (wanted, f"{wanted}-clear"):
-            with suppress(PhotplugError):
-                return str(find_mosaic(first.science.parent / f"{first.root}-{filter}"))
+    other = first.beside(wanted)
+    if other is not None:
+        return str(other), other
     raise PhotplugError(
         f"option detect: {wanted} is none of the bands {', '.join(bands)}, nor is there such a mosaic beside {first}; "
         "give a band, 'ir' or 'stack'"
@@ -137,10 +147,7 @@ def _choose_detection(bands: Bands, options: Options) -> str:
 
 
 def _check_stack(bands: Bands, options: Options) -> None:
-    """Refuse, before the work, what cannot be stacked or written."""
-    for source in bands.values():
-        if not isinstance(source, MosaicFiles):
-            raise PhotplugError(f"{source}: not a DJA mosaic, and only those are stacked; give --detect FILTER")
+    """Refuse, before the work, what cannot be written."""
     if options.bands.stack is not None:
         for path in name_stack(options.bands.stack, *_stack_name(bands)):
             check_output(path, overwrite=options.overwrite)
@@ -148,24 +155,28 @@ def _check_stack(bands: Bands, options: Options) -> None:
 
 def _stack_name(bands: Bands) -> tuple[str, str]:
     """Return root and drizzle of the stack, those of the first mosaic."""
-    files = next(iter(bands.values()))
-    name = ProductName.parse(files.science.name) if isinstance(files, MosaicFiles) else None
-    assert name is not None  # _check_stack has refused others
+    first = next(iter(bands.values()))
+    name = ProductName.parse(first.science.name) if isinstance(first, MosaicFiles) else None
+    if name is None:
+        raise PhotplugError(
+            f"{first}: no mosaic of the archive, by whose names stacks are written; leave out --stack, or name one "
+            "first"
+        )
     return name.root, name.drizzle
 
 
 def _make_stack(bands: Bands, options: Options, manager: pluggy.PluginManager) -> MosaicImage:
     """Load one mosaic after the other into their stack, and write it where asked."""
-    files = [source for source in bands.values() if isinstance(source, MosaicFiles)]
-    images = (load_source(source, options, manager) for source in files)
-    stack = stack_images(images, *coarsest_grid(files, options.cutout), list(bands))
+    grids = {str(source): find_grid(source, options, manager) for source in bands.values()}
+    images = (load_source(source, options, manager) for source in bands.values())
+    stack = stack_images(images, *coarsest_grid(grids, options.cutout), list(bands))
     if options.bands.stack is not None:
         write_stack(stack, options.bands.stack, *_stack_name(bands), overwrite=options.overwrite)
     return stack
 
 
 def _run_alone(
-    source: MosaicFiles | str,
+    source: Source,
     psf: PSF | None,
     options: Options,
     manager: pluggy.PluginManager,
@@ -180,29 +191,24 @@ def _run_alone(
 
 
 def _run_together(
-    bands: Bands,
-    detect: str,
-    psfs: Mapping[str, PSF],
-    options: Options,
-    manager: pluggy.PluginManager,
-    begin: Callable[[str], None],
-    *,
-    keep_image: bool,
+    plan: _Plan, options: Options, manager: pluggy.PluginManager, begin: Callable[[str], None], *, keep_image: bool
 ) -> Result:
     """Detect sources on one image, and measure them in each band."""
+    bands, detect, psfs = plan.bands, plan.detect, plan.psfs
     tables: dict[str, QTable] = {}
     if detect in bands and detect != ARCHIVE_STACK:
         result = measure_band(bands[detect], options, manager, psf=psfs.get(detect), begin=begin)
         tables[detect] = result.catalog
         meta = dict(result.catalog.meta)
     else:
-        result, meta = _detect_elsewhere(bands, detect, options, manager, begin)
+        result, meta = _detect_elsewhere(plan, options, manager, begin)
     if not keep_image:
         result = replace(result, planes=None)
     own = [spec.name for spec in describe_columns(len(options.measure.apertures))]
-    catalog = result.catalog[own]
+    catalog = result.catalog[[name for name in own if name in result.catalog.colnames]]
     sources = result.detection.sources.copy(copy_data=False)
-    sources["kron_radius"] = catalog["kron_radius"]
+    if "kron_radius" in catalog.colnames:
+        sources["kron_radius"] = catalog["kron_radius"]
     others = {band: source for band, source in bands.items() if band != detect}
     measured = measure_bands(
         list(others.values()), options, psfs, manager, detection=replace(result.detection, sources=sources)
@@ -221,25 +227,23 @@ def _run_together(
 
 
 def _detect_elsewhere(
-    bands: Bands, detect: str, options: Options, manager: pluggy.PluginManager, begin: Callable[[str], None]
-) -> tuple[Result, dict[str, Any]]:
+    plan: _Plan, options: Options, manager: pluggy.PluginManager, begin: Callable[[str], None]
+) -> tuple[Result, dict[str, object]]:
     """Detect on a stack, or on a mosaic that is not measured; return its metadata too."""
     begin("loading")
-    if detect == STACK:
-        source: MosaicFiles | str = f"stack of {', '.join(bands)}"
-        image = _make_stack(bands, options, manager)
+    if plan.source is None:
+        image = _make_stack(plan.bands, options, manager)
     else:
-        source = bands.get(detect) or find_mosaic(detect)
         # The archive's stacks have neither exposure map nor log: no other preset can be had for them.
-        stacked = isinstance(source, MosaicFiles) and source.band == ARCHIVE_STACK
+        stacked = plan.source.band == ARCHIVE_STACK
         variance = replace(options.variance, noise="background") if stacked else options.variance
-        image = load_source(source, replace(options, variance=variance), manager)
-    result = analyse_image(image, options, manager, begin=begin)
-    return result, describe_image(result, source)
+        image = load_source(plan.source, replace(options, variance=variance), manager)
+    result = replace(analyse_image(image, options, manager, begin=begin), source=plan.source)
+    return result, {"INPUT": f"stack of {', '.join(plan.bands)}"} | describe_image(result)
 
 
-def _kron_apertures(catalog: QTable, options: Options) -> tuple[dict[int, Any], Any]:
+def _kron_apertures(catalog: QTable, options: Options) -> tuple[dict[int, Floats], Floats | None]:
     """Return what the totals of all bands need of the detection image: flux ratios by aperture, and Kron radii."""
-    apertures = {i: catalog[f"flux_aper_{i}"] for i in range(len(options.measure.apertures))}
-    ratios = compare_apertures(catalog["flux_auto"], apertures)
-    return ratios, kron_circle_radius(catalog, options.measure.kron_circle)
+    names = {i: f"flux_aper_{i}" for i in range(len(options.measure.apertures))}
+    fluxes = {i: catalog[name] for i, name in names.items() if {name, "flux_auto"} <= set(catalog.colnames)}
+    return compare_apertures(catalog["flux_auto"], fluxes) if fluxes else {}, kron_radii(catalog, options)

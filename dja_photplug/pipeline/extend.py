@@ -17,25 +17,23 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dja_photplug.catalog.flags import SourceFlag
-from dja_photplug.catalog.kron import kron_circle_radius
 from dja_photplug.catalog.schema import TOTAL_COLUMNS, describe_apertures, dress_table, epoch_columns
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.files.names import MosaicFiles
-from dja_photplug.files.pixels import ImageReader
+from dja_photplug.files.names import Source
 from dja_photplug.files.tables import add_columns, check_new, find_ids, find_positions
 from dja_photplug.options.stages import EXTENSIONS, ExtendOptions, Options
+from dja_photplug.pipeline.images import Products
 from dja_photplug.pipeline.many_bands import (
     add_totals,
     compare_apertures,
     describe_bands,
     find_bands,
+    kron_radii,
     measure_bands,
     name_columns,
     read_psfs,
 )
-from dja_photplug.pipeline.one_band import Source
-from dja_photplug.pipeline.plugins import get_plugin_manager
-from dja_photplug.sky.grid import header_wcs
+from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
 from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection, sample_labels
 from dja_photplug.sources.segments import read_segmentation
 
@@ -90,7 +88,7 @@ def _number_apertures(known: Mapping[int, float], diameters: Sequence[float]) ->
 
 def extend_catalog(
     table: Table,
-    sources: Sequence[Source],
+    sources: Sequence[Products],
     options: Options | None = None,
     *,
     extend: ExtendOptions | None = None,
@@ -104,8 +102,8 @@ def extend_catalog(
     table : `~astropy.table.Table`
         With positions. The shapes ``a b theta kron_radius`` of our catalogues make the Kron apertures; without them
         they are the circle of ``kron_circle``. It is not changed.
-    sources : sequence of str, Path or MosaicFiles
-        One mosaic for each band.
+    sources : sequence of str, Path or Source
+        One for each band: the prefix of a mosaic, a member file, what a plugin finds, or the source itself.
     options : Options, optional
         As for :func:`dja_photplug.run`; without them the apertures are those of the catalogue (`catalog_options`).
         With ``detect.use_segmentation`` the catalogue's ids are the labels of that segmentation; without it sources
@@ -138,7 +136,7 @@ def extend_catalog(
 
 def measure_columns(
     table: Table,
-    sources: Sequence[Source],
+    sources: Sequence[Products],
     options: Options | None,
     *,
     extend: ExtendOptions,
@@ -146,11 +144,9 @@ def measure_columns(
     progress: bool,
 ) -> tuple[dict[str, Column], dict[str, Any]]:
     """Return the columns and the metadata that a catalogue gets; see :func:`extend_catalog`."""
-    options = options or catalog_options(table)
     manager = manager or get_plugin_manager()
-    bands = find_bands(sources, options)
-    if "" in bands:
-        raise PhotplugError(f"{bands['']}: its name tells no band, which its columns need; name it as DJA does")
+    options = complete_options(options or catalog_options(table), manager)
+    bands = find_bands(sources, options, manager, named=True)
     if options.bands.detect is not None or options.bands.stack is not None:
         raise PhotplugError("a catalogue that is extended has its sources already; leave out --detect and --stack")
     psfs = read_psfs(bands, options)
@@ -159,7 +155,7 @@ def measure_columns(
     names = _choose_columns(extend, options, numbers, ratios)
     check_new(table, [f"{band}_{name}" for band in bands for name in names], overwrite=extend.overwrite_columns)
     rows = _read_rows(table, next(iter(bands.values())), options, extend)
-    radius = kron_circle_radius(rows.sources, options.measure.kron_circle)
+    radius = kron_radii(rows.sources, options)
     # Without segments of their own the rows are positions on those that each band has.
     role = "targets" if options.detect.use_segmentation is None else "detection"
     measured = measure_bands(list(bands.values()), options, psfs, manager, **{role: rows})
@@ -216,7 +212,7 @@ def _choose_columns(
     return [name for group in wanted for name in groups[group]]
 
 
-def _read_rows(table: Table, first: MosaicFiles | str, options: Options, extend: ExtendOptions) -> Detection:
+def _read_rows(table: Table, first: Source, options: Options, extend: ExtendOptions) -> Detection:
     """Return the rows of a catalogue as sources, with their segments where these are given."""
     position = find_positions(table, extend.ra, extend.dec)
     path = options.detect.use_segmentation
@@ -227,7 +223,7 @@ def _read_rows(table: Table, first: MosaicFiles | str, options: Options, extend:
     ids = find_ids(table, extend.id_column)
     if ids is None:
         raise PhotplugError(f"{path}: the catalogue has no ids to find its segments by; name them by --id-column")
-    wcs = wcs or _take_grid(first, labels.shape, path)
+    wcs = wcs or _take_wcs(first, labels.shape, path)
     sources = _make_sources(table, position, ids, wcs)
     _check_segments(sources, labels, path)
     return Detection(sources=sources, segmentation=labels, wcs=wcs)
@@ -276,15 +272,12 @@ def _north_up(position: SkyCoord) -> WCS:
     return wcs
 
 
-def _take_grid(first: MosaicFiles | str, shape: tuple[int, ...], path: str) -> WCS:
-    """Return the WCS of the first mosaic for a segmentation of its shape that has none."""
-    if isinstance(first, MosaicFiles):
-        with ImageReader(first.science) as science:
-            if science.shape == shape:
-                return header_wcs(science.header)
-            found = f"{first} has {science.shape}"
-    else:
-        found = f"{first} is no DJA mosaic"
+def _take_wcs(first: Source, shape: tuple[int, ...], path: str) -> WCS:
+    """Return the WCS of the first source for a segmentation of its shape that has none."""
+    grid = first.grid()
+    if grid is not None and grid.shape == shape:
+        return grid.wcs
+    found = f"{first} has {grid.shape}" if grid else f"that of {first} is not known before it is loaded"
     raise PhotplugError(
         f"{path}: the segmentation image of {shape} pixels (y, x) has no WCS, and {found}; give one with a WCS"
     )

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pluggy
@@ -24,23 +24,25 @@ from scipy.ndimage import shift
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
+from dja_photplug.catalog.completeness import SOURCE_COLUMNS, bin_sources, describe_limits, find_limit
 from dja_photplug.catalog.metadata import make_metadata
 from dja_photplug.catalog.schema import dress_table
-from dja_photplug.errors import PhotplugError
-from dja_photplug.files.names import MosaicFiles, find_mosaic
-from dja_photplug.mosaic.fullweight import GivenVariance, NoiseModel
+from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.files.names import MosaicFiles, Source
+from dja_photplug.mosaic.fullweight import NoiseModel
 from dja_photplug.mosaic.image import MosaicImage, replace_planes
 from dja_photplug.mosaic.load import load_noise_model
+from dja_photplug.mosaic.noise import RescaledModel, counts_electrons
 from dja_photplug.options.stages import InjectionOptions, Options
-from dja_photplug.pipeline.completeness import SOURCE_COLUMNS, bin_sources, describe_limits, find_limit
-from dja_photplug.pipeline.one_band import Result, analyse_image, load_source, remeasure, variance_hook
-from dja_photplug.pipeline.plugins import get_plugin_manager
+from dja_photplug.pipeline.images import Products, find_source, load_source, zero_point_factor
+from dja_photplug.pipeline.one_band import Result, analyse_image, describe_noise, remeasure
+from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
 from dja_photplug.pipeline.workers import map_in_processes
 from dja_photplug.psf.model import PSF, read_psf
 from dja_photplug.simulate.exposures import draw_light
 from dja_photplug.simulate.scene import trace_light
 from dja_photplug.sky.grid import pixel_scale
-from dja_photplug.units import ZERO_POINT
+from dja_photplug.units import flux_of
 
 __all__ = ["InjectionResult", "inject"]
 
@@ -57,10 +59,10 @@ class InjectionResult:
     Attributes
     ----------
     table : `~astropy.table.QTable`
-        One row for each bin of magnitude; columns of `dja_photplug.pipeline.completeness.BIN_COLUMNS`. Its metadata
+        One row for each bin of magnitude; columns of `dja_photplug.catalog.completeness.BIN_COLUMNS`. Its metadata
         hold the options and, where they are reached, the limits ``MAG50`` and ``MAG90`` with their errors.
     sources : `~astropy.table.QTable`
-        One row for each injected source; columns of `dja_photplug.pipeline.completeness.SOURCE_COLUMNS`.
+        One row for each injected source; columns of `dja_photplug.catalog.completeness.SOURCE_COLUMNS`.
     options : Options
     injection : InjectionOptions
     """
@@ -83,7 +85,7 @@ class InjectionResult:
 class _Job:
     """What a process must know to make realisations; small, because it is pickled."""
 
-    files: MosaicFiles
+    source: Source
     options: Options
     injection: InjectionOptions
     psf: Path | None
@@ -93,8 +95,8 @@ class _Job:
 class _Field:
     """The mosaic as it is, with what was found in it before.
 
-    `model` is None where a ``_var`` file holds the variance; `weight` (ny, nx) is without photons. `electrons`
-    (ny, nx) are those of one unit, 0 without data; None for light without noise.
+    `model` is None where the weight is no function of the light, as of a ``_var`` file; `weight` (ny, nx) is without
+    photons. `electrons` (ny, nx) are those of one unit, 0 without data; None for light without noise.
     """
 
     job: _Job
@@ -107,7 +109,7 @@ class _Field:
 
 
 def inject(
-    source: str | Path | MosaicFiles,
+    source: Products,
     options: Options | None = None,
     injection: InjectionOptions | None = None,
     *,
@@ -129,8 +131,8 @@ def inject(
 
     Parameters
     ----------
-    source : str, Path or MosaicFiles
-        A mosaic: its prefix, a member file or its files.
+    source : str, Path or Source
+        The prefix of a mosaic, a member file, what a plugin finds, or the source itself.
     options : Options, optional
         Of the analysis, as for :func:`dja_photplug.run`.
     injection : InjectionOptions, optional
@@ -152,13 +154,14 @@ def inject(
     PhotplugError
         Where the input does not allow it, nothing can be placed, or nothing is recovered.
     """
+    plugins = manager or get_plugin_manager()
     job = _Job(
-        files=find_mosaic(source),
-        options=options or Options(),
+        source=find_source(source, plugins),
+        options=complete_options(options or Options(), plugins),
         injection=injection or InjectionOptions(),
         psf=None if psf is None else Path(psf),
     )
-    metadata = _check(job, manager or get_plugin_manager())
+    metadata = _check(job)
     # Those of a manager are known in this process alone.
     workers = 1 if manager is not None else job.injection.workers or os.cpu_count() or 1
     parts = map_in_processes(_realise, range(job.injection.realisations), workers, _prepare, job, manager)
@@ -167,23 +170,30 @@ def inject(
     sources = vstack(list(bar))
     if len(sources) == 0:
         raise PhotplugError(
-            f"{job.files.name}: no source could be placed on pixels with data; "
+            f"{job.source.name}: no source could be placed on pixels with data; "
             "inject more closely (separation), more often (realisations), or into a larger cut-out"
         )
     if not sources["recovered"].any():
         low, high = job.injection.magnitudes
         raise PhotplugError(
-            f"{job.files.name}: none of {len(sources)} injected sources of {low:g} to {high:g} mag was recovered; "
+            f"{job.source.name}: none of {len(sources)} injected sources of {low:g} to {high:g} mag was recovered; "
             "inject brighter ones (magnitudes)"
         )
-    sources.meta = dict(metadata)
+    sources.meta = metadata = metadata | sources.meta
+    if np.isnan(sources["fluxerr"][sources["recovered"]]).all():
+        warnings.warn(
+            f"engine {job.options.engine!r} gives no error of flux_aper_{job.injection.aperture}: fluxes are not "
+            "compared; choose another aperture",
+            PhotplugWarning,
+            stacklevel=2,
+        )
     table = bin_sources(sources, job.injection.magnitudes, job.injection.bin_width)
     table.meta = metadata | describe_limits(table)
     return InjectionResult(table=table, sources=sources, options=job.options, injection=job.injection)
 
 
-def _check(job: _Job, manager: pluggy.PluginManager) -> dict[str, Any]:
-    """Refuse early what the headers and options tell; return the metadata of the tables."""
+def _check(job: _Job) -> dict[str, object]:
+    """Refuse early what the options tell; return the metadata of the tables, but for those of the image."""
     options, injection = job.options, job.injection
     if injection.aperture >= len(options.measure.apertures):
         raise PhotplugError(
@@ -192,47 +202,52 @@ def _check(job: _Job, manager: pluggy.PluginManager) -> dict[str, Any]:
         )
     if job.psf is not None and injection.shape != "point":
         raise PhotplugError(f"a PSF image is for point sources, and the shape is {injection.shape!r}; leave one out")
-    model = load_noise_model(job.files, options.variance, options.cutout, variance=variance_hook(options, manager))
-    if injection.photons == "poisson":
-        _load_photon_model(job)
-    # Counts of pixels are known after loading only, and are those of a mosaic, not of an injection.
-    cards = {key: card[0] for key, card in model.provenance.items() if key not in ("NFILLED", "NNULL")}
     injected = {name: value for name, value in asdict(injection).items() if name != "workers"}
     return make_metadata(options) | {
-        "INPUT": str(job.files),
-        **cards,
+        "INPUT": str(job.source),
         "INJECT": json.dumps(injected),
         "INJASEC": options.measure.apertures[injection.aperture],
         "PSF": "Gaussian" if job.psf is None else job.psf.name,
     }
 
 
-def _load_photon_model(job: _Job) -> NoiseModel:
-    """Return the model of the preset ``calibrated``, also where a ``_var`` file is there for the analysis."""
-    variance = replace(job.options.variance, noise="calibrated")
-    try:
-        return load_noise_model(replace(job.files, variance=None), variance, job.options.cutout)
-    except PhotplugError as error:
-        raise PhotplugError(f"electrons of the injected light: {error}; or inject without (photons 'none')") from None
+def _find_photon_model(job: _Job, image: MosaicImage) -> NoiseModel:
+    """Return the model of the preset ``calibrated``, or, of other archives, the one that their image carries."""
+    model, source = image.noise_model, job.source
+    if isinstance(source, MosaicFiles) and not counts_electrons(model):
+        # Whatever analyses it, light is counted in electrons, also where a ``_var`` file holds the variance.
+        variance = replace(job.options.variance, noise="calibrated")
+        try:
+            model = load_noise_model(replace(source, variance=None), variance, job.options.cutout)
+        except PhotplugError as error:
+            raise PhotplugError(
+                f"electrons of the injected light: {error}; or inject without (photons 'none')"
+            ) from None
+        model = RescaledModel(model, zero_point_factor(source, job.options))
+    if model is None:
+        raise PhotplugError(
+            f"electrons of the injected light: {source} was loaded without a noise model; inject without (photons "
+            "'none'), or let its loader take the model that `variance` gives"
+        )
+    return model
 
 
 def _prepare(job: _Job, manager: pluggy.PluginManager | None) -> _Field:
     """Load the mosaic, and detect and measure what is there."""
     options, manager = job.options, manager or get_plugin_manager()
-    image = load_source(job.files, options, manager)
+    image = load_source(job.source, options, manager)
     if image.mask is None or image.mask.all():
-        raise PhotplugError(f"{job.files.name}: no pixel has data, so nothing can be injected; use another cut-out")
-    weight = image.background_weight
-    if weight is None:
-        raise PhotplugError(f"{job.files.name}: the loaded image has no background weight to add photons to")
-    model = load_noise_model(job.files, options.variance, options.cutout, variance=variance_hook(options, manager))
+        raise PhotplugError(f"{job.source.name}: no pixel has data, so nothing can be injected; use another cut-out")
+    background = image.background_weight
+    weight: NDArray[np.float32] = image.uncertainty.array if background is None else background
     photons = job.injection.photons == "poisson"
     return _Field(
         job=job,
         manager=manager,
-        model=None if isinstance(model, GivenVariance) else model,
+        # Without a weight that has no photons in it, none can be computed for other light.
+        model=None if background is None else image.noise_model,
         weight=weight,
-        electrons=_count_electrons(_load_photon_model(job), weight) if photons else None,
+        electrons=_count_electrons(_find_photon_model(job, image), weight) if photons else None,
         psf=None if job.psf is None else _load_psf(job.psf, pixel_scale(image.wcs)),
         before=analyse_image(image, options, manager),
     )
@@ -275,7 +290,11 @@ def _realise(field: _Field, number: int) -> QTable:
     true = remeasure(replace(after, options=bare), alone, field.manager)
     recovery = _recover(sources, before, after, true, job.injection)
     columns = {"realisation": np.full(len(sources), number), **dict(sources.items()), **recovery}
-    return dress_table(columns, SOURCE_COLUMNS)
+    table = dress_table(columns, SOURCE_COLUMNS)
+    # Counts of pixels are those of the mosaic, not of an injection.
+    cards = describe_noise(before.image)
+    table.meta = {key: value for key, value in cards.items() if key not in ("NFILLED", "NNULL")}
+    return table
 
 
 def _draw_sources(image: MosaicImage, injection: InjectionOptions, rng: np.random.Generator) -> QTable:
@@ -313,7 +332,7 @@ def _draw_positions(mask: NDArray[np.bool_], cell: float, rng: np.random.Generat
 def _draw(sources: QTable, field: _Field) -> Floats:
     """Return the light of the sources in every pixel, (ny, nx), 10 nJy."""
     image, injection = field.before.image, field.job.injection
-    flux = 10 ** (0.4 * (ZERO_POINT - sources["mag"])) * u.uJy
+    flux = flux_of(sources["mag"].value) * u.uJy
     if field.psf is not None:
         return _draw_psf(field.psf, sources, flux.to_value("10 nJy"), image.data.shape)
     scene = sources["ra", "dec", "size", "axis_ratio", "pa"]
@@ -358,29 +377,35 @@ def _add_light(field: _Field, light: Floats, rng: np.random.Generator) -> Mosaic
 
 def _recover(
     sources: QTable, before: Result, after: Result, true: QTable, injection: InjectionOptions
-) -> dict[str, NDArray[Any]]:
+) -> dict[str, NDArray[np.generic]]:
     """Return the columns that say what became of each injected source."""
     aperture, radius = f"aper_{injection.aperture}", injection.match_radius / pixel_scale(after.image.wcs)
-    detected, existing = _positions(after.catalog), _positions(before.catalog)
+    detected, existing = _positions(after), _positions(before)
     found, nearest = _match(np.stack([sources["x"], sources["y"]], axis=-1), detected, radius)
     _, earlier = _match(detected[nearest[found]], existing, radius)
-    light = true[f"flux_{aperture}"].to_value(u.uJy)
+    light = _fluxes(true, f"flux_{aperture}")
     # Without an earlier detection there is nothing to double, and the index is that of the appended value.
-    there = np.append(before.catalog[f"flux_{aperture}"].to_value(u.uJy), -np.inf)[earlier]
+    there = np.append(_fluxes(before.catalog, f"flux_{aperture}"), -np.inf)[earlier]
     recovered = found.copy()
     recovered[found] = ~(light[nearest[found]] < there)
-    columns: dict[str, NDArray[Any]] = {"recovered": recovered, "blended": _is_blended(sources, before)}
+    columns: dict[str, NDArray[np.generic]] = {"recovered": recovered, "blended": _is_blended(sources, before)}
     for name, values in (
         ("flux_true", light),
-        ("flux", after.catalog[f"flux_{aperture}"].to_value(u.uJy)),
-        ("fluxerr", after.catalog[f"fluxerr_{aperture}"].to_value(u.uJy)),
+        ("flux", _fluxes(after.catalog, f"flux_{aperture}")),
+        ("fluxerr", _fluxes(after.catalog, f"fluxerr_{aperture}")),
     ):
         columns[name] = np.append(values, np.nan)[np.where(recovered, nearest, len(values))]
     return columns
 
 
-def _positions(catalog: QTable) -> Floats:
-    """Return the positions of a catalogue in pixels, (n, 2); far away where there is none."""
+def _fluxes(catalog: QTable, name: str) -> Floats:
+    """Return a column in uJy, (n,); NaN where the engine does not measure it."""
+    return catalog[name].to_value(u.uJy) if name in catalog.colnames else np.full(len(catalog), np.nan)
+
+
+def _positions(result: Result) -> Floats:
+    """Return the positions of the sources in pixels, (n, 2); far away where there is none."""
+    catalog = result.catalog if {"x", "y"} <= set(result.catalog.colnames) else result.detection.sources
     return np.nan_to_num(np.stack([catalog["x"].value, catalog["y"].value], axis=-1), nan=-1e9)
 
 
@@ -391,10 +416,12 @@ def _match(wanted: Floats, known: Floats, radius: float) -> tuple[NDArray[np.boo
 
 
 def _is_blended(sources: QTable, before: Result) -> NDArray[np.bool_]:
-    """Return whether each source lies on the segment of a brighter one."""
+    """Return whether each source lies on the segment of a brighter one, or of one whose flux is not known."""
     labels, number = before.detection.segmentation, before.catalog["id"]
     flux = np.zeros(max(labels.max(initial=0), number.max(initial=0)) + 1)
-    flux[number] = before.catalog["flux_auto"].to_value(u.uJy)
+    flux[number] = _fluxes(before.catalog, "flux_auto")
+    if "flux_auto" not in before.catalog.colnames:
+        flux[number] = np.inf
     flux[0] = -np.inf
     row, column = (np.rint(sources[axis]).astype(int) for axis in "yx")
-    return flux[labels[row, column]] > 10 ** (0.4 * (ZERO_POINT - sources["mag"]))
+    return flux[labels[row, column]] > flux_of(sources["mag"].value)

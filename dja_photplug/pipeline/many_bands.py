@@ -15,26 +15,29 @@ from astropy.table import Column, QTable
 from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.catalog.flags import SourceFlag
+from dja_photplug.catalog.kron import kron_circle_radius
 from dja_photplug.catalog.metadata import encode_metadata
 from dja_photplug.catalog.schema import APERTURE_COLUMNS, TOTAL_COLUMNS, describe_apertures, dress_table
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.files.names import MosaicFiles
-from dja_photplug.files.pixels import ImageReader
+from dja_photplug.files.names import Source
 from dja_photplug.options.stages import Options
-from dja_photplug.pipeline.one_band import Source, band_of, find_source, measure_band
+from dja_photplug.pipeline.images import Products, find_source
+from dja_photplug.pipeline.one_band import measure_band
 from dja_photplug.pipeline.plugins import get_plugin_manager
 from dja_photplug.pipeline.workers import map_in_processes
 from dja_photplug.psf.model import PSF, encircled_energy, read_psf
-from dja_photplug.sky.grid import header_wcs, pixel_scale
+from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.calibration import NoiseCalibration
 from dja_photplug.sources.detection import Detection
 
 __all__ = [
     "SOURCE_COLUMNS",
+    "Bands",
     "add_totals",
     "compare_apertures",
     "describe_bands",
     "find_bands",
+    "kron_radii",
     "measure_bands",
     "name_columns",
     "read_calibration",
@@ -47,24 +50,41 @@ Floats = NDArray[np.float64]
 SOURCE_COLUMNS = ("id", "ra", "dec", "x", "y", "a", "b", "theta", "npix", "kron_radius")
 
 
-def find_bands(sources: Sequence[Source], options: Options) -> dict[str, MosaicFiles | str]:
-    """Return the mosaics by their bands, in the order given.
+Bands = Mapping[str, Source]
+"""The sources by the names of their bands."""
+
+
+def find_bands(
+    products: Sequence[Products], options: Options, manager: pluggy.PluginManager, *, named: bool = False
+) -> dict[str, Source]:
+    """Return the sources by their bands, in the order given.
+
+    Parameters
+    ----------
+    products : sequence of str, Path or Source
+    options : Options
+    manager : PluginManager
+    named : bool, optional
+        Whether a single one needs a band too.
 
     Raises
     ------
     PhotplugError
         Where there is none, two are of one band, a source has no band, or an option names a band that is not there.
     """
-    found = [find_source(source) for source in sources]
-    bands: dict[str, MosaicFiles | str] = {}
+    found = [find_source(each, manager) for each in products]
+    bands: dict[str, Source] = {}
     for source in found:
-        band = band_of(source)
+        band = source.band
+        if not band and (named or len(found) > 1):
+            raise PhotplugError(
+                f"{source}: its name tells no band, which its columns need; name it as DJA does, or install a plugin "
+                "that finds it"
+            )
         if band in bands:
             raise PhotplugError(
                 f"{bands[band]} and {source} are both of the band {band}; give one mosaic for each band"
             )
-        if not band and len(found) > 1:
-            raise PhotplugError(f"{source}: its name tells no band, which its columns need; name it as DJA does")
         bands[band] = source
     if len(bands) > 1 and isinstance(options.cutout, tuple) and isinstance(options.cutout[0], slice):
         raise PhotplugError("a cut-out by pixels is another place in each band; give a position and a size on the sky")
@@ -77,22 +97,19 @@ def find_bands(sources: Sequence[Source], options: Options) -> dict[str, MosaicF
     return bands
 
 
-def read_psfs(bands: Mapping[str, MosaicFiles | str], options: Options) -> dict[str, PSF]:
+def read_psfs(bands: Bands, options: Options) -> dict[str, PSF]:
     """Read the PSFs that the options name; without a pixel scale of their own they have that of their mosaic.
 
     Raises
     ------
     PhotplugError
-        Where a file is missing or holds no PSF.
+        Where a file is missing or holds no PSF, or neither it nor the source tells a pixel scale before it is loaded.
     """
-    return {band: read_psf(Path(path), _read_scale(bands[band])) for band, path in options.bands.psf.items()}
-
-
-def _read_scale(source: MosaicFiles | str) -> float | None:
-    if not isinstance(source, MosaicFiles):
-        return None
-    with ImageReader(source.science) as science:
-        return pixel_scale(header_wcs(science.header))
+    psfs = {}
+    for band, path in options.bands.psf.items():
+        grid = bands[band].grid()
+        psfs[band] = read_psf(Path(path), None if grid is None else pixel_scale(grid.wcs))
+    return psfs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -106,7 +123,7 @@ class _Job:
 
 
 def measure_bands(
-    sources: Sequence[MosaicFiles | str],
+    sources: Sequence[Source],
     options: Options,
     psfs: Mapping[str, PSF],
     manager: pluggy.PluginManager,
@@ -118,7 +135,7 @@ def measure_bands(
 
     Parameters
     ----------
-    sources : sequence of MosaicFiles or str
+    sources : sequence of Source
     options : Options
     psfs : mapping of str to PSF
         By band.
@@ -135,7 +152,7 @@ def measure_bands(
     for source, table in zip(
         sources, map_in_processes(_measure, list(sources), workers, _start, job, own), strict=True
     ):
-        if len(table) and np.all(table["flag"] & SourceFlag.NOT_COVERED):
+        if len(table) and "flag" in table.colnames and np.all(table["flag"] & SourceFlag.NOT_COVERED):
             warnings.warn(
                 f"{source}: none of the {len(table)} positions is on it; is it a mosaic of another field?",
                 PhotplugWarning,
@@ -148,9 +165,9 @@ def _start(job: _Job, manager: pluggy.PluginManager | None) -> tuple[_Job, plugg
     return job, manager or get_plugin_manager()
 
 
-def _measure(state: tuple[_Job, pluggy.PluginManager], source: MosaicFiles | str) -> QTable:
+def _measure(state: tuple[_Job, pluggy.PluginManager], source: Source) -> QTable:
     job, manager = state
-    psf = job.psfs.get(band_of(source))
+    psf = job.psfs.get(source.band)
     return measure_band(source, job.options, manager, psf=psf, detection=job.detection, targets=job.targets).catalog
 
 
@@ -164,27 +181,36 @@ def compare_apertures(auto: ArrayLike, apertures: Mapping[int, ArrayLike]) -> di
     return ratios
 
 
-def add_totals(table: QTable, ratios: Mapping[int, Floats], radius: Floats, psf: PSF | None) -> None:
-    """Add ``corr_i ecorr_i tot_i etot_i`` to the table of a band.
+def kron_radii(table: QTable, options: Options) -> Floats | None:
+    """Return the radius of the circle with the area of each Kron aperture, arcsec, (n,); None without the columns."""
+    if not {"a", "b", "kron_radius"} <= set(table.colnames):
+        return None
+    return kron_circle_radius(table, options.measure.kron_circle)
+
+
+def add_totals(table: QTable, ratios: Mapping[int, Floats], radius: Floats | None, psf: PSF | None) -> None:
+    """Add ``corr_i ecorr_i tot_i etot_i`` to the table of a band, as far as it has the fluxes they are made of.
 
     Parameters
     ----------
     table : `~astropy.table.QTable`
     ratios : mapping of int to ndarray
         From :func:`compare_apertures`, for the apertures that get the columns.
-    radius : ndarray
-        That of the circle with the area of the Kron aperture, arcsec, (n,).
+    radius : ndarray or None
+        From :func:`kron_radii`. Without it there are no totals of a PSF.
     psf : PSF or None
         Its encircled energy within `radius` is the share of the light that the Kron aperture holds.
     """
-    share = np.ones(len(table)) if psf is None else encircled_energy(psf, radius)
+    share = np.ones(len(table)) if psf is None else None if radius is None else encircled_energy(psf, radius)
     columns = {}
     for i, ratio in ratios.items():
         for e, error in (("", ""), ("e", "err")):
-            columns[f"{e}corr_{i}"] = table[f"flux{error}_aper_{i}"] * ratio
-            columns[f"{e}tot_{i}"] = columns[f"{e}corr_{i}"] / share
-    totals = dress_table(columns, describe_apertures(ratios, TOTAL_COLUMNS))
-    for name, column in totals.items():
+            if (name := f"flux{error}_aper_{i}") in table.colnames:
+                columns[f"{e}corr_{i}"] = table[name] * ratio
+                if share is not None:
+                    columns[f"{e}tot_{i}"] = columns[f"{e}corr_{i}"] / share
+    specs = [spec for spec in describe_apertures(ratios, TOTAL_COLUMNS) if spec.name in columns]
+    for name, column in dress_table(columns, specs).items():
         table[name] = column
 
 
@@ -213,10 +239,10 @@ def describe_bands(tables: Mapping[str, QTable], psfs: Mapping[str, PSF], first:
     return encode_metadata(bands)
 
 
-def read_calibration(meta: Mapping[str, Any], source: MosaicFiles | str) -> NoiseCalibration | None:
+def read_calibration(meta: Mapping[str, Any], source: Source) -> NoiseCalibration | None:
     """Return the a(r) that the metadata of a catalogue tell of a mosaic; None where they tell none."""
     for key, text in meta.items():
-        if key.startswith("BAND_") and (band := json.loads(text))["band"] == band_of(source):
+        if key.startswith("BAND_") and (band := json.loads(text))["band"] == source.band:
             return NoiseCalibration.from_metadata(band)
     is_own = Path(str(meta.get("INPUT", ""))).name == Path(str(source)).name
     return NoiseCalibration.from_metadata(meta) if is_own else None

@@ -1,4 +1,4 @@
-"""One image from its files to its table: the order in which the hooks are asked."""
+"""One image from its pixels to its table: the order in which the hooks are asked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import pluggy
@@ -18,35 +18,33 @@ from dja_photplug.catalog.kron import kron_circle_radius
 from dja_photplug.catalog.schema import dress_table, epoch_columns
 from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.files.names import MosaicFiles, find_mosaic, is_mosaic_name
-from dja_photplug.mosaic.image import MosaicImage, as_mosaic_image, replace_planes, rescale_image
-from dja_photplug.mosaic.load import VarianceHook, exposure_log
-from dja_photplug.options.stages import Options
-from dja_photplug.pipeline.plugins import ask_all, ask_first, get_plugin_manager
+from dja_photplug.files.names import Source
+from dja_photplug.mosaic.electrons import CardValue
+from dja_photplug.mosaic.image import MosaicImage, replace_planes
+from dja_photplug.mosaic.load import exposure_log
+from dja_photplug.options.stages import ENGINES, Options
+from dja_photplug.pipeline.images import load_source
+from dja_photplug.pipeline.plugins import ask_all, ask_first, get_plugin_manager, has_plugins
 from dja_photplug.psf.model import PSF, half_light_radius
 from dja_photplug.sources.calibration import NoiseCalibration
 from dja_photplug.sources.detection import Background, Detection, regrid_detection, regrid_sources, sample_labels
 from dja_photplug.sources.photometry import flag_point_sources
-from dja_photplug.units import MOSAIC_ZERO_POINT
 
 __all__ = [
     "Result",
-    "Source",
     "analyse_image",
-    "band_of",
-    "complete_table",
     "describe_image",
+    "describe_noise",
     "find_epochs",
-    "find_source",
-    "load_source",
     "measure_background_errors",
     "measure_band",
     "remeasure",
-    "variance_hook",
     "write_result",
 ]
 
-Source = str | Path | MosaicFiles
+T = TypeVar("T")
+Begin = Callable[[str], object]
+"""Called with the name of each stage as it begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,6 +60,10 @@ class Result:
     detection : Detection
     calibration : NoiseCalibration or None
     options : Options
+    source : Source or None
+        What that image was loaded from; None for a stack made of the bands, and for an image from elsewhere.
+    psf : PSF or None
+        Of that image.
     """
 
     catalog: QTable
@@ -69,6 +71,8 @@ class Result:
     detection: Detection
     calibration: NoiseCalibration | None
     options: Options
+    source: Source | None = None
+    psf: PSF | None = None
 
     @property
     def image(self) -> MosaicImage:
@@ -91,55 +95,10 @@ class Result:
         return self.planes
 
 
-def load_source(source: Source, options: Options, manager: pluggy.PluginManager) -> MosaicImage:
-    """Load one mosaic through ``photplug_load``, with the noise model of ``photplug_variance``.
-
-    Raises
-    ------
-    PhotplugError
-        Where the files are missing or no plugin loads them.
-    """
-    files = find_source(source)
-    image = ask_first(
-        manager,
-        "photplug_load",
-        f"loading {source}",
-        source=files,
-        options=options,
-        variance=variance_hook(options, manager),
-    )
-    image = as_mosaic_image(image)
-    zero_point = options.bands.zero_point.get(band_of(files))
-    return image if zero_point is None else rescale_image(image, 10 ** (-0.4 * (zero_point - MOSAIC_ZERO_POINT)))
-
-
-def find_source(source: Source) -> MosaicFiles | str:
-    """Return the files of a mosaic, or, for the loader of a plugin, the name of something else."""
-    return find_mosaic(source) if is_mosaic_name(source) else str(source)
-
-
-def band_of(source: MosaicFiles | str) -> str:
-    """Return the band of a source; empty where its name does not tell it."""
-    return source.band if isinstance(source, MosaicFiles) else ""
-
-
-def variance_hook(options: Options, manager: pluggy.PluginManager) -> VarianceHook:
-    """Return ``photplug_variance`` as the callable that loaders take: header, exposure, log -> NoiseModel."""
-    purpose = f"noise preset {options.variance.noise!r}"
-
-    def ask_variance(header: Any, exposure: Any, log: Any) -> Any:
-        return ask_first(
-            manager, "photplug_variance", purpose, header=header, exposure=exposure, log=log, options=options
-        )
-
-    return ask_variance
-
-
 def find_epochs(log: ExposureLog, coordinates: SkyCoord, options: Options, manager: pluggy.PluginManager) -> QTable:
     """Return the epochs of each position through ``photplug_epochs``, with units and descriptions."""
-    epochs = ask_first(
-        manager, "photplug_epochs", "epochs of positions", log=log, coordinates=coordinates, options=options
-    )
+    arguments = {"log": log, "coordinates": coordinates, "options": options}
+    epochs = ask_first(manager, "photplug_epochs", "epochs of positions", QTable, **arguments)
     if len(epochs) and not np.any(epochs["n_exp"]):
         warnings.warn(
             f"{log.name}: none of the {len(epochs)} positions is in any of its {len(log)} exposures; is it the log of "
@@ -156,24 +115,24 @@ def find_epochs(log: ExposureLog, coordinates: SkyCoord, options: Options, manag
 
 
 def measure_band(
-    source: MosaicFiles | str,
+    source: Source,
     options: Options,
     manager: pluggy.PluginManager,
     *,
     psf: PSF | None = None,
     detection: Detection | None = None,
     targets: Detection | None = None,
-    begin: Callable[[str], Any] = lambda stage: None,
+    begin: Begin = lambda stage: None,
 ) -> Result:
     """Load and analyse one band, find the epochs of its sources, and add the columns of plugins.
 
     Parameters
     ----------
-    source : MosaicFiles or str
+    source : Source
     options : Options
     manager : PluginManager
     psf : PSF, optional
-        Sets the flag POINT_LIKE.
+        Sets the flag POINT_LIKE, and is handed to whoever measures.
     detection, targets, begin
         As for :func:`analyse_image`.
 
@@ -189,23 +148,29 @@ def measure_band(
     """
     begin("loading")
     image = load_source(source, options, manager)
-    result = analyse_image(image, options, manager, detection=detection, targets=targets, begin=begin)
-    if psf is not None:
-        expected = half_light_radius(psf, kron_circle_radius(result.catalog, options.measure.kron_circle))
-        result.catalog["flag"] |= flag_point_sources(result.catalog, expected)
+    result = analyse_image(image, options, manager, psf=psf, detection=detection, targets=targets, begin=begin)
+    result = replace(result, source=source)
+    _flag_points(result)
     begin("epochs")
-    return replace(result, catalog=complete_table(result, source, manager))
+    return replace(result, catalog=_complete_table(result, source, manager))
 
 
-def complete_table(result: Result, source: MosaicFiles | str, manager: pluggy.PluginManager) -> QTable:
+def _flag_points(result: Result) -> None:
+    """Set the flag POINT_LIKE where there is a PSF, and what it is told by was measured."""
+    catalog = result.catalog
+    needed = {"a", "b", "kron_radius", "flux_radius", "flux_auto", "fluxerr_auto", "flag"}
+    if result.psf is not None and needed <= set(catalog.colnames):
+        expected = half_light_radius(result.psf, kron_circle_radius(catalog, result.options.measure.kron_circle))
+        catalog["flag"] |= flag_point_sources(catalog, expected)
+
+
+def _complete_table(result: Result, source: Source, manager: pluggy.PluginManager) -> QTable:
     """Return the table of an analysed image with its epochs, the columns of plugins, and the metadata of its band."""
-    catalog, options = result.catalog, result.options
-    log = exposure_log(source) if isinstance(source, MosaicFiles) else None
-    epochs = None
+    catalog, options, log, epochs = result.catalog, result.options, exposure_log(source), None
     if log is not None:
         epochs = find_epochs(log, SkyCoord(catalog["ra"], catalog["dec"]), options, manager)
-    joined = _join(catalog, epochs, result.image, band_of(source), options, manager)
-    joined.meta = describe_image(result, source, log) | ({} if epochs is None else dict(epochs.meta))
+    joined = _join(catalog, epochs, result.image, source.band, options, manager)
+    joined.meta = describe_image(result, log) | ({} if epochs is None else dict(epochs.meta))
     return joined
 
 
@@ -214,10 +179,12 @@ def analyse_image(
     options: Options,
     manager: pluggy.PluginManager | None = None,
     *,
+    psf: PSF | None = None,
     detection: Detection | None = None,
     targets: Detection | None = None,
     calibration: NoiseCalibration | None = None,
-    begin: Callable[[str], Any] = lambda stage: None,
+    calibrated: bool = True,
+    begin: Begin = lambda stage: None,
 ) -> Result:
     """Detect and measure the sources of an image that is loaded; no epochs, no columns of other plugins.
 
@@ -227,12 +194,16 @@ def analyse_image(
     options : Options
     manager : PluginManager, optional
         All plugins by default.
+    psf : PSF, optional
+        Handed to whoever measures.
     detection : Detection, optional
         Sources and segments that are known, on this or another grid, instead of detecting.
     targets : Detection, optional
         Positions, on any grid, to measure instead of the sources; detection and a(r) are as without.
     calibration : NoiseCalibration, optional
         That of an image with the same noise, which saves measuring it again.
+    calibrated : bool, optional
+        Without it errors are those of the weight alone, as where an image has too little sky to measure a(r).
     begin : callable, optional
         Called with the name of each stage as it begins.
 
@@ -242,28 +213,55 @@ def analyse_image(
         Where no plugin claims the engine, or one fails.
     """
     manager = manager or get_plugin_manager()
-    engine = f"engine {options.engine!r}"
     begin("background")
-    background = ask_first(manager, "photplug_background", engine, image=image, options=options)
-    stages = {"image": image, "background": background, "options": options}
+    background = _ask_engine(manager, "photplug_background", Background, options, image=image)
     if detection is None:
         begin("detecting")
-        detection = ask_first(manager, "photplug_detect", engine, **stages)
+        detection = _ask_engine(manager, "photplug_detect", Detection, options, image=image, background=background)
     else:
         detection = regrid_detection(detection, image.wcs, image.data.shape)
     begin("measuring")
-    if calibration is None:
-        calibration = ask_all(manager, "photplug_calibrate", detection=detection, **stages)
+    if calibration is None and calibrated:
+        planes = {"image": image, "background": background, "detection": detection}
+        found = _ask_stand_in(manager, "photplug_calibrate", NoiseCalibration, options, **planes)
+        calibration = found[0] if found else None
     if targets is not None:
         detection = _adopt_segments(targets, detection)
-    catalog = ask_first(manager, "photplug_measure", engine, detection=detection, calibration=calibration, **stages)
-    return Result(
-        catalog=catalog,
+    result = Result(
+        catalog=QTable(),
         planes=(image, background),
         detection=detection,
         calibration=calibration,
         options=options,
+        psf=psf,
     )
+    return replace(result, catalog=remeasure(result, image, manager))
+
+
+def _ask_stand_in(
+    manager: pluggy.PluginManager, hook: str, expected: type[T], options: Options, **arguments: object
+) -> list[T]:
+    """Return the first plugin's result, if any; for an engine that measures alone, what sep's does instead of it."""
+    found = ask_all(manager, hook, expected, options=options, **arguments)
+    if not found and options.engine not in ENGINES and has_plugins(manager, "photplug_measure"):
+        found = ask_all(manager, hook, expected, options=replace(options, engine=ENGINES[0]), **arguments)
+    return found
+
+
+def _ask_engine(
+    manager: pluggy.PluginManager, hook: str, expected: type[T], options: Options, **arguments: object
+) -> T:
+    """Return the first plugin's result; for an engine that measures alone, what sep's does instead of it.
+
+    Raises
+    ------
+    PhotplugError
+        Where nobody claims the engine.
+    """
+    found = _ask_stand_in(manager, hook, expected, options, **arguments)
+    if found:
+        return found[0]
+    return ask_first(manager, hook, f"engine {options.engine!r}", expected, ENGINES, options=options, **arguments)
 
 
 def _adopt_segments(targets: Detection, detection: Detection) -> Detection:
@@ -282,9 +280,8 @@ def _join(
     manager: pluggy.PluginManager,
 ) -> QTable:
     """Return the catalogue with its epochs and the columns of other plugins."""
-    extra = ask_all(
-        manager, "photplug_columns", catalog=catalog, image=image, epochs=epochs, band=band, options=options
-    )
+    arguments = {"catalog": catalog, "image": image, "epochs": epochs, "band": band, "options": options}
+    extra = ask_all(manager, "photplug_columns", dict, **arguments)
     joined = catalog.copy(copy_data=False)
     for columns in ([dict(epochs.items())] if epochs is not None else []) + list(reversed(extra)):
         for name, column in columns.items():
@@ -294,14 +291,34 @@ def _join(
     return joined
 
 
-def describe_image(result: Result, source: MosaicFiles | str, log: ExposureLog | None = None) -> dict[str, Any]:
+# What the metadata of a catalogue keep of an image that came without a noise model, such as a stack.
+_NOISE_CARDS = (
+    "NOISE",
+    "VARFILE",
+    "DETGAIN",
+    "GAINFROM",
+    "EXPFROM",
+    "GROWTH",
+    "PHOTSCLE",
+    "PHOTSCL1",
+    "NFILLED",
+    "NNULL",
+)
+
+
+def describe_noise(image: MosaicImage) -> dict[str, CardValue]:
+    """Return the cards that say how the weight of an image was made, whoever made it."""
+    model = {} if image.noise_model is None else image.noise_model.provenance
+    cards = {key: value for key, (value, _) in model.items()}
+    # The image's own come last: counts of pixels are those of its loading.
+    return cards | {key: image.meta[key] for key in (*_NOISE_CARDS, *cards, "BACKWHT") if key in image.meta}
+
+
+def describe_image(result: Result, log: ExposureLog | None = None) -> dict[str, object]:
     """Return what the image and its calibration add to the metadata: input, noise model, a(r), log."""
-    keys = ["NOISE", "VARFILE", "DETGAIN", "GAINFROM", "EXPFROM", "GROWTH"]
-    keys += ["PHOTSCLE", "PHOTSCL1", "NFILLED", "NNULL", "BACKWHT"]
-    meta = result.image.meta
     return {
-        "INPUT": str(source),
-        **{key: meta[key] for key in keys if key in meta},
+        **({} if result.source is None else {"INPUT": str(result.source)}),
+        **describe_noise(result.image),
         "EPOCHS": "no WCS log" if log is None else Path(log.name).name,
         **({} if result.calibration is None else result.calibration.metadata()),
     }
@@ -309,16 +326,10 @@ def describe_image(result: Result, source: MosaicFiles | str, log: ExposureLog |
 
 def remeasure(result: Result, image: MosaicImage, manager: pluggy.PluginManager | None = None) -> QTable:
     """Measure the sources of a run in another image on the same grid, with the same engine and options."""
-    return ask_first(
-        manager or get_plugin_manager(),
-        "photplug_measure",
-        f"engine {result.options.engine!r}",
-        image=image,
-        background=result.background,
-        detection=result.detection,
-        calibration=result.calibration,
-        options=result.options,
-    )
+    manager, options = manager or get_plugin_manager(), result.options
+    arguments = {"background": result.background, "detection": result.detection, "calibration": result.calibration}
+    arguments |= {"image": image, "psf": result.psf, "options": options}
+    return ask_first(manager, "photplug_measure", f"engine {options.engine!r}", QTable, ENGINES, **arguments)
 
 
 def measure_background_errors(result: Result, manager: pluggy.PluginManager | None = None) -> QTable:
@@ -342,4 +353,5 @@ def measure_background_errors(result: Result, manager: pluggy.PluginManager | No
 
 def write_result(catalog: QTable, path: Path, options: Options, manager: pluggy.PluginManager) -> Path:
     """Write a catalogue through ``photplug_write``."""
-    return ask_first(manager, "photplug_write", f"writing {path}", catalog=catalog, path=path, options=options)
+    arguments = {"catalog": catalog, "path": path, "options": options}
+    return ask_first(manager, "photplug_write", f"writing {path}", Path, **arguments)

@@ -1,24 +1,46 @@
-"""The plugin manager: built-in plugins, those of other packages, blocking, tracing, and the two error messages."""
+"""The plugin manager: built-in plugins, those of other packages, blocking, tracing, and what is said of failures."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import time
+from argparse import ArgumentParser, _SubParsersAction
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from types import CodeType
+from typing import TypeVar
 
 import pluggy
 
 from dja_photplug import hookspecs
 from dja_photplug.errors import PhotplugError
 from dja_photplug.hookspecs import PROJECT
+from dja_photplug.options.arguments import PluginStages
+from dja_photplug.options.declare import Stage
+from dja_photplug.options.stages import COMMAND_STAGES, ENGINES, NOISE_PRESETS, STAGES, Options
 
-__all__ = ["BUILTINS", "ask_all", "ask_first", "describe_plugins", "get_plugin_manager"]
+__all__ = [
+    "BUILTINS",
+    "ask_all",
+    "ask_first",
+    "check_names",
+    "complete_options",
+    "describe_plugins",
+    "find_raiser",
+    "get_plugin_manager",
+    "has_plugins",
+    "plugin_stages",
+    "register_commands",
+]
 
+T = TypeVar("T")
+
+_COMMANDS = ("plugins", "demo", "galfit", "epochs", "inject", "extend", "catalog", "weight", "info")
 BUILTINS = {
     "dja-loader": "dja_photplug.hooks.dja_loader",
     "eazy-writer": "dja_photplug.hooks.eazy_writer",
@@ -29,11 +51,14 @@ BUILTINS = {
     "sep-engine": "dja_photplug.hooks.sep_engine",
     "wcs-epochs": "dja_photplug.hooks.wcs_epochs",
     "table-writer": "dja_photplug.hooks.table_writer",
+    # The last that is registered is asked first, and so its command comes first in the help.
+    **{f"command-{name}": f"dja_photplug.cli.commands.{name}" for name in _COMMANDS},
 }
 """Name and module of the built-in plugins."""
 
 BLOCK_VARIABLE = "DJA_PHOTPLUG_BLOCK"
 TRACE_VARIABLE = "DJA_PHOTPLUG_TRACE"
+_STAGE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 logger = logging.getLogger(__name__)
 
@@ -89,12 +114,15 @@ def _trace(manager: pluggy.PluginManager) -> None:
     logger.setLevel(logging.INFO)
     started: list[float] = []
 
-    def before(hook: str, implementations: Sequence[pluggy.HookImpl], arguments: Mapping[str, Any]) -> None:
+    def before(hook: str, implementations: Sequence[pluggy.HookImpl], arguments: Mapping[str, object]) -> None:
         started.append(time.perf_counter())
         logger.info("%s asks %s", hook, ", ".join(i.plugin_name for i in reversed(implementations)) or "nobody")
 
     def after(
-        outcome: Any, hook: str, implementations: Sequence[pluggy.HookImpl], arguments: Mapping[str, Any]
+        outcome: pluggy.Result[object],
+        hook: str,
+        implementations: Sequence[pluggy.HookImpl],
+        arguments: Mapping[str, object],
     ) -> None:
         what = f"raised {outcome.exception!r}" if outcome.exception else f"gave {type(outcome.get_result()).__name__}"
         logger.info("%s %s in %.3f s", hook, what, time.perf_counter() - started.pop())
@@ -102,31 +130,70 @@ def _trace(manager: pluggy.PluginManager) -> None:
     manager.add_hookcall_monitoring(before, after)
 
 
-def _call(manager: pluggy.PluginManager, hook: str, **arguments: Any) -> Any:
-    """Call a hook; an exception in a plugin comes back with the plugin's name."""
-    caller = getattr(manager.hook, hook)
+def _call(manager: pluggy.PluginManager, hook: str, arguments: Mapping[str, object]) -> object:
+    """Call a hook; an exception in a plugin of somebody else comes back with the plugin's name.
+
+    One in a built-in plugin stays what it is: bad input is told already, and everything else is a bug of ours.
+    """
+    caller: pluggy.HookCaller = getattr(manager.hook, hook)
     try:
         return caller(**arguments)
     except Exception as error:
-        plugin = _find_raiser(caller, error)
-        if isinstance(error, PhotplugError) and (plugin is None or plugin in BUILTINS):
+        plugin = find_raiser(manager, error)
+        if plugin is None or plugin in BUILTINS or getattr(error, "plugin", None) is not None:
             raise
         kind = "" if isinstance(error, PhotplugError) else f"{type(error).__name__}: "
-        message = f"plugin {plugin or 'unknown'!r} failed in {hook}: {kind}{error}"
-        raise PhotplugError(" ".join(message.split())) from error
+        message = f"plugin {plugin!r} failed in {hook}: {kind}{error}"
+        named = PhotplugError(" ".join(message.split()))
+        named.plugin = plugin
+        raise named from error
 
 
-def _find_raiser(caller: pluggy.HookCaller, error: Exception) -> str | None:
-    """Return the name of the plugin whose implementation is in the error's traceback."""
-    names = {i.function.__code__: i.plugin_name for i in caller.get_hookimpls() if hasattr(i.function, "__code__")}
+def find_raiser(manager: pluggy.PluginManager, error: Exception) -> str | None:
+    """Return the plugin that is deepest in the error's traceback, by its hooks or by the package that they are in.
+
+    The package, because what a hook returned, such as a noise model, is called later, by our code.
+    """
+    hooks: dict[CodeType, str] = {}
+    packages: dict[str, str] = {}
+    for name, plugin in manager.list_name_plugin():
+        for caller in manager.get_hookcallers(plugin) or () if plugin is not None else ():
+            for implementation in caller.get_hookimpls():
+                function = implementation.function
+                if implementation.plugin_name == name and hasattr(function, "__code__"):
+                    hooks[function.__code__] = name
+                    if name not in BUILTINS:
+                        packages[function.__module__.partition(".")[0]] = name
     trace, found = error.__traceback__, None
     while trace is not None:
-        found = names.get(trace.tb_frame.f_code, found)
+        frame = trace.tb_frame
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        found = hooks.get(frame.f_code) or packages.get(package) or found
         trace = trace.tb_next
     return found
 
 
-def ask_first(manager: pluggy.PluginManager, hook: str, purpose: str, **arguments: Any) -> Any:
+def _refuse(manager: pluggy.PluginManager, hook: str, purpose: str, known: Iterable[str]) -> PhotplugError:
+    """Return the error that nobody claims: what was asked for, whom, and what there is built in."""
+    built_in = f"; built in are {', '.join(known)}" if known else ""
+    return PhotplugError(
+        f"{purpose}: no plugin claimed {hook}; asked {_name_asked(manager, hook)}{built_in}; see `dja-photplug plugins`"
+    )
+
+
+def _name_asked(manager: pluggy.PluginManager, hook: str) -> str:
+    names = [implementation.plugin_name for implementation in reversed(_implementations(manager, hook))]
+    return ", ".join(names) or "nobody"
+
+
+def ask_first(
+    manager: pluggy.PluginManager,
+    hook: str,
+    purpose: str,
+    expected: type[T],
+    known: Sequence[str] = (),
+    **arguments: object,
+) -> T:
     """Return the first plugin's result.
 
     Parameters
@@ -135,31 +202,121 @@ def ask_first(manager: pluggy.PluginManager, hook: str, purpose: str, **argument
     hook : str
     purpose : str
         What was asked for, such as ``engine 'sep'``, for the message.
+    expected : type
+        Of the result.
+    known : sequence of str, optional
+        The names that are built in, for the message.
+    **arguments
+        Of the hook.
 
     Raises
     ------
     PhotplugError
-        Where nobody claims; the message names `purpose` and everybody who was asked. Where a plugin fails.
+        Where nobody claims; the message names `purpose` and everybody who was asked. Where a plugin fails, or returns
+        something else than is expected.
     """
-    result = _call(manager, hook, **arguments)
+    result = _call(manager, hook, arguments)
     if result is None:
-        asked = [impl.plugin_name for impl in reversed(getattr(manager.hook, hook).get_hookimpls())]
+        raise _refuse(manager, hook, purpose, known)
+    if not isinstance(result, expected):
         raise PhotplugError(
-            f"{purpose}: no plugin claimed {hook}; asked {', '.join(asked) if asked else 'nobody'}; "
-            "see `dja-photplug plugins`"
+            f"{purpose}: {hook} gave a {type(result).__name__} where a {expected.__name__} is needed; it is by the "
+            f"first that claimed of {_name_asked(manager, hook)}"
         )
     return result
 
 
-def ask_all(manager: pluggy.PluginManager, hook: str, **arguments: Any) -> Any:
-    """Return the results of all plugins (of a first-result hook: the first result, or None).
+def ask_all(manager: pluggy.PluginManager, hook: str, expected: type[T], **arguments: object) -> list[T]:
+    """Return the results of all plugins; of a first-result hook the first, if anybody claims.
+
+    Parameters
+    ----------
+    manager : PluginManager
+    hook : str
+    expected : type
+        Of each result.
+    **arguments
+        Of the hook.
 
     Raises
     ------
     PhotplugError
-        Where a plugin fails; the message names it.
+        Where a plugin fails, or returns something else than is expected.
     """
-    return _call(manager, hook, **arguments)
+    given = _call(manager, hook, arguments)
+    results: list[T] = [] if given is None else given if isinstance(given, list) else [given]  # type: ignore[list-item]
+    for result in results:
+        if not isinstance(result, expected):
+            raise PhotplugError(f"{hook} gave a {type(result).__name__} where a {expected.__name__} is needed")
+    return results
+
+
+def _implementations(manager: pluggy.PluginManager, hook: str) -> list[pluggy.HookImpl]:
+    caller: pluggy.HookCaller = getattr(manager.hook, hook)
+    return caller.get_hookimpls()
+
+
+def has_plugins(manager: pluggy.PluginManager, *hooks: str) -> bool:
+    """Return whether a plugin that is not built in implements one of the hooks."""
+    return any(each.plugin_name not in BUILTINS for hook in hooks for each in _implementations(manager, hook))
+
+
+def check_names(options: Options, manager: pluggy.PluginManager) -> None:
+    """Refuse, before the work, an engine or a noise preset that nobody can claim.
+
+    Where there is a plugin that may claim it, that is known only when it is asked.
+
+    Raises
+    ------
+    PhotplugError
+        With the names that there are.
+    """
+    for what, name, known, hooks in (
+        ("engine", options.engine, ENGINES, ("photplug_background", "photplug_detect", "photplug_measure")),
+        ("noise preset", options.variance.noise, NOISE_PRESETS, ("photplug_load", "photplug_variance")),
+    ):
+        if name not in known and not has_plugins(manager, *hooks):
+            raise _refuse(manager, hooks[-1], f"{what} {name!r}", known)
+
+
+def plugin_stages(manager: pluggy.PluginManager) -> PluginStages:
+    """Return the options that plugins declare, by the names that they give them.
+
+    Raises
+    ------
+    PhotplugError
+        Where a name is taken, is no key of TOML and flag, or names no `Stage`.
+    """
+    stages: dict[str, type[Stage]] = {}
+    for declared in ask_all(manager, "photplug_options", dict):
+        for name, kind in declared.items():
+            if not (isinstance(kind, type) and issubclass(kind, Stage)):
+                raise PhotplugError(f"options {name!r} of a plugin are no class of Stage; see dja_photplug.plugin")
+            if not _STAGE_NAME.fullmatch(name):
+                raise PhotplugError(f"options {name!r} of a plugin: a name has lower-case letters, digits and _")
+            if name in stages or name in (*STAGES, *COMMAND_STAGES, "options", "plugins", "engine"):
+                raise PhotplugError(f"options {name!r} of a plugin: the name is taken; the plugin must choose another")
+            stages[name] = kind
+    return stages
+
+
+def complete_options(options: Options, manager: pluggy.PluginManager) -> Options:
+    """Return options with those of all plugins, by default where nobody gave them.
+
+    Raises
+    ------
+    PhotplugError
+        Where options are given that no plugin declares, or engine or preset are names that nobody can claim.
+    """
+    check_names(options, manager)
+    stages = plugin_stages(manager)
+    for name, stage in options.plugins.items():
+        if not isinstance(stage, stages.get(name, ())):
+            known = ", ".join(f"{key} ({kind.__name__})" for key, kind in stages.items())
+            raise PhotplugError(
+                f"option plugins: {name} of type {type(stage).__name__} is not declared; there are {known or 'none'}"
+            )
+    return replace(options, plugins={name: options.plugins.get(name, kind()) for name, kind in stages.items()})
 
 
 def describe_plugins(manager: pluggy.PluginManager) -> list[tuple[str, str, list[str]]]:
@@ -177,3 +334,14 @@ def describe_plugins(manager: pluggy.PluginManager) -> list[tuple[str, str, list
         hooks = sorted(caller.name for caller in manager.get_hookcallers(plugin) or ())
         rows.append((name, origin.get(plugin, "built in" if name in BUILTINS else "registered"), hooks))
     return rows + blocked
+
+
+def register_commands(manager: pluggy.PluginManager, subparsers: _SubParsersAction[ArgumentParser]) -> None:
+    """Let all plugins add their commands.
+
+    Raises
+    ------
+    PhotplugError
+        Where two plugins add the same, or one fails.
+    """
+    ask_all(manager, "photplug_register_commands", object, subparsers=subparsers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from astropy import units as u
@@ -12,13 +12,35 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_area, skycoord_to_pixel
+from regions import PixelRegion, Region
 
 from dja_photplug.errors import PhotplugError
 
-__all__ = ["BLOCK_PIXELS", "Window", "crop_header", "header_wcs", "pixel_scale", "resolve_cutout"]
+__all__ = [
+    "BLOCK_PIXELS",
+    "Cutout",
+    "Grid",
+    "Window",
+    "crop_header",
+    "header_wcs",
+    "pixel_scale",
+    "pixel_size",
+    "resolve_cutout",
+]
 
 Window = tuple[slice, slice]
 """Rows and columns of a mosaic, both with start and stop."""
+
+Cutout: TypeAlias = tuple[SkyCoord, u.Quantity] | tuple[slice, slice] | Region | None
+"""What :func:`resolve_cutout` takes: centre and angular size, slices (y, x), a region, or None for everything."""
+
+
+class Grid(NamedTuple):
+    """The pixels of an image: their celestial WCS, and their number (ny, nx)."""
+
+    wcs: WCS
+    shape: tuple[int, int]
+
 
 _AXES = [f"{key}{axis}" for key in ("CTYPE", "CUNIT", "CRVAL", "CRPIX") for axis in (1, 2)]
 _FRAME = ["LONPOLE", "LATPOLE", "RADESYS", "EQUINOX", "NAXIS", "NAXIS1", "NAXIS2"]
@@ -60,7 +82,7 @@ def crop_header(header: fits.Header, window: Window) -> fits.Header:
     return cropped
 
 
-def resolve_cutout(cutout: Any, wcs: WCS, shape: tuple[int, int]) -> Window:
+def resolve_cutout(cutout: Cutout, wcs: WCS, shape: tuple[int, int]) -> Window:
     """Return the pixels that a cut-out asks for, trimmed to the mosaic.
 
     Parameters
@@ -93,6 +115,18 @@ def resolve_cutout(cutout: Any, wcs: WCS, shape: tuple[int, int]) -> Window:
             f"cut-out {asked} is empty or lies off the mosaic of {shape[1]} x {shape[0]} pixels; choose a place on it"
         )
     return rows, columns
+
+
+def pixel_size(cutout: Cutout) -> tuple[int, int] | None:
+    """Return the size (ny, nx) of a cut-out that is given in pixels; None where only a WCS tells, or for none."""
+    if isinstance(cutout, tuple) and isinstance(cutout[0], slice):
+        spans = [(part.start or 0, part.stop) for part in cutout]
+        known = [stop - start for start, stop in spans if stop is not None]
+    elif isinstance(cutout, PixelRegion):
+        known = list(cutout.bounding_box.shape)
+    else:
+        return None
+    return (known[0], known[1]) if len(known) == 2 else None
 
 
 def _find_limits(cutout: Any, wcs: WCS, shape: tuple[int, int]) -> list[tuple[int, int]]:

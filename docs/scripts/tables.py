@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from dja_photplug.catalog.completeness import BIN_COLUMNS, SOURCE_COLUMNS
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import (
     APERTURE_COLUMNS,
@@ -24,9 +25,8 @@ from dja_photplug.catalog.schema import (
     TOTAL_COLUMNS,
     ColumnSpec,
 )
-from dja_photplug.cli.app import _build_parser
-from dja_photplug.options.stages import GROUPS, Options
-from dja_photplug.pipeline.completeness import BIN_COLUMNS, SOURCE_COLUMNS
+from dja_photplug.cli.app import build_parser
+from dja_photplug.options.stages import COMMAND_STAGES, STAGES, Options
 from dja_photplug.pipeline.plugins import BUILTINS, get_plugin_manager
 
 DOCS = Path(__file__).resolve().parent.parent
@@ -76,7 +76,8 @@ def options() -> str:
     """Return each option: its place in Python and TOML, its flag, default and help."""
     own = [("", field) for field in dataclasses.fields(Options)]
     rows = []
-    for stage, field in own + [(name, field) for name, kind in GROUPS.items() for field in dataclasses.fields(kind)]:
+    groups = STAGES | COMMAND_STAGES
+    for stage, field in own + [(name, field) for name, kind in groups.items() for field in dataclasses.fields(kind)]:
         if meta := field.metadata:
             unit = f" [{meta['unit']}]" if meta["unit"] else ""
             flag = (meta["flag"] or "--" + field.name.replace("_", "-")) + (" FILTER=..." if meta["by_band"] else "")
@@ -100,7 +101,7 @@ def commands() -> dict[str, str]:
     for name, _ in manager.list_name_plugin():
         if name not in BUILTINS:
             manager.unregister(name=name)
-    parser = _build_parser(manager)
+    parser = build_parser(manager)
     subparsers = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     texts = {}
     for name, command in subparsers.choices.items():

@@ -142,7 +142,8 @@ def test_plugins(folder, capsys):
     assert main(["plugins"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(BUILTINS)
-    assert any(line.split() == ["dja-loader", "built", "in", "photplug_load"] for line in lines)
+    hooks = ["photplug_find,", "photplug_load"]
+    assert any(line.split() == ["dja-loader", "built", "in", *hooks] for line in lines)
 
 
 def test_existing_files_are_kept(folder, capsys):
@@ -194,7 +195,7 @@ def test_bad_input(folder, capsys):
 
 
 def test_usage_errors_end_with_2(folder, capsys):
-    for arguments in ([], ["nope"], ["catalog", PREFIX], ["weight", PREFIX, "-o", "x.fits", "--noise", "none"]):
+    for arguments in ([], ["nope"], ["catalog", PREFIX], ["weight", PREFIX, "-o", "x.fits", "--kind", "none"]):
         with pytest.raises(SystemExit) as caught:
             main(arguments)
         assert caught.value.code == 2
@@ -205,7 +206,7 @@ def test_interrupt_ends_with_130(folder, capsys, monkeypatch):
     def interrupt(*arguments, **keywords):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dja_photplug.cli.shared.load_source", interrupt)
+    monkeypatch.setattr("dja_photplug.pipeline.images.load_source", interrupt)
     assert main(f"weight {PREFIX} -o x.fits".split()) == 130
     assert capsys.readouterr().err == "dja-photplug: interrupted\n"
     assert not Path("x.fits").exists()

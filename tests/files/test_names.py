@@ -114,7 +114,7 @@ def test_mosaic_names_are_told_from_other_paths() -> None:
     yes = [NAME, f"a/{NAME}", f"{NAME}_drz", Path(f"{NAME}_drc_exp.fits.gz"), f"{NAME}_wcs.csv"]
     assert all(map(is_mosaic_name, yes))
     files = MosaicFiles(root="a", filter="ir", science=Path("s"), weight=Path("w"))
-    assert is_mosaic_name(files)
+    assert (files.name, files.band, files.label, files.log) == ("a-ir", "ir", "a-ir", None)
     assert find_mosaic(files) is files
     assert not any(map(is_mosaic_name, ["image.fits", "", "a/b/", f"{NAME}_seg.fits"]))
 

@@ -20,9 +20,9 @@ from scipy.special import gammaincinv
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.fitting.formats import FORMATS, effective_intensity
-from dja_photplug.fitting.select import write_galfit
 from dja_photplug.fitting.stamps import NULL_SIGMA, Component, FitSources, GalfitOptions
 from dja_photplug.mosaic.image import MosaicImage
+from dja_photplug.pipeline.galfit import write_galfit
 from dja_photplug.psf.model import read_psf
 from dja_photplug.simulate.exposures import draw_light
 from dja_photplug.simulate.scene import field_grid, trace_light
@@ -320,7 +320,11 @@ def test_bad_input_leaves_no_folder(tmp_path: Path, image: MosaicImage, table: Q
         ("negative", table, {"psf": write_psf(tmp_path / "negative.fits", 31, corner=-0.1)}),
         ("sums up to", table, {"psf": write_psf(tmp_path / "sum.fits", 31, scale=-1)}),
         ("option size", table, {"size": 0}),
-        ("format 'profit' is not one of galfit, imfit", table, {"format": "profit"}),
+        (
+            "format 'profit': no plugin claimed photplug_galfit; asked galfit-files; built in are galfit, imfit",
+            table,
+            {"format": "profit"},
+        ),
         ("no column id", table["ra", "dec"], {}),
     ]
     before = sorted(tmp_path.iterdir())

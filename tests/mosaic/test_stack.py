@@ -244,7 +244,7 @@ def bands(tmp_path_factory: pytest.TempPathFactory) -> Bands:
         simulate_mosaic(folder, scene, MosaicOptions(root="sim", filter=f"{name}-clear", subsample=k, n_exposures=n))
         for name, k, n in (("f444w", 1, 4), ("f115w", 2, 3))
     ]
-    wcs, shape = coarsest_grid([find_mosaic(mosaic.prefix) for mosaic in made])
+    wcs, shape = coarsest_grid({str(mosaic.prefix): find_mosaic(mosaic.prefix).grid() for mosaic in made})
     loaded = [load_mosaic(mosaic.prefix, "calibrated") for mosaic in made]
     # One image on the grid is the image itself, rebinned: the formula above is tested on small arrays.
     images = [stack_images([image], wcs, shape, ["band"]) for image in loaded]
@@ -315,18 +315,19 @@ def test_bright_fluxes_are_the_weighted_mean_of_the_bands(bands: Bands) -> None:
 
 
 def test_coarsest_grid_is_that_of_the_largest_pixels(bands: Bands) -> None:
-    coarse, fine = (find_mosaic(prefix) for prefix in bands.prefixes)
-    for files in ([coarse, fine], [fine, coarse]):
-        wcs, shape = coarsest_grid(files)
+    coarse, fine = ((str(prefix), find_mosaic(prefix).grid()) for prefix in bands.prefixes)
+    for grids in ([coarse, fine], [fine, coarse]):
+        wcs, shape = coarsest_grid(dict(grids))
         assert shape == (402, 405)
         np.testing.assert_array_equal(wcs.wcs.crpix, bands.stack.wcs.wcs.crpix)
-    assert coarsest_grid([fine])[1] == (804, 810)
+    assert coarsest_grid(dict([fine])).shape == (804, 810)
 
 
 def test_stack_of_cutouts_is_the_cutout_of_the_stack(bands: Bands) -> None:
     files = [find_mosaic(prefix) for prefix in bands.prefixes]
     cutout = (bands.stack.wcs.pixel_to_world(101, 201), (60 * 0.04, 80 * 0.04) * u.arcsec)
-    wcs, shape = coarsest_grid(files, cutout)
+    grids = {str(each): each.grid() for each in files}
+    wcs, shape = coarsest_grid(grids, cutout)
     assert shape == (60, 80)
     images = (load_mosaic(each, "calibrated", cutout) for each in files)
     part = stack_images(images, wcs, shape, ["f444w", "f115w"])
@@ -335,8 +336,8 @@ def test_stack_of_cutouts_is_the_cutout_of_the_stack(bands: Bands) -> None:
     inner = np.s_[1:-1, 1:-1]
     np.testing.assert_array_equal(part.data[inner], whole.data[inner])
     np.testing.assert_array_equal(part.uncertainty.array[inner], whole.uncertainty.array[inner])
-    with pytest.raises(PhotplugError, match=r"f444w-clear_drc_sci.fits.gz: cut-out .* lies off the mosaic"):
-        coarsest_grid(files, (SkyCoord(0 * u.deg, 0 * u.deg), 1 * u.arcsec))
+    with pytest.raises(PhotplugError, match=r"f444w-clear: cut-out .* lies off the mosaic"):
+        coarsest_grid(grids, (SkyCoord(0 * u.deg, 0 * u.deg), 1 * u.arcsec))
 
 
 # ---- files

@@ -179,7 +179,8 @@ def test_presets_are_options() -> None:
     assert as_variance_options("calibrated") == VarianceOptions(noise="calibrated")
     options = VarianceOptions(noise="background", detector_gain=2)
     assert as_variance_options(options) is options
-    for noise in ("full", None, 3):
+    assert as_variance_options("mine").noise == "mine"  # whether a plugin claims it is known where it is used
+    for noise in (None, 3):
         with pytest.raises(PhotplugError, match="option noise: "):
             as_variance_options(noise)
 
@@ -317,7 +318,7 @@ def test_the_help_tells_meaning_default_and_unit(monkeypatch: pytest.MonkeyPatch
     text = make_parser().format_help()
     assert "diameters of the circular apertures [arcsec] (default 0.36,0.5,0.7,1.0)" in text
     assert "least number of connected pixels [pix] (default 9)" in text
-    assert "--noise {dja,calibrated,background}" in text
+    assert "--detect-noise {full,background}" in text
     assert "weighted by exposure time) [e-/DN]\n" in text  # no default to tell
     assert all(field.metadata["help"] in text for stage in STAGES.values() for field in dataclasses.fields(stage))
 
@@ -339,7 +340,7 @@ def test_only_the_named_stages_have_flags() -> None:
         (["--apertures", ""], "argument --apertures: invalid comma-separated list value"),
         (["--n-pixels", "3.5"], "argument --n-pixels: invalid int value: '3.5'"),
         (["--n-sigma", "three"], "argument --n-sigma: invalid float value: 'three'"),
-        (["--noise", "full"], "argument --noise: invalid choice: 'full'"),
+        (["--detect-noise", "dja"], "argument --detect-noise: invalid choice: 'dja'"),
         (["--n-sigma"], "argument --n-sigma: expected one argument"),
         (["--no-such"], "unrecognized arguments: --no-such"),
     ],
@@ -389,7 +390,7 @@ def test_a_wrong_file_is_told_by_name(tmp_path: Path, text: str | bytes, message
         ("[detect]\nn_pixels = true", "option n_pixels: True is not of type int"),
         ("[measure]\napertures = 0.5", "option apertures: 0.5 is not a list"),
         ("[measure]\napertures = [0.5, '1']", "option apertures: '1' is not of type float"),
-        ("[variance]\nnoise = 'x'", "option noise: 'x' is not one of dja, calibrated, background"),
+        ("[detect]\nnoise = 'x'", "option noise: 'x' is not one of full, background"),
     ],
 )
 def test_a_wrong_value_in_a_file_is_told(tmp_path: Path, text: str, message: str) -> None:

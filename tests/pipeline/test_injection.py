@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 from scipy.stats import kstest
 
 import dja_photplug as dp
+from dja_photplug.catalog.completeness import BIN_COLUMNS, bin_sources, describe_limits, find_limit
 from dja_photplug.cli.app import main
 from dja_photplug.figures.injection import injection_figure
 from dja_photplug.files.names import find_mosaic
@@ -24,7 +25,6 @@ from dja_photplug.mosaic.load import load_mosaic
 from dja_photplug.options.arguments import add_flags, collect_options, collect_stage
 from dja_photplug.options.stages import InjectionOptions
 from dja_photplug.pipeline import injection as module
-from dja_photplug.pipeline.completeness import BIN_COLUMNS, bin_sources, describe_limits, find_limit
 from dja_photplug.pipeline.plugins import get_plugin_manager
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
 
@@ -42,7 +42,7 @@ def empty(tmp_path_factory):
 
 def prepare(prefix, injection=FEW, options=DJA, psf=None):
     """Return the field that realisations are made in."""
-    job = module._Job(files=find_mosaic(prefix), options=options, injection=injection, psf=psf)
+    job = module._Job(source=find_mosaic(prefix), options=options, injection=injection, psf=psf)
     return module._prepare(job, get_plugin_manager())
 
 
@@ -364,12 +364,12 @@ def test_options_of_the_command_from_flags_and_toml(tmp_path):
     parser = argparse.ArgumentParser()
     add_flags(parser, ["detect", "injection"])
     arguments = vars(parser.parse_args(["--seed", "9", "--half-light", "0.1,0.2"]))
-    injection = collect_stage("injection", arguments, config)
+    injection = collect_stage(InjectionOptions, arguments, config)
     assert injection == InjectionOptions(magnitudes=(22, 27), seed=9, half_light=(0.1, 0.2))
     assert collect_options(arguments, config).detect.n_sigma == 3  # one file serves all commands
     config.write_text("[injection]\nmagnitude = 3\n")
     with pytest.raises(dp.PhotplugError, match=r"\[injection\] magnitude is not an option; known: shape, "):
-        collect_stage("injection", {}, config)
+        collect_stage(InjectionOptions, {}, config)
 
 
 def test_command(simulated, tmp_path, capsys, monkeypatch):

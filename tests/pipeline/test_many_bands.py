@@ -22,10 +22,12 @@ from scipy.stats import median_abs_deviation
 import dja_photplug as dp
 from dja_photplug.catalog.schema import APERTURE_COLUMNS, COLUMNS, EPOCH_COLUMNS, TOTAL_COLUMNS
 from dja_photplug.cli.app import main
+from dja_photplug.files.names import find_mosaic
 from dja_photplug.files.pixels import read_image, write_image
 from dja_photplug.mosaic.image import replace_planes
+from dja_photplug.pipeline.images import load_source
 from dja_photplug.pipeline.many_bands import compare_apertures
-from dja_photplug.pipeline.one_band import Result, analyse_image, load_source
+from dja_photplug.pipeline.one_band import Result, analyse_image
 from dja_photplug.pipeline.plugins import get_plugin_manager
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
 from dja_photplug.sources.calibration import SCATTER_ERROR
@@ -73,7 +75,7 @@ def simulate_pair(folder: Path, seed: int, shape: tuple[int, int], n_sources: in
 
 def measure_truth(mosaic: SimulatedMosaic, result: Result) -> QTable:
     """The noise-free image of a band in the very apertures of the run, with its masks and neighbours."""
-    image = load_source(mosaic.prefix, result.options, get_plugin_manager())
+    image = load_source(find_mosaic(mosaic.prefix), result.options, get_plugin_manager())
     noise_free, _ = read_image(mosaic.truth_image)
     sources = result.detection.sources.copy()
     sources["kron_radius"] = result.catalog["kron_radius"]

@@ -251,7 +251,7 @@ def test_plain_nddata_of_another_loader(simulated):
         @staticmethod
         @dp.hookimpl
         def photplug_load(source):
-            return image if source == "mine" else None
+            return image if str(source) == "mine" else None
 
     manager = get_plugin_manager()
     manager.register(Loader, "mine")

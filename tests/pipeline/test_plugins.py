@@ -10,13 +10,17 @@ import types
 
 import numpy as np
 import pytest
+from astropy.nddata import NDData
 
 import dja_photplug as dp
 from dja_photplug import hookspecs
 from dja_photplug.hookspecs import hookimpl
+from dja_photplug.mosaic.fullweight import NoiseModel
 from dja_photplug.pipeline import plugins
 from dja_photplug.pipeline.plugins import BUILTINS, ask_all, ask_first, describe_plugins, get_plugin_manager
+from dja_photplug.sources.detection import Background, Detection
 
+NOTHING = {"header": {}, "exposure": None, "log": None}
 SPECS = [name for name in vars(hookspecs) if name.startswith("photplug_")]
 
 
@@ -102,7 +106,7 @@ def test_builtins_and_order():
     calls = []
     for name in ("first", "second"):
         manager.register(make_plugin(photplug_background=lambda name=name: calls.append(name)), name)
-    ask_first(manager, "photplug_background", "x", image=_flat_image(), options=dp.Options())
+    ask_first(manager, "photplug_background", "x", Background, image=_flat_image(), options=dp.Options())
     assert calls == ["second", "first"]  # the last registered is asked first, then the built-in one claims
     assert [row[0] for row in describe_plugins(manager)][:2] == ["second", "first"]
 
@@ -145,13 +149,16 @@ def test_nobody_claims():
             manager,
             "photplug_detect",
             "engine 'nope'",
+            Detection,
             image=None,
             background=None,
             options=dp.Options(engine="nope"),
         )
     manager = get_plugin_manager(block=["given-segments", "sep-engine", "photutils-engine"])
     with pytest.raises(dp.PhotplugError, match="asked nobody"):
-        ask_first(manager, "photplug_detect", "engine 'sep'", image=None, background=None, options=dp.Options())
+        ask_first(
+            manager, "photplug_detect", "engine 'sep'", Detection, image=None, background=None, options=dp.Options()
+        )
 
 
 def test_exception_comes_with_the_plugin_name():
@@ -161,7 +168,7 @@ def test_exception_comes_with_the_plugin_name():
     manager = get_plugin_manager()
     manager.register(make_plugin(photplug_columns=photplug_columns), "careless")
     with pytest.raises(dp.PhotplugError, match="plugin 'careless' failed in photplug_columns: KeyError") as caught:
-        ask_all(manager, "photplug_columns", catalog={}, image=None, epochs=None, band="", options=None)
+        ask_all(manager, "photplug_columns", dict, catalog={}, image=None, epochs=None, band="", options=None)
     assert isinstance(caught.value.__cause__, KeyError)
 
     def refuses(header):
@@ -169,13 +176,17 @@ def test_exception_comes_with_the_plugin_name():
 
     manager.register(make_plugin(photplug_variance=refuses), "strict")
     with pytest.raises(dp.PhotplugError, match="plugin 'strict' failed in photplug_variance: no GAIN; add it"):
-        ask_first(manager, "photplug_variance", "x", header={}, exposure=None, log=None, options=dp.Options())
+        ask_first(
+            manager, "photplug_variance", "x", NoiseModel, header={}, exposure=None, log=None, options=dp.Options()
+        )
 
 
 def test_error_of_a_builtin_is_left_as_it_is():
     manager = get_plugin_manager()
     with pytest.raises(dp.PhotplugError, match="^noise preset 'calibrated' needs an exposure map"):
-        ask_first(manager, "photplug_variance", "x", header={}, exposure=None, log=None, options=dp.Options())
+        ask_first(
+            manager, "photplug_variance", "x", NoiseModel, header={}, exposure=None, log=None, options=dp.Options()
+        )
 
 
 def test_hook_that_does_not_exist(distribution):
@@ -188,9 +199,9 @@ def test_trace_says_who_was_asked(monkeypatch, caplog):
     monkeypatch.setenv("DJA_PHOTPLUG_TRACE", "1")
     with caplog.at_level(logging.INFO, logger=plugins.__name__):
         manager = get_plugin_manager()
-        ask_all(manager, "photplug_columns", catalog=None, image=None, epochs=None, band="", options=None)
+        ask_all(manager, "photplug_columns", dict, catalog=None, image=None, epochs=None, band="", options=None)
         with pytest.raises(dp.PhotplugError):
-            ask_first(manager, "photplug_load", "x", source="x", options=dp.Options(), variance=None)
+            ask_first(manager, "photplug_load", "x", NDData, source="x", options=dp.Options(), variance=None)
     assert "photplug_columns asks nobody" in caplog.messages
     assert "photplug_load asks dja-loader" in caplog.messages
     assert any(message.startswith("photplug_load gave NoneType in") for message in caplog.messages)

@@ -1,0 +1,96 @@
+"""``catalog``: sources of mosaics, detected once and measured in every band."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dja_photplug.cli.shared import (
+    ANALYSIS,
+    Subparsers,
+    add_command,
+    add_cutout,
+    catalog_suffixes,
+    check_outputs,
+    describe_weight,
+    find_mosaics,
+    make_options,
+    say,
+)
+from dja_photplug.files.formats import IMAGE_SUFFIXES, PLOT_SUFFIXES, REGION_SUFFIXES
+from dja_photplug.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    import pluggy
+
+    from dja_photplug.pipeline.one_band import Result
+
+__all__ = ["photplug_register_commands", "run"]
+
+
+@hookimpl
+def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
+    """Add the command."""
+    help = "detect the sources of mosaics, and measure them in every band"
+    stages = (*ANALYSIS, "epochs", "bands", "output")
+    command = add_command(subparsers, "catalog", run, help, mosaics=True, stages=stages, engine=True)
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="CAT.fits", help="also .ecsv or .parquet")
+    command.add_argument("--segmentation", type=Path, metavar="OUT.fits", help="write the segmentation image")
+    command.add_argument("--regions", type=Path, metavar="OUT.reg", help="write the Kron ellipses for DS9")
+    command.add_argument("--plot", type=Path, metavar="OUT.png", help="draw planes, sources and errors")
+    add_cutout(command)
+
+
+def run(arguments: Namespace) -> None:
+    """Detect and measure, and write the catalogue and what else was asked for."""
+    from dja_photplug.catalog.eazy import check_eazy
+    from dja_photplug.catalog.regions import write_regions
+    from dja_photplug.files.pixels import write_image
+    from dja_photplug.pipeline.catalog import run as make_catalog
+    from dja_photplug.pipeline.one_band import write_result
+    from dja_photplug.pipeline.plugins import complete_options
+
+    manager, overwrite = arguments.manager, arguments.overwrite
+    options = complete_options(make_options(arguments), manager)
+    suffixes = catalog_suffixes(manager, options.output.format)
+    beside = {"segmentation": IMAGE_SUFFIXES, "regions": REGION_SUFFIXES, "plot": PLOT_SUFFIXES}
+    outputs = check_outputs(arguments, output=suffixes, **beside)
+    if options.output.format == "eazy":
+        check_eazy(arguments.output, overwrite=overwrite)
+    result = make_catalog(
+        find_mosaics(arguments),
+        options,
+        manager=manager,
+        progress=not arguments.quiet,
+        keep_image=arguments.plot is not None,
+    )
+    write_result(result.catalog, arguments.output, options, manager)
+    wcs = result.detection.wcs
+    if arguments.segmentation:
+        write_image(arguments.segmentation, result.detection.segmentation, wcs.to_header(), overwrite=overwrite)
+    if arguments.regions:
+        write_regions(result.catalog, arguments.regions, wcs, overwrite=overwrite)
+    if arguments.plot:
+        draw_catalog(result, arguments.plot, manager, overwrite=overwrite)
+    meta = result.catalog.meta
+    # The noise is that of the bands where the archive's stack, which has no photon noise, is the detection image.
+    noise = describe_weight(json.loads(meta.get("BAND_0", "null")) or meta)
+    detected = f" detected on {meta['DETECT']}" if "DETECT" in meta else ""
+    say(
+        arguments,
+        f"{', '.join(map(str, outputs))}: {len(result.catalog)} sources{detected}, engine {options.engine}, {noise}",
+    )
+
+
+def draw_catalog(result: Result, path: Path, manager: pluggy.PluginManager, *, overwrite: bool) -> None:
+    """Draw planes, sources and errors of a run."""
+    from dja_photplug.figures.catalog import plot_catalog
+    from dja_photplug.mosaic.load import load_exposure
+    from dja_photplug.pipeline.one_band import measure_background_errors
+
+    alone = None if result.image.background_weight is None else measure_background_errors(result, manager)
+    exposure = None if result.source is None else load_exposure(result.source, result.options.cutout)
+    segments = result.detection.segmentation
+    plot_catalog(path, result.image, exposure, result.catalog, alone, segments, overwrite=overwrite)

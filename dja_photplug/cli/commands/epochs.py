@@ -1,0 +1,177 @@
+"""``epochs``: when the exposures of a log saw a position, or each source of a catalogue."""
+
+from __future__ import annotations
+
+import warnings
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dja_photplug.cli.shared import Subparsers, add_command, check_outputs, find_mosaics, make_options, say
+from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.files.formats import EXTENDED_FORMATS, FOOTPRINT_SUFFIXES, IMAGE_SUFFIXES, PLOT_SUFFIXES
+from dja_photplug.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+    from astropy.units import Quantity
+
+    from dja_photplug.epochs.log import ExposureLog
+    from dja_photplug.options.stages import Options
+    from dja_photplug.sky.grid import Grid
+
+__all__ = ["photplug_register_commands", "run"]
+
+
+@hookimpl
+def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
+    """Add the command."""
+    help = "the epochs of the exposures, of a position or of each source"
+    command = add_command(subparsers, "epochs", run, help, mosaic=True, stages=("epochs",))
+    command.add_argument("--position", nargs=2, type=float, metavar=("RA", "DEC"), help="of this position, in deg")
+    command.add_argument("--catalog", type=Path, metavar="CAT", help="of each row of this catalogue (ra, dec)")
+    command.add_argument("-o", "--output", type=Path, metavar="OUT", help="the catalogue with the epochs")
+    command.add_argument("--footprints", type=Path, metavar="OUT.reg", help="write the footprints for DS9")
+    help = "write the exposure time of each pixel"
+    command.add_argument("--exposure-map", type=Path, metavar="OUT.fits", help=help)
+    command.add_argument("--like", metavar="FILE", help="image or mosaic with the pixels of --exposure-map")
+    command.add_argument("--plot", type=Path, metavar="OUT.png", help="draw footprints, exposure time and visits")
+
+
+def run(arguments: Namespace) -> None:
+    """Print the epochs of a log, or of one position, or add those of each source to a catalogue."""
+    from dja_photplug.epochs.products import describe_log
+
+    if (arguments.catalog is None) != (arguments.output is None):
+        raise PhotplugError("--catalog and -o belong together; give the catalogue to read and the one to write")
+    outputs = check_outputs(
+        arguments,
+        output=tuple(EXTENDED_FORMATS),
+        footprints=FOOTPRINT_SUFFIXES,
+        exposure_map=IMAGE_SUFFIXES,
+        plot=PLOT_SUFFIXES,
+    )
+    log, options = _find_log(arguments), make_options(arguments)
+    _write_products(arguments, log, options)
+    if arguments.position:
+        _print_position(arguments, log, options)
+    elif arguments.catalog:
+        _extend_catalog(arguments, log, options)
+    elif not outputs:
+        print("\n".join(describe_log(log)))
+
+
+def _is_log(arguments: Namespace) -> bool:
+    return Path(arguments.mosaic).suffix == ".csv"
+
+
+def _find_log(arguments: Namespace) -> ExposureLog:
+    """Return the log that was named, or that of the source."""
+    from dja_photplug.epochs.log import read_exposure_log
+    from dja_photplug.mosaic.load import exposure_log
+
+    if _is_log(arguments):
+        return read_exposure_log(Path(arguments.mosaic))
+    [source] = find_mosaics(arguments)
+    log = exposure_log(source)
+    if log is None:
+        raise PhotplugError(f"{arguments.mosaic}: the mosaic has no WCS log ({source.name}_wcs.csv); put it beside")
+    return log
+
+
+def _write_products(arguments: Namespace, log: ExposureLog, options: Options) -> None:
+    """Write footprints, exposure map and figure where they are asked for."""
+    from dja_photplug.epochs.products import write_exposure_map, write_footprints
+    from dja_photplug.figures.epochs import plot_log
+
+    overwrite = arguments.overwrite
+    if arguments.footprints:
+        write_footprints(log, arguments.footprints, overwrite=overwrite)
+    if arguments.exposure_map:
+        write_exposure_map(log, arguments.exposure_map, *_find_grid(arguments), overwrite=overwrite)
+    if arguments.plot:
+        frame = None if _is_log(arguments) else _find_grid(arguments)
+        plot_log(log, arguments.plot, frame, _visit_gap(options), overwrite=overwrite)
+    named = [path for path in (arguments.footprints, arguments.exposure_map, arguments.plot) if path]
+    if named:
+        say(arguments, f"{', '.join(map(str, named))}: {len(log)} exposures of {log.name}")
+
+
+def _print_position(arguments: Namespace, log: ExposureLog, options: Options) -> None:
+    """Print the epochs of one position, a line for each column."""
+    from astropy.coordinates import SkyCoord
+
+    from dja_photplug.pipeline.one_band import find_epochs
+
+    ra, dec = arguments.position
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "none of the", PhotplugWarning)  # the error below says it
+        epochs = find_epochs(log, SkyCoord([ra], [dec], unit="deg"), options, arguments.manager)
+    if not epochs["n_exp"][0]:
+        raise PhotplugError(
+            f"{arguments.mosaic}: no exposure covers the position {ra} {dec}; give one on the mosaic, in deg"
+        )
+    width = max(map(len, epochs.colnames))
+    print("\n".join(f"{name:<{width}} {_format_epoch(name, epochs[name][0])}" for name in epochs.colnames))
+
+
+def _format_epoch(name: str, value: object) -> str:
+    """Return the value of a column, or its values for each visit, as text."""
+    import numpy as np
+    from astropy import units as u
+
+    if isinstance(value, np.ndarray) and value.ndim and not isinstance(value, u.Quantity):
+        return " ".join(_format_epoch(name, each) for each in value)
+    # Seven decimals of a day are 0.01 s, the precision of the log's dates.
+    return f"{value:{'.7f' if 'mjd' in name else '.3f' if name.startswith('visit_') else ''}}"
+
+
+def _find_grid(arguments: Namespace) -> Grid:
+    """Return the grid of the image that ``--like`` names, or of the mosaic."""
+    from dja_photplug.files.pixels import read_grid
+    from dja_photplug.options.stages import PIXEL_DEFAULTS
+    from dja_photplug.pipeline.images import find_grid, find_source
+
+    like = arguments.like or arguments.mosaic
+    if Path(like).is_file() and str(like).endswith(IMAGE_SUFFIXES):
+        return read_grid(like)
+    return find_grid(find_source(like, arguments.manager), PIXEL_DEFAULTS, arguments.manager)
+
+
+def _visit_gap(options: Options) -> Quantity | None:
+    from astropy import units as u
+
+    return None if options.epochs.visit_gap is None else options.epochs.visit_gap * u.d
+
+
+def _extend_catalog(arguments: Namespace, log: ExposureLog, options: Options) -> None:
+    """Write the catalogue with the epochs of its positions."""
+    import numpy as np
+
+    from dja_photplug.files.tables import read_catalog, write_extended
+
+    path, overwrite = arguments.catalog, arguments.overwrite
+    table, added = _add_epochs(read_catalog(path), path, log, options, arguments)
+    write_extended(table, arguments.output, added=added, original=path, overwrite=overwrite)
+    say(arguments, f"{arguments.output}: {len(table)} rows, {np.sum(table['n_exp'] > 0)} covered by {log.name}")
+
+
+def _add_epochs(
+    table: Table, path: Path, log: ExposureLog, options: Options, arguments: Namespace
+) -> tuple[Table, list[str]]:
+    """Return the catalogue with the epochs of its positions, and the names of their columns."""
+    from dja_photplug.catalog.schema import epoch_columns
+    from dja_photplug.files.tables import add_columns, find_positions
+    from dja_photplug.pipeline.one_band import find_epochs
+
+    present = [spec.name for spec in epoch_columns(options.epochs.groups) if spec.name in table.colnames]
+    if present and not options.overwrite:
+        raise PhotplugError(f"{path}: has the column {present[0]} already; add --overwrite to replace it")
+    try:
+        position = find_positions(table)
+    except PhotplugError as error:
+        raise PhotplugError(f"{path}: {error}") from None
+    epochs = find_epochs(log, position, options, arguments.manager)
+    extended = add_columns(table, epochs, overwrite=True)
+    extended.meta.update(epochs.meta)
+    return extended, epochs.colnames

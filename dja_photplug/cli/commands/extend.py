@@ -1,0 +1,68 @@
+"""``extend``: the sources of a catalogue in more bands."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from dja_photplug.cli.shared import (
+    ANALYSIS,
+    Subparsers,
+    add_command,
+    catalog_suffixes,
+    check_outputs,
+    find_mosaics,
+    make_options,
+    say,
+)
+from dja_photplug.files.formats import EXTENDED_FORMATS, TABLE_FORMATS
+from dja_photplug.hookspecs import hookimpl
+from dja_photplug.options.arguments import collect_stage
+from dja_photplug.options.stages import ExtendOptions
+
+__all__ = ["photplug_register_commands", "run"]
+
+
+@hookimpl
+def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
+    """Add the command."""
+    help = "measure the sources of a catalogue in more bands"
+    stages = (*ANALYSIS, "epochs", "bands", "output", "extend")
+    command = add_command(
+        subparsers, "extend", run, help, mosaics=True, catalog=TABLE_FORMATS, stages=stages, engine=True
+    )
+    help = f"the extended catalogue: {', '.join(EXTENDED_FORMATS)}"
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help=help)
+
+
+def run(arguments: Namespace) -> None:
+    """Add the photometry and epochs of more bands to a catalogue."""
+    from astropy.table import QTable
+
+    from dja_photplug.catalog.eazy import check_eazy
+    from dja_photplug.files.tables import add_columns, read_catalog, write_extended
+    from dja_photplug.pipeline.extend import catalog_options, measure_columns
+    from dja_photplug.pipeline.one_band import write_result
+    from dja_photplug.pipeline.plugins import complete_options
+
+    manager, overwrite = arguments.manager, arguments.overwrite
+    table = read_catalog(arguments.catalog)
+    options = complete_options(make_options(arguments, catalog_options(table)), manager)
+    written_here = options.output.format == "table"
+    suffixes = tuple(EXTENDED_FORMATS) if written_here else catalog_suffixes(manager, options.output.format)
+    check_outputs(arguments, output=suffixes)
+    if options.output.format == "eazy":
+        check_eazy(arguments.output, overwrite=overwrite)
+    extend = collect_stage(ExtendOptions, vars(arguments), arguments.config, arguments.plugin_stages)
+    columns, meta = measure_columns(
+        table, find_mosaics(arguments), options, extend=extend, manager=manager, progress=not arguments.quiet
+    )
+    extended = add_columns(table, columns, overwrite=extend.overwrite_columns)
+    extended.meta |= meta
+    if written_here:
+        added, original = list(columns), arguments.catalog
+        write_extended(extended, arguments.output, added=added, original=original, overwrite=overwrite)
+    else:
+        write_result(QTable(extended), arguments.output, options, manager)
+    noise = options.variance.noise
+    say(arguments, f"{arguments.output}: {len(extended)} rows, {len(columns)} columns added, noise preset {noise}")

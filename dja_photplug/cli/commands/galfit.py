@@ -1,0 +1,93 @@
+"""``galfit``: stamps with sigma images, masks, PSFs and starting values for fitting codes."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from dataclasses import replace
+from pathlib import Path
+
+from dja_photplug.cli.shared import (
+    Subparsers,
+    add_command,
+    check_outputs,
+    describe_weight,
+    find_mosaics,
+    make_options,
+    say,
+)
+from dja_photplug.errors import PhotplugError
+from dja_photplug.files.formats import SHEET_SUFFIXES
+from dja_photplug.hookspecs import hookimpl
+from dja_photplug.options.arguments import collect_stage
+from dja_photplug.options.stages import PIXEL_DEFAULTS, GalfitOptions
+
+__all__ = ["photplug_register_commands", "run"]
+
+
+@hookimpl
+def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
+    """Add the command."""
+    help = "write sigma images, masks, PSFs and starting values for fitting codes, galfit first"
+    stages = ("variance", "detect", "galfit")
+    command = add_command(
+        subparsers, "galfit", run, help, mosaic=True, stages=stages, engine=True, defaults=PIXEL_DEFAULTS
+    )
+    source = command.add_mutually_exclusive_group(required=True)
+    help = "around this position, in deg, where a source is detected"
+    source.add_argument("--position", nargs=2, type=float, metavar=("RA", "DEC"), help=help)
+    source.add_argument("--catalog", type=Path, metavar="CAT", help="of sources of this catalogue, made by `catalog`")
+    command.add_argument("--id", nargs="+", type=int, metavar="N", help="those of the catalogue; all without it")
+    command.add_argument("--psf", type=Path, metavar="PSF.fits", help="PSF of odd size")
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the files")
+    help = "draw science, sigma, mask and starting model of each; .html or .png, several where they are many"
+    command.add_argument("--plot", type=Path, metavar="OUT.png", help=help)
+
+
+def run(arguments: Namespace) -> None:
+    """Write stamps of the sources of a catalogue, or around a position, for a fitting code."""
+    from astropy.coordinates import SkyCoord
+
+    from dja_photplug.figures.stamps import plot_stamps
+    from dja_photplug.files.tables import find_positions, read_catalog
+    from dja_photplug.fitting.select import choose_rows, prepare_kernel, select_sources, surround
+    from dja_photplug.fitting.stamps import cut_stamps
+    from dja_photplug.pipeline.galfit import find_fit_sources, write_selected
+    from dja_photplug.pipeline.images import load_source
+    from dja_photplug.pipeline.many_bands import read_calibration
+    from dja_photplug.pipeline.plugins import complete_options
+    from dja_photplug.sources.segments import read_labels
+
+    manager = arguments.manager
+    if arguments.id is not None and arguments.catalog is None:
+        raise PhotplugError("--id counts the sources of a catalogue; give --catalog, or --position instead")
+    check_outputs(arguments, plot=SHEET_SUFFIXES)
+    settings = {"directory": arguments.output, "overwrite": arguments.overwrite, "progress": not arguments.quiet}
+    stage = collect_stage(GalfitOptions, vars(arguments), arguments.config, arguments.plugin_stages)
+    galfit = replace(stage, **settings)
+    options = complete_options(make_options(arguments), manager)
+    [source] = find_mosaics(arguments)
+    if arguments.catalog is None:
+        table, places = None, SkyCoord([arguments.position], unit="deg")
+    else:
+        table = read_catalog(arguments.catalog)
+        places = find_positions(table)[choose_rows(table, arguments.id)]
+        own = f"{source.band}_{galfit.flux}"
+        galfit = replace(galfit, flux=own) if own in table.colnames else galfit
+    image = load_source(source, replace(options, cutout=surround(places, galfit.size)), manager)
+    if table is None:
+        selected = replace(find_fit_sources(image, places, options, manager), psf=prepare_kernel(arguments.psf, image))
+    else:
+        path, calibration = options.detect.use_segmentation, read_calibration(table.meta, source)
+        labels = None if path is None else read_labels(path, image)
+        selected = select_sources(
+            image, table, ids=arguments.id, segmentation=labels, psf=arguments.psf, calibration=calibration
+        )
+    written = write_selected(image, selected, galfit, manager)
+    sheets: list[Path] = []
+    if arguments.plot:
+        sheets = plot_stamps(arguments.plot, cut_stamps(image, selected, galfit), overwrite=arguments.overwrite)
+    say(
+        arguments,
+        f"{', '.join(map(str, [arguments.output, *sheets]))}: {len(written)} files of {len(selected.targets)} stamps, "
+        f"{describe_weight(image.meta)}",
+    )

@@ -1,0 +1,23 @@
+"""``plugins``: who provides which hooks."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from dja_photplug.cli.shared import Subparsers, add_command
+from dja_photplug.hookspecs import hookimpl
+from dja_photplug.pipeline.plugins import describe_plugins
+
+__all__ = ["photplug_register_commands", "run"]
+
+
+@hookimpl
+def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
+    """Add the command."""
+    add_command(subparsers, "plugins", run, "the plugins and their hooks")
+
+
+def run(arguments: Namespace) -> None:
+    """Print each plugin, where it comes from, and its hooks, in the order in which they are asked."""
+    for name, origin, hooks in describe_plugins(arguments.manager):
+        print(f"{name:<16} {origin:<20} {', '.join(hooks)}")

@@ -1,0 +1,47 @@
+"""``weight``: the full weight of a mosaic, or its sigma or variance, as an image."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from dja_photplug.cli.shared import (
+    Subparsers,
+    add_command,
+    add_cutout,
+    check_outputs,
+    describe_weight,
+    find_mosaics,
+    make_options,
+    say,
+)
+from dja_photplug.files.formats import IMAGE_SUFFIXES, WEIGHT_KINDS
+from dja_photplug.hookspecs import hookimpl
+from dja_photplug.options.stages import PIXEL_DEFAULTS
+
+__all__ = ["photplug_register_commands", "run"]
+
+
+@hookimpl
+def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
+    """Add the command."""
+    help = "write the full weight, or its sigma or variance"
+    command = add_command(subparsers, "weight", run, help, mosaic=True, stages=("variance",), defaults=PIXEL_DEFAULTS)
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.fits", help=".fits or .fits.gz")
+    kinds = tuple(WEIGHT_KINDS)
+    command.add_argument("--kind", choices=kinds, default=kinds[0], help="what to write (default %(default)s)")
+    add_cutout(command)
+
+
+def run(arguments: Namespace) -> None:
+    """Write the full weight, sigma or variance of a mosaic."""
+    from dja_photplug.mosaic.image import write_weight
+    from dja_photplug.pipeline.images import load_source
+    from dja_photplug.pipeline.plugins import complete_options
+
+    check_outputs(arguments, output=IMAGE_SUFFIXES)
+    options = complete_options(make_options(arguments), arguments.manager)
+    [source] = find_mosaics(arguments)
+    image = load_source(source, options, arguments.manager)
+    write_weight(image, arguments.output, arguments.kind, overwrite=arguments.overwrite)
+    say(arguments, f"{arguments.output}: {arguments.kind}, {describe_weight(image.meta)}")

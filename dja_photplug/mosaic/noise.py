@@ -1,0 +1,94 @@
+"""The noise model of an image that became another: with other units, or a part of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dja_photplug.mosaic.electrons import CardValue
+from dja_photplug.mosaic.fullweight import FullWeight, NoiseModel
+from dja_photplug.sky.grid import Window
+
+__all__ = ["CroppedModel", "RescaledModel", "counts_electrons", "crop_model"]
+
+Plane = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class RescaledModel:
+    """The model of an image whose pixels were multiplied by `factor`.
+
+    Attributes
+    ----------
+    model : NoiseModel
+        For the pixels as they were.
+    factor : float
+    """
+
+    model: NoiseModel
+    factor: float
+
+    def __call__(self, science: Plane, weight: Plane, rows: slice, /) -> Plane:
+        """Return the full weight of `rows` in the new unit."""
+        factor = np.float32(self.factor)
+        return self.model(science / factor, weight * factor**2, rows) / factor**2
+
+    @property
+    def provenance(self) -> dict[str, tuple[CardValue, str]]:
+        """Cards of the model as it was."""
+        return self.model.provenance
+
+
+@dataclass(frozen=True, slots=True)
+class CroppedModel:
+    """The model of a part of an image.
+
+    Attributes
+    ----------
+    model : NoiseModel
+        Of the whole image, of whose rows it takes all columns.
+    window : tuple of slice
+        The part, rows and columns with start and stop.
+    width : int
+        Columns of the whole image.
+    """
+
+    model: NoiseModel
+    window: Window
+    width: int
+
+    def __call__(self, science: Plane, weight: Plane, rows: slice, /) -> Plane:
+        """Return the full weight of `rows` of the part; the pixels beside it count as without data."""
+        whole = np.zeros((2, len(science), self.width), np.float32)
+        lines, columns = self.window
+        whole[0, :, columns], whole[1, :, columns] = science, weight
+        full = self.model(whole[0], whole[1], slice(lines.start + rows.start, lines.start + rows.stop))
+        return np.ascontiguousarray(full[:, columns])
+
+    @property
+    def provenance(self) -> dict[str, tuple[CardValue, str]]:
+        """Cards of the whole image's model."""
+        return self.model.provenance
+
+
+def counts_electrons(model: NoiseModel | None) -> bool:
+    """Return whether the photon noise of a model is that of electrons: the physics of the preset ``calibrated``."""
+    while isinstance(model, RescaledModel | CroppedModel):
+        model = model.model
+    return isinstance(model, FullWeight) and model.provenance["NOISE"][0] == "calibrated"
+
+
+def crop_model(model: NoiseModel | None, item: object, shape: tuple[int, int]) -> NoiseModel | None:
+    """Return the model of what `item` takes of an image of `shape` (ny, nx); None where that is no rectangle."""
+    parts = item if isinstance(item, tuple) else (item, slice(None))
+    if model is None or len(parts) != 2:
+        return None
+    spans = [part.indices(n) for part, n in zip(parts, shape, strict=True) if isinstance(part, slice)]
+    if len(spans) < 2 or any(step != 1 for _, _, step in spans):
+        return None
+    (top, bottom, _), (left, right, _) = spans
+    if (top, bottom, left, right) == (0, shape[0], 0, shape[1]):
+        return model
+    return CroppedModel(model, (slice(top, bottom), slice(left, right)), shape[1])

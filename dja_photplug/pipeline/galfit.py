@@ -1,0 +1,155 @@
+"""Files for fitting codes from a mosaic: stamps with sigma, mask and PSF, written by the plugin of the code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pluggy
+from astropy.coordinates import SkyCoord
+from astropy.nddata import NDData
+from astropy.table import Table
+from numpy.typing import ArrayLike
+
+from dja_photplug.errors import PhotplugError
+from dja_photplug.fitting.formats import FORMATS
+from dja_photplug.fitting.select import REACH, match_positions, place_positions, prepare_kernel, select_sources
+from dja_photplug.fitting.stamps import SOURCE_COLUMNS, FitSources
+from dja_photplug.mosaic.image import MosaicImage, as_mosaic_image
+from dja_photplug.options.stages import GalfitOptions, Options
+from dja_photplug.pipeline.one_band import analyse_image
+from dja_photplug.pipeline.plugins import ask_first, complete_options, get_plugin_manager
+from dja_photplug.psf.model import PSF
+from dja_photplug.sky.grid import pixel_scale
+from dja_photplug.sources.calibration import NoiseCalibration
+
+__all__ = ["find_fit_sources", "write_galfit", "write_selected"]
+
+
+def write_galfit(
+    image: NDData,
+    sources: Table | SkyCoord,
+    directory: str | Path,
+    *,
+    ids: Sequence[int] | None = None,
+    segmentation: ArrayLike | None = None,
+    psf: str | Path | PSF | None = None,
+    calibration: NoiseCalibration | None = None,
+    options: GalfitOptions | None = None,
+    analysis: Options | None = None,
+    manager: pluggy.PluginManager | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+    **settings: str | float | None,
+) -> list[Path]:
+    """Write stamps of sources and all that a fitting code needs to start on them.
+
+    Parameters
+    ----------
+    image : NDData
+        From `load_mosaic`; sigma is that of its full weight.
+    sources : Table or SkyCoord
+        A catalogue as :func:`dja_photplug.run` makes it; or positions, around which sources are detected and measured.
+    directory : str or Path
+        Made if it is not there. All files appear or none.
+    ids : sequence of int, optional
+        Those to be fitted; all by default. The others are masked, or fitted with a target that they overlap.
+    segmentation : array_like, optional
+        On the image's grid, labelled by ``id``; without it the Kron ellipses of a catalogue stand in.
+    psf : str, Path or PSF, optional
+        Of odd size; it is resampled to the image's pixel scale and centred on a pixel. Without it nothing is convolved.
+    calibration : NoiseCalibration, optional
+        a(r), for the factor by which formal errors are multiplied.
+    options : GalfitOptions, optional
+    analysis : Options, optional
+        How sources around positions are detected and measured.
+    manager : PluginManager, optional
+        All plugins by default: they detect and measure around positions, and write the format.
+    overwrite : bool, optional
+        Replace files in the directory.
+    progress : bool, optional
+        Show a progress bar where stderr is a terminal.
+    **settings
+        Fields of `GalfitOptions`, such as ``format="imfit"`` or ``size=6`` (arcsec; or ``"auto"``).
+
+    Returns
+    -------
+    list of Path
+        ``{id}_sci.fits {id}_sigma.fits {id}_mask.fits {id}_psf.fits {id}.feedme {id}.constraints`` of each source for
+        galfit; with the id ``target`` for one position, ``target_1``, ... for several.
+
+    Raises
+    ------
+    PhotplugError
+        Where a source is not in the catalogue or off the mosaic, the PSF is none of odd size, files exist, or the
+        format is not known.
+    """
+    if settings.get("size") == "auto":
+        settings["size"] = None
+    given: dict[str, Any] = {**settings, "directory": directory, "overwrite": overwrite, "progress": progress}
+    options, manager = replace(options or GalfitOptions(), **given), manager or get_plugin_manager()
+    image = as_mosaic_image(image)
+    if isinstance(sources, SkyCoord):
+        found = find_fit_sources(image, sources, complete_options(analysis or Options(), manager), manager)
+        selected = replace(found, psf=prepare_kernel(psf, image), calibration=calibration)
+    else:
+        selected = select_sources(image, sources, ids=ids, segmentation=segmentation, psf=psf, calibration=calibration)
+    return write_selected(image, selected, options, manager)
+
+
+def write_selected(
+    image: MosaicImage, sources: FitSources, options: GalfitOptions, manager: pluggy.PluginManager
+) -> list[Path]:
+    """Write what a fitting code needs of selected sources, through ``photplug_galfit``.
+
+    Raises
+    ------
+    PhotplugError
+        Where nobody writes the format, or the files cannot be written.
+    """
+    purpose, known = f"format {options.format!r}", tuple(FORMATS)
+    arguments = {"image": image, "sources": sources, "options": options}
+    written: list[Path] = ask_first(manager, "photplug_galfit", purpose, list, known, **arguments)
+    return written
+
+
+def find_fit_sources(
+    image: MosaicImage, positions: SkyCoord, options: Options, manager: pluggy.PluginManager
+) -> FitSources:
+    """Detect and measure sources around positions; where there is none, a small circle stands in.
+
+    Parameters
+    ----------
+    image : MosaicImage
+    positions : SkyCoord
+    options : Options
+        Of detection and photometry, as for a catalogue; a(r) is not measured, as there is too little sky.
+    manager : PluginManager
+
+    Raises
+    ------
+    PhotplugError
+        Where a position is off the image, or the engine does not measure what stamps are made from.
+    """
+    positions = positions.reshape(-1)
+    x, y = place_positions(image, positions)
+    reach = REACH / pixel_scale(image.wcs)
+    window = tuple(
+        slice(max(int(c.min() - reach), 0), min(int(c.max() + reach) + 1, n))
+        for c, n in zip((y, x), image.data.shape, strict=True)
+    )
+    result = analyse_image(image[window], options, manager, calibrated=False)
+    missing = {"id", *SOURCE_COLUMNS, "flux_auto"} - set(result.catalog.colnames)
+    if missing:
+        raise PhotplugError(
+            f"engine {options.engine!r} does not measure {', '.join(sorted(missing))}, which stamps are made from; use "
+            "another engine, or a catalogue that has them"
+        )
+    # Only the pages that are written take memory.
+    labels = np.zeros(image.data.shape, np.int32)
+    labels[window] = result.detection.segmentation
+    there = labels[np.rint(y).astype(int), np.rint(x).astype(int)]
+    return replace(match_positions(positions, there, result.catalog), segmentation=labels)
