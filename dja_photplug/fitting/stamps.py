@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from scipy.stats import median_abs_deviation
 
+from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.smallfits import read_cards, write_card
 from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.mosaic.load import MOSAIC_ZERO_POINT
-from dja_photplug.options.stages import GalfitOptions
+from dja_photplug.options.stages import GalfitOptions, MeasureOptions
 from dja_photplug.sky.grid import header_wcs, pixel_scale
 from dja_photplug.sources.calibration import NoiseCalibration, combine_variance
-from dja_photplug.units import MOSAIC_UNIT
+from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT
 
 __all__ = [
     "NULL_SIGMA",
@@ -262,12 +262,12 @@ class _Field:
         self.x, self.y = image.wcs.world_to_pixel_values(self.ra, self.dec)
         self.flux = columns[options.flux]
         self.theta = np.nan_to_num(columns["theta"])
+        a, b, kron = (columns[name] for name in ("a", "b", "kron_radius"))
         with np.errstate(divide="ignore", invalid="ignore"):
-            self.axis_ratio = np.clip(np.nan_to_num(columns["b"] / columns["a"], nan=1.0), 0.05, 1)
-        circle = sources.table.meta.get("KRONCIRC", 0.35)
-        kron = columns["kron_radius"]
-        round_ = ~(kron * np.sqrt(columns["a"] * columns["b"]) >= circle)
-        self.major, self.minor = (np.where(round_, circle, kron * columns[axis]) / self.scale for axis in ("a", "b"))
+            self.axis_ratio = np.clip(np.nan_to_num(b / a, nan=1.0), 0.05, 1)
+        least = sources.table.meta.get("KRONCIRC", MeasureOptions().kron_circle)
+        major, minor, *_ = kron_apertures(a, b, self.theta, kron, least)
+        self.major, self.minor = major / self.scale, minor / self.scale
         # A circle holds half the light of an ellipse of equal area; below half a pixel there is nothing to start from.
         half_light = np.fmax(columns["flux_radius"] / self.scale, 0.5)
         self.radius = half_light / np.sqrt(self.axis_ratio)

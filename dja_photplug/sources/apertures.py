@@ -17,6 +17,7 @@ from astropy.nddata import NDData
 from numpy.typing import NDArray
 
 from dja_photplug.catalog.flags import SourceFlag
+from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.options.stages import BackgroundOptions, MeasureOptions
 from dja_photplug.sources.detection import Background, Detection
 
@@ -296,10 +297,7 @@ def measure_shapes(
         Over the Kron aperture, ``auto``, and circles, ``aper_i``.
     """
     kron, flag = _kron_radius(engine, pixels, shapes, options)
-    least = options.kron_circle / scale
-    circle = ~(kron * np.sqrt(shapes.a * shapes.b) >= least)  # True where the Kron radius is unknown
-    a, b = (np.where(circle, least, kron * axis) for axis in (shapes.a, shapes.b))
-    theta = np.where(circle, 0.0, shapes.theta)
+    a, b, theta, circle = kron_apertures(shapes.a, shapes.b, shapes.theta, kron, options.kron_circle / scale)
     sums = {"auto": _sum_ellipses(engine, pixels, shapes, a, b, theta)}
     for i, diameter in enumerate(options.apertures):
         sums[f"aper_{i}"] = sum_circles(engine, pixels, shapes, diameter / 2 / scale)
