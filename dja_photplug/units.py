@@ -6,18 +6,77 @@ import numpy as np
 from astropy import units as u
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["MOSAIC_UNIT", "MOSAIC_ZERO_POINT", "ZERO_POINT", "magnitude"]
-
+__all__ = ["MOSAIC_UNIT", "MOSAIC_ZERO_POINT", "ZERO_POINT", "flux_of", "flux_ratio", "magnitude", "magnitude_of"]
 
 MOSAIC_UNIT = u.Unit("10 nJy")
-
 
 ZERO_POINT = 23.9
 """AB magnitude of 1 uJy."""
 
-
 MOSAIC_ZERO_POINT = ZERO_POINT + 5
 """AB magnitude of a mosaic's pixel value of 1, which is 10 nJy, a hundredth of 1 uJy."""
+
+
+def flux_ratio(difference: ArrayLike) -> NDArray[np.float64]:
+    """Return the ratio of two fluxes from the difference of their magnitudes.
+
+    Parameters
+    ----------
+    difference : array_like
+        Magnitude of the flux below less that of the flux above the line.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `difference`.
+
+    Examples
+    --------
+    >>> flux_ratio([5, -2.5])
+    array([100. ,   0.1])
+    """
+    return 10 ** (0.4 * np.asarray(difference, dtype=np.float64))
+
+
+def flux_of(magnitude: ArrayLike, zero_point: float = ZERO_POINT) -> NDArray[np.float64]:
+    """Return the flux of an AB magnitude.
+
+    Parameters
+    ----------
+    magnitude : array_like
+    zero_point : float, optional
+        AB magnitude of a flux of 1.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `magnitude`, in the unit of the zero point: uJy by default, 10 nJy for `MOSAIC_ZERO_POINT`.
+
+    Examples
+    --------
+    >>> flux_of([18.9, 23.9])
+    array([100.,   1.])
+    """
+    return flux_ratio(zero_point - np.asarray(magnitude, dtype=np.float64))
+
+
+def magnitude_of(flux: ArrayLike, zero_point: float = ZERO_POINT) -> NDArray[np.float64]:
+    """Return the AB magnitude of a flux, NaN where it is not positive.
+
+    Parameters
+    ----------
+    flux : array_like
+    zero_point : float, optional
+        AB magnitude of a flux of 1: uJy by default, 10 nJy for `MOSAIC_ZERO_POINT`.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `flux`.
+    """
+    flux = np.asarray(flux, dtype=np.float64)
+    # `not >` would keep NaN, `where` drops it: both end as NaN.
+    return zero_point - 2.5 * np.log10(np.where(flux > 0, flux, np.nan))
 
 
 def magnitude(flux: ArrayLike, error: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -26,7 +85,12 @@ def magnitude(flux: ArrayLike, error: ArrayLike) -> tuple[NDArray[np.float64], N
     Parameters
     ----------
     flux, error : array_like
-        In uJy.
+        In uJy, of one shape.
+
+    Returns
+    -------
+    mag, magerr : ndarray
+        Of that shape; the error is that of small errors, ``2.5 / ln(10) error / flux``.
 
     Examples
     --------
@@ -35,6 +99,4 @@ def magnitude(flux: ArrayLike, error: ArrayLike) -> tuple[NDArray[np.float64], N
     (array([18.9,  nan]), array([0.0109,    nan]))
     """
     flux, error = np.asarray(flux, dtype=np.float64), np.asarray(error, dtype=np.float64)
-    # `not >` would keep NaN, `where` drops it: both end as NaN.
-    positive = np.where(flux > 0, flux, np.nan)
-    return ZERO_POINT - 2.5 * np.log10(positive), 2.5 / np.log(10) * error / positive
+    return magnitude_of(flux), 2.5 / np.log(10) * error / np.where(flux > 0, flux, np.nan)

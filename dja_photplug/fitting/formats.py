@@ -12,6 +12,7 @@ from scipy.special import gamma, gammaincinv
 from dja_photplug.files.smallfits import write_card, write_small_image
 from dja_photplug.fitting.stamps import Component, Stamp
 from dja_photplug.options.stages import GalfitOptions
+from dja_photplug.units import flux_of, flux_ratio
 
 __all__ = ["FORMATS", "FitFormat", "effective_intensity"]
 
@@ -43,7 +44,7 @@ def effective_intensity(component: Component, zero_point: float) -> float:
     """
     n = component.index
     b = gammaincinv(2 * n, 0.5)
-    flux = 10 ** (0.4 * (zero_point - component.magnitude))
+    flux = flux_of(component.magnitude, zero_point)
     area = 2 * np.pi * n * component.radius**2 * component.axis_ratio
     return float(flux * b ** (2 * n) * np.exp(-b) / (area * gamma(2 * n)))
 
@@ -151,7 +152,7 @@ def _write_imfit(stamp: Stamp, directory: Path, options: GalfitOptions) -> None:
     sky = "0.0" if options.sky == "free" else "0.0 fixed"
     for component in stamp.components:
         intensity, shift = effective_intensity(component, stamp.zero_point), _shift(component)
-        around = 10 ** (0.4 * MAGNITUDES)
+        around = flux_ratio(MAGNITUDES)
         lines += [""] + [
             f"{axis} {place:.3f} {place - shift:.3f},{place + shift:.3f}"
             for axis, place in (("X0", component.x + 1), ("Y0", component.y + 1))

@@ -29,7 +29,7 @@ from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import GalfitOptions, MeasureOptions
 from dja_photplug.sky.grid import header_wcs, pixel_scale
 from dja_photplug.sources.calibration import NoiseCalibration, combine_variance
-from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT
+from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT, flux_ratio, magnitude_of
 
 __all__ = [
     "NULL_SIGMA",
@@ -312,7 +312,7 @@ class _Field:
             id=int(self.id[i]),
             x=float(self.x[i] - window.x),
             y=float(self.y[i] - window.y),
-            magnitude=float(MOSAIC_ZERO_POINT - 2.5 * np.log10(np.fmax(self.flux[i], faintest))),
+            magnitude=float(magnitude_of(np.fmax(self.flux[i], faintest), MOSAIC_ZERO_POINT)),
             radius=float(self.radius[i]),
             index=self.options.index,
             axis_ratio=float(self.axis_ratio[i]),
@@ -396,7 +396,7 @@ def _choose_joint(field: _Field, i: int, labels: NDArray[np.int32], window: _Win
     """Return the neighbours that are fitted, of those with `labels`: bright, and centred on the stamp."""
     if not field.joint:
         return []
-    faintest = np.fmax(field.flux[i], 0) * 10 ** (-0.4 * field.options.joint)
+    faintest = np.fmax(field.flux[i], 0) * flux_ratio(-field.options.joint)
     near = [field.row[label] for label in np.unique(labels).tolist() if label in field.row]
     return [
         j
