@@ -27,7 +27,7 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.files.smallfits import read_cards, write_card
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import GalfitOptions, MeasureOptions
-from dja_photplug.sky.grid import header_wcs, pixel_scale
+from dja_photplug.sky.grid import Scalar, cut_window, header_wcs, pixel_scale
 from dja_photplug.sources.calibration import NoiseCalibration, combine_variance
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT, flux_ratio, magnitude_of
 
@@ -232,19 +232,13 @@ class _Window:
     y: int
     side: int
 
-    def cut(self, plane: NDArray[Any], fill: Any) -> NDArray[Any]:
-        """Return the pixels of a plane, `fill` where they are off the mosaic."""
-        cut = np.full((self.side, self.side), fill, plane.dtype)
-        spans = [
-            (low, max(low, 0), min(low + self.side, n)) for low, n in zip((self.y, self.x), plane.shape, strict=True)
-        ]
-        inside = tuple(slice(start - low, end - low) for low, start, end in spans)
-        cut[inside] = plane[tuple(slice(start, end) for _, start, end in spans)]
-        return cut
+    def cut(self, plane: NDArray[Scalar], fill: float) -> NDArray[Scalar]:
+        """Return a copy of the pixels of a plane, `fill` where they are off the mosaic."""
+        return cut_window(plane, (self.y, self.x), (self.side, self.side), fill)
 
-    def offset(self, x: Any, y: Any) -> Any:
+    def offset(self, x: Floats | float, y: Floats | float) -> Floats:
         """Return how far positions are from the middle, in pixels along the farther axis."""
-        return np.maximum(abs(x - self.x - self.side // 2), abs(y - self.y - self.side // 2))
+        return np.maximum(np.abs(x - self.x - self.side // 2), np.abs(y - self.y - self.side // 2))
 
 
 class _Field:

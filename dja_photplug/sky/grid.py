@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from astropy.nddata import NoOverlapError, extract_array
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_area, skycoord_to_pixel
+from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
 
-__all__ = ["BLOCK_PIXELS", "Window", "crop_header", "header_wcs", "pixel_scale", "resolve_cutout"]
+__all__ = ["BLOCK_PIXELS", "Window", "crop_header", "cut_window", "header_wcs", "pixel_scale", "resolve_cutout"]
 
 Window = tuple[slice, slice]
 """Rows and columns of a mosaic, both with start and stop."""
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 _AXES = [f"{key}{axis}" for key in ("CTYPE", "CUNIT", "CRVAL", "CRPIX") for axis in (1, 2)]
 _FRAME = ["LONPOLE", "LATPOLE", "RADESYS", "EQUINOX", "NAXIS", "NAXIS1", "NAXIS2"]
@@ -93,6 +97,40 @@ def resolve_cutout(cutout: Any, wcs: WCS, shape: tuple[int, int]) -> Window:
             f"cut-out {asked} is empty or lies off the mosaic of {shape[1]} x {shape[0]} pixels; choose a place on it"
         )
     return rows, columns
+
+
+def cut_window(plane: NDArray[Scalar], corner: tuple[int, int], shape: tuple[int, int], fill: float) -> NDArray[Scalar]:
+    """Return a copy of the pixels of a window that may reach over the edges of a plane, or lie beside it.
+
+    Parameters
+    ----------
+    plane : ndarray
+        (ny, nx).
+    corner : tuple of int
+        Row and column of the plane where the window begins, also negative.
+    shape : tuple of int
+        Of the window, (ny, nx).
+    fill : float
+        Value of pixels off the plane, in its type.
+
+    Returns
+    -------
+    ndarray
+        Of the window's shape, in the plane's type.
+
+    Examples
+    --------
+    >>> cut_window(np.arange(1, 7).reshape(2, 3), (-1, 1), (2, 4), 0)
+    array([[0, 0, 0, 0],
+           [2, 3, 0, 0]])
+    """
+    # astropy begins at ceil(position - n / 2), which is the corner for a whole position half a window on, n // 2.
+    position = tuple(start + n // 2 for start, n in zip(corner, shape, strict=True))
+    try:
+        window = extract_array(plane, shape, position, fill_value=fill)
+    except NoOverlapError:
+        return np.full(shape, fill, plane.dtype)
+    return window.copy() if window.base is not None else window  # all on the plane it is a view
 
 
 def _find_limits(cutout: Any, wcs: WCS, shape: tuple[int, int]) -> list[tuple[int, int]]:

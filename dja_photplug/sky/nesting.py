@@ -14,7 +14,7 @@ from astropy.wcs.utils import pixel_to_pixel
 from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 
-from dja_photplug.sky.grid import BLOCK_PIXELS, _blocks, pixel_scale
+from dja_photplug.sky.grid import BLOCK_PIXELS, _blocks, cut_window, pixel_scale
 
 __all__ = ["Nesting", "find_nesting", "regrid_labels"]
 
@@ -99,18 +99,6 @@ def regrid_labels(labels: NDArray[np.int32], wcs: WCS, target: WCS, shape: tuple
     return (_repeat if finer else _take_medians)(labels, nesting, shape)
 
 
-def _window(labels: NDArray[np.int32], top: int, left: int, shape: tuple[int, int]) -> NDArray[np.int32]:
-    """Return a copy of the pixels from row `top` and column `left` on, 0 off the image."""
-    window = np.zeros(shape, dtype=np.int32)
-    inside = [
-        (min(max(low, 0), size), min(max(low + n, 0), size))
-        for low, n, size in zip((top, left), shape, labels.shape, strict=True)
-    ]
-    (y0, y1), (x0, x1) = inside
-    window[y0 - top : y1 - top, x0 - left : x1 - left] = labels[y0:y1, x0:x1]
-    return window
-
-
 def _repeat(labels: NDArray[np.int32], nesting: Nesting, shape: tuple[int, int]) -> NDArray[np.int32]:
     """Return for each fine pixel the label of the coarse one around it."""
     ratio, width = nesting.ratio, shape[1]
@@ -120,7 +108,7 @@ def _repeat(labels: NDArray[np.int32], nesting: Nesting, shape: tuple[int, int])
     for rows in _blocks(shape, BLOCK_PIXELS):
         top, above = divmod(rows.start - nesting.y, ratio)
         height = rows.stop - rows.start
-        cells = _window(labels, top, left, (-(-(above + height) // ratio), -(-(before + width) // ratio)))
+        cells = cut_window(labels, (top, left), (-(-(above + height) // ratio), -(-(before + width) // ratio)), 0)
         repeated = cells.repeat(ratio, axis=1).repeat(ratio, axis=0)
         result[rows] = repeated[above : above + height, before : before + width]
     return result
@@ -132,7 +120,8 @@ def _take_medians(labels: NDArray[np.int32], nesting: Nesting, shape: tuple[int,
     result = np.empty(shape, dtype=np.int32)
     for rows in _blocks(shape, BLOCK_PIXELS // ratio**2):
         height = rows.stop - rows.start
-        fine = _window(labels, nesting.y + ratio * rows.start, nesting.x, (ratio * height, ratio * width))
+        corner = nesting.y + ratio * rows.start, nesting.x
+        fine = cut_window(labels, corner, (ratio * height, ratio * width), 0)
         cells = fine.reshape(height, ratio, width, ratio).swapaxes(1, 2).reshape(height, width, ratio**2)
         result[rows] = np.sort(cells)[..., ratio**2 // 2]
     return result
