@@ -109,8 +109,20 @@ def gaussian_kernel(fwhm: float) -> NDArray[np.float32] | None:
     return np.outer(profile, profile).astype(np.float32)
 
 
-def subtract_level(image: NDData, background: Background) -> NDArray[np.float32]:
-    """Return the pixels (ny, nx) that sources are found on, less the sky.
+def subtract_level(image: NDData, background: Background, null: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the pixels that sources are found on, less the sky.
+
+    Parameters
+    ----------
+    image : `~astropy.nddata.NDData`
+    background : Background
+    null : ndarray of bool
+        (ny, nx), pixels without data.
+
+    Returns
+    -------
+    ndarray
+        (ny, nx) float32 in the unit of the image, C-contiguous; 0 for null pixels.
 
     Raises
     ------
@@ -119,7 +131,10 @@ def subtract_level(image: NDData, background: Background) -> NDArray[np.float32]
     """
     if image.wcs is None:
         raise PhotplugError("the image has no WCS, and its sources no positions; load a DJA mosaic or set image.wcs")
-    return native_pixels(image.data) - background.level
+    data = native_pixels(image.data) - background.level
+    # Whatever a mask says: sep 1.4 does not zero it in the first rows, half a kernel high, before it convolves.
+    data[null] = 0
+    return data
 
 
 def place_sources(

@@ -154,7 +154,7 @@ def detect_photutils(image: NDData, background: Background, options: Options) ->
         Where the image has no WCS or no uncertainty, or sources are to be deblended without scikit-image.
     """
     null = null_pixels(image)
-    data = np.where(null, np.float32(0), subtract_level(image, background))
+    data = subtract_level(image, background, null)
     signal, noise = _signal(data, null, image, options.detect)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoDetectionsWarning)  # an empty catalogue says it

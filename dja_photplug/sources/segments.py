@@ -138,7 +138,7 @@ def describe_segments(
         Where the image has no WCS or no uncertainty.
     """
     null = null_pixels(image)
-    data = np.where(null, np.float32(0), subtract_level(image, background))
+    data = subtract_level(image, background, null)
     segments = SegmentationImage(labels)
     found = segment_shapes(data, convolve_pixels(data, gaussian_kernel(options.kernel)), null, segments)
     return place_sources(found, labels, image.wcs, segments.labels)

@@ -181,10 +181,8 @@ def detect_sep(image: NDData, background: Background, options: Options) -> Detec
     PhotplugError
         Where the image has no WCS or no uncertainty.
     """
-    data, settings = subtract_level(image, background), _settings(image, options.detect)
-    # sep 1.4 does not zero masked pixels in the first rows, half a kernel high, before it convolves the image.
-    data[settings["mask"]] = 0
-    objects, segmentation = _extract(data, settings)
+    settings = _settings(image, options.detect)
+    objects, segmentation = _extract(subtract_level(image, background, settings["mask"]), settings)
     return place_sources({name: objects[name] for name in FOUND}, segmentation, image.wcs)
 
 
