@@ -48,7 +48,19 @@ _KINDS = (("{}_tot_{}", "{}_etot_{}"), ("{}_corr_{}", "{}_ecorr_{}"), ("{}_flux_
 
 
 def filter_number(band: str, filters: Mapping[str, int] = EAZY_FILTERS) -> int | None:
-    """Return the number of a band's filter, of which a single module's is the same; None where eazy has none.
+    """Return the number of a band's filter, of which a single module's is the same.
+
+    Parameters
+    ----------
+    band : str
+        As in the names of files and columns, such as ``f444w``.
+    filters : mapping of str to int, optional
+        Filter numbers by band.
+
+    Returns
+    -------
+    int or None
+        From 1; None where eazy has no such filter.
 
     Examples
     --------
@@ -117,7 +129,19 @@ def write_eazy(
 
 
 def check_eazy(path: Path, *, overwrite: bool = False) -> list[Path]:
-    """Return catalogue, translate file and parameter file, where they may be written.
+    """Return the files for eazy, where they may be written.
+
+    Parameters
+    ----------
+    path : Path
+        Of the catalogue.
+    overwrite : bool, optional
+        Allow existing files.
+
+    Returns
+    -------
+    list of Path
+        Catalogue, translate file and parameter file.
 
     Raises
     ------

@@ -46,7 +46,17 @@ class SourceFlag(enum.IntFlag):
 
 
 def decode_flags(value: int) -> list[str]:
-    """Return the names of the bits that are set, lowest first.
+    """Return the names of the bits that are set.
+
+    Parameters
+    ----------
+    value : int
+        Of the column ``flag`` or ``flag_aper_i``.
+
+    Returns
+    -------
+    list of str
+        Names of `SourceFlag`, lowest bit first; bits without a name are left out.
 
     Examples
     --------

@@ -52,6 +52,11 @@ def write_regions(table: QTable, path: str | Path, wcs: WCS, *, overwrite: bool 
     overwrite : bool, optional
         Replace an existing file.
 
+    Returns
+    -------
+    Path
+        The file.
+
     Raises
     ------
     PhotplugError

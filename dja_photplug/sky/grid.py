@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 from astropy import units as u
@@ -17,10 +17,25 @@ from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
 
-__all__ = ["BLOCK_PIXELS", "Window", "crop_header", "cut_window", "header_wcs", "pixel_scale", "resolve_cutout"]
+if TYPE_CHECKING:
+    from regions import Region
+
+__all__ = [
+    "BLOCK_PIXELS",
+    "Cutout",
+    "Window",
+    "crop_header",
+    "cut_window",
+    "header_wcs",
+    "pixel_scale",
+    "resolve_cutout",
+]
 
 Window = tuple[slice, slice]
 """Rows and columns of a mosaic, both with start and stop."""
+
+Cutout: TypeAlias = "Window | tuple[SkyCoord, u.Quantity] | Region | None"
+"""What a part of a mosaic is asked for by; see `resolve_cutout`."""
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -36,6 +51,15 @@ def header_wcs(header: fits.Header) -> WCS:
     Real headers carry a CD and a PC matrix together, which the FITS standard forbids; CD is the one that the
     drizzling wrote. Reading only the WCS cards also keeps 3,500 exposure cards away from the parser.
 
+    Parameters
+    ----------
+    header : `~astropy.io.fits.Header`
+
+    Returns
+    -------
+    `~astropy.wcs.WCS`
+        With two axes; its pixels are counted from 0.
+
     Raises
     ------
     PhotplugError
@@ -50,12 +74,36 @@ def header_wcs(header: fits.Header) -> WCS:
 
 
 def pixel_scale(wcs: WCS) -> float:
-    """Return the side of a pixel in arcsec, the square root of its area at the reference point."""
+    """Return the side of a pixel, the square root of its area at the reference point.
+
+    Parameters
+    ----------
+    wcs : `~astropy.wcs.WCS`
+        Celestial.
+
+    Returns
+    -------
+    float
+        Arcsec.
+    """
     return float(np.sqrt(proj_plane_pixel_area(wcs.celestial)) * 3600)
 
 
 def crop_header(header: fits.Header, window: Window) -> fits.Header:
-    """Return a copy of a mosaic header that describes the pixels of `window`: size and CRPIX follow."""
+    """Return a mosaic header that describes the pixels of a window.
+
+    Parameters
+    ----------
+    header : `~astropy.io.fits.Header`
+        It is not changed.
+    window : tuple of slice
+        Rows and columns.
+
+    Returns
+    -------
+    `~astropy.io.fits.Header`
+        A copy, in which size and CRPIX follow.
+    """
     cropped = header.copy()
     for axis, part in ((1, window[1]), (2, window[0])):
         cropped[f"NAXIS{axis}"] = part.stop - part.start
@@ -64,7 +112,7 @@ def crop_header(header: fits.Header, window: Window) -> fits.Header:
     return cropped
 
 
-def resolve_cutout(cutout: Any, wcs: WCS, shape: tuple[int, int]) -> Window:
+def resolve_cutout(cutout: Cutout, wcs: WCS, shape: tuple[int, int]) -> Window:
     """Return the pixels that a cut-out asks for, trimmed to the mosaic.
 
     Parameters
@@ -76,6 +124,11 @@ def resolve_cutout(cutout: Any, wcs: WCS, shape: tuple[int, int]) -> Window:
         Of the mosaic.
     shape : tuple of int
         Of the mosaic, (ny, nx).
+
+    Returns
+    -------
+    tuple of slice
+        Rows and columns, at least one of each.
 
     Raises
     ------
@@ -133,20 +186,20 @@ def cut_window(plane: NDArray[Scalar], corner: tuple[int, int], shape: tuple[int
     return window.copy() if window.base is not None else window  # all on the plane it is a view
 
 
-def _find_limits(cutout: Any, wcs: WCS, shape: tuple[int, int]) -> list[tuple[int, int]]:
+def _find_limits(cutout: Cutout, wcs: WCS, shape: tuple[int, int]) -> list[tuple[int, int]]:
     """Return first and one past the last pixel in y and x, also off the mosaic."""
     if isinstance(cutout, tuple) and len(cutout) == 2:
         if isinstance(cutout[0], SkyCoord):
-            return _frame_position(*cutout, wcs)
+            return _frame_position(cutout[0], cutout[1], wcs)
         if all(isinstance(part, slice) and part.step in (None, 1) for part in cutout):
             return [part.indices(n)[:2] for part, n in zip(cutout, shape, strict=True)]
-    elif hasattr(cutout, "contains"):  # a region; a SkyCoord also has to_pixel
+    elif not isinstance(cutout, tuple | None) and hasattr(cutout, "contains"):  # a region; a SkyCoord also has to_pixel
         box = (cutout.to_pixel(wcs) if hasattr(cutout, "to_pixel") else cutout).bounding_box
         return [(box.iymin, box.iymax), (box.ixmin, box.ixmax)]
     raise TypeError("not a cut-out")
 
 
-def _frame_position(centre: SkyCoord, size: Any, wcs: WCS) -> list[tuple[int, int]]:
+def _frame_position(centre: SkyCoord, size: u.Quantity, wcs: WCS) -> list[tuple[int, int]]:
     """Return the limits in y and x of a window with the centre's pixel in its middle."""
     x, y = skycoord_to_pixel(centre, wcs)
     sides = np.broadcast_to((u.Quantity(size) / (pixel_scale(wcs) * u.arcsec)).to_value(u.one), 2)

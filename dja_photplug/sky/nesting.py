@@ -52,6 +52,10 @@ def find_nesting(fine: WCS, coarse: WCS, shape: tuple[int, int]) -> Nesting | No
     shape : tuple of int
         Of the fine image, (ny, nx).
 
+    Returns
+    -------
+    Nesting or None
+
     Examples
     --------
     >>> wcs = WCS(naxis=2)
