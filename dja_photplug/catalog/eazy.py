@@ -21,7 +21,6 @@ __all__ = ["EAZY_FILTERS", "NOT_OBSERVED", "check_eazy", "filter_number", "write
 NOT_OBSERVED = -99.0
 """What stands for a flux and error that were not measured; eazy-py ignores what is below NOT_OBS_THRESHOLD, -90."""
 
-
 # Consecutive filters of FILTER.RES.latest.info of gbrammer/eazy-photoz (commit 0499b4b, 424 filters), by number of the
 # first. ACS curves are those after July 2006, NIRISS those of the block with all 12 filters, as grizli but for NIRISS.
 _BLOCKS = {

@@ -10,7 +10,10 @@ __all__ = ["SourceFlag", "decode_flags"]
 class SourceFlag(enum.IntFlag):
     """Bits of ``flag`` and ``flag_aper_i``; the low 8 are those of sep, with its meaning.
 
-    Each member has a ``description``.
+    Attributes
+    ----------
+    description : str
+        What the bit of a member means.
 
     Examples
     --------

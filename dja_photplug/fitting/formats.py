@@ -23,7 +23,17 @@ INDEX, AXIS_RATIO, SMALLEST, SHIFT, MAGNITUDES = (0.2, 8.0), (0.05, 1.0), 0.1, 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitFormat:
-    """One fitting code: the files of a stamp, what writes them, and whether it fits several sources together."""
+    """One fitting code.
+
+    Attributes
+    ----------
+    suffixes : tuple of str
+        Ends of the names of a stamp's files.
+    write : callable
+        ``(stamp, directory, options)`` writes them.
+    joint : bool
+        Whether it fits several sources together; neighbours are masked where not.
+    """
 
     suffixes: tuple[str, ...]
     write: Callable[[Stamp, Path, GalfitOptions], None]
@@ -35,6 +45,16 @@ def effective_intensity(component: Component, zero_point: float) -> float:
 
     ``I_e = F b^(2n) exp(-b) / (2 pi n r_e^2 q Gamma(2n))`` with b the solution of ``2 gamma(2n, b) = Gamma(2n)``
     (Graham & Driver 2005, PASA 22, 118, equations 1 to 4).
+
+    Parameters
+    ----------
+    component : Component
+    zero_point : float
+        AB magnitude of one unit of the data.
+
+    Returns
+    -------
+    float
 
     Examples
     --------

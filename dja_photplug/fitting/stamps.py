@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import sep
@@ -25,6 +24,7 @@ from scipy.stats import median_abs_deviation
 from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.smallfits import read_cards, write_card
+from dja_photplug.mosaic.electrons import HeaderValue
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import GalfitOptions, MeasureOptions
 from dja_photplug.sky.grid import Scalar, cut_window, header_wcs, pixel_scale
@@ -93,7 +93,7 @@ class FitSources:
     targets : mapping of str to int
         Name of each stamp and ``id`` of its source.
     segmentation : ndarray or None
-        Of the image's shape, labelled by ``id``; without it Kron ellipses stand in.
+        Of the image's shape (ny, nx), labelled by ``id``; without it Kron ellipses stand in.
     psf : ndarray or None
         Odd, centred, on the image's pixel scale, with the sum 1.
     calibration : NoiseCalibration or None
@@ -102,7 +102,7 @@ class FitSources:
 
     table: QTable
     targets: Mapping[str, int]
-    segmentation: NDArray[Any] | None = None
+    segmentation: NDArray[np.integer] | None = None
     psf: NDArray[np.float32] | None = None
     calibration: NoiseCalibration | None = None
 
@@ -111,8 +111,22 @@ class FitSources:
 class Component:
     """Starting values of one Sersic profile on a stamp.
 
-    ``x y`` are 0-based, ``magnitude`` is total (AB), ``radius`` the half-light radius along the major axis in pixels
-    (PSF included), ``index`` Sersic's n, ``theta`` in deg counter-clockwise from +x.
+    Attributes
+    ----------
+    id : int
+        Of the source in the catalogue.
+    x, y : float
+        Pixels of the stamp, 0-based.
+    magnitude : float
+        Total, AB.
+    radius : float
+        Half-light radius along the major axis, PSF included, in pixels.
+    index : float
+        Sersic's n.
+    axis_ratio : float
+        b/a.
+    theta : float
+        Angle of the major axis counter-clockwise from +x, deg.
 
     Examples
     --------
@@ -211,8 +225,14 @@ def cut_stamps(
     image : MosaicImage
     sources : FitSources
     options : GalfitOptions
+        Size, mask, components and start of the fit.
     joint : bool, optional
         False masks all neighbours, for codes that fit one source.
+
+    Yields
+    ------
+    Stamp
+        In the order of the targets.
 
     Raises
     ------
@@ -329,7 +349,7 @@ def _read_columns(table: QTable, flux: str) -> dict[str, Floats]:
     return columns
 
 
-def _describe_field(meta: Mapping[str, Any], *, calibrated: bool) -> fits.Header:
+def _describe_field(meta: Mapping[str, HeaderValue], *, calibrated: bool) -> fits.Header:
     """Return the cards that describe the mosaic, those that galfit reads, and those that each stamp fills in.
 
     The mosaic's own values of what galfit reads are under other names.
@@ -351,7 +371,7 @@ def _describe_field(meta: Mapping[str, Any], *, calibrated: bool) -> fits.Header
     return header
 
 
-def _pixel_scatter(ratio: NDArray[Any]) -> float | None:
+def _pixel_scatter(ratio: NDArray[np.floating]) -> float | None:
     return float(median_abs_deviation(ratio, scale="normal")) if ratio.size else None
 
 
@@ -399,9 +419,7 @@ def _choose_joint(field: _Field, i: int, labels: NDArray[np.int32], window: _Win
     ]
 
 
-def _scale_errors(
-    field: _Field, i: int, background: NDArray[Any], total: NDArray[Any]
-) -> tuple[float | None, float | None]:
+def _scale_errors(field: _Field, i: int, background: Floats, total: Floats) -> tuple[float | None, float | None]:
     """Return a(r) at the Kron radius of source `i` and the factor of errors, from the variances of its pixels."""
     if field.calibration is None:
         return None, None
