@@ -21,6 +21,7 @@ from scipy.ndimage import distance_transform_edt
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.mosaic.electrons import Header, HeaderValue, check_unit, detector_gain, phot_scale
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
+from dja_photplug.sky.grid import row_blocks
 
 if TYPE_CHECKING:
     from dja_photplug.epochs.log import ExposureLog
@@ -398,13 +399,11 @@ def full_weight(
     image_header = {**header, "NAXIS1": science.shape[1], "NAXIS2": science.shape[0]}
     time = None if exposure is None else ExposureMap(np.asarray(exposure), exposure_header)
     model = make_noise_model(image_header, time, log, options)
-    height = max(1, (1 << 18) // max(1, science.shape[1]))
-    blocks = [slice(start, min(start + height, len(science))) for start in range(0, len(science), height)]
     result = np.empty(science.shape, np.float32)
 
     def work(rows: slice) -> None:
         result[rows] = model(science[rows], weight[rows], rows)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy frees the interpreter's lock within a block
-        list(pool.map(work, blocks))
+        list(pool.map(work, row_blocks(science.shape)))
     return result

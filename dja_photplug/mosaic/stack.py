@@ -18,7 +18,7 @@ from dja_photplug.files.names import MosaicFiles, ProductName
 from dja_photplug.files.pixels import ImageReader, write_image
 from dja_photplug.files.whole import whole_file
 from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.sky.grid import BLOCK_PIXELS, Cutout, header_wcs, pixel_scale, resolve_cutout
+from dja_photplug.sky.grid import BLOCK_PIXELS, Cutout, header_wcs, pixel_scale, resolve_cutout, row_blocks
 from dja_photplug.sky.nesting import find_nesting
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT
 
@@ -148,10 +148,8 @@ def _add_image(sums: list[Plane], image: MosaicImage, wcs: WCS, name: str) -> st
         return None
     ours = [plane[rows, columns] for plane in sums]
     theirs = _take(_find_planes(image), (fine_rows, fine_columns))
-    height = max(1, BLOCK_PIXELS // (ratio * theirs[0].shape[1]))
-    for start in range(0, len(ours[0]), height):
-        block = slice(start, start + height)
-        fine = slice(ratio * start, ratio * (start + height))
+    for block in row_blocks(ours[0].shape, BLOCK_PIXELS // ratio**2):
+        fine = slice(ratio * block.start, ratio * block.stop)
         _add_block([plane[block] for plane in ours], _take(theirs, fine), ratio)
     return str(image.meta.get("NOISE", "as loaded"))
 

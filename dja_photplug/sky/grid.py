@@ -29,6 +29,7 @@ __all__ = [
     "header_wcs",
     "pixel_scale",
     "resolve_cutout",
+    "row_blocks",
 ]
 
 Window = tuple[slice, slice]
@@ -38,6 +39,9 @@ Cutout: TypeAlias = "Window | tuple[SkyCoord, u.Quantity] | Region | None"
 """What a part of a mosaic is asked for by; see `resolve_cutout`."""
 
 Scalar = TypeVar("Scalar", bound=np.generic)
+
+# Blocks of this many pixels stay in a core's cache together with their temporaries (1 MB each in float32).
+BLOCK_PIXELS = 1 << 18
 
 _AXES = [f"{key}{axis}" for key in ("CTYPE", "CUNIT", "CRVAL", "CRPIX") for axis in (1, 2)]
 _FRAME = ["LONPOLE", "LATPOLE", "RADESYS", "EQUINOX", "NAXIS", "NAXIS1", "NAXIS2"]
@@ -211,12 +215,26 @@ def _frame_position(centre: SkyCoord, size: u.Quantity, wcs: WCS) -> list[tuple[
     return [(low, low + count) for low, count in zip(lows, counts, strict=True)]
 
 
-# Blocks of this many pixels stay in a core's cache together with their temporaries (1 MB each in float32).
-BLOCK_PIXELS = 1 << 18
+def row_blocks(shape: tuple[int, ...], pixels: int = BLOCK_PIXELS) -> Iterator[slice]:
+    """Yield the rows of an image block by block.
 
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the image, (ny, nx).
+    pixels : int, optional
+        Most pixels of a block that has more than one row.
 
-def _blocks(shape: tuple[int, int], pixels: int) -> Iterator[slice]:
-    """Yield slices of rows that hold about `pixels`."""
-    height = max(1, pixels // shape[1])
+    Yields
+    ------
+    slice
+        With start and stop.
+
+    Examples
+    --------
+    >>> list(row_blocks((5, 100), 250))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    height = max(1, pixels // max(1, shape[1]))
     for start in range(0, shape[0], height):
         yield slice(start, min(start + height, shape[0]))

@@ -14,7 +14,7 @@ from astropy.wcs.utils import pixel_to_pixel
 from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 
-from dja_photplug.sky.grid import BLOCK_PIXELS, _blocks, cut_window, pixel_scale
+from dja_photplug.sky.grid import BLOCK_PIXELS, cut_window, pixel_scale, row_blocks
 
 __all__ = ["Nesting", "find_nesting", "regrid_labels"]
 
@@ -109,7 +109,7 @@ def _repeat(labels: NDArray[np.int32], nesting: Nesting, shape: tuple[int, int])
     result = np.empty(shape, dtype=np.int32)
     # The coarse column around the first pixel, and how many fine ones of it lie before that.
     left, before = divmod(-nesting.x, ratio)
-    for rows in _blocks(shape, BLOCK_PIXELS):
+    for rows in row_blocks(shape):
         top, above = divmod(rows.start - nesting.y, ratio)
         height = rows.stop - rows.start
         cells = cut_window(labels, (top, left), (-(-(above + height) // ratio), -(-(before + width) // ratio)), 0)
@@ -122,7 +122,7 @@ def _take_medians(labels: NDArray[np.int32], nesting: Nesting, shape: tuple[int,
     """Return the upper median of the fine labels in each coarse pixel."""
     ratio, width = nesting.ratio, shape[1]
     result = np.empty(shape, dtype=np.int32)
-    for rows in _blocks(shape, BLOCK_PIXELS // ratio**2):
+    for rows in row_blocks(shape, BLOCK_PIXELS // ratio**2):
         height = rows.stop - rows.start
         corner = nesting.y + ratio * rows.start, nesting.x
         fine = cut_window(labels, corner, (ratio * height, ratio * width), 0)
@@ -140,7 +140,7 @@ def _take_nearest(labels: NDArray[np.int32], wcs: WCS, target: WCS, shape: tuple
     ends = np.nan_to_num(pixel_to_pixel(target, wcs, x, y)[::-1], nan=-1e9)
     splines = [RectBivariateSpline(*points, end) for end in ends]
     result, columns = np.zeros(shape, dtype=np.int32), np.arange(shape[1])
-    for rows in _blocks(shape, BLOCK_PIXELS):
+    for rows in row_blocks(shape):
         lines = np.arange(rows.start, rows.stop)
         y, x = (np.rint(spline(lines, columns)).astype(np.intp) for spline in splines)
         inside = (y >= 0) & (y < labels.shape[0]) & (x >= 0) & (x < labels.shape[1])
