@@ -21,7 +21,6 @@ __all__ = ["EAZY_FILTERS", "NOT_OBSERVED", "check_eazy", "filter_number", "write
 NOT_OBSERVED = -99.0
 """What stands for a flux and error that were not measured; eazy-py ignores what is below NOT_OBS_THRESHOLD, -90."""
 
-
 # Consecutive filters of FILTER.RES.latest.info of gbrammer/eazy-photoz (commit 0499b4b, 424 filters), by number of the
 # first. ACS curves are those after July 2006, NIRISS those of the block with all 12 filters, as grizli but for NIRISS.
 _BLOCKS = {
@@ -48,7 +47,19 @@ _KINDS = (("{}_tot_{}", "{}_etot_{}"), ("{}_corr_{}", "{}_ecorr_{}"), ("{}_flux_
 
 
 def filter_number(band: str, filters: Mapping[str, int] = EAZY_FILTERS) -> int | None:
-    """Return the number of a band's filter, of which a single module's is the same; None where eazy has none.
+    """Return the number of a band's filter, of which a single module's is the same.
+
+    Parameters
+    ----------
+    band : str
+        As in the names of files and columns, such as ``f444w``.
+    filters : mapping of str to int, optional
+        Filter numbers by band.
+
+    Returns
+    -------
+    int or None
+        From 1; None where eazy has no such filter.
 
     Examples
     --------
@@ -117,7 +128,19 @@ def write_eazy(
 
 
 def check_eazy(path: Path, *, overwrite: bool = False) -> list[Path]:
-    """Return catalogue, translate file and parameter file, where they may be written.
+    """Return the files for eazy, where they may be written.
+
+    Parameters
+    ----------
+    path : Path
+        Of the catalogue.
+    overwrite : bool, optional
+        Allow existing files.
+
+    Returns
+    -------
+    list of Path
+        Catalogue, translate file and parameter file.
 
     Raises
     ------

@@ -10,7 +10,10 @@ __all__ = ["SourceFlag", "decode_flags"]
 class SourceFlag(enum.IntFlag):
     """Bits of ``flag`` and ``flag_aper_i``; the low 8 are those of sep, with its meaning.
 
-    Each member has a ``description``.
+    Attributes
+    ----------
+    description : str
+        What the bit of a member means.
 
     Examples
     --------
@@ -46,7 +49,17 @@ class SourceFlag(enum.IntFlag):
 
 
 def decode_flags(value: int) -> list[str]:
-    """Return the names of the bits that are set, lowest first.
+    """Return the names of the bits that are set.
+
+    Parameters
+    ----------
+    value : int
+        Of the column ``flag`` or ``flag_aper_i``.
+
+    Returns
+    -------
+    list of str
+        Names of `SourceFlag`, lowest bit first; bits without a name are left out.
 
     Examples
     --------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import TypeVar
 
 from dja_photplug import __version__
 from dja_photplug.options.stages import Options
@@ -13,12 +13,22 @@ from dja_photplug.units import ZERO_POINT
 
 __all__ = ["encode_metadata", "make_metadata"]
 
+Plain = TypeVar("Plain")
 
-def make_metadata(options: Options) -> dict[str, Any]:
-    """Return the metadata of a catalogue that follow from the options, with keys that FITS takes.
 
-    Zero point, engine, aperture diameters (``ASEC_i``, arcsec), the radius of the smallest Kron aperture, all options
-    and the versions of the libraries (JSON text).
+def make_metadata(options: Options) -> dict[str, object]:
+    """Return the metadata of a catalogue that follow from the options.
+
+    Parameters
+    ----------
+    options : Options
+        Of the run.
+
+    Returns
+    -------
+    dict of str to object
+        With keys that FITS takes: zero point, engine, aperture diameters (``ASEC_i``, arcsec), the radius of the
+        smallest Kron aperture (``KRONCIRC``, arcsec), all options and the versions of the libraries (JSON text).
     """
     versions = {name: version(name) for name in ("astropy", "numpy", "sep", "photutils")}
     return {
@@ -30,6 +40,22 @@ def make_metadata(options: Options) -> dict[str, Any]:
     }
 
 
-def encode_metadata(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metadata as FITS takes them: lists and mappings as JSON text."""
+def encode_metadata(values: Mapping[str, Plain | list[object] | dict[str, object]]) -> dict[str, Plain | str]:
+    """Return metadata as FITS takes them.
+
+    Parameters
+    ----------
+    values : mapping
+        Numbers, texts, and lists and mappings of them.
+
+    Returns
+    -------
+    dict
+        The same keys; lists and mappings are JSON text.
+
+    Examples
+    --------
+    >>> encode_metadata({"AR_RAD": [0.08, 0.1], "ENGINE": "sep"})
+    {'AR_RAD': '[0.08, 0.1]', 'ENGINE': 'sep'}
+    """
     return {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in values.items()}

@@ -10,9 +10,11 @@ from astropy.coordinates import Angle, SkyCoord
 from astropy.table import QTable
 from astropy.wcs import WCS
 from astropy.wcs.utils import wcs_to_celestial_frame
+from numpy.typing import NDArray
 from regions import CircleSkyRegion, EllipseSkyRegion, Regions
 
 from dja_photplug.catalog.flags import SourceFlag
+from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.files.formats import REGION_SUFFIXES
 from dja_photplug.files.whole import whole_file
 
@@ -25,6 +27,15 @@ def _north_angle(table: QTable, wcs: WCS) -> u.Quantity:
     there = here.directional_offset_by(0 * u.deg, 1 * u.arcsec)
     x, y = wcs.world_to_pixel_values(there.ra.deg, there.dec.deg)
     return np.arctan2(y - table["y"].value, x - table["x"].value) * u.rad
+
+
+def _sky_apertures(table: QTable) -> tuple[u.Quantity, u.Quantity, NDArray[np.bool_]]:
+    """Return the semi-axes of the Kron apertures, and which are circles."""
+    a, b = (table[axis].to_value(u.arcsec) for axis in "ab")
+    # Where the photometry took the circle, it did so on its own pixels: the flag knows.
+    kron = np.where(table["flag"] & SourceFlag.KRON_CIRCLE, np.nan, table["kron_radius"])
+    major, minor, _, circle = kron_apertures(a, b, table["theta"].to_value(u.deg), kron, table.meta["KRONCIRC"])
+    return major * u.arcsec, minor * u.arcsec, circle
 
 
 def write_regions(table: QTable, path: str | Path, wcs: WCS, *, overwrite: bool = False) -> Path:
@@ -41,6 +52,11 @@ def write_regions(table: QTable, path: str | Path, wcs: WCS, *, overwrite: bool 
     overwrite : bool, optional
         Replace an existing file.
 
+    Returns
+    -------
+    Path
+        The file.
+
     Raises
     ------
     PhotplugError
@@ -51,13 +67,12 @@ def write_regions(table: QTable, path: str | Path, wcs: WCS, *, overwrite: bool 
     # Of `regions`: an angle of 0 lines the width up with the longitude axis, 90 deg clockwise of north.
     angles = Angle(placed["theta"] + 90 * u.deg - _north_angle(placed, wcs)).wrap_at(180 * u.deg)
     regions, frame = Regions([]), wcs_to_celestial_frame(wcs)
-    for row, angle in zip(placed, angles, strict=True):
+    for row, angle, major, minor, circle in zip(placed, angles, *_sky_apertures(placed), strict=True):
         centre, meta = SkyCoord(row["ra"], row["dec"], frame=frame), {"text": str(row["id"])}
-        if row["flag"] & SourceFlag.KRON_CIRCLE:
-            regions.append(CircleSkyRegion(centre, table.meta["KRONCIRC"] * u.arcsec, meta=meta))
+        if circle:
+            regions.append(CircleSkyRegion(centre, major, meta=meta))
         else:
-            width, height = (2 * row["kron_radius"] * row[axis] for axis in "ab")
-            regions.append(EllipseSkyRegion(centre, width, height, angle, meta=meta))
+            regions.append(EllipseSkyRegion(centre, 2 * major, 2 * minor, angle, meta=meta))
     with whole_file(path, overwrite=overwrite, suffixes=REGION_SUFFIXES) as temporary:
         regions.write(temporary, format="ds9")
     return path

@@ -133,6 +133,18 @@ Those of type O hold an array for each source; neither FITS nor ECSV keeps a uni
 def describe_apertures(numbers: Iterable[int], specs: Sequence[ColumnSpec] = APERTURE_COLUMNS) -> list[ColumnSpec]:
     """Return the columns of the apertures with these numbers.
 
+    Parameters
+    ----------
+    numbers : iterable of int
+        From 0, in the order of ``MeasureOptions.apertures``.
+    specs : sequence of ColumnSpec, optional
+        Columns of one aperture, with ``{i}`` for its number.
+
+    Returns
+    -------
+    list of ColumnSpec
+        Those of the first aperture, then those of the next.
+
     Examples
     --------
     >>> [spec.name for spec in describe_apertures([2], TOTAL_COLUMNS)]
@@ -148,6 +160,17 @@ def describe_apertures(numbers: Iterable[int], specs: Sequence[ColumnSpec] = APE
 def describe_columns(n_apertures: int, *, epochs: bool = False) -> tuple[ColumnSpec, ...]:
     """Return the columns of a catalogue of one band in their order.
 
+    Parameters
+    ----------
+    n_apertures : int
+        Number of circular apertures.
+    epochs : bool, optional
+        With :data:`EPOCH_COLUMNS` at the end.
+
+    Returns
+    -------
+    tuple of ColumnSpec
+
     Examples
     --------
     >>> [spec.name for spec in describe_columns(1)[-3:]]
@@ -157,7 +180,16 @@ def describe_columns(n_apertures: int, *, epochs: bool = False) -> tuple[ColumnS
 
 
 def epoch_columns(details: Sequence[str] = ()) -> tuple[ColumnSpec, ...]:
-    """Return the columns of the epochs of one band, with those of the groups `details`.
+    """Return the columns of the epochs of one band.
+
+    Parameters
+    ----------
+    details : sequence of str, optional
+        Groups of :data:`EPOCH_DETAIL_COLUMNS` whose columns follow, in this order.
+
+    Returns
+    -------
+    tuple of ColumnSpec
 
     Examples
     --------
@@ -176,6 +208,11 @@ def dress_table(columns: Mapping[str, ArrayLike], specs: Sequence[ColumnSpec]) -
         Plain arrays are in the unit of their `ColumnSpec`.
     specs : sequence of ColumnSpec
         As from :func:`describe_columns`, or :data:`EPOCH_COLUMNS` alone.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        With as many rows as the columns have values.
 
     Raises
     ------

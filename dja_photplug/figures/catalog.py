@@ -17,6 +17,7 @@ from astropy.stats import mad_std
 from astropy.table import QTable
 from numpy.typing import ArrayLike, NDArray
 
+from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.errors import PhotplugError
 from dja_photplug.figures.style import BLUE, GREEN, NO_DATA, ORANGE, require_matplotlib
 from dja_photplug.files.formats import PLOT_SUFFIXES
@@ -330,13 +331,11 @@ def _draw_outlines(figure: Figure, last: Window, scale: float, catalog: QTable, 
 
 def _kron_apertures(catalog: QTable, scale: float) -> Floats:
     """Return the Kron apertures that are known, (n, 5): x, y, full axes in pixels, angle in degrees."""
-    axes = [np.asarray(catalog["kron_radius"] * catalog[axis].to_value(u.arcsec)) for axis in "ab"]
-    least = catalog.meta.get("KRONCIRC", 0.0)
-    circle = ~(np.sqrt(axes[0] * axes[1]) >= least)  # True for NaN
-    a, b = (2 / scale * np.where(circle, least, axis) for axis in axes)
-    angle = np.where(circle, 0.0, catalog["theta"].to_value(u.deg))
-    ellipses = np.stack([catalog["x"].value, catalog["y"].value, a, b, angle], axis=-1)
-    return ellipses[np.isfinite(ellipses).all(axis=1) & (b > 0)]
+    a, b = (catalog[axis].to_value(u.arcsec) for axis in "ab")
+    theta, kron = catalog["theta"].to_value(u.deg), np.asarray(catalog["kron_radius"])
+    major, minor, angle, _ = kron_apertures(a, b, theta, kron, catalog.meta.get("KRONCIRC", 0.0))
+    ellipses = np.stack([catalog["x"].value, catalog["y"].value, 2 / scale * major, 2 / scale * minor, angle], axis=-1)
+    return ellipses[np.isfinite(ellipses).all(axis=1) & (minor > 0)]
 
 
 def _segment_edges(labels: NDArray[Any], window: Window) -> list[Floats]:

@@ -12,6 +12,7 @@ from scipy.special import gamma, gammaincinv
 from dja_photplug.files.smallfits import write_card, write_small_image
 from dja_photplug.fitting.stamps import Component, Stamp
 from dja_photplug.options.stages import GalfitOptions
+from dja_photplug.units import flux_of, flux_ratio
 
 __all__ = ["FORMATS", "FitFormat", "effective_intensity"]
 
@@ -22,7 +23,17 @@ INDEX, AXIS_RATIO, SMALLEST, SHIFT, MAGNITUDES = (0.2, 8.0), (0.05, 1.0), 0.1, 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitFormat:
-    """One fitting code: the files of a stamp, what writes them, and whether it fits several sources together."""
+    """One fitting code.
+
+    Attributes
+    ----------
+    suffixes : tuple of str
+        Ends of the names of a stamp's files.
+    write : callable
+        ``(stamp, directory, options)`` writes them.
+    joint : bool
+        Whether it fits several sources together; neighbours are masked where not.
+    """
 
     suffixes: tuple[str, ...]
     write: Callable[[Stamp, Path, GalfitOptions], None]
@@ -35,6 +46,16 @@ def effective_intensity(component: Component, zero_point: float) -> float:
     ``I_e = F b^(2n) exp(-b) / (2 pi n r_e^2 q Gamma(2n))`` with b the solution of ``2 gamma(2n, b) = Gamma(2n)``
     (Graham & Driver 2005, PASA 22, 118, equations 1 to 4).
 
+    Parameters
+    ----------
+    component : Component
+    zero_point : float
+        AB magnitude of one unit of the data.
+
+    Returns
+    -------
+    float
+
     Examples
     --------
     >>> start = Component(id=1, x=0, y=0, magnitude=23.9, radius=2, index=1, axis_ratio=0.5, theta=0)
@@ -43,7 +64,7 @@ def effective_intensity(component: Component, zero_point: float) -> float:
     """
     n = component.index
     b = gammaincinv(2 * n, 0.5)
-    flux = 10 ** (0.4 * (zero_point - component.magnitude))
+    flux = flux_of(component.magnitude, zero_point)
     area = 2 * np.pi * n * component.radius**2 * component.axis_ratio
     return float(flux * b ** (2 * n) * np.exp(-b) / (area * gamma(2 * n)))
 
@@ -151,7 +172,7 @@ def _write_imfit(stamp: Stamp, directory: Path, options: GalfitOptions) -> None:
     sky = "0.0" if options.sky == "free" else "0.0 fixed"
     for component in stamp.components:
         intensity, shift = effective_intensity(component, stamp.zero_point), _shift(component)
-        around = 10 ** (0.4 * MAGNITUDES)
+        around = flux_ratio(MAGNITUDES)
         lines += [""] + [
             f"{axis} {place:.3f} {place - shift:.3f},{place + shift:.3f}"
             for axis, place in (("X0", component.x + 1), ("Y0", component.y + 1))

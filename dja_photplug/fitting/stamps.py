@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import sep
@@ -22,14 +21,15 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from scipy.stats import median_abs_deviation
 
+from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.smallfits import read_cards, write_card
+from dja_photplug.mosaic.electrons import HeaderValue
 from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.mosaic.load import MOSAIC_ZERO_POINT
-from dja_photplug.options.stages import GalfitOptions
-from dja_photplug.sky.grid import header_wcs, pixel_scale
+from dja_photplug.options.stages import GalfitOptions, MeasureOptions
+from dja_photplug.sky.grid import Scalar, cut_window, header_wcs, pixel_scale
 from dja_photplug.sources.calibration import NoiseCalibration, combine_variance
-from dja_photplug.units import MOSAIC_UNIT
+from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT, flux_ratio, magnitude_of
 
 __all__ = [
     "NULL_SIGMA",
@@ -93,7 +93,7 @@ class FitSources:
     targets : mapping of str to int
         Name of each stamp and ``id`` of its source.
     segmentation : ndarray or None
-        Of the image's shape, labelled by ``id``; without it Kron ellipses stand in.
+        Of the image's shape (ny, nx), labelled by ``id``; without it Kron ellipses stand in.
     psf : ndarray or None
         Odd, centred, on the image's pixel scale, with the sum 1.
     calibration : NoiseCalibration or None
@@ -102,7 +102,7 @@ class FitSources:
 
     table: QTable
     targets: Mapping[str, int]
-    segmentation: NDArray[Any] | None = None
+    segmentation: NDArray[np.integer] | None = None
     psf: NDArray[np.float32] | None = None
     calibration: NoiseCalibration | None = None
 
@@ -111,8 +111,22 @@ class FitSources:
 class Component:
     """Starting values of one Sersic profile on a stamp.
 
-    ``x y`` are 0-based, ``magnitude`` is total (AB), ``radius`` the half-light radius along the major axis in pixels
-    (PSF included), ``index`` Sersic's n, ``theta`` in deg counter-clockwise from +x.
+    Attributes
+    ----------
+    id : int
+        Of the source in the catalogue.
+    x, y : float
+        Pixels of the stamp, 0-based.
+    magnitude : float
+        Total, AB.
+    radius : float
+        Half-light radius along the major axis, PSF included, in pixels.
+    index : float
+        Sersic's n.
+    axis_ratio : float
+        b/a.
+    theta : float
+        Angle of the major axis counter-clockwise from +x, deg.
 
     Examples
     --------
@@ -211,8 +225,14 @@ def cut_stamps(
     image : MosaicImage
     sources : FitSources
     options : GalfitOptions
+        Size, mask, components and start of the fit.
     joint : bool, optional
         False masks all neighbours, for codes that fit one source.
+
+    Yields
+    ------
+    Stamp
+        In the order of the targets.
 
     Raises
     ------
@@ -232,19 +252,13 @@ class _Window:
     y: int
     side: int
 
-    def cut(self, plane: NDArray[Any], fill: Any) -> NDArray[Any]:
-        """Return the pixels of a plane, `fill` where they are off the mosaic."""
-        cut = np.full((self.side, self.side), fill, plane.dtype)
-        spans = [
-            (low, max(low, 0), min(low + self.side, n)) for low, n in zip((self.y, self.x), plane.shape, strict=True)
-        ]
-        inside = tuple(slice(start - low, end - low) for low, start, end in spans)
-        cut[inside] = plane[tuple(slice(start, end) for _, start, end in spans)]
-        return cut
+    def cut(self, plane: NDArray[Scalar], fill: float) -> NDArray[Scalar]:
+        """Return a copy of the pixels of a plane, `fill` where they are off the mosaic."""
+        return cut_window(plane, (self.y, self.x), (self.side, self.side), fill)
 
-    def offset(self, x: Any, y: Any) -> Any:
+    def offset(self, x: Floats | float, y: Floats | float) -> Floats:
         """Return how far positions are from the middle, in pixels along the farther axis."""
-        return np.maximum(abs(x - self.x - self.side // 2), abs(y - self.y - self.side // 2))
+        return np.maximum(np.abs(x - self.x - self.side // 2), np.abs(y - self.y - self.side // 2))
 
 
 class _Field:
@@ -262,12 +276,12 @@ class _Field:
         self.x, self.y = image.wcs.world_to_pixel_values(self.ra, self.dec)
         self.flux = columns[options.flux]
         self.theta = np.nan_to_num(columns["theta"])
+        a, b, kron = (columns[name] for name in ("a", "b", "kron_radius"))
         with np.errstate(divide="ignore", invalid="ignore"):
-            self.axis_ratio = np.clip(np.nan_to_num(columns["b"] / columns["a"], nan=1.0), 0.05, 1)
-        circle = sources.table.meta.get("KRONCIRC", 0.35)
-        kron = columns["kron_radius"]
-        round_ = ~(kron * np.sqrt(columns["a"] * columns["b"]) >= circle)
-        self.major, self.minor = (np.where(round_, circle, kron * columns[axis]) / self.scale for axis in ("a", "b"))
+            self.axis_ratio = np.clip(np.nan_to_num(b / a, nan=1.0), 0.05, 1)
+        least = sources.table.meta.get("KRONCIRC", MeasureOptions().kron_circle)
+        major, minor, *_ = kron_apertures(a, b, self.theta, kron, least)
+        self.major, self.minor = major / self.scale, minor / self.scale
         # A circle holds half the light of an ellipse of equal area; below half a pixel there is nothing to start from.
         half_light = np.fmax(columns["flux_radius"] / self.scale, 0.5)
         self.radius = half_light / np.sqrt(self.axis_ratio)
@@ -312,7 +326,7 @@ class _Field:
             id=int(self.id[i]),
             x=float(self.x[i] - window.x),
             y=float(self.y[i] - window.y),
-            magnitude=float(MOSAIC_ZERO_POINT - 2.5 * np.log10(np.fmax(self.flux[i], faintest))),
+            magnitude=float(magnitude_of(np.fmax(self.flux[i], faintest), MOSAIC_ZERO_POINT)),
             radius=float(self.radius[i]),
             index=self.options.index,
             axis_ratio=float(self.axis_ratio[i]),
@@ -335,7 +349,7 @@ def _read_columns(table: QTable, flux: str) -> dict[str, Floats]:
     return columns
 
 
-def _describe_field(meta: Mapping[str, Any], *, calibrated: bool) -> fits.Header:
+def _describe_field(meta: Mapping[str, HeaderValue], *, calibrated: bool) -> fits.Header:
     """Return the cards that describe the mosaic, those that galfit reads, and those that each stamp fills in.
 
     The mosaic's own values of what galfit reads are under other names.
@@ -357,7 +371,7 @@ def _describe_field(meta: Mapping[str, Any], *, calibrated: bool) -> fits.Header
     return header
 
 
-def _pixel_scatter(ratio: NDArray[Any]) -> float | None:
+def _pixel_scatter(ratio: NDArray[np.floating]) -> float | None:
     return float(median_abs_deviation(ratio, scale="normal")) if ratio.size else None
 
 
@@ -396,7 +410,7 @@ def _choose_joint(field: _Field, i: int, labels: NDArray[np.int32], window: _Win
     """Return the neighbours that are fitted, of those with `labels`: bright, and centred on the stamp."""
     if not field.joint:
         return []
-    faintest = np.fmax(field.flux[i], 0) * 10 ** (-0.4 * field.options.joint)
+    faintest = np.fmax(field.flux[i], 0) * flux_ratio(-field.options.joint)
     near = [field.row[label] for label in np.unique(labels).tolist() if label in field.row]
     return [
         j
@@ -405,9 +419,7 @@ def _choose_joint(field: _Field, i: int, labels: NDArray[np.int32], window: _Win
     ]
 
 
-def _scale_errors(
-    field: _Field, i: int, background: NDArray[Any], total: NDArray[Any]
-) -> tuple[float | None, float | None]:
+def _scale_errors(field: _Field, i: int, background: Floats, total: Floats) -> tuple[float | None, float | None]:
     """Return a(r) at the Kron radius of source `i` and the factor of errors, from the variances of its pixels."""
     if field.calibration is None:
         return None, None

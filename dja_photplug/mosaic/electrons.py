@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy import units as u
@@ -11,13 +11,16 @@ from astropy import units as u
 from dja_photplug.errors import PhotplugError
 from dja_photplug.units import MOSAIC_UNIT
 
-__all__ = ["DETECTOR_GAINS", "CardValue", "Header", "check_unit", "detector_gain", "phot_scale"]
+if TYPE_CHECKING:
+    from dja_photplug.epochs.log import ExposureLog
 
+__all__ = ["DETECTOR_GAINS", "Header", "HeaderValue", "check_unit", "detector_gain", "phot_scale"]
 
-CardValue = str | int | float | bool
-"""What a FITS card can hold."""
-Header = Mapping[str, Any]
+HeaderValue = str | float
+"""Text, number or truth value of a keyword."""
 
+Header = Mapping[str, HeaderValue]
+"""Keywords of a FITS header, or a dictionary of them."""
 
 DETECTOR_GAINS: Mapping[str, float] = {
     **{"NRCA1": 2.13, "NRCA2": 2.17, "NRCA3": 2.25, "NRCA4": 2.08, "NRCALONG": 1.88, "NRCA5": 1.88},
@@ -32,6 +35,11 @@ def check_unit(header: Header) -> None:
 
     BUNIT decides (the archive spells it ``10.0*nanoJansky`` or ``10*nanoJansky``), else PHOTFNU in Jy. ``ZP`` is
     never read: in real headers it is the zero point of the original units (26.53 where 28.90 is right).
+
+    Parameters
+    ----------
+    header : mapping
+        Of the image.
 
     Raises
     ------
@@ -55,6 +63,16 @@ def phot_scale(header: Header) -> float:
 
     HST headers have no PHOTMJSR and drop its factor (HST mosaics are in electrons); a missing PHOTSCAL counts as 1.
 
+    Parameters
+    ----------
+    header : mapping
+        Of the science image.
+
+    Returns
+    -------
+    float
+        In DN/s per 10 nJy; for HST electrons/s per 10 nJy.
+
     Raises
     ------
     PhotplugError
@@ -74,16 +92,18 @@ def phot_scale(header: Header) -> float:
                 f"keyword {key} is {header.get(key, 'missing')}, so electrons cannot be counted; "
                 "give the scale by the option phot_scale (--phot-scale), or use the noise preset 'background'"
             )
-    scale = header["PHOTFNU"] / header["OPHOTFNU"] / header.get("PHOTSCAL", 1.0)
-    return float(scale if _is_hst(header) else scale / header["PHOTMJSR"])
+    scale = float(header["PHOTFNU"]) / float(header["OPHOTFNU"]) / float(header.get("PHOTSCAL", 1.0))
+    return scale if _is_hst(header) else scale / float(header["PHOTMJSR"])
 
 
 def _is_hst(header: Header) -> bool:
     return str(header.get("TELESCOP", "")).strip().upper() == "HST"
 
 
-def detector_gain(header: Header, log: Any = None, gains: Mapping[str, float] = DETECTOR_GAINS) -> tuple[float, str]:
-    """Return the detector gain of a mosaic in electrons per DN, and where it comes from.
+def detector_gain(
+    header: Header, log: ExposureLog | None = None, gains: Mapping[str, float] = DETECTOR_GAINS
+) -> tuple[float, str]:
+    """Return the detector gain of a mosaic, and where it comes from.
 
     Parameters
     ----------
@@ -92,7 +112,14 @@ def detector_gain(header: Header, log: Any = None, gains: Mapping[str, float] = 
     log : ExposureLog, optional
         The table's detectors, weighted by exposure time.
     gains : mapping, optional
-        Electrons per DN by detector.
+        Electrons per DN by detector, upper case.
+
+    Returns
+    -------
+    gain : float
+        Electrons per DN.
+    source : str
+        For the header of the weight.
 
     Raises
     ------

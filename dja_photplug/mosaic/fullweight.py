@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from astropy.io import fits
@@ -21,10 +21,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.mosaic.electrons import Header, check_unit, detector_gain, phot_scale
+from dja_photplug.mosaic.electrons import Header, HeaderValue, check_unit, detector_gain, phot_scale
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
+from dja_photplug.sky.grid import row_blocks
+
+if TYPE_CHECKING:
+    from dja_photplug.epochs.log import ExposureLog
 
 __all__ = [
+    "Cards",
     "ExposureMap",
     "FullWeight",
     "GivenVariance",
@@ -33,6 +38,10 @@ __all__ = [
     "grow",
     "make_noise_model",
 ]
+
+Cards = dict[str, tuple[HeaderValue, str]]
+"""FITS cards: keyword, and its value and comment."""
+Pixels = NDArray[np.floating]
 
 SAMPLE = 4  # mosaic pixels per sample of the archive's exposure maps
 # Farther than this from a sample with exposure time, a pixel with weight is not believed (in samples).
@@ -51,7 +60,7 @@ class ExposureMap:
         Of the ``exp`` file: SAMPLE, CRPIX1, CRPIX2, NXORIG, NYORIG and the photometric keywords.
     """
 
-    data: NDArray[Any]
+    data: NDArray[np.float32]
     header: Header | None = None
 
 
@@ -62,11 +71,24 @@ class NoiseModel(Protocol):
     def __call__(
         self, science: NDArray[np.float32], weight: NDArray[np.float32], rows: slice, /
     ) -> NDArray[np.float32]:
-        """Return the full weight of `rows` (counted from the image's first), of the shape of `science`."""
+        """Return the full weight of a block.
+
+        Parameters
+        ----------
+        science, weight : ndarray
+            The block's pixels and published weights, (rows, nx), in 10 nJy and its inverse square.
+        rows : slice
+            The block, counted from the image's first row.
+
+        Returns
+        -------
+        ndarray
+            Of the block's shape; 0 where there are no data, never NaN.
+        """
 
     @property
-    def provenance(self) -> dict[str, tuple[Any, str]]:
-        """FITS cards (keyword: value, comment) that say how the weight was made; read after the last block."""
+    def provenance(self) -> Cards:
+        """FITS cards that say how the weight was made; read after the last block."""
 
 
 def grow(n: int, n_samples: int, sample: int, origin: int, *, registered: bool) -> NDArray[np.intp]:
@@ -83,6 +105,11 @@ def grow(n: int, n_samples: int, sample: int, origin: int, *, registered: bool) 
     registered : bool
         False: as published, where sample k fills pixels 4k+1 .. 4k+4 and row 0 gets none. True: the nearest sample;
         the map is sampled at pixels 0, 4, 8 .., so sample k covers 4k-2 .. 4k+1, and the last one the remainder.
+
+    Returns
+    -------
+    ndarray
+        (n,), indices into the samples.
     """
     pixels = np.arange(origin, origin + n)
     if sample == 1:
@@ -98,7 +125,7 @@ def grow(n: int, n_samples: int, sample: int, origin: int, *, registered: bool) 
 class FullWeight:
     """``1 / (1/wht + max(sci, 0)/gain)`` by blocks of rows, written without a division by zero."""
 
-    cards: dict[str, tuple[Any, str]]
+    cards: Cards
     gain: NDArray[np.float32]
     """Electrons per mosaic unit for each sample, with a last row and column of zeros that index -1 reaches."""
     filled: NDArray[np.bool_]
@@ -107,9 +134,9 @@ class FullWeight:
     columns: NDArray[np.intp]
     n_filled: int = 0
     n_null: int = 0
-    lock: Any = field(default_factory=Lock)
+    lock: Lock = field(default_factory=Lock)
 
-    def __call__(self, science: NDArray[Any], weight: NDArray[Any], rows: slice) -> NDArray[np.float32]:
+    def __call__(self, science: Pixels, weight: Pixels, rows: slice) -> NDArray[np.float32]:
         """Return the full weight of `rows`, of the shape of `science`."""
         samples = self.rows[rows]
         gain = self.gain[samples][:, self.columns]
@@ -126,7 +153,7 @@ class FullWeight:
         self._count(weight, positive, samples)
         return gain
 
-    def _count(self, weight: NDArray[Any], positive: NDArray[np.bool_], samples: NDArray[np.intp]) -> None:
+    def _count(self, weight: Pixels, positive: NDArray[np.bool_], samples: NDArray[np.intp]) -> None:
         null = int(np.count_nonzero(weight > 0) - np.count_nonzero(positive))
         filled = 0
         if self.filled[samples].any():
@@ -136,7 +163,7 @@ class FullWeight:
             self.n_filled += filled
 
     @property
-    def provenance(self) -> dict[str, tuple[Any, str]]:
+    def provenance(self) -> Cards:
         """FITS cards of the preset, and counts of pixels so far."""
         return {
             **self.cards,
@@ -149,14 +176,14 @@ class FullWeight:
 class _WeightAlone:
     """The published weight where it is positive and the science image finite: preset ``background``."""
 
-    cards: dict[str, tuple[Any, str]]
+    cards: Cards
 
-    def __call__(self, science: NDArray[Any], weight: NDArray[Any], rows: slice) -> NDArray[np.float32]:
+    def __call__(self, science: Pixels, weight: Pixels, rows: slice) -> NDArray[np.float32]:
         usable = np.isfinite(weight) & np.isfinite(science) & (weight > 0)
         return np.where(usable, weight, 0).astype(np.float32, copy=False)
 
     @property
-    def provenance(self) -> dict[str, tuple[Any, str]]:
+    def provenance(self) -> Cards:
         return self.cards
 
 
@@ -165,24 +192,46 @@ class GivenVariance:
     """The noise model of a ``_var`` file; called with the variance in place of the science image.
 
     The file holds Poisson noise and gain already: adding them again would count them twice.
+
+    Attributes
+    ----------
+    noise : str
+        Preset asked for.
+    name : str
+        Of the file.
     """
 
     noise: str
     name: str
 
-    def __call__(self, variance: NDArray[Any], weight: NDArray[Any], rows: slice, /) -> NDArray[np.float32]:
-        """Return the inverse of `variance` where there are data."""
+    def __call__(self, variance: Pixels, weight: Pixels, rows: slice, /) -> NDArray[np.float32]:
+        """Return the inverse of a variance.
+
+        Parameters
+        ----------
+        variance, weight : ndarray
+            Of one block, (rows, nx), in the image's unit squared and its inverse.
+        rows : slice
+            Not used: the variance is the block's own.
+
+        Returns
+        -------
+        ndarray
+            Of the block's shape; 0 where there are no data.
+        """
         full = np.zeros(variance.shape, np.float32)
         np.divide(1, variance, out=full, where=(variance > 0) & np.isfinite(variance) & (weight > 0))
         return full
 
     @property
-    def provenance(self) -> dict[str, tuple[Any, str]]:
+    def provenance(self) -> Cards:
         """FITS cards that name the file."""
         return {"NOISE": (self.noise, "noise preset asked for"), "VARFILE": (self.name, "full variance, used as it is")}
 
 
-def make_noise_model(header: Header, exposure: ExposureMap | None, log: Any, options: VarianceOptions) -> NoiseModel:
+def make_noise_model(
+    header: Header, exposure: ExposureMap | None, log: ExposureLog | None, options: VarianceOptions
+) -> NoiseModel:
     """Return the noise model of one image, which is then called for each block of its rows.
 
     Parameters
@@ -195,12 +244,17 @@ def make_noise_model(header: Header, exposure: ExposureMap | None, log: Any, opt
         For the detector gain of the preset ``calibrated``.
     options : VarianceOptions
 
+    Returns
+    -------
+    NoiseModel
+        For all blocks of this image.
+
     Raises
     ------
     PhotplugError
         Where keywords, gain or exposure map are missing or do not fit the image.
     """
-    cards: dict[str, tuple[Any, str]] = {"NOISE": (options.noise, "noise preset of the full weight")}
+    cards: Cards = {"NOISE": (options.noise, "noise preset of the full weight")}
     if options.noise == "background":
         return _WeightAlone(cards)
     if exposure is None:
@@ -245,7 +299,9 @@ def make_noise_model(header: Header, exposure: ExposureMap | None, log: Any, opt
 def _compare_headers(header: Header, other: Header | None) -> None:
     """Tell where the photometric keywords of the exposure map differ from the science image's, which are used."""
     for key in ("PHOTMJSR", "PHOTSCAL", "PHOTFNU", "OPHOTFNU"):
-        if other is not None and key in header and key in other and not np.isclose(header[key], other[key], rtol=1e-6):
+        if other is None or key not in header or key not in other:
+            continue
+        if not np.isclose(float(header[key]), float(other[key]), rtol=1e-6):
             warnings.warn(
                 f"{key} is {header[key]} in the science header and {other[key]} in the exposure map's; "
                 "the science header's is used",
@@ -270,7 +326,7 @@ def _register(header: Header, exposure: ExposureMap, shape: tuple[int, int]) -> 
     for axis, n, m in ((2, shape[0], n_samples[0]), (1, shape[1], n_samples[1])):
         offset = 0.0
         if f"CRPIX{axis}" in coarse and f"CRPIX{axis}" in header:
-            offset = sample * coarse[f"CRPIX{axis}"] - header[f"CRPIX{axis}"]
+            offset = sample * float(coarse[f"CRPIX{axis}"]) - float(header[f"CRPIX{axis}"])
         # Real CRPIX are exact multiples of 1/8; 0.01 pixel allows for their printed digits.
         if abs(offset - round(offset)) > 0.01:
             raise PhotplugError(
@@ -300,9 +356,9 @@ def full_weight(
     header: Header | fits.Header,
     noise: str | VarianceOptions = "dja",
     exposure_header: Header | fits.Header | None = None,
-    log: Any = None,
+    log: ExposureLog | None = None,
     *,
-    variance: Callable[[Header, ExposureMap | None, Any], NoiseModel] | None = None,
+    variance: Callable[[Header, ExposureMap | None, ExposureLog | None], NoiseModel] | None = None,
 ) -> NDArray[np.float32]:
     """Return the full weight of arrays by a noise model, in blocks of rows; see :func:`dja_photplug.full_weight`.
 
@@ -340,13 +396,11 @@ def full_weight(
     image_header = {**header, "NAXIS1": science.shape[1], "NAXIS2": science.shape[0]}
     time = None if exposure is None else ExposureMap(np.asarray(exposure), exposure_header)
     model = (variance or partial(make_noise_model, options=options))(image_header, time, log)
-    height = max(1, (1 << 18) // max(1, science.shape[1]))
-    blocks = [slice(start, min(start + height, len(science))) for start in range(0, len(science), height)]
     result = np.empty(science.shape, np.float32)
 
     def work(rows: slice) -> None:
         result[rows] = model(science[rows], weight[rows], rows)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy frees the interpreter's lock within a block
-        list(pool.map(work, blocks))
+        list(pool.map(work, row_blocks(science.shape)))
     return result

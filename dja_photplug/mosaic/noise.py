@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dja_photplug.mosaic.electrons import CardValue
-from dja_photplug.mosaic.fullweight import FullWeight, NoiseModel
+from dja_photplug.mosaic.fullweight import Cards, FullWeight, NoiseModel
 from dja_photplug.sky.grid import Window
 
 __all__ = ["CroppedModel", "RescaledModel", "counts_electrons", "crop_model"]
@@ -36,7 +35,7 @@ class RescaledModel:
         return self.model(science / factor, weight * factor**2, rows) / factor**2
 
     @property
-    def provenance(self) -> dict[str, tuple[CardValue, str]]:
+    def provenance(self) -> Cards:
         """Cards of the model as it was."""
         return self.model.provenance
 
@@ -68,7 +67,7 @@ class CroppedModel:
         return np.ascontiguousarray(full[:, columns])
 
     @property
-    def provenance(self) -> dict[str, tuple[CardValue, str]]:
+    def provenance(self) -> Cards:
         """Cards of the whole image's model."""
         return self.model.provenance
 

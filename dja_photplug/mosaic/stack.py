@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -19,13 +18,14 @@ from dja_photplug.files.names import ProductName
 from dja_photplug.files.pixels import write_image
 from dja_photplug.files.whole import whole_file
 from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.sky.grid import BLOCK_PIXELS, Cutout, Grid, pixel_scale, resolve_cutout
+from dja_photplug.sky.grid import BLOCK_PIXELS, Cutout, Grid, pixel_scale, resolve_cutout, row_blocks
 from dja_photplug.sky.nesting import find_nesting
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT
 
 __all__ = ["coarsest_grid", "name_stack", "stack_images", "write_stack"]
 
 Plane = NDArray[np.float32]
+Planes = tuple[Plane, Plane, Plane, NDArray[np.bool_]]
 
 
 def coarsest_grid(grids: Mapping[str, Grid], cutout: Cutout = None) -> Grid:
@@ -37,6 +37,13 @@ def coarsest_grid(grids: Mapping[str, Grid], cutout: Cutout = None) -> Grid:
         By the names that errors have.
     cutout : optional
         As for :func:`dja_photplug.load_mosaic`; slices count the pixels of that mosaic.
+
+    Returns
+    -------
+    wcs : `~astropy.wcs.WCS`
+        Of the cut-out.
+    shape : tuple of int
+        Of the cut-out, (ny, nx).
 
     Raises
     ------
@@ -134,20 +141,24 @@ def _add_image(sums: list[Plane], image: MosaicImage, wcs: WCS, name: str) -> st
     if rows.start >= rows.stop or columns.start >= columns.stop:
         return None
     ours = [plane[rows, columns] for plane in sums]
-    theirs = [plane[fine_rows, fine_columns] for plane in _find_planes(image)]
-    height = max(1, BLOCK_PIXELS // (ratio * theirs[0].shape[1]))
-    for start in range(0, len(ours[0]), height):
-        block = slice(start, start + height)
-        fine = slice(ratio * start, ratio * (start + height))
-        _add_block([plane[block] for plane in ours], [plane[fine] for plane in theirs], ratio)
+    theirs = _take(_find_planes(image), (fine_rows, fine_columns))
+    for block in row_blocks(ours[0].shape, BLOCK_PIXELS // ratio**2):
+        fine = slice(ratio * block.start, ratio * block.stop)
+        _add_block([plane[block] for plane in ours], _take(theirs, fine), ratio)
     return str(image.meta.get("NOISE", "as loaded"))
 
 
-def _find_planes(image: MosaicImage) -> tuple[NDArray[Any], ...]:
+def _find_planes(image: MosaicImage) -> Planes:
     """Return data, full weight, background weight (the full one where there is no other) and mask."""
     full, background = image.uncertainty.array, image.background_weight
     mask = np.broadcast_to(np.False_, image.shape) if image.mask is None else image.mask
     return image.data, full, full if background is None else background, mask
+
+
+def _take(planes: Planes, where: slice | tuple[slice, slice]) -> Planes:
+    """Return some rows, or rows and columns, of all planes."""
+    data, full, background, mask = planes
+    return data[where], full[where], background[where], mask[where]
 
 
 def _find_overlap(origin: int, ratio: int, n_fine: int, n: int) -> tuple[slice, slice]:
@@ -156,16 +167,16 @@ def _find_overlap(origin: int, ratio: int, n_fine: int, n: int) -> tuple[slice, 
     return slice(start, stop), slice(origin + ratio * start, origin + ratio * stop)
 
 
-def _add_block(sums: list[Plane], planes: list[NDArray[Any]], ratio: int) -> None:
+def _add_block(sums: list[Plane], planes: Planes, ratio: int) -> None:
     """Add pixels that fill those of the sums; a null one has infinite variance, and so has any sum with it."""
-    data, full, background, mask = planes
-    null = mask | ~((full > 0) & (background > 0))
+    data, *weights, mask = planes
+    null = mask | ~((weights[0] > 0) & (weights[1] > 0))
     with np.errstate(divide="ignore", invalid="ignore"):
-        weight, full = (1 / _rebin(np.where(null, np.inf, 1 / plane), ratio) for plane in (background, full))
+        full, weight = (1 / _rebin(np.where(null, np.inf, 1 / plane), ratio) for plane in weights)
         used = weight > 0
-        total, weights, photons = sums
+        total, total_weight, photons = sums
         np.add(total, weight * _rebin(data, ratio), out=total, where=used)
-        np.add(weights, weight, out=weights)
+        np.add(total_weight, weight, out=total_weight)
         # w^2 p = w (w / full - 1)
         np.add(photons, weight * np.maximum(weight / full - 1, 0), out=photons, where=used)
 
@@ -188,7 +199,19 @@ def _make_header(names: Sequence[str], presets: Sequence[str]) -> fits.Header:
 
 
 def name_stack(directory: str | Path, root: str, drizzle: str = "drc") -> tuple[Path, Path]:
-    """Return the files of a stack, named as the archive's: ``{root}-ir_{drizzle}_sci.fits.gz`` and ``_wht.fits.gz``.
+    """Return the files of a stack, named as the archive's.
+
+    Parameters
+    ----------
+    directory : str or Path
+    root : str
+        Of the archive's names: field and version, such as ``uds-grizli-v7.4``.
+    drizzle : {"drc", "drz"}, optional
+
+    Returns
+    -------
+    science, weight : Path
+        ``{root}-ir_{drizzle}_sci.fits.gz`` and ``_wht.fits.gz``.
 
     Raises
     ------
@@ -218,8 +241,9 @@ def write_stack(
         From :func:`stack_images`.
     directory : str or Path
     root : str
-    drizzle : {"drc", "drz"}
-    overwrite : bool
+    drizzle : {"drc", "drz"}, optional
+    overwrite : bool, optional
+        Replace existing files.
 
     Returns
     -------
@@ -234,8 +258,8 @@ def write_stack(
     header = image.meta.copy()
     header.update(image.wcs.to_header())
     header["BUNIT"] = "10.0*nanoJansky"
-    options: dict[str, Any] = {"overwrite": overwrite, "suffixes": IMAGE_SUFFIXES}
-    with whole_file(paths[0], **options) as science, whole_file(paths[1], **options) as weight:
+    new_file = partial(whole_file, overwrite=overwrite, suffixes=IMAGE_SUFFIXES)
+    with new_file(paths[0]) as science, new_file(paths[1]) as weight:
         write_image(science, image.data, header)
         write_image(weight, _find_planes(image)[2], header)
     return paths[0], paths[1]

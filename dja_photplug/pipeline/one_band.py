@@ -19,7 +19,7 @@ from dja_photplug.catalog.schema import dress_table, epoch_columns
 from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
-from dja_photplug.mosaic.electrons import CardValue
+from dja_photplug.mosaic.electrons import HeaderValue
 from dja_photplug.mosaic.image import MosaicImage, replace_planes
 from dja_photplug.mosaic.load import exposure_log
 from dja_photplug.options.stages import ENGINES, Options
@@ -306,7 +306,7 @@ _NOISE_CARDS = (
 )
 
 
-def describe_noise(image: MosaicImage) -> dict[str, CardValue]:
+def describe_noise(image: MosaicImage) -> dict[str, HeaderValue]:
     """Return the cards that say how the weight of an image was made, whoever made it."""
     model = {} if image.noise_model is None else image.noise_model.provenance
     cards = {key: value for key, (value, _) in model.items()}

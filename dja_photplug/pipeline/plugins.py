@@ -192,6 +192,7 @@ def ask_first(
     purpose: str,
     expected: type[T],
     known: Sequence[str] = (),
+    /,
     **arguments: object,
 ) -> T:
     """Return the first plugin's result.

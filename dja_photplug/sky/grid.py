@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from astropy.nddata import NoOverlapError, extract_array
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_area, skycoord_to_pixel
-from regions import PixelRegion, Region
+from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
+
+if TYPE_CHECKING:
+    from regions import Region
 
 __all__ = [
     "BLOCK_PIXELS",
@@ -22,17 +26,24 @@ __all__ = [
     "Grid",
     "Window",
     "crop_header",
+    "cut_window",
     "header_wcs",
     "pixel_scale",
     "pixel_size",
     "resolve_cutout",
+    "row_blocks",
 ]
 
 Window = tuple[slice, slice]
 """Rows and columns of a mosaic, both with start and stop."""
 
-Cutout: TypeAlias = tuple[SkyCoord, u.Quantity] | tuple[slice, slice] | Region | None
-"""What :func:`resolve_cutout` takes: centre and angular size, slices (y, x), a region, or None for everything."""
+Cutout: TypeAlias = "Window | tuple[SkyCoord, u.Quantity] | Region | None"
+"""What a part of a mosaic is asked for by; see `resolve_cutout`."""
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+# Blocks of this many pixels stay in a core's cache together with their temporaries (1 MB each in float32).
+BLOCK_PIXELS = 1 << 18
 
 
 class Grid(NamedTuple):
@@ -54,6 +65,15 @@ def header_wcs(header: fits.Header) -> WCS:
     Real headers carry a CD and a PC matrix together, which the FITS standard forbids; CD is the one that the
     drizzling wrote. Reading only the WCS cards also keeps 3,500 exposure cards away from the parser.
 
+    Parameters
+    ----------
+    header : `~astropy.io.fits.Header`
+
+    Returns
+    -------
+    `~astropy.wcs.WCS`
+        With two axes; its pixels are counted from 0.
+
     Raises
     ------
     PhotplugError
@@ -68,12 +88,36 @@ def header_wcs(header: fits.Header) -> WCS:
 
 
 def pixel_scale(wcs: WCS) -> float:
-    """Return the side of a pixel in arcsec, the square root of its area at the reference point."""
+    """Return the side of a pixel, the square root of its area at the reference point.
+
+    Parameters
+    ----------
+    wcs : `~astropy.wcs.WCS`
+        Celestial.
+
+    Returns
+    -------
+    float
+        Arcsec.
+    """
     return float(np.sqrt(proj_plane_pixel_area(wcs.celestial)) * 3600)
 
 
 def crop_header(header: fits.Header, window: Window) -> fits.Header:
-    """Return a copy of a mosaic header that describes the pixels of `window`: size and CRPIX follow."""
+    """Return a mosaic header that describes the pixels of a window.
+
+    Parameters
+    ----------
+    header : `~astropy.io.fits.Header`
+        It is not changed.
+    window : tuple of slice
+        Rows and columns.
+
+    Returns
+    -------
+    `~astropy.io.fits.Header`
+        A copy, in which size and CRPIX follow.
+    """
     cropped = header.copy()
     for axis, part in ((1, window[1]), (2, window[0])):
         cropped[f"NAXIS{axis}"] = part.stop - part.start
@@ -94,6 +138,11 @@ def resolve_cutout(cutout: Cutout, wcs: WCS, shape: tuple[int, int]) -> Window:
         Of the mosaic.
     shape : tuple of int
         Of the mosaic, (ny, nx).
+
+    Returns
+    -------
+    tuple of slice
+        Rows and columns, at least one of each.
 
     Raises
     ------
@@ -119,30 +168,61 @@ def resolve_cutout(cutout: Cutout, wcs: WCS, shape: tuple[int, int]) -> Window:
 
 def pixel_size(cutout: Cutout) -> tuple[int, int] | None:
     """Return the size (ny, nx) of a cut-out that is given in pixels; None where only a WCS tells, or for none."""
-    if isinstance(cutout, tuple) and isinstance(cutout[0], slice):
-        spans = [(part.start or 0, part.stop) for part in cutout]
-        known = [stop - start for start, stop in spans if stop is not None]
-    elif isinstance(cutout, PixelRegion):
-        known = list(cutout.bounding_box.shape)
-    else:
-        return None
+    if isinstance(cutout, tuple):
+        known = [part.stop - (part.start or 0) for part in cutout if isinstance(part, slice) and part.stop is not None]
+    else:  # a region of pixels; one of the sky has no box
+        known = list(getattr(getattr(cutout, "bounding_box", None), "shape", ()))
     return (known[0], known[1]) if len(known) == 2 else None
 
 
-def _find_limits(cutout: Any, wcs: WCS, shape: tuple[int, int]) -> list[tuple[int, int]]:
+def cut_window(plane: NDArray[Scalar], corner: tuple[int, int], shape: tuple[int, int], fill: float) -> NDArray[Scalar]:
+    """Return a copy of the pixels of a window that may reach over the edges of a plane, or lie beside it.
+
+    Parameters
+    ----------
+    plane : ndarray
+        (ny, nx).
+    corner : tuple of int
+        Row and column of the plane where the window begins, also negative.
+    shape : tuple of int
+        Of the window, (ny, nx).
+    fill : float
+        Value of pixels off the plane, in its type.
+
+    Returns
+    -------
+    ndarray
+        Of the window's shape, in the plane's type.
+
+    Examples
+    --------
+    >>> cut_window(np.arange(1, 7).reshape(2, 3), (-1, 1), (2, 4), 0)
+    array([[0, 0, 0, 0],
+           [2, 3, 0, 0]])
+    """
+    # astropy begins at ceil(position - n / 2), which is the corner for a whole position half a window on, n // 2.
+    position = tuple(start + n // 2 for start, n in zip(corner, shape, strict=True))
+    try:
+        window = extract_array(plane, shape, position, fill_value=fill)
+    except NoOverlapError:
+        return np.full(shape, fill, plane.dtype)
+    return window.copy() if window.base is not None else window  # all on the plane it is a view
+
+
+def _find_limits(cutout: Cutout, wcs: WCS, shape: tuple[int, int]) -> list[tuple[int, int]]:
     """Return first and one past the last pixel in y and x, also off the mosaic."""
     if isinstance(cutout, tuple) and len(cutout) == 2:
         if isinstance(cutout[0], SkyCoord):
-            return _frame_position(*cutout, wcs)
+            return _frame_position(cutout[0], cutout[1], wcs)
         if all(isinstance(part, slice) and part.step in (None, 1) for part in cutout):
             return [part.indices(n)[:2] for part, n in zip(cutout, shape, strict=True)]
-    elif hasattr(cutout, "contains"):  # a region; a SkyCoord also has to_pixel
+    elif not isinstance(cutout, tuple | None) and hasattr(cutout, "contains"):  # a region; a SkyCoord also has to_pixel
         box = (cutout.to_pixel(wcs) if hasattr(cutout, "to_pixel") else cutout).bounding_box
         return [(box.iymin, box.iymax), (box.ixmin, box.ixmax)]
     raise TypeError("not a cut-out")
 
 
-def _frame_position(centre: SkyCoord, size: Any, wcs: WCS) -> list[tuple[int, int]]:
+def _frame_position(centre: SkyCoord, size: u.Quantity, wcs: WCS) -> list[tuple[int, int]]:
     """Return the limits in y and x of a window with the centre's pixel in its middle."""
     x, y = skycoord_to_pixel(centre, wcs)
     sides = np.broadcast_to((u.Quantity(size) / (pixel_scale(wcs) * u.arcsec)).to_value(u.one), 2)
@@ -154,12 +234,26 @@ def _frame_position(centre: SkyCoord, size: Any, wcs: WCS) -> list[tuple[int, in
     return [(low, low + count) for low, count in zip(lows, counts, strict=True)]
 
 
-# Blocks of this many pixels stay in a core's cache together with their temporaries (1 MB each in float32).
-BLOCK_PIXELS = 1 << 18
+def row_blocks(shape: tuple[int, ...], pixels: int = BLOCK_PIXELS) -> Iterator[slice]:
+    """Yield the rows of an image block by block.
 
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the image, (ny, nx).
+    pixels : int, optional
+        Most pixels of a block that has more than one row.
 
-def _blocks(shape: tuple[int, int], pixels: int) -> Iterator[slice]:
-    """Yield slices of rows that hold about `pixels`."""
-    height = max(1, pixels // shape[1])
+    Yields
+    ------
+    slice
+        With start and stop.
+
+    Examples
+    --------
+    >>> list(row_blocks((5, 100), 250))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    height = max(1, pixels // max(1, shape[1]))
     for start in range(0, shape[0], height):
         yield slice(start, min(start + height, shape[0]))

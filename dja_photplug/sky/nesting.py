@@ -14,7 +14,7 @@ from astropy.wcs.utils import pixel_to_pixel
 from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 
-from dja_photplug.sky.grid import BLOCK_PIXELS, _blocks, pixel_scale
+from dja_photplug.sky.grid import BLOCK_PIXELS, cut_window, pixel_scale, row_blocks
 
 __all__ = ["Nesting", "find_nesting", "regrid_labels"]
 
@@ -51,6 +51,10 @@ def find_nesting(fine: WCS, coarse: WCS, shape: tuple[int, int]) -> Nesting | No
     fine, coarse : `~astropy.wcs.WCS`
     shape : tuple of int
         Of the fine image, (ny, nx).
+
+    Returns
+    -------
+    Nesting or None
 
     Examples
     --------
@@ -99,28 +103,16 @@ def regrid_labels(labels: NDArray[np.int32], wcs: WCS, target: WCS, shape: tuple
     return (_repeat if finer else _take_medians)(labels, nesting, shape)
 
 
-def _window(labels: NDArray[np.int32], top: int, left: int, shape: tuple[int, int]) -> NDArray[np.int32]:
-    """Return a copy of the pixels from row `top` and column `left` on, 0 off the image."""
-    window = np.zeros(shape, dtype=np.int32)
-    inside = [
-        (min(max(low, 0), size), min(max(low + n, 0), size))
-        for low, n, size in zip((top, left), shape, labels.shape, strict=True)
-    ]
-    (y0, y1), (x0, x1) = inside
-    window[y0 - top : y1 - top, x0 - left : x1 - left] = labels[y0:y1, x0:x1]
-    return window
-
-
 def _repeat(labels: NDArray[np.int32], nesting: Nesting, shape: tuple[int, int]) -> NDArray[np.int32]:
     """Return for each fine pixel the label of the coarse one around it."""
     ratio, width = nesting.ratio, shape[1]
     result = np.empty(shape, dtype=np.int32)
     # The coarse column around the first pixel, and how many fine ones of it lie before that.
     left, before = divmod(-nesting.x, ratio)
-    for rows in _blocks(shape, BLOCK_PIXELS):
+    for rows in row_blocks(shape):
         top, above = divmod(rows.start - nesting.y, ratio)
         height = rows.stop - rows.start
-        cells = _window(labels, top, left, (-(-(above + height) // ratio), -(-(before + width) // ratio)))
+        cells = cut_window(labels, (top, left), (-(-(above + height) // ratio), -(-(before + width) // ratio)), 0)
         repeated = cells.repeat(ratio, axis=1).repeat(ratio, axis=0)
         result[rows] = repeated[above : above + height, before : before + width]
     return result
@@ -130,9 +122,10 @@ def _take_medians(labels: NDArray[np.int32], nesting: Nesting, shape: tuple[int,
     """Return the upper median of the fine labels in each coarse pixel."""
     ratio, width = nesting.ratio, shape[1]
     result = np.empty(shape, dtype=np.int32)
-    for rows in _blocks(shape, BLOCK_PIXELS // ratio**2):
+    for rows in row_blocks(shape, BLOCK_PIXELS // ratio**2):
         height = rows.stop - rows.start
-        fine = _window(labels, nesting.y + ratio * rows.start, nesting.x, (ratio * height, ratio * width))
+        corner = nesting.y + ratio * rows.start, nesting.x
+        fine = cut_window(labels, corner, (ratio * height, ratio * width), 0)
         cells = fine.reshape(height, ratio, width, ratio).swapaxes(1, 2).reshape(height, width, ratio**2)
         result[rows] = np.sort(cells)[..., ratio**2 // 2]
     return result
@@ -147,7 +140,7 @@ def _take_nearest(labels: NDArray[np.int32], wcs: WCS, target: WCS, shape: tuple
     ends = np.nan_to_num(pixel_to_pixel(target, wcs, x, y)[::-1], nan=-1e9)
     splines = [RectBivariateSpline(*points, end) for end in ends]
     result, columns = np.zeros(shape, dtype=np.int32), np.arange(shape[1])
-    for rows in _blocks(shape, BLOCK_PIXELS):
+    for rows in row_blocks(shape):
         lines = np.arange(rows.start, rows.stop)
         y, x = (np.rint(spline(lines, columns)).astype(np.intp) for spline in splines)
         inside = (y >= 0) & (y < labels.shape[0]) & (x >= 0) & (x < labels.shape[1])

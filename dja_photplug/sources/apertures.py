@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import sep
@@ -17,14 +16,17 @@ from astropy.nddata import NDData
 from numpy.typing import NDArray
 
 from dja_photplug.catalog.flags import SourceFlag
+from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.options.stages import BackgroundOptions, MeasureOptions
 from dja_photplug.sources.detection import Background, Detection
 
 __all__ = [
     "KRON_EXTENT",
+    "Columns",
     "Engine",
     "Floats",
     "Pixels",
+    "Plane",
     "Shapes",
     "Sums",
     "find_saturated_cores",
@@ -48,13 +50,25 @@ LEAST_OVERLAP = 1e-9
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.int64]
+Plane = NDArray[np.generic]
+Columns = dict[str, NDArray]
+"""Plain columns by name, (n,), of floats or of flags."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pixels:
-    """The arrays that an engine sums over, all (ny, nx); `segmentation` is None where neighbours are kept.
+    """The arrays that an engine sums over, all (ny, nx).
 
-    `variance` is with, `background` without the source photons; they are one array where nobody told them apart.
+    Attributes
+    ----------
+    data : ndarray
+        In the unit of the image.
+    variance, background : ndarray
+        With and without the source photons, in its square; they are one array where nobody told them apart.
+    null : ndarray of bool
+        Pixels without data.
+    segmentation : ndarray or None
+        Labels; None where neighbours are kept.
     """
 
     data: NDArray[np.float32]
@@ -76,9 +90,20 @@ class Pixels:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Shapes:
-    """Sources on the grid of the image measured: pixels, theta in radians within sep's limits, all (n,).
+    """Sources on the grid of the image measured, all (n,).
 
-    `kron` is the scaled and clipped Kron radius in units of a and b, or None where it is to be measured.
+    Attributes
+    ----------
+    label : ndarray
+        In the segmentation.
+    x, y : ndarray
+        Positions in pixels, 0-based.
+    a, b : ndarray
+        Rms of the light along both axes in pixels, NaN where not known.
+    theta : ndarray
+        Angle of the major axis from +x in radians, within sep's limits of -pi/2 and pi/2; NaN where not known.
+    kron : ndarray or None
+        Scaled and clipped Kron radius in units of a and b; None where it is to be measured.
     """
 
     label: NDArray[np.int32]
@@ -97,7 +122,19 @@ class Shapes:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sums:
-    """Flux, variance with and without the source photons, area in pixels and flag of apertures, (n,)."""
+    """Sums over apertures, all (n,).
+
+    Attributes
+    ----------
+    flux : ndarray
+        In the unit of the image.
+    total, background : ndarray
+        Variance with and without the source photons, in its square.
+    area : ndarray
+        In pixels.
+    flag : ndarray
+        Bits of `SourceFlag`.
+    """
 
     flux: Floats
     total: Floats
@@ -133,7 +170,20 @@ class Engine:
 
 
 def shapes_on_grid(detection: Detection, scale: float) -> Shapes:
-    """Return the sources on the grid they were detected on, whose pixels are `scale` arcsec."""
+    """Return the sources on the grid they were detected on.
+
+    Parameters
+    ----------
+    detection : Detection
+        Of n sources.
+    scale : float
+        Of the pixels, arcsec.
+
+    Returns
+    -------
+    Shapes
+        (n,); a, b and theta are NaN where one of them is not known.
+    """
     sources = detection.sources
     a, b = (sources[axis].to_value(u.arcsec) / scale for axis in "ab")
     theta = sources["theta"].to_value(u.rad)
@@ -152,12 +202,34 @@ def shapes_on_grid(detection: Detection, scale: float) -> Shapes:
 
 
 def sum_overlap(
-    plane: NDArray[Any], shapes: Shapes, a: Floats, b: Floats, theta: Floats, **settings: Any
+    plane: Plane, shapes: Shapes, a: Floats, b: Floats, theta: Floats, **settings: Plane
 ) -> tuple[Floats, Floats, Flags]:
-    """Return sum, error and flag of ellipses around the sources by sep with exact overlap.
+    """Return sums over ellipses around the sources by sep, with exact overlap.
 
-    `settings` are those of `sep.sum_ellipse`, which by itself gives NaN for circles of 4.5 or 12.5 pixels with the x of
-    a pixel's centre and the y of a pixel's edge but for a rounding error of up to 1e-4; `sep.sum_circle` does not.
+    Parameters
+    ----------
+    plane : ndarray
+        (ny, nx), what is summed.
+    shapes : Shapes
+        Of n sources, whose positions are taken.
+    a, b : ndarray
+        Semi-axes in pixels, (n,).
+    theta : ndarray
+        Angle of the major axis in radians, (n,).
+    **settings
+        ``var``, ``mask`` and ``segmap``, (ny, nx), and ``seg_id``, (n,), of `sep.sum_ellipse`.
+
+    Returns
+    -------
+    sum, error : ndarray
+        (n,), in the unit of `plane`.
+    flag : ndarray
+        (n,), bits of sep.
+
+    Notes
+    -----
+    `sep.sum_ellipse` gives NaN for circles of 4.5 or 12.5 pixels with the x of a pixel's centre and the y of a pixel's
+    edge but for a rounding error of up to 1e-4; `sep.sum_circle` does not.
     """
     sums, circle = np.zeros((3, len(a))), a == b
     for part, add in ((circle, sep.sum_circle), (~circle, sep.sum_ellipse)):
@@ -172,7 +244,7 @@ def sum_overlap(
 def _flag_taken(pixels: Pixels, shapes: Shapes, a: Floats, b: Floats, theta: Floats) -> Flags:
     """Return whether ellipses overlap with null pixels, and with the segments of neighbours that are masked."""
 
-    def add(plane: NDArray[Any], **settings: Any) -> Floats:
+    def add(plane: Plane, **settings: Plane) -> Floats:
         return sum_overlap(plane, shapes, a, b, theta, **settings)[0]
 
     flag = np.where(add(pixels.null.view(np.uint8)) > LEAST_OVERLAP, SourceFlag.NULL_WEIGHT.value, 0)
@@ -202,7 +274,22 @@ def _sum_ellipses(engine: Engine, pixels: Pixels, shapes: Shapes, a: Floats, b: 
 
 
 def sum_circles(engine: Engine, pixels: Pixels, shapes: Shapes, radius: float) -> Sums:
-    """Sum over circles of one radius in pixels around the sources."""
+    """Sum over circles of one radius around the sources.
+
+    Parameters
+    ----------
+    engine : Engine
+    pixels : Pixels
+    shapes : Shapes
+        Of n sources, whose positions are taken.
+    radius : float
+        In pixels.
+
+    Returns
+    -------
+    Sums
+        (n,).
+    """
     radii = np.full(len(shapes.x), radius)
     return _sum_ellipses(engine, pixels, shapes, radii, radii, np.zeros_like(radii))
 
@@ -265,7 +352,7 @@ def find_saturated_cores(
         return hollow
     one, area = shapes[hollow], np.pi * (RING**2 - CORE**2) / scale**2
 
-    def add(plane: NDArray[Any], **settings: Any) -> Floats:
+    def add(plane: Plane, **settings: Plane) -> Floats:
         return sep.sum_circann(plane, one.x, one.y, CORE / scale, RING / scale, subpix=0, **settings)[0]
 
     clear = add((~null).view(np.uint8))
@@ -276,7 +363,7 @@ def find_saturated_cores(
 
 def measure_shapes(
     engine: Engine, pixels: Pixels, shapes: Shapes, scale: float, options: MeasureOptions
-) -> tuple[dict[str, NDArray], dict[str, Sums]]:
+) -> tuple[Columns, dict[str, Sums]]:
     """Return what is measured around positions on the image.
 
     Parameters
@@ -284,22 +371,21 @@ def measure_shapes(
     engine : Engine
     pixels : Pixels
     shapes : Shapes
+        Of n sources on the image.
     scale : float
         Of the pixels, arcsec.
     options : MeasureOptions
+        Apertures and Kron ellipse.
 
     Returns
     -------
     columns : dict of str to ndarray
-        ``kron_radius flux_radius flag mask_frac``, lengths in pixels.
+        (n,): ``kron_radius flux_radius flag mask_frac``, lengths in pixels.
     sums : dict of str to Sums
         Over the Kron aperture, ``auto``, and circles, ``aper_i``.
     """
     kron, flag = _kron_radius(engine, pixels, shapes, options)
-    least = options.kron_circle / scale
-    circle = ~(kron * np.sqrt(shapes.a * shapes.b) >= least)  # True where the Kron radius is unknown
-    a, b = (np.where(circle, least, kron * axis) for axis in (shapes.a, shapes.b))
-    theta = np.where(circle, 0.0, shapes.theta)
+    a, b, theta, circle = kron_apertures(shapes.a, shapes.b, shapes.theta, kron, options.kron_circle / scale)
     sums = {"auto": _sum_ellipses(engine, pixels, shapes, a, b, theta)}
     for i, diameter in enumerate(options.apertures):
         sums[f"aper_{i}"] = sum_circles(engine, pixels, shapes, diameter / 2 / scale)
@@ -324,10 +410,28 @@ def _cut_out(pixels: Pixels, shapes: Shapes, reach: Floats) -> Iterator[tuple[Pi
 
 def measure_with_sky(
     engine: Engine, pixels: Pixels, shapes: Shapes, sky: Floats, scale: float, options: MeasureOptions
-) -> tuple[dict[str, NDArray], dict[str, Sums]]:
-    """Return what `measure_shapes` does, each of the sources, at least one, with its own sky (n,) taken off.
+) -> tuple[Columns, dict[str, Sums]]:
+    """Return what is measured around positions on the image, with the sky of each taken off.
 
     Each is measured on a cut-out, because Kron and half-light radius depend on the sky.
+
+    Parameters
+    ----------
+    engine : Engine
+    pixels : Pixels
+    shapes : Shapes
+        Of n sources on the image, at least one.
+    sky : ndarray
+        (n,), of a pixel in the unit of the image.
+    scale : float
+        Of the pixels, arcsec.
+    options : MeasureOptions
+
+    Returns
+    -------
+    columns : dict of str to ndarray
+    sums : dict of str to Sums
+        As of :func:`measure_shapes`.
     """
     # Margins: 2 pixels for the interpolation of sep's growth curve, 1 for the pixels at the rim.
     kron = options.kron_max if shapes.kron is None else np.nan_to_num(shapes.kron)
@@ -347,7 +451,21 @@ def _join_sums(parts: list[Sums]) -> Sums:
 
 
 def sum_segments(pixels: Pixels, segmentation: NDArray[np.int32], label: NDArray[np.int32]) -> Sums:
-    """Sum over the pixels with data in the segment of each label."""
+    """Sum over the pixels with data in the segment of each label.
+
+    Parameters
+    ----------
+    pixels : Pixels
+    segmentation : ndarray
+        (ny, nx), labels.
+    label : ndarray
+        (n,), those that are summed.
+
+    Returns
+    -------
+    Sums
+        (n,); NaN without a pixel with data, where the area is 0.
+    """
     members = np.flatnonzero(segmentation)
     members = members[~pixels.null.ravel()[members]]
     owner, size = segmentation.ravel()[members], label.max(initial=0) + 1

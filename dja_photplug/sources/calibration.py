@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import sep
@@ -27,6 +27,8 @@ from dja_photplug.options.stages import CalibrationOptions
 __all__ = ["ApertureSums", "NoiseCalibration", "SumCircles", "calibrate", "combine_variance", "place_apertures"]
 
 Floats = NDArray[np.float64]
+Nested: TypeAlias = "float | list[Nested]"
+"""A number, or lists of them."""
 
 # The sampling error of a robust scatter (1.4826 x median absolute deviation) of n values is 1.17 / sqrt(n) of it.
 SCATTER_ERROR = 1.17
@@ -71,6 +73,11 @@ def combine_variance(background: ArrayLike, total: ArrayLike, factor: ArrayLike)
         Summed variance without and with the source photons.
     factor : array_like
         a(r); 1 without calibration.
+
+    Returns
+    -------
+    ndarray
+        In the unit of both, of the shape that all broadcast to; photons count as 0 where they are negative.
     """
     background, total = np.asarray(background, float), np.asarray(total, float)
     return np.square(factor) * background + np.maximum(total - background, 0)
@@ -141,6 +148,11 @@ class NoiseCalibration:
         radius, variance : array_like
             As for a(r).
 
+        Returns
+        -------
+        ndarray
+            Of the shape of `radius`.
+
         Raises
         ------
         PhotplugError
@@ -170,18 +182,33 @@ class NoiseCalibration:
         inside = PchipInterpolator(known, values, extrapolate=False)(wanted)
         return np.exp(np.where(wanted > known[-1], beyond, inside))
 
-    def metadata(self) -> dict[str, Any]:
-        """Return what a catalogue says of its calibration: numbers and lists of them, under keys that FITS takes."""
+    def metadata(self) -> dict[str, Nested | str]:
+        """Return what a catalogue says of its calibration.
+
+        Returns
+        -------
+        dict
+            Lists of numbers with four digits under keys that FITS takes: ``AR_RAD AR AR_ERR AR_N AR_OFF``, with depth
+            zones ``AR_EDGES``; and the note, if any, as ``AR_NOTE``.
+        """
         cards = {key: getattr(self, name) for key, name in _CARDS.items()} | {"AR_N": np.round(self.n_effective)}
         # Four digits: the best known factor has an error of 2 %.
         lists = {key: _round_digits(values.tolist()) for key, values in cards.items() if len(values)}
         return lists | ({"AR_NOTE": self.note} if self.note else {})
 
     @classmethod
-    def from_metadata(cls, meta: Mapping[str, Any]) -> NoiseCalibration | None:
-        """Return the calibration that the metadata of a catalogue tell; None where they tell none.
+    def from_metadata(cls, meta: Mapping[str, object]) -> NoiseCalibration | None:
+        """Return the calibration that the metadata of a catalogue tell.
 
-        The measurements are taken for the curve, and all numbers have four digits.
+        Parameters
+        ----------
+        meta : mapping
+            With what :meth:`metadata` gives, lists also as JSON text.
+
+        Returns
+        -------
+        NoiseCalibration or None
+            The curve stands in for the measurements, and all numbers have four digits; None where `meta` has no curve.
         """
         if "AR" not in meta:
             return None
@@ -199,11 +226,11 @@ _CARDS = {
 }
 
 
-def _decode(value: Any) -> Any:
+def _decode(value: object) -> object:
     return json.loads(value) if isinstance(value, str) else value
 
 
-def _round_digits(values: Any) -> Any:
+def _round_digits(values: Nested) -> Nested:
     """Return nested lists with their floats rounded to four digits."""
     if isinstance(values, list):
         return [_round_digits(value) for value in values]
@@ -223,7 +250,7 @@ def place_apertures(
         Of the aperture, and the distance it keeps from blocked pixels and the edge of the image, in pixels.
     count : int
         How many are wanted.
-    rng : Generator
+    rng : `~numpy.random.Generator`
 
     Returns
     -------

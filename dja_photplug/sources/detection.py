@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from astropy import units as u
@@ -33,12 +32,11 @@ __all__ = [
     "subtract_level",
 ]
 
-
 DETECTION_COLUMNS = tuple(
     spec for spec in COLUMNS if spec.name in {"id", "ra", "dec", "x", "y", "a", "b", "theta", "npix", "flag"}
 )
 
-
+Found = NDArray[np.float64] | NDArray[np.int64]
 # What an engine says of each source.
 FOUND = ("x", "y", "a", "b", "theta", "npix", "flag")
 
@@ -80,9 +78,26 @@ class Detection:
 def mesh_cells(
     image: NDData, options: BackgroundOptions, mask: NDArray[np.bool_] | None = None
 ) -> tuple[NDArray[np.bool_], tuple[int, int]]:
-    """Return the pixels (ny, nx) that a mesh background leaves out, and height and width of its cells in pixels.
+    """Return what a mesh background leaves out, and the size of its cells.
 
-    Parameters and errors are those of :func:`mesh_background`.
+    Parameters
+    ----------
+    image : `~astropy.nddata.NDData`
+    options : BackgroundOptions
+    mask : ndarray of bool, optional
+        (ny, nx), True for pixels to leave out beside the null ones, such as sources.
+
+    Returns
+    -------
+    null : ndarray of bool
+        (ny, nx), the pixels that are left out.
+    cells : tuple of int
+        Height and width in pixels, at most those of the image.
+
+    Raises
+    ------
+    PhotplugError
+        Where no pixel is left.
     """
     null = null_pixels(image)
     if mask is not None:
@@ -98,9 +113,19 @@ def mesh_cells(
 
 
 def gaussian_kernel(fwhm: float) -> NDArray[np.float32] | None:
-    """Return a 7x7 Gaussian integrated over its pixels, of unit sum; None for a width of 0.
+    """Return a Gaussian integrated over its pixels, of unit sum.
 
     At 3 pixels it is Source Extractor's ``gauss_3.0_7x7.conv`` to 0.4 % of its peak.
+
+    Parameters
+    ----------
+    fwhm : float
+        In pixels.
+
+    Returns
+    -------
+    ndarray or None
+        (7, 7) float32; None for a width of 0.
     """
     if fwhm == 0:
         return None
@@ -109,8 +134,20 @@ def gaussian_kernel(fwhm: float) -> NDArray[np.float32] | None:
     return np.outer(profile, profile).astype(np.float32)
 
 
-def subtract_level(image: NDData, background: Background) -> NDArray[np.float32]:
-    """Return the pixels (ny, nx) that sources are found on, less the sky.
+def subtract_level(image: NDData, background: Background, null: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the pixels that sources are found on, less the sky.
+
+    Parameters
+    ----------
+    image : `~astropy.nddata.NDData`
+    background : Background
+    null : ndarray of bool
+        (ny, nx), pixels without data.
+
+    Returns
+    -------
+    ndarray
+        (ny, nx) float32 in the unit of the image, C-contiguous; 0 for null pixels.
 
     Raises
     ------
@@ -119,11 +156,14 @@ def subtract_level(image: NDData, background: Background) -> NDArray[np.float32]
     """
     if image.wcs is None:
         raise PhotplugError("the image has no WCS, and its sources no positions; load a DJA mosaic or set image.wcs")
-    return native_pixels(image.data) - background.level
+    data = native_pixels(image.data) - background.level
+    # Whatever a mask says: sep 1.4 does not zero it in the first rows, half a kernel high, before it convolves.
+    data[null] = 0
+    return data
 
 
 def place_sources(
-    found: Mapping[str, NDArray[Any]],
+    found: Mapping[str, Found],
     segmentation: NDArray[np.int32],
     wcs: WCS,
     ids: NDArray[np.integer] | None = None,
@@ -133,11 +173,17 @@ def place_sources(
     Parameters
     ----------
     found : mapping of str to ndarray
-        ``x y a b`` in pixels, ``theta`` in radians, ``npix`` and ``flag``, in the order of the labels.
+        ``x y a b`` in pixels, ``theta`` in radians, ``npix`` and ``flag``, (n,) in the order of the labels.
     segmentation : ndarray
+        (ny, nx), labels.
     wcs : `~astropy.wcs.WCS`
+        Of the image.
     ids : ndarray of int, optional
-        The labels; 1 to N by default.
+        The labels, (n,); 1 to n by default.
+
+    Returns
+    -------
+    Detection
     """
     ra, dec = wcs.pixel_to_world_values(found["x"], found["y"])
     scale = pixel_scale(wcs)
@@ -153,7 +199,20 @@ def place_sources(
 
 
 def sample_labels(segmentation: NDArray[np.int32], sources: QTable) -> NDArray[np.int64]:
-    """Return the label (n,) of the pixel that each source lies on, 0 for sky, -1 off the image."""
+    """Return the label of the pixel that each source lies on.
+
+    Parameters
+    ----------
+    segmentation : ndarray
+        (ny, nx), labels.
+    sources : `~astropy.table.QTable`
+        With the columns ``x y`` in pixels of the segmentation, (n,).
+
+    Returns
+    -------
+    ndarray
+        (n,); 0 for sky, -1 off the image or without a position.
+    """
     labels = np.full(len(sources), -1, dtype=np.int64)
     y, x = (np.rint(np.nan_to_num(sources[axis].value, nan=-1)) for axis in "yx")
     inside = (y >= 0) & (y < segmentation.shape[0]) & (x >= 0) & (x < segmentation.shape[1])
@@ -187,7 +246,20 @@ def regrid_detection(detection: Detection, wcs: WCS, shape: tuple[int, int]) -> 
 
 
 def regrid_sources(sources: QTable, wcs: WCS, target: WCS) -> QTable:
-    """Return the sources of a `Detection` on the grid `wcs` as they are on the grid `target`."""
+    """Return sources on the grid of another image.
+
+    Parameters
+    ----------
+    sources : `~astropy.table.QTable`
+        Of a `Detection`; it is not changed.
+    wcs, target : `~astropy.wcs.WCS`
+        The grid they are on, and the one they shall be on.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        With ``x y theta`` on the grid `target`.
+    """
     sources = sources.copy()
     x, y, theta = sources["x"].value, sources["y"].value, sources["theta"].to_value(u.rad)
     # Both ends of a pixel's length along the major axis: a mirrored grid turns an axis the other way.

@@ -16,8 +16,9 @@ from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import describe_columns, dress_table
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import MeasureOptions, Options
-from dja_photplug.sky.grid import pixel_scale
+from dja_photplug.sky.grid import Scalar, pixel_scale
 from dja_photplug.sources.apertures import (
+    Columns,
     Engine,
     Floats,
     Pixels,
@@ -65,7 +66,7 @@ def _annulus_sky(
     return engine.average_annuli(pixels, shapes, masked | pixels.null, inner, outer)
 
 
-def _spread(values: NDArray, placed: NDArray[np.intp], size: int) -> NDArray:
+def _spread(values: NDArray[Scalar], placed: NDArray[np.intp], size: int) -> NDArray[Scalar]:
     """Return values for all sources from those of the placed ones: NaN, or 0 for integers, for the others."""
     spread = np.full(size, np.nan if values.dtype.kind == "f" else 0, dtype=values.dtype)
     spread[placed] = values
@@ -85,7 +86,7 @@ def _measure(
     segmentation: NDArray[np.int32],
     scale: float,
     options: MeasureOptions,
-) -> tuple[dict[str, NDArray], dict[str, Sums], Floats]:
+) -> tuple[Columns, dict[str, Sums], Floats]:
     """Return columns and sums as `measure_shapes`, the isophotes too, the sky taken off, and the error of the sky."""
     ny, nx = pixels.data.shape
     covered = (shapes.x >= -0.5) & (shapes.x < nx - 0.5) & (shapes.y >= -0.5) & (shapes.y < ny - 0.5)
@@ -240,6 +241,10 @@ def calibrate_with(engine: Engine, image: NDData, detection: Detection, options:
         Its segments are where sources are.
     options : Options
         The groups ``calibration`` and ``measure``.
+
+    Returns
+    -------
+    NoiseCalibration
 
     Raises
     ------

@@ -9,7 +9,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 from astropy.nddata import NDData
@@ -62,6 +61,10 @@ def mesh_background_2d(image: NDData, options: BackgroundOptions, mask: NDArray[
         An even ``mesh_filter`` counts as the next odd number.
     mask : ndarray of bool, optional
         (ny, nx), True for pixels to leave out beside the null ones, such as sources.
+
+    Returns
+    -------
+    Background
 
     Raises
     ------
@@ -154,7 +157,7 @@ def detect_photutils(image: NDData, background: Background, options: Options) ->
         Where the image has no WCS or no uncertainty, or sources are to be deblended without scikit-image.
     """
     null = null_pixels(image)
-    data = np.where(null, np.float32(0), subtract_level(image, background))
+    data = subtract_level(image, background, null)
     signal, noise = _signal(data, null, image, options.detect)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoDetectionsWarning)  # an empty catalogue says it
@@ -169,14 +172,14 @@ def detect_photutils(image: NDData, background: Background, options: Options) ->
         else convolve_pixels(data, gaussian_kernel(options.detect.kernel))
     )
     found = segment_shapes(data, convolved, null, sources)
-    found["flag"] |= _flag_deblended(segments, sources)
+    found["flag"] = np.bitwise_or(found["flag"], _flag_deblended(segments, sources))
     return place_sources(found, np.asarray(sources.data, dtype=np.int32), image.wcs)
 
 
 # --- photometry
 
 
-def _extent(a: Any, b: Any, theta: Any) -> tuple[Any, Any]:
+def _extent(a: Floats, b: Floats, theta: Floats) -> tuple[Floats, Floats]:
     """Return half width and half height of ellipses."""
     cos, sin = np.cos(theta), np.sin(theta)
     return np.hypot(a * cos, b * sin), np.hypot(a * sin, b * cos)
@@ -333,10 +336,41 @@ PHOTUTILS = Engine(
 def measure_photutils(
     image: NDData, detection: Detection, calibration: NoiseCalibration | None, options: Options
 ) -> QTable:
-    """Return the photometry of detected sources by photutils; see `dja_photplug.sources.photometry.measure_with`."""
+    """Return the photometry of detected sources by photutils.
+
+    Parameters
+    ----------
+    image, detection, calibration, options
+        As for `dja_photplug.sources.photometry.measure_with`.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        One row for each source, in their order; see `dja_photplug.catalog.schema.COLUMNS`.
+
+    Raises
+    ------
+    PhotplugError
+        Where the image has no flux unit, no uncertainty, or another shape than the segmentation.
+    """
     return measure_with(PHOTUTILS, image, detection, calibration, options)
 
 
 def calibrate_photutils(image: NDData, detection: Detection, options: Options) -> NoiseCalibration:
-    """Measure a(r) in empty apertures with photutils; see `dja_photplug.sources.photometry.calibrate_with`."""
+    """Measure a(r) in empty apertures with photutils.
+
+    Parameters
+    ----------
+    image, detection, options
+        As for `dja_photplug.sources.photometry.calibrate_with`.
+
+    Returns
+    -------
+    NoiseCalibration
+
+    Raises
+    ------
+    PhotplugError
+        Where too few empty apertures fit.
+    """
     return calibrate_with(PHOTUTILS, image, detection, options)

@@ -10,13 +10,23 @@ from dja_photplug.errors import PhotplugError
 
 __all__ = ["NULL_VARIANCE", "native_pixels", "null_pixels", "variance_map"]
 
-
 # sep's own stand-in for infinity; float32 holds it, and its root and products with weights stay finite.
 NULL_VARIANCE = np.float32(1e30)
 
 
 def native_pixels(array: ArrayLike) -> NDArray[np.float32]:
-    """Return the pixels as sep takes them, native C-contiguous float32; without a copy where they are already."""
+    """Return the pixels as sep takes them.
+
+    Parameters
+    ----------
+    array : array_like
+        Of any type and byte order.
+
+    Returns
+    -------
+    ndarray
+        Of its shape, native C-contiguous float32; the same array where it is already.
+    """
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
@@ -33,7 +43,23 @@ def _weight(image: NDData, kind: str) -> NDArray[np.float32]:
 
 
 def null_pixels(image: NDData) -> NDArray[np.bool_]:
-    """Return the pixels (ny, nx) that hold no data: masked, without positive finite weight, or not finite."""
+    """Return the pixels that hold no data: masked, without positive finite weight, or not finite.
+
+    Parameters
+    ----------
+    image : `~astropy.nddata.NDData`
+        Its uncertainty is the full weight.
+
+    Returns
+    -------
+    ndarray of bool
+        (ny, nx).
+
+    Raises
+    ------
+    PhotplugError
+        Where the image has no uncertainty.
+    """
     weight = _weight(image, "full")
     null = ~(weight > 0)
     null |= ~np.isfinite(weight)
@@ -57,6 +83,11 @@ def variance_map(image: NDData, kind: str = "full") -> NDArray[np.float32]:
     -------
     ndarray
         (ny, nx) float32; 1e30 where the weight is null, never 0, infinite or NaN.
+
+    Raises
+    ------
+    PhotplugError
+        Where the image has no uncertainty.
     """
     weight = _weight(image, kind)
     variance = np.full(weight.shape, NULL_VARIANCE)

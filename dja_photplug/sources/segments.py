@@ -6,7 +6,6 @@ A segmentation image may be on another grid than the image, and its labels need 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from astropy import units as u
@@ -22,7 +21,7 @@ from dja_photplug.files.pixels import ImageReader
 from dja_photplug.options.stages import DetectOptions, Options
 from dja_photplug.sky.grid import header_wcs
 from dja_photplug.sky.nesting import regrid_labels
-from dja_photplug.sources.detection import Background, Detection, gaussian_kernel, place_sources, subtract_level
+from dja_photplug.sources.detection import Background, Detection, Found, gaussian_kernel, place_sources, subtract_level
 from dja_photplug.sources.planes import null_pixels
 
 __all__ = ["convolve_pixels", "describe_segments", "detect_given", "read_labels", "read_segmentation", "segment_shapes"]
@@ -33,7 +32,20 @@ GREATEST_LABEL = (1 << 24) - 1
 
 
 def convolve_pixels(data: NDArray[np.float32], kernel: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    """Return the pixels convolved with a kernel, or as they are without one; 0 is assumed off the image."""
+    """Return the pixels convolved with a kernel; 0 is assumed off the image.
+
+    Parameters
+    ----------
+    data : ndarray
+        (ny, nx), finite.
+    kernel : ndarray or None
+        Of odd sides.
+
+    Returns
+    -------
+    ndarray
+        (ny, nx); the same array without a kernel.
+    """
     return data if kernel is None else convolve(data, kernel, mode="constant")
 
 
@@ -47,7 +59,7 @@ def _dark_centres(segments: SegmentationImage, dark: NDArray[np.intp]) -> tuple[
 
 def segment_shapes(
     data: NDArray[np.float32], convolved: NDArray[np.float32], null: NDArray[np.bool_], segments: SegmentationImage
-) -> dict[str, NDArray[Any]]:
+) -> dict[str, Found]:
     """Return what `dja_photplug.sources.detection.place_sources` takes of each segment, in the order of the labels.
 
     Parameters
@@ -82,12 +94,18 @@ def segment_shapes(
 
 
 def read_segmentation(path: str | Path) -> tuple[NDArray[np.int32], WCS | None]:
-    """Return the labels (ny, nx) of a segmentation image and its WCS, None without one.
+    """Return the labels of a segmentation image, and its WCS where it has one.
 
     Parameters
     ----------
     path : str or Path
         A ``.fits`` or ``.fits.gz`` file; its first two-dimensional image is taken.
+
+    Returns
+    -------
+    labels : ndarray
+        (ny, nx) int32; 0 is sky.
+    wcs : `~astropy.wcs.WCS` or None
 
     Raises
     ------
@@ -138,7 +156,7 @@ def describe_segments(
         Where the image has no WCS or no uncertainty.
     """
     null = null_pixels(image)
-    data = np.where(null, np.float32(0), subtract_level(image, background))
+    data = subtract_level(image, background, null)
     segments = SegmentationImage(labels)
     found = segment_shapes(data, convolve_pixels(data, gaussian_kernel(options.kernel)), null, segments)
     return place_sources(found, labels, image.wcs, segments.labels)
@@ -172,7 +190,19 @@ def detect_given(image: NDData, background: Background, options: Options) -> Det
 
 
 def read_labels(path: str | Path, image: NDData) -> NDArray[np.int32]:
-    """Return the labels of a segmentation image on the grid of an image, (ny, nx).
+    """Return the labels of a segmentation image on the grid of an image.
+
+    Parameters
+    ----------
+    path : str or Path
+        As for :func:`read_segmentation`.
+    image : `~astropy.nddata.NDData`
+        With a WCS, unless the segmentation has none.
+
+    Returns
+    -------
+    ndarray
+        (ny, nx) of the image, int32; 0 is sky.
 
     Raises
     ------

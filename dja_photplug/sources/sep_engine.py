@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import sep
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions, Options
-from dja_photplug.sources.apertures import KRON_EXTENT, Engine, Floats, Pixels, Shapes, Sums, sum_overlap
+from dja_photplug.sources.apertures import KRON_EXTENT, Engine, Floats, Pixels, Plane, Shapes, Sums, sum_overlap
 from dja_photplug.sources.calibration import NoiseCalibration
 from dja_photplug.sources.detection import (
     FOUND,
@@ -35,7 +35,6 @@ from dja_photplug.sources.planes import NULL_VARIANCE, native_pixels, null_pixel
 
 __all__ = ["SEP", "calibrate_sep", "detect_sep", "measure_sep", "mesh_background"]
 
-
 # An object with more sub-objects at one level is kept whole: deblending 12,600 of them took 13 s, 3,300 took 1 s.
 MOST_SUB_OBJECTS = 4096
 
@@ -49,6 +48,10 @@ def mesh_background(image: NDData, options: BackgroundOptions, mask: NDArray[np.
     options : BackgroundOptions
     mask : ndarray of bool, optional
         (ny, nx), True for pixels to leave out beside the null ones, such as sources.
+
+    Returns
+    -------
+    Background
 
     Raises
     ------
@@ -72,10 +75,25 @@ def _sep_limits() -> Iterator[None]:
         sep.set_sub_object_limit(sub_objects)
 
 
-Extraction = tuple[NDArray[Any], NDArray[np.int32]]
+Extraction = tuple[NDArray[np.void], NDArray[np.int32]]
 
 
-def _try_extract(data: NDArray[np.float32], settings: dict[str, Any]) -> Extraction | None:
+class _Settings(TypedDict):
+    """Arguments of `sep.extract`."""
+
+    thresh: float
+    var: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    minarea: int
+    filter_kernel: NDArray[np.float32] | None
+    filter_type: str
+    deblend_nthresh: int
+    deblend_cont: float
+    clean: bool
+    clean_param: float
+
+
+def _try_extract(data: NDArray[np.float32], settings: _Settings) -> Extraction | None:
     """Extract with limits raised as needed; None where an object is too complex even so."""
     while True:
         try:
@@ -94,8 +112,8 @@ def _try_extract(data: NDArray[np.float32], settings: dict[str, Any]) -> Extract
 
 
 def _without(
-    data: NDArray[np.float32], settings: dict[str, Any], pixels: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    data: NDArray[np.float32], settings: _Settings, pixels: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], _Settings]:
     """Return data and settings with which `pixels` are not detected.
 
     A mask would zero their light, and with it that in the convolution of their neighbours. So their variance is
@@ -108,16 +126,16 @@ def _without(
 
 
 def _is_too_complex(
-    data: NDArray[np.float32], settings: dict[str, Any], labels: NDArray[np.int32], index: int, row: np.void
+    data: NDArray[np.float32], settings: _Settings, labels: NDArray[np.int32], index: int, row: np.void
 ) -> bool:
     # sep's limits are inclusive; 3 pixels more on each side keep the convolution as it is.
     box = tuple(slice(max(row[f"{axis}min"] - 3, 0), row[f"{axis}max"] + 4) for axis in "yx")
-    cut = {name: np.ascontiguousarray(settings[name][box]) for name in ("var", "mask")}
-    alone = _without(np.ascontiguousarray(data[box]), {**settings, **cut}, labels[box] != index + 1)
-    return _try_extract(*alone) is None
+    variance, mask = np.ascontiguousarray(settings["var"][box]), np.ascontiguousarray(settings["mask"][box])
+    cut: _Settings = {**settings, "var": variance, "mask": mask}
+    return _try_extract(*_without(np.ascontiguousarray(data[box]), cut, labels[box] != index + 1)) is None
 
 
-def _extract(data: NDArray[np.float32], settings: dict[str, Any]) -> Extraction:
+def _extract(data: NDArray[np.float32], settings: _Settings) -> Extraction:
     """Extract all sources; what is too complex to deblend is kept whole, with the flag NOT_DEBLENDED."""
     with _sep_limits():
         found = _try_extract(data, settings)
@@ -144,7 +162,7 @@ def _extract(data: NDArray[np.float32], settings: dict[str, Any]) -> Extraction:
     return np.concatenate([objects, kept]), np.maximum(segmentation, number[labels])
 
 
-def _settings(image: NDData, options: DetectOptions) -> dict[str, Any]:
+def _settings(image: NDData, options: DetectOptions) -> _Settings:
     return {
         "thresh": options.n_sigma,
         "var": variance_map(image, options.noise),
@@ -181,17 +199,15 @@ def detect_sep(image: NDData, background: Background, options: Options) -> Detec
     PhotplugError
         Where the image has no WCS or no uncertainty.
     """
-    data, settings = subtract_level(image, background), _settings(image, options.detect)
-    # sep 1.4 does not zero masked pixels in the first rows, half a kernel high, before it convolves the image.
-    data[settings["mask"]] = 0
-    objects, segmentation = _extract(data, settings)
+    settings = _settings(image, options.detect)
+    objects, segmentation = _extract(subtract_level(image, background, settings["mask"]), settings)
     return place_sources({name: objects[name] for name in FOUND}, segmentation, image.wcs)
 
 
 # --- photometry
 
 
-def _neighbours(pixels: Pixels, shapes: Shapes) -> dict[str, NDArray]:
+def _neighbours(pixels: Pixels, shapes: Shapes) -> dict[str, Plane]:
     """Return sep's arguments that take null pixels and neighbours out.
 
     Without `mask` sep zeroes neighbours, with one it fills them with the mean of the aperture.
@@ -202,7 +218,7 @@ def _neighbours(pixels: Pixels, shapes: Shapes) -> dict[str, NDArray]:
 
 
 def _sum_ellipses(pixels: Pixels, shapes: Shapes, a: Floats, b: Floats, theta: Floats) -> Sums:
-    settings: dict[str, Any] = _neighbours(pixels, shapes)
+    settings = _neighbours(pixels, shapes)
     flux, error, flag = sum_overlap(pixels.data, shapes, a, b, theta, var=pixels.variance, **settings)
     total = background = np.square(error)
     if pixels.background is not pixels.variance:
@@ -245,10 +261,41 @@ SEP = Engine(
 
 
 def measure_sep(image: NDData, detection: Detection, calibration: NoiseCalibration | None, options: Options) -> QTable:
-    """Return the photometry of detected sources by sep; see `dja_photplug.sources.photometry.measure_with`."""
+    """Return the photometry of detected sources by sep.
+
+    Parameters
+    ----------
+    image, detection, calibration, options
+        As for `dja_photplug.sources.photometry.measure_with`.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        One row for each source, in their order; see `dja_photplug.catalog.schema.COLUMNS`.
+
+    Raises
+    ------
+    PhotplugError
+        Where the image has no flux unit, no uncertainty, or another shape than the segmentation.
+    """
     return measure_with(SEP, image, detection, calibration, options)
 
 
 def calibrate_sep(image: NDData, detection: Detection, options: Options) -> NoiseCalibration:
-    """Measure a(r) in empty apertures with sep; see `dja_photplug.sources.photometry.calibrate_with`."""
+    """Measure a(r) in empty apertures with sep.
+
+    Parameters
+    ----------
+    image, detection, options
+        As for `dja_photplug.sources.photometry.calibrate_with`.
+
+    Returns
+    -------
+    NoiseCalibration
+
+    Raises
+    ------
+    PhotplugError
+        Where too few empty apertures fit.
+    """
     return calibrate_with(SEP, image, detection, options)
