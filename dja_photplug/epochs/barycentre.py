@@ -44,7 +44,13 @@ class Barycentre(NamedTuple):
     places: npt.NDArray[np.str_]
 
     def describe(self) -> str:
-        """Return how many exposures have which place."""
+        """Return how many exposures have which place.
+
+        Returns
+        -------
+        str
+            Numbers and places, with commas between.
+        """
         return ", ".join(
             f"{count} {name}" for name, count in zip(*np.unique(self.places, return_counts=True), strict=True)
         )
@@ -56,7 +62,17 @@ _UNKNOWN = "without: unknown telescope"
 
 
 def plain_mjd(time: Time) -> Array:
-    """Return MJD as plain numbers, NaN where the time is masked."""
+    """Return times as plain numbers.
+
+    Parameters
+    ----------
+    time : `~astropy.time.Time`, shape (n,)
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        MJD in the scale of `time`, NaN where it is masked.
+    """
     mjd = time.mjd
     return np.asarray(mjd.filled(np.nan) if time.masked else mjd, dtype=np.float64)
 
@@ -70,6 +86,11 @@ def barycentre_times(table: QTable, vectors: Array) -> Barycentre:
         With ``mjd_avg`` and ``telescope``, as that of an `ExposureLog`.
     vectors : ndarray, shape (n, 3)
         The log's ``obsgeo`` [m]; NaN where it has none.
+
+    Returns
+    -------
+    Barycentre
+        Of the n rows.
     """
     mjd, telescope = plain_mjd(table["mjd_avg"]), np.asarray(table["telescope"])
     dated, tdb = np.isfinite(mjd), np.full(len(table), np.nan)
@@ -92,7 +113,17 @@ def barycentre_times(table: QTable, vectors: Array) -> Barycentre:
 
 
 def count_astray(barycentre: Barycentre) -> int:
-    """Return how many JWST vectors point elsewhere than away from the Sun, so that they cannot be right."""
+    """Return how many JWST vectors cannot be right.
+
+    Parameters
+    ----------
+    barycentre : Barycentre
+
+    Returns
+    -------
+    int
+        Exposures whose vector points more than 45 deg from the anti-Sun.
+    """
     return int(np.count_nonzero(barycentre.places == _ASTRAY))
 
 

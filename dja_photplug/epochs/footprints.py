@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +30,18 @@ _MOST_SEGMENTS = 256  # a side of 4096 pixels in 16-pixel pieces
 
 
 def as_vectors(coords: SkyCoord) -> Array:
-    """Return ICRS unit vectors, shape (m, 3), of m positions; the zero vector for those that are not finite."""
+    """Return positions as ICRS unit vectors.
+
+    Parameters
+    ----------
+    coords : `~astropy.coordinates.SkyCoord`
+        m positions, in any shape.
+
+    Returns
+    -------
+    ndarray, shape (m, 3)
+        The zero vector for those that are not finite.
+    """
     return np.nan_to_num(coords.icrs.reshape(-1).represent_as("unitspherical").to_cartesian().xyz.value.T)
 
 
@@ -62,7 +72,7 @@ class Footprints:
         """Return the number of exposures."""
         return len(self.gnomonic)
 
-    def __getitem__(self, rows: Any) -> Footprints:
+    def __getitem__(self, rows: npt.NDArray[np.bool_ | np.integer]) -> Footprints:
         """Return those of some exposures, chosen by an array of indices or booleans."""
         parts = {field.name: getattr(self, field.name)[..., rows] for field in fields(self)[1:]}
         return Footprints(gnomonic=self.gnomonic[rows], **parts)
@@ -74,11 +84,21 @@ class Footprints:
         return np.stack([low, low + self.naxis])
 
     def find_pairs(self, sky: Array) -> csr_array:
-        """Return which exposures contain which of m positions, shape (m, n); see `ExposureLog.coverage`.
+        """Return which exposures contain which positions; see `ExposureLog.coverage`.
 
         A sphere index (k-d tree) finds the candidates. Of those only the ones near a detector's edge need the
         inverse of the SIP polynomials: the distortion moves no pixel by more than ``sum |A_i_j| |u|^i |v|^j`` over
         the detector, so deeper positions are in, and farther ones out.
+
+        Parameters
+        ----------
+        sky : ndarray, shape (m, 3)
+            Unit vectors; the zero vector is in no exposure.
+
+        Returns
+        -------
+        scipy.sparse.csr_array of bool, shape (m, n)
+            True where the position is in the exposure.
         """
         tree = cKDTree(sky)
         low, high = self.limits
@@ -167,12 +187,17 @@ class Footprints:
         return nearest / ARCSEC, np.rad2deg(np.arctan2(east, north)) % 360
 
     def outline(self, tolerance: float = 0.005) -> Array:
-        """Return polygons, shape (n, k, 3), that follow the distorted outer edges of the detectors.
+        """Return polygons that follow the distorted outer edges of the detectors.
 
         Parameters
         ----------
         tolerance : float, optional
             Largest distance of an edge from its polygon, arcsec; what the polygon with twice as many corners shows.
+
+        Returns
+        -------
+        ndarray, shape (n, k, 3)
+            Unit vectors of the corners, k the same for all.
         """
         segments = 8
         while True:
@@ -184,7 +209,13 @@ class Footprints:
             segments *= 2
 
     def archive_corners(self) -> Array:
-        """Return the corners of the archive's footprints, shape (n, 4, 3): the centres of the four corner pixels."""
+        """Return the corners of the archive's footprints, which are the centres of the four corner pixels.
+
+        Returns
+        -------
+        ndarray, shape (n, 4, 3)
+            Unit vectors.
+        """
         low = 1 - self.crpix  # pixel 0 (0-based) is pixel 1 for CRPIX
         return self._pixels_to_sky(_walk_around(low, low + self.naxis - 1, 1))
 

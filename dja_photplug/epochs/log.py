@@ -74,8 +74,8 @@ class ExposureLog:
         self,
         *,
         time: tuple[Time | None, Time | None] = (None, None),
-        program: Any = None,
-        detector: Any = None,
+        program: str | int | Iterable[str | int] | None = None,
+        detector: str | int | Iterable[str | int] | None = None,
     ) -> ExposureLog:
         """Return the log of some exposures.
 
@@ -85,6 +85,11 @@ class ExposureLog:
             Earliest and latest mid-time; None for no limit. Exposures without a date are in no range.
         program, detector : str, int or iterable of them, optional
             Any of these, in either case.
+
+        Returns
+        -------
+        ExposureLog
+            Of the exposures that meet all conditions, in their order.
 
         Raises
         ------
@@ -134,7 +139,11 @@ class ExposureLog:
     def footprints(self) -> list[PolygonSkyRegion]:
         """Return the outer edges of the detectors on the sky, distorted, to better than 0.01 arcsec.
 
-        Each polygon has as many corners as its edges need; its ``meta["text"]`` is the file (and ``ext``, if not 1).
+        Returns
+        -------
+        list of `~regions.PolygonSkyRegion`
+            In the order of the exposures, with as many corners as their edges need; ``meta["text"]`` is the file (and
+            ``ext``, if not 1).
         """
         corners = SkyCoord(*np.moveaxis(self.geometry.outline(), -1, 0), representation_type="cartesian")
         ra, dec = (angle.deg for angle in (corners.spherical.lon, corners.spherical.lat))
@@ -144,13 +153,17 @@ class ExposureLog:
             for *places, name in zip(ra, dec, names, strict=True)
         ]
 
-    def moc(self, order: int = 17) -> Any:
-        """Return the area of all exposures as a `mocpy.MOC`; needs the extra ``moc``.
+    def moc(self, order: int = 17) -> Any:  # mocpy has no types
+        """Return the area of all exposures on the sky; needs the extra ``moc``.
 
         Parameters
         ----------
         order : int, optional
             HEALPix order of its smallest cells: 1.6 arcsec at 17, twice as large for each step down.
+
+        Returns
+        -------
+        `mocpy.MOC`
 
         Raises
         ------
@@ -293,7 +306,7 @@ class ExposureLog:
         return fill_polygons(polygons, times if exact else np.floor(times), (shape[0] // sample, shape[1] // sample))
 
 
-def _lower_names(wanted: Any) -> list[str]:
+def _lower_names(wanted: str | int | Iterable[str | int]) -> list[str]:
     several = wanted if isinstance(wanted, Iterable) and not isinstance(wanted, str) else [wanted]
     return [str(name).lower() for name in several]
 

@@ -28,6 +28,11 @@ def fill_polygons(polygons: Array, values: Array, shape: tuple[int, int]) -> npt
     shape : tuple of int
         (ny, nx).
 
+    Returns
+    -------
+    ndarray of float32, shape (ny, nx)
+        In the unit of `values`.
+
     Examples
     --------
     >>> fill_polygons(np.array([[[0.5, -1], [2.5, -1], [2.5, 1], [0.5, 1]]]), np.array([2.5]), (2, 4))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from astropy import units as u
@@ -12,20 +11,42 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 from astropy.wcs.utils import skycoord_to_pixel
+from numpy.typing import NDArray
 from regions import Regions
 
 from dja_photplug import __version__
 from dja_photplug.epochs.barycentre import barycentre_times, count_astray
 from dja_photplug.epochs.log import ExposureLog
-from dja_photplug.files.formats import FOOTPRINT_SUFFIXES
+from dja_photplug.files.formats import REGION_SUFFIXES
 from dja_photplug.files.pixels import write_image
+from dja_photplug.files.smallfits import CardValue
 from dja_photplug.files.whole import whole_file
 
-__all__ = ["agreement_with_map", "compare_with_header", "describe_log", "find_overlap", "write_exposure_map"]
+__all__ = [
+    "agreement_with_map",
+    "compare_with_header",
+    "describe_log",
+    "find_overlap",
+    "write_exposure_map",
+    "write_footprints",
+]
 
 
 def write_footprints(log: ExposureLog, path: str | Path, *, overwrite: bool = False) -> Path:
     """Write the footprints of all exposures as a DS9 region file on the sky, labelled with their file names.
+
+    Parameters
+    ----------
+    log : ExposureLog
+    path : str or Path
+        Ends in ``.reg``.
+    overwrite : bool, optional
+        Replace an existing file.
+
+    Returns
+    -------
+    Path
+        `path`.
 
     Raises
     ------
@@ -33,15 +54,32 @@ def write_footprints(log: ExposureLog, path: str | Path, *, overwrite: bool = Fa
         For another suffix than ``.reg``, an existing file, or a folder that does not take it.
     """
     path = Path(path)
-    with whole_file(path, overwrite=overwrite, suffixes=FOOTPRINT_SUFFIXES) as temporary:
+    with whole_file(path, overwrite=overwrite, suffixes=REGION_SUFFIXES) as temporary:
         Regions(log.footprints()).write(temporary, format="ds9")
     return path
 
 
 def write_exposure_map(
     log: ExposureLog, path: str | Path, wcs: WCS, shape: tuple[int, int], *, overwrite: bool = False
-) -> np.ndarray:
-    """Write the exposure time in every pixel of a grid, in s, by the distorted footprints; return it.
+) -> NDArray[np.float32]:
+    """Write the exposure time in every pixel of a grid, by the distorted footprints.
+
+    Parameters
+    ----------
+    log : ExposureLog
+    path : str or Path
+        Ends in ``.fits`` or ``.fits.gz``.
+    wcs : `~astropy.wcs.WCS`
+        Of the grid.
+    shape : tuple of int
+        Of the grid, (ny, nx).
+    overwrite : bool, optional
+        Replace an existing file.
+
+    Returns
+    -------
+    ndarray of float32, shape (ny, nx)
+        The exposure time that was written, in s.
 
     Raises
     ------
@@ -58,7 +96,17 @@ def write_exposure_map(
 
 
 def describe_log(log: ExposureLog) -> list[str]:
-    """Return what a log holds, and what is wrong with it, in lines of text."""
+    """Return what a log holds, and what is wrong with it.
+
+    Parameters
+    ----------
+    log : ExposureLog
+
+    Returns
+    -------
+    list of str
+        Lines of text: exposures, visits, time and detectors; range of dates; a line for each problem.
+    """
     table = log.table
     detectors = sorted(set(table["detector"]))
     lines = [
@@ -80,11 +128,22 @@ def describe_log(log: ExposureLog) -> list[str]:
     return lines + [f"differs     {count} {text}" for count, text in problems if count]
 
 
-def compare_with_header(log: ExposureLog, header: Mapping[str, Any]) -> list[str]:
-    """Return in what the header of a mosaic and its log contradict each other, one sentence each.
+def compare_with_header(log: ExposureLog, header: Mapping[str, CardValue]) -> list[str]:
+    """Return in what the header of a mosaic and its log contradict each other.
 
     Compared are the number of files with NDRIZIM (which counts files, or chips in products of AstroDrizzle), the
     sum of their exposure times with EXPTIME, and their order with the cards FLT00001, FLT00002, ...
+
+    Parameters
+    ----------
+    log : ExposureLog
+    header : `~astropy.io.fits.Header` or another mapping
+        Of the mosaic; what it lacks is not compared.
+
+    Returns
+    -------
+    list of str
+        One sentence for each contradiction.
     """
     files = list(dict.fromkeys(log.table["file"].tolist()))
     found = []
@@ -95,7 +154,7 @@ def compare_with_header(log: ExposureLog, header: Mapping[str, Any]) -> list[str
         found.append(f"EXPTIME is {total:.3f} s, but the log's {len(files)} files sum up to {seconds:.3f} s")
     cards: list[str] = []
     while (card := header.get(f"FLT{len(cards) + 1:05d}")) is not None:
-        cards.append(card)
+        cards.append(str(card))
     if cards and cards != files:
         for what, odd in (("FLT cards are not in the log", set(cards) - set(files)),
                           ("files of the log have no FLT card", set(files) - set(cards))):  # fmt: skip
@@ -108,8 +167,22 @@ def compare_with_header(log: ExposureLog, header: Mapping[str, Any]) -> list[str
     return found
 
 
-def find_overlap(log: ExposureLog, wcs: WCS, shape: tuple[int, int]) -> np.ndarray:
-    """Return which exposures may overlap an image, (n,) of bool: by the boxes around their footprints."""
+def find_overlap(log: ExposureLog, wcs: WCS, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return which exposures may overlap an image: by the boxes around their footprints.
+
+    Parameters
+    ----------
+    log : ExposureLog
+        Of n exposures.
+    wcs : `~astropy.wcs.WCS`
+        Of the image.
+    shape : tuple of int
+        Of the image, (ny, nx).
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
     corners = SkyCoord(*np.moveaxis(log.geometry.archive_corners(), -1, 0), representation_type="cartesian")
     x, y = skycoord_to_pixel(corners, wcs)
     inside = [
@@ -118,7 +191,7 @@ def find_overlap(log: ExposureLog, wcs: WCS, shape: tuple[int, int]) -> np.ndarr
     return inside[0] & inside[1]
 
 
-def agreement_with_map(log: ExposureLog, wcs: WCS, seconds: np.ndarray, header: Mapping[str, Any]) -> float:
+def agreement_with_map(log: ExposureLog, wcs: WCS, seconds: NDArray[np.float32], header: fits.Header) -> float:
     """Return the fraction of samples of an ``exp`` file that equal those of the log, by the archive's rule.
 
     Parameters
@@ -126,9 +199,16 @@ def agreement_with_map(log: ExposureLog, wcs: WCS, seconds: np.ndarray, header: 
     log : ExposureLog
     wcs : `~astropy.wcs.WCS`
         Of the mosaic.
-    seconds, header : ndarray and mapping
+    seconds : ndarray of float32, shape (ny, nx)
+        Pixels of the ``exp`` file, exposure time in s.
+    header : `~astropy.io.fits.Header`
         Of the ``exp`` file. Its CRPIX is that of the mosaic it was made for over SAMPLE, also where the science image
         has been cut out of that.
+
+    Returns
+    -------
+    float
+        0 to 1.
     """
     sample = header.get("SAMPLE", 4)
     whole = wcs.deepcopy()

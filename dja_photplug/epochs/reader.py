@@ -30,7 +30,13 @@ _MODULE = re.compile(r"NRC([AB])")
 
 
 class ExposureName(NamedTuple):
-    """What the name of an exposure's file tells; empty where it does not."""
+    """What the name of an exposure's file tells; empty where it does not.
+
+    Attributes
+    ----------
+    telescope, program, observation, visit, exposure, detector, module : str
+        As the columns of `ExposureLog.table`.
+    """
 
     telescope: str = ""
     program: str = ""
@@ -42,7 +48,22 @@ class ExposureName(NamedTuple):
 
 
 def read_log(name: str) -> tuple[QTable, Footprints, Array, int]:
-    """Return the table, the geometry, the ``obsgeo`` vectors (n, 3) in m, and the number of repeated rows.
+    """Read a WCS log.
+
+    Parameters
+    ----------
+    name : str
+        Path of the CSV file.
+
+    Returns
+    -------
+    table : `~astropy.table.QTable`
+        One row for each of n distinct exposures; see `ExposureLog`.
+    geometry : Footprints
+    vectors : ndarray, shape (n, 3)
+        ``obsgeo`` [m], NaN where the log has none.
+    duplicates : int
+        Rows of the file that repeated another.
 
     Raises
     ------
@@ -62,6 +83,16 @@ def read_log(name: str) -> tuple[QTable, Footprints, Array, int]:
 
 def split_name(file: str) -> ExposureName:
     """Return what an exposure's file name tells.
+
+    Parameters
+    ----------
+    file : str
+        Of JWST or HST, with or without a folder.
+
+    Returns
+    -------
+    ExposureName
+        For another name only ``visit`` is known, as its stem.
 
     Examples
     --------

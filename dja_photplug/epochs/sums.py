@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,21 +20,42 @@ __all__ = ["Grouping", "Pairs", "detail_epochs", "group_visits", "sum_epochs", "
 
 Array = npt.NDArray[np.floating]
 
+Columns = dict[str, npt.NDArray[np.generic] | u.Quantity]
+"""Columns of a table by name, one value for each position."""
+
 _PAIRS_AT_ONCE = 300_000  # at about 200 bytes each
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grouping:
-    """Visits in the order of time: their names, and the number of the visit of each exposure."""
+    """Visits, or other groups of exposures, in their order.
+
+    Attributes
+    ----------
+    names : ndarray of str, shape (v,)
+        Of the groups.
+    number : ndarray of int, shape (n,)
+        Of the group of each exposure, 0 to v - 1.
+    """
 
     names: npt.NDArray[np.str_]
     number: npt.NDArray[np.intp]
 
 
 def group_visits(table: QTable, gap: float | None = None) -> Grouping:
-    """Group exposures by the visit in their names or, with a `gap` in days, wherever nothing was exposed for longer.
+    """Group exposures by the visit in their names, or by gaps in time.
 
-    Exposures without a date are grouped by name; the order is that of the first exposure, those undated last.
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        That of an `ExposureLog`.
+    gap : float, optional
+        Days; a group begins wherever nothing was exposed for longer. Exposures without a date are grouped by name.
+
+    Returns
+    -------
+    Grouping
+        In the order of the first exposure, those undated last.
     """
     begin, end = _limits(table)
     names = np.asarray(table["visit"]).astype(object)
@@ -59,7 +79,20 @@ def _limits(table: QTable) -> tuple[Array, Array]:
 
 
 def tabulate_visits(table: QTable, grouping: Grouping) -> QTable:
-    """Return one row for each visit; see `ExposureLog.visits`."""
+    """Return one row for each visit.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        That of an `ExposureLog`.
+    grouping : Grouping
+        Of its rows.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        See `ExposureLog.visits`.
+    """
     begin, end = _limits(table)
     first, last = np.full((2, len(grouping.names)), np.nan)
     np.fmin.at(first, grouping.number, begin)
@@ -75,7 +108,7 @@ def tabulate_visits(table: QTable, grouping: Grouping) -> QTable:
             "n_exp": [len(part) for part in rows],
             "exptime": np.bincount(grouping.number, once * table["exptime"].to_value(u.s)) * u.s,
             **{f"{key}s": [" ".join(np.unique(table[key][part])) for part in rows] for key in ("program", "detector")},
-            "rows": as_objects(rows),
+            "rows": _as_objects(rows),
         }
     )
 
@@ -85,15 +118,30 @@ def _as_time(mjd: Array) -> Time:
     return Time(mjd if known.all() else np.ma.array(mjd, mask=~known), format="mjd", scale="utc")
 
 
-def as_objects(arrays: Sequence[Any]) -> npt.NDArray[np.object_]:
+def _as_objects(arrays: Sequence[npt.NDArray[np.generic]]) -> npt.NDArray[np.object_]:
     """Return arrays of different lengths as one column."""
     column = np.empty(len(arrays), dtype=object)
     column[:] = arrays
     return column
 
 
-def sum_epochs(covered: csr_array, table: QTable, grouping: Grouping) -> dict[str, Any]:
-    """Return the columns that every position has; see `ExposureLog.epochs`."""
+def sum_epochs(covered: csr_array, table: QTable, grouping: Grouping) -> Columns:
+    """Return the columns that every position has.
+
+    Parameters
+    ----------
+    covered : scipy.sparse.csr_array of bool, shape (m, n)
+        Which position is in which exposure.
+    table : `~astropy.table.QTable`, n rows
+        That of an `ExposureLog`.
+    grouping : Grouping
+        Visits of its rows.
+
+    Returns
+    -------
+    dict of str to ndarray or `~astropy.units.Quantity`, shape (m,)
+        See `ExposureLog.epochs`.
+    """
     exptime = table["exptime"].to_value(u.s)
     begin, middle, end = (plain_mjd(table[f"mjd_{part}"]) for part in ("beg", "avg", "end"))
     return {
@@ -131,7 +179,23 @@ def _reduce_parts(reduce: np.ufunc, starts: npt.NDArray[np.integer], values: Arr
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pairs:
-    """All that the details of epochs are made of: which position is in which exposure, and what is known of both."""
+    """All that the details of epochs are made of: which position is in which exposure, and what is known of both.
+
+    Attributes
+    ----------
+    covered : scipy.sparse.csr_array of bool, shape (m, n)
+        Which position is in which exposure.
+    sky : ndarray, shape (m, 3)
+        Unit vectors of the positions.
+    table : `~astropy.table.QTable`, n rows
+        That of an `ExposureLog`.
+    geometry : Footprints
+        Of the n exposures.
+    grouping : Grouping
+        Visits of the n exposures.
+    barycentre : Barycentre, optional
+        Of the n exposures; None where no barycentric times are asked for.
+    """
 
     covered: csr_array
     sky: Array
@@ -141,10 +205,23 @@ class Pairs:
     barycentre: Barycentre | None = None
 
 
-def detail_epochs(pairs: Pairs, details: Collection[str]) -> dict[str, Any]:
-    """Return the columns of the groups `details`, which `dja_photplug.options.stages.EPOCH_DETAILS` lists."""
+def detail_epochs(pairs: Pairs, details: Collection[str]) -> Columns:
+    """Return the columns of groups that are asked for.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        Of m positions and n exposures.
+    details : collection of str
+        Groups of `dja_photplug.options.stages.EPOCH_DETAILS`; barycentric times depend on `pairs` instead.
+
+    Returns
+    -------
+    dict of str to ndarray or `~astropy.units.Quantity`, shape (m,)
+        See `ExposureLog.epochs`.
+    """
     table, covered = pairs.table, pairs.covered
-    columns: dict[str, Any] = {}
+    columns: Columns = {}
     for key in ("detector", "program"):
         if f"{key}s" in details:
             names, number = np.unique(table[key], return_inverse=True)
@@ -206,7 +283,7 @@ def _cut_blocks(covered: csr_array) -> Iterator[slice]:
         first = last
 
 
-def _measure_block(pairs: Pairs, block: slice, details: Collection[str]) -> dict[str, Any]:
+def _measure_block(pairs: Pairs, block: slice, details: Collection[str]) -> Columns:
     """Return the columns of some positions that need each pair by itself."""
     indptr = pairs.covered.indptr[block.start : block.stop + 1]
     exposure = pairs.covered.indices[indptr[0] : indptr[-1]]
@@ -221,7 +298,7 @@ def _measure_block(pairs: Pairs, block: slice, details: Collection[str]) -> dict
     positions = np.searchsorted(row[starts[:-1]], np.arange(1, len(indptr) - 1))
 
     def split(values: Array) -> npt.NDArray[np.object_]:
-        return as_objects(np.split(values, positions)[: len(indptr) - 1])
+        return _as_objects(np.split(values, positions)[: len(indptr) - 1])
 
     def mean(values: Array) -> Array:
         weight = np.where(np.isfinite(values), exptime, 0.0)
@@ -229,7 +306,7 @@ def _measure_block(pairs: Pairs, block: slice, details: Collection[str]) -> dict
         total = _reduce_parts(np.add, starts, weight)
         return np.divide(moment, total, out=np.full_like(total, np.nan), where=total > 0)
 
-    columns: dict[str, Any] = {}
+    columns: Columns = {}
     if "visits" in details:
         columns["visit_mjd"] = split(mean(plain_mjd(pairs.table["mjd_avg"])[exposure]))
         columns["visit_exptime"] = split(_reduce_parts(np.add, starts, exptime))

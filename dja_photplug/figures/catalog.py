@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 from astropy import units as u
@@ -19,14 +19,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.errors import PhotplugError
-from dja_photplug.figures.style import BLUE, GREEN, NO_DATA, ORANGE, require_matplotlib
-from dja_photplug.files.formats import PLOT_SUFFIXES
-from dja_photplug.files.whole import whole_file
+from dja_photplug.figures.style import BLUE, GREEN, NO_DATA, ORANGE, require_matplotlib, save_figure
 from dja_photplug.sky.grid import Window, pixel_scale
 
 if TYPE_CHECKING:
+    from astropy.visualization.wcsaxes import WCSAxes
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
+    from matplotlib.gridspec import GridSpec
+    from matplotlib.image import AxesImage
 
 __all__ = ["catalog_figure", "plot_catalog"]
 
@@ -34,7 +37,6 @@ DISPLAY = 1000  # samples along the longer side of a panel, which is 305 dots wi
 ZOOM = (320, 480)  # pixels (ny, nx) of the second row: 0.5 arcsec are then 8 dots at 40 mas
 CROWDED = 2000  # more outlines than this would hide the whole mosaic; the zoom keeps its own
 BRIGHT_SNR = 100  # max(science, 0) adds 0.4 sigma a pixel to the flux that is counted: in 123 pixels 4 % at this S/N
-
 
 # Inches. Width of the figure and its margins; gaps between columns, between rows, and above the graphs; graphs.
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 15.0, 1.0, 0.3, 1.1, 0.6
@@ -48,8 +50,8 @@ class _Plane:
     """One column of images: its pixels, divided by `divisor`, with the same colours in all rows."""
 
     label: str
-    pixels: NDArray[Any]
-    norm: Any
+    pixels: NDArray[np.number]
+    norm: Normalize
     mask: NDArray[np.bool_] | None = None
     divisor: float = 1.0
 
@@ -65,6 +67,14 @@ class _Samples:
     left_out: int
 
 
+class _PointStyle(TypedDict):
+    """How the graphs draw one point for each source."""
+
+    linestyle: str
+    markersize: int
+    rasterized: bool
+
+
 def plot_catalog(
     path: str | Path,
     image: CCDData,
@@ -75,7 +85,7 @@ def plot_catalog(
     *,
     overwrite: bool = False,
 ) -> Path:
-    """Write the figure of :func:`catalog_figure` whole or not at all, with 100 dots per inch; return `path`.
+    """Write the figure of :func:`catalog_figure` whole or not at all, with 100 dots per inch.
 
     Parameters
     ----------
@@ -86,15 +96,21 @@ def plot_catalog(
     overwrite : bool, optional
         Replace an existing file.
 
+    Returns
+    -------
+    Path
+        `path`.
+
     Raises
     ------
     PhotplugError
         For another suffix, an existing file or a folder that does not take it, and as :func:`catalog_figure`.
     """
-    path = Path(path)
-    with whole_file(path, overwrite=overwrite, suffixes=PLOT_SUFFIXES) as temporary:
-        catalog_figure(image, exposure, catalog, background_catalog, segmentation).savefig(temporary, dpi=100)
-    return path
+    return save_figure(
+        path,
+        lambda: catalog_figure(image, exposure, catalog, background_catalog, segmentation),
+        overwrite=overwrite,
+    )
 
 
 def catalog_figure(
@@ -151,7 +167,7 @@ def catalog_figure(
     return figure
 
 
-def _lay_out(windows: list[Window]) -> tuple[Figure, Any, Any]:
+def _lay_out(windows: list[Window]) -> tuple[Figure, GridSpec, GridSpec]:
     """Return an empty figure, the grid of its images (a row for each window, 4 columns) and of its 2 graphs."""
     from matplotlib.figure import Figure
 
@@ -186,7 +202,7 @@ def _make_planes(image: CCDData, exposure: ArrayLike | None) -> dict[str, _Plane
     null = ~np.isfinite(image.data) if image.mask is None else image.mask
     sky = image.data[sample][~null[sample] & np.isfinite(image.data[sample])]
     level, noise = (np.median(sky), mad_std(sky) or 1.0) if sky.size else (0.0, 1.0)
-    norm: Any = AsinhNorm(linear_width=2 * noise, vmin=level - 3 * noise, vmax=level + 300 * noise)
+    norm: Normalize = AsinhNorm(linear_width=2 * noise, vmin=level - 3 * noise, vmax=level + 300 * noise)
     planes = {"science": _Plane(label=f"science ({image.unit})", pixels=image.data, norm=norm, mask=null)}
     weights = {"full weight": image.uncertainty.array, "wht": getattr(image, "background_weight", None)}
     weights = {name: weight for name, weight in weights.items() if weight is not None}
@@ -201,7 +217,7 @@ def _make_planes(image: CCDData, exposure: ArrayLike | None) -> dict[str, _Plane
     return planes
 
 
-def _upper_end(values: NDArray[Any]) -> float:
+def _upper_end(values: NDArray[np.number]) -> float:
     """Return the 99th percentile of the positive values."""
     positive = values[(values > 0) & np.isfinite(values)]
     return float(np.percentile(positive, 99)) if positive.size else 1.0
@@ -225,7 +241,7 @@ def _choose_windows(shape: tuple[int, ...], catalog: QTable) -> list[Window]:
     return [whole, (rows, columns)]
 
 
-def _block_mean(pixels: NDArray[Any], step: int, mask: NDArray[np.bool_] | None = None) -> Floats:
+def _block_mean(pixels: NDArray[np.number], step: int, mask: NDArray[np.bool_] | None = None) -> Floats:
     """Return the means of step x step pixels that are finite and not masked, NaN where there are none.
 
     One band of blocks at a time, so that a mosaic is never copied; the last blocks may be smaller.
@@ -257,7 +273,9 @@ def _sample_plane(plane: _Plane, window: Window, shape: tuple[int, ...]) -> tupl
     return values, columns + rows
 
 
-def _draw_images(figure: Figure, grid: Any, windows: list[Window], image: CCDData, planes: dict[str, _Plane]) -> None:
+def _draw_images(
+    figure: Figure, grid: GridSpec, windows: list[Window], image: CCDData, planes: dict[str, _Plane]
+) -> None:
     """Draw every plane in every window on the sky, with one colour bar for a column."""
     from matplotlib.patches import Rectangle
 
@@ -276,7 +294,7 @@ def _draw_images(figure: Figure, grid: Any, windows: list[Window], image: CCDDat
                 axes.add_patch(Rectangle(corner, x.stop - x.start, y.stop - y.start, fill=False, color=GREEN, lw=1.5))
 
 
-def _add_colour_bar(axes: Any, shown: Any, plane: _Plane) -> None:
+def _add_colour_bar(axes: WCSAxes, shown: AxesImage, plane: _Plane) -> None:
     """Add a colour bar above a panel, as wide as it, with the name of the plane."""
     from matplotlib.colors import AsinhNorm
     from matplotlib.ticker import MaxNLocator
@@ -294,7 +312,7 @@ def _add_colour_bar(axes: Any, shown: Any, plane: _Plane) -> None:
     bar.ax.set_title(plane.label, fontsize=10)
 
 
-def _label_sky(axes: Any, *, first: bool, last: bool) -> None:
+def _label_sky(axes: WCSAxes, *, first: bool, last: bool) -> None:
     """Label right ascension below, with its name in the last row, and declination left of the first column."""
     for coordinate, side, name, named in zip(axes.coords, "bl", ("RA", "Dec"), (last, first), strict=True):
         coordinate.set_ticks(number=4)
@@ -305,7 +323,7 @@ def _label_sky(axes: Any, *, first: bool, last: bool) -> None:
     axes.coords[1].set_ticklabel_visible(first)
 
 
-def _draw_outlines(figure: Figure, last: Window, scale: float, catalog: QTable, segmentation: Any) -> None:
+def _draw_outlines(figure: Figure, last: Window, scale: float, catalog: QTable, segmentation: ArrayLike | None) -> None:
     """Outline the Kron apertures on the science image, and the segments on its last row."""
     from matplotlib.collections import EllipseCollection, LineCollection
     from matplotlib.lines import Line2D
@@ -338,7 +356,7 @@ def _kron_apertures(catalog: QTable, scale: float) -> Floats:
     return ellipses[np.isfinite(ellipses).all(axis=1) & (minor > 0)]
 
 
-def _segment_edges(labels: NDArray[Any], window: Window) -> list[Floats]:
+def _segment_edges(labels: NDArray[np.generic], window: Window) -> list[Floats]:
     """Return the sides of pixels between different labels, lines (2, 2) of x, y in pixels of the image."""
     cut = labels[window]
     y, x = np.nonzero(cut[:, 1:] != cut[:, :-1])
@@ -381,10 +399,11 @@ def _plot_errors(axes: Axes, samples: _Samples) -> None:
     style = _set_flux_axis(axes, samples)
     axes.set_yscale("log")
     if np.isfinite(samples.background).any():
-        style["label"] = "without photons"
-        axes.plot(samples.flux, samples.background, marker="v", color=ORANGE, fillstyle="none", **style)
-    style["label"] = "full weight"
-    axes.plot(samples.flux, samples.error, marker="o", color=BLUE, alpha=0.7, **style)
+        background = samples.background
+        axes.plot(
+            samples.flux, background, marker="v", color=ORANGE, fillstyle="none", label="without photons", **style
+        )
+    axes.plot(samples.flux, samples.error, marker="o", color=BLUE, alpha=0.7, label="full weight", **style)
     if len(samples.flux):
         axes.set_ylim(axes.get_ylim())  # the line must not stretch the axis
         flux = np.array(axes.get_xlim())
@@ -413,7 +432,7 @@ def _plot_ratio(axes: Axes, samples: _Samples) -> None:
     axes.set_ylabel("error: full weight / without photons")
 
 
-def _set_flux_axis(axes: Axes, samples: _Samples) -> dict[str, Any]:
+def _set_flux_axis(axes: Axes, samples: _Samples) -> _PointStyle:
     """Make a logarithmic axis of flux below, with the AB magnitude above; return the style of the points."""
     low, high = (samples.flux.min(), samples.flux.max()) if len(samples.flux) else (0.1, 10.0)
     limits = np.array([low / 1.5, high * 1.5])
@@ -428,7 +447,7 @@ def _set_flux_axis(axes: Axes, samples: _Samples) -> dict[str, Any]:
     return {"linestyle": "", "markersize": 4 if len(samples.flux) <= CROWDED else 2, "rasterized": True}
 
 
-def _label_decades(axis: Any) -> None:
+def _label_decades(axis: Axis) -> None:
     """Label the decades in plain numbers, with 2 and 5 between them where there is room."""
     from matplotlib.ticker import LogLocator, NullFormatter
 

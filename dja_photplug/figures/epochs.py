@@ -5,9 +5,9 @@ matplotlib is an extra and is imported where a figure is made; pyplot, with its 
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy import units as u
@@ -18,26 +18,39 @@ from astropy.wcs.utils import skycoord_to_pixel
 from numpy.typing import NDArray
 
 from dja_photplug.epochs.log import ExposureLog
-from dja_photplug.errors import PhotplugError
-from dja_photplug.files.whole import whole_file
+from dja_photplug.figures.style import BLUE, GREEN, ORANGE, require_matplotlib, save_figure
 
 if TYPE_CHECKING:
+    from astropy.visualization.wcsaxes import WCSAxes
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["epoch_figure", "plan_sky", "plot_epochs", "plot_log"]
+__all__ = ["epoch_figure", "plan_sky", "plot_log"]
 
 Floats = NDArray[np.floating]
 
 SKY_PIXELS = 700  # along the longer side of the map, which is shown at about that many dots
-# Of the palette of Okabe & Ito without its yellow, which is pale on white; further programs share the last.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# The palette of Okabe & Ito without its yellow, which is pale on white; further programs share the last.
+COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9")
 OTHERS = "#7F7F7F"
 UNIX_EPOCH = 40587.0  # MJD of day 0 of matplotlib's dates
 
 
 def plan_sky(vectors: Floats) -> tuple[WCS, tuple[int, int]]:
-    """Return a grid, north up, that holds directions (..., 3) with a margin, and its shape (ny, nx)."""
+    """Return a grid on the sky, north up, that holds directions with a margin.
+
+    Parameters
+    ----------
+    vectors : ndarray, shape (..., 3)
+        ICRS unit vectors, as from `Footprints.outline`.
+
+    Returns
+    -------
+    wcs : `~astropy.wcs.WCS`
+        TAN, with square pixels.
+    shape : tuple of int
+        (ny, nx); the longer side has some 700 pixels.
+    """
     vectors = vectors.reshape(-1, 3)
     centre = vectors.mean(axis=0)
     wcs = WCS(naxis=2)
@@ -57,21 +70,6 @@ def plan_sky(vectors: Floats) -> tuple[WCS, tuple[int, int]]:
     return wcs, (ny, nx)
 
 
-def plot_epochs(path: str | Path, *contents: Any, overwrite: bool = False, **more: Any) -> Path:
-    """Write the figure of :func:`epoch_figure`, which takes the other arguments, whole or not at all.
-
-    Raises
-    ------
-    PhotplugError
-        Without matplotlib, for another suffix than ``.png`` and ``.pdf``, an existing file or a folder that does not
-        take it.
-    """
-    path = Path(path)
-    with whole_file(path, overwrite=overwrite, suffixes=(".png", ".pdf")) as temporary:
-        epoch_figure(*contents, **more).savefig(temporary, dpi=110)
-    return path
-
-
 def epoch_figure(
     title: str,
     wcs: WCS,
@@ -82,6 +80,9 @@ def epoch_figure(
     frame: Floats | None = None,
 ) -> Figure:
     """Return the figure of a log.
+
+    Above, the exposure time on the sky with the outlines of the exposures, coloured by program, and of the mosaic;
+    below, the exposure time of each visit at its date.
 
     Parameters
     ----------
@@ -109,8 +110,7 @@ def epoch_figure(
     PhotplugError
         Without matplotlib.
     """
-    if find_spec("matplotlib") is None:
-        raise PhotplugError('figures need matplotlib, which is not installed; pip install "dja_photplug[plot]"')
+    require_matplotlib()
     from matplotlib.figure import Figure
 
     ny, nx = exposure.shape
@@ -170,7 +170,7 @@ def _choose_colours(programs: NDArray[np.str_], visits: QTable) -> dict[str, str
 
 
 def _draw_sky(
-    axes: Any,
+    axes: WCSAxes,
     exposure: NDArray[np.float32],
     footprints: Floats,
     programs: NDArray[np.str_],
@@ -190,15 +190,12 @@ def _draw_sky(
     bar.set_label("exposure time (ks)")
     bar.ax.set_ylim(0, most)
     # Many outlines on top of each other must leave the map visible.
-    style: dict[str, Any] = {
-        "facecolors": "none",
-        "linewidths": 0.8,
-        "alpha": float(np.clip(150 / max(len(footprints), 1), 0.3, 1)),
-    }
+    alpha = float(np.clip(150 / max(len(footprints), 1), 0.3, 1))
     for name, colour in reversed(colours.items()):
-        axes.add_collection(
-            PolyCollection(list(footprints[programs == name]), edgecolors=colour, **style), autolim=False
+        outlines = PolyCollection(
+            list(footprints[programs == name]), edgecolors=colour, facecolors="none", linewidths=0.8, alpha=alpha
         )
+        axes.add_collection(outlines, autolim=False)
     if frame is not None:
         axes.plot(*np.append(frame, frame[:1], axis=0).T, color="black", linewidth=1.8)
         above = frame[:, 0].mean(), frame[:, 1].max()
@@ -242,8 +239,7 @@ def _draw_time(axes: Axes, visits: QTable, colours: dict[str, str]) -> None:
         return
     axes.margins(x=0.03)
     axes.grid(axis="y", alpha=0.25)
-    to_mjd: Any = (lambda day: day + UNIX_EPOCH, lambda mjd: mjd - UNIX_EPOCH)
-    top = axes.secondary_xaxis("top", functions=to_mjd)
+    top = axes.secondary_xaxis("top", functions=(partial(np.add, UNIX_EPOCH), partial(np.add, -UNIX_EPOCH)))
     top.ticklabel_format(axis="x", useOffset=False)
     top.set_xlabel("MJD")
 
@@ -256,7 +252,7 @@ def plot_log(
     *,
     overwrite: bool = False,
 ) -> Path:
-    """Write the figure of a log: footprints over the exposure map on the sky, and the visits in time.
+    """Write the figure of a log whole or not at all, with 110 dots per inch; see :func:`epoch_figure`.
 
     Parameters
     ----------
@@ -266,14 +262,19 @@ def plot_log(
     image : tuple, optional
         WCS and shape (ny, nx) of a mosaic to be outlined.
     gap : `~astropy.units.Quantity`, optional
-        As for `ExposureLog.visits`.
+        As for `ExposureLog.visits`, which the lower panel shows.
     overwrite : bool, optional
         Replace an existing file.
+
+    Returns
+    -------
+    Path
+        `path`.
 
     Raises
     ------
     PhotplugError
-        As :func:`dja_photplug.figures.epochs.plot_epochs`.
+        Without matplotlib, for another suffix, an existing file or a folder that does not take it.
     """
     outlines = log.geometry.outline()
     wcs, shape = plan_sky(outlines)
@@ -283,14 +284,11 @@ def plot_log(
         ny, nx = image[1]
         edge = image[0].pixel_to_world([-0.5, nx - 0.5, nx - 0.5, -0.5], [-0.5, -0.5, ny - 0.5, ny - 0.5])
         frame = np.stack(skycoord_to_pixel(edge, wcs), axis=-1)
-    return plot_epochs(
+    title = f"{Path(log.name).name}   {len(log)} exposures, {log.exptime.to_value(u.ks):.1f} ks"
+    footprints, programs = np.stack(skycoord_to_pixel(corners, wcs), axis=-1), np.asarray(log.table["program"])
+    return save_figure(
         path,
-        f"{Path(log.name).name}   {len(log)} exposures, {log.exptime.to_value(u.ks):.1f} ks",
-        wcs,
-        log.exposure_map(wcs, shape),
-        np.stack(skycoord_to_pixel(corners, wcs), axis=-1),
-        np.asarray(log.table["program"]),
-        log.visits(gap),
-        frame,
+        lambda: epoch_figure(title, wcs, log.exposure_map(wcs, shape), footprints, programs, log.visits(gap), frame),
+        dpi=110,
         overwrite=overwrite,
     )

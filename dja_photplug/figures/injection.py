@@ -6,16 +6,16 @@ matplotlib is an extra and is imported where a figure is made; pyplot, with its 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.table import QTable
 
-from dja_photplug.figures.style import BLUE, ORANGE, require_matplotlib
-from dja_photplug.files.formats import PLOT_SUFFIXES
-from dja_photplug.files.whole import whole_file
+from dja_photplug.figures.style import BLUE, ORANGE, require_matplotlib, save_figure
+from dja_photplug.sources.calibration import SCATTER_ERROR
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["injection_figure", "plot_injection"]
@@ -25,7 +25,7 @@ FEWEST = 20
 
 
 def plot_injection(path: str | Path, table: QTable, *, overwrite: bool = False) -> Path:
-    """Write the figure of :func:`injection_figure` whole or not at all, with 100 dots per inch; return `path`.
+    """Write the figure of :func:`injection_figure` whole or not at all, with 100 dots per inch.
 
     Parameters
     ----------
@@ -36,25 +36,35 @@ def plot_injection(path: str | Path, table: QTable, *, overwrite: bool = False) 
     overwrite : bool, optional
         Replace an existing file.
 
+    Returns
+    -------
+    Path
+        `path`.
+
     Raises
     ------
     PhotplugError
         For another suffix, an existing file or a folder that does not take it, and where matplotlib is missing.
     """
-    path = Path(path)
-    with whole_file(path, overwrite=overwrite, suffixes=PLOT_SUFFIXES) as temporary:
-        injection_figure(table).savefig(temporary, dpi=100)
-    return path
+    return save_figure(path, lambda: injection_figure(table), overwrite=overwrite)
 
 
 def injection_figure(table: QTable) -> Figure:
     """Return the figure of the bins of magnitude of an injection.
 
+    Three panels above each other: completeness with the magnitudes where it is 50 and 90 %, flux bias in percent, and
+    the scatter of the fluxes over their errors.
+
     Parameters
     ----------
     table : `~astropy.table.QTable`
-        Columns of `dja_photplug.catalog.completeness.BIN_COLUMNS`; ``MAG50``, ``MAG90``,
-        ``INJASEC`` in the metadata.
+        Columns of `dja_photplug.catalog.completeness.BIN_COLUMNS`; ``INJASEC``, the diameter of the aperture in
+        arcsec, and where they are reached ``MAG50`` and ``MAG90`` in the metadata.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+        Its axes have the labels (``get_label()``) ``completeness``, ``bias`` and ``scatter``.
 
     Raises
     ------
@@ -75,8 +85,7 @@ def injection_figure(table: QTable) -> Figure:
     bias.set_ylabel(f"flux bias, {aperture} (%)")
     ratio = table["scatter_over_error"][enough]
     scatter.axhline(1, color="0.5", linewidth=1)
-    # The sampling error of a robust scatter of n values is 1.17 / sqrt(n) of it.
-    scatter.errorbar(mag, ratio, ratio * 1.17 / np.sqrt(n), marker="o", color=BLUE, capsize=2)
+    scatter.errorbar(mag, ratio, ratio * SCATTER_ERROR / np.sqrt(n), marker="o", color=BLUE, capsize=2)
     scatter.set_ylim(bottom=0)
     scatter.set(ylabel="scatter / error", xlabel="injected AB magnitude (total)")
     for axes, name in zip((completeness, bias, scatter), ("completeness", "bias", "scatter"), strict=True):
@@ -86,7 +95,7 @@ def injection_figure(table: QTable) -> Figure:
     return figure
 
 
-def _plot_completeness(axes: Any, table: QTable) -> None:
+def _plot_completeness(axes: Axes, table: QTable) -> None:
     """Plot both kinds of completeness, with the limits that are reached."""
     for name, colour, marker, label in (
         ("completeness_clear", ORANGE, "v", "not on a brighter source"),

@@ -8,11 +8,12 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from html import escape
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 from astropy.modeling.models import Sersic2D
@@ -27,6 +28,7 @@ from dja_photplug.fitting.stamps import NULL_SIGMA, Component, Stamp
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap, Normalize
     from matplotlib.figure import Figure
 
 __all__ = ["draw_components", "plot_stamps", "stamp_figure"]
@@ -42,6 +44,15 @@ FINE, CUSP = 3, np.append(0, np.geomspace(1e-3, 4, 60))
 Floats = NDArray[np.float64]
 
 
+class _Colours(TypedDict, total=False):
+    """How `imshow` turns numbers into colours."""
+
+    cmap: str | Colormap
+    norm: str | Normalize
+    vmin: float
+    vmax: float
+
+
 def draw_components(
     components: Iterable[Component],
     shape: tuple[int, int],
@@ -53,17 +64,19 @@ def draw_components(
     Parameters
     ----------
     components : iterable of Component
+        Their centres in 0-based pixels of the image, radii in its pixels, magnitudes AB.
     shape : tuple of int
         (ny, nx) of the image.
     zero_point : float
         AB magnitude of one unit of the image.
-    psf : ndarray, optional
+    psf : ndarray, shape (k, l), optional
         Odd, centred, on the image's pixels.
 
     Returns
     -------
-    ndarray
-        (ny, nx). The light is true to 0.5 % for n <= 8; what the PSF would bring in from beyond the edges is missing.
+    ndarray, shape (ny, nx)
+        In units of the image. The light is true to 0.5 % for n <= 8; what the PSF would bring in from beyond the
+        edges is missing.
 
     Examples
     --------
@@ -100,7 +113,7 @@ def _cells(n: int, centre: float) -> Floats:
 
 
 def plot_stamps(path: str | Path, stamps: Iterable[Stamp], *, overwrite: bool = False) -> list[Path]:
-    """Write the contact sheet of stamps, whole or not at all.
+    """Write the contact sheet of stamps, whole or not at all, with 100 dots per inch; see :func:`stamp_figure`.
 
     No more than two pages of stamps are held at a time.
 
@@ -110,6 +123,7 @@ def plot_stamps(path: str | Path, stamps: Iterable[Stamp], *, overwrite: bool = 
         ``OUT.png``, which becomes ``OUT_1.png``, ``OUT_2.png`` ... for more than 10 stamps; or ``OUT.html``, which
         holds any number and can be searched for their names.
     stamps : iterable of Stamp
+        In the order of the sheet.
     overwrite : bool, optional
         Replace existing files.
 
@@ -165,6 +179,7 @@ def stamp_figure(stamps: list[Stamp]) -> Figure:
     Parameters
     ----------
     stamps : list of Stamp
+        One or more of the same mosaic; the title is that of the first.
 
     Returns
     -------
@@ -217,14 +232,14 @@ def _draw_row(panels: dict[str, Axes], stamp: Stamp) -> None:
     model = draw_components(stamp.components, stamp.data.shape, stamp.zero_point, stamp.psf)
     noise = float(np.nanmedian(sigma)) * (stamp.pixel_scatter or 1)
     peak = max(float(stamp.data.max(where=~stamp.mask, initial=0)), 30 * noise)
-    scale: Any = {"linear_width": 2 * noise, "vmax": peak}
-    grey = {"cmap": "gray_r", "norm": AsinhNorm(vmin=-3 * noise, **scale)}
-    kinds = {"cmap": ListedColormap(["white", ORANGE, BLUE, "0.6", NO_DATA]), "vmin": 0, "vmax": 4}
+    scale = partial(AsinhNorm, linear_width=2 * noise, vmax=peak)
+    grey: _Colours = {"cmap": "gray_r", "norm": scale(vmin=-3 * noise)}
+    kinds: _Colours = {"cmap": ListedColormap(["white", ORANGE, BLUE, "0.6", NO_DATA]), "vmin": 0, "vmax": 4}
     _show(panels["science"], data, stamp, **grey)
     _show(panels["sigma"], sigma, stamp, cmap="magma", norm="log")
     _show(panels["mask"], _sort_pixels(stamp, null), stamp, **kinds)
     _show(panels["model start"], model, stamp, **grey)
-    _show(panels["science - model"], data - model, stamp, cmap="RdBu_r", norm=AsinhNorm(vmin=-peak, **scale))
+    _show(panels["science - model"], data - model, stamp, cmap="RdBu_r", norm=scale(vmin=-peak))
     _draw_ellipses(panels["science"], stamp)
     _write_text(panels["science - model"], stamp)
     # Five times fewer ticks take half the time; the panels of a row have the same scale.
@@ -241,7 +256,7 @@ def _sort_pixels(stamp: Stamp, null: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return np.select([null, stamp.mask, of_target, fitted], np.array([4, 3, 1, 2], np.uint8), np.uint8(0))
 
 
-def _show(axes: Axes, plane: NDArray[Any], stamp: Stamp, **style: Any) -> None:
+def _show(axes: Axes, plane: NDArray[np.generic], stamp: Stamp, **style: Unpack[_Colours]) -> None:
     """Show a plane in arcsec from the middle pixel."""
     half = stamp.data.shape[0] / 2 * stamp.scale
     axes.imshow(plane, origin="lower", extent=(-half, half, -half, half), interpolation="nearest", **style)
@@ -272,9 +287,9 @@ def _write_text(axes: Axes, stamp: Stamp) -> None:
         "pixel scatter: " + _format(stamp.pixel_scatter),
         "error factor: " + _format(stamp.error_factor),
     ]
-    style: Any = {"transform": axes.transAxes, "va": "top", "fontsize": 8}
-    axes.text(1.05, 1, stamp.name, weight="bold", **style)
-    axes.text(1.05, 0.9, "\n".join(lines), linespacing=1.4, **style)
+    write = partial(axes.text, transform=axes.transAxes, va="top", fontsize=8)
+    write(1.05, 1, stamp.name, weight="bold")
+    write(1.05, 0.9, "\n".join(lines), linespacing=1.4)
 
 
 def _format(factor: float | None) -> str:

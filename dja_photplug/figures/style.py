@@ -1,22 +1,63 @@
-"""What all figures share: colours, and the guard for matplotlib, which is an extra."""
+"""What all figures share: colours, the guard for matplotlib, which is an extra, and how they are written."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.files.formats import PLOT_SUFFIXES
+from dja_photplug.files.whole import whole_file
 
-__all__ = ["BLUE", "GREEN", "NO_DATA", "ORANGE", "require_matplotlib"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
+__all__ = ["BLUE", "GREEN", "NO_DATA", "ORANGE", "require_matplotlib", "save_figure"]
 
 # Of the palette of Okabe & Ito, told apart with every common form of colour blindness.
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
-
-
 NO_DATA = "#C8D4E3"
 
 
 def require_matplotlib() -> None:
-    """Raise an error that tells how to install matplotlib, where it is missing."""
+    """Refuse to go on without matplotlib, and tell how to install it.
+
+    Raises
+    ------
+    PhotplugError
+        Where it is missing.
+    """
     if find_spec("matplotlib") is None:
         raise PhotplugError('figures need matplotlib, which is not installed; pip install "dja_photplug[plot]"')
+
+
+def save_figure(path: str | Path, draw: Callable[[], Figure], *, dpi: int = 100, overwrite: bool = False) -> Path:
+    """Write a figure whole or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in ``.png`` or ``.pdf``.
+    draw : callable
+        Returns the figure; called only where `path` may be written.
+    dpi : int, optional
+        Dots per inch.
+    overwrite : bool, optional
+        Replace an existing file.
+
+    Returns
+    -------
+    Path
+        `path`.
+
+    Raises
+    ------
+    PhotplugError
+        For another suffix, an existing file or a folder that does not take it, and as `draw`.
+    """
+    path = Path(path)
+    with whole_file(path, overwrite=overwrite, suffixes=PLOT_SUFFIXES) as temporary:
+        draw().savefig(temporary, dpi=dpi)
+    return path

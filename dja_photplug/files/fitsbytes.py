@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 from astropy.io import fits
@@ -21,6 +21,7 @@ from isal import igzip
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.files.smallfits import CardValue
 
 __all__ = ["extend_fits", "first_table"]
 
@@ -34,7 +35,16 @@ _BEGIN, _END = "--BEGIN-ASTROPY-SERIALIZED-COLUMNS--", "--END-ASTROPY-SERIALIZED
 
 
 def first_table(hdus: fits.HDUList) -> int:
-    """Return the index of the first table of a file.
+    """Return the index of the first table of a file, ASCII or binary.
+
+    Parameters
+    ----------
+    hdus : `~astropy.io.fits.HDUList`
+
+    Returns
+    -------
+    int
+        Counted from 0, the primary HDU.
 
     Raises
     ------
@@ -45,6 +55,13 @@ def first_table(hdus: fits.HDUList) -> int:
         if isinstance(hdu, fits.TableHDU | fits.BinTableHDU):
             return index
     raise ValueError("it holds no table")
+
+
+class _ColumnList(TypedDict):
+    """What astropy keeps of a table's columns in YAML: each column, and how those of other classes were taken apart."""
+
+    datatype: list[dict[str, object]]
+    meta: dict[str, dict[str, object]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +79,10 @@ class _RawTable:
     gap: int
     after: memoryview
 
-    def value(self, keyword: str, default: Any = None) -> Any:
-        """Return the value of the first card of that keyword."""
+    def value(self, keyword: str) -> CardValue:
+        """Return the value of the first card of that keyword, None where there is none."""
         images = (image for key, image in self.cards if key == keyword)
-        return next((fits.Card.fromstring(image).value for image in images), default)
+        return next((fits.Card.fromstring(image).value for image in images), None)
 
     def column_cards(self, number: int, renumbered: int) -> bytes:
         """Return the cards of a column, counted from 1, for a table where it has another number."""
@@ -116,7 +133,7 @@ def _parse_table(content: bytes | bytearray) -> _RawTable | None:
     )
 
 
-def extend_fits(original: Path, table: Table, added: Sequence[str]) -> list[Any] | None:
+def extend_fits(original: Path, table: Table, added: Sequence[str]) -> list[bytes | memoryview] | None:
     """Return the bytes of a FITS file whose first table has more columns and metadata.
 
     Parameters
@@ -130,8 +147,8 @@ def extend_fits(original: Path, table: Table, added: Sequence[str]) -> list[Any]
 
     Returns
     -------
-    list of bytes-like, or None
-        None for an ASCII table, which does not take columns of bytes.
+    list of bytes and memoryview, or None
+        To be written one after the other; None for an ASCII table, which does not take columns of bytes.
 
     Raises
     ------
@@ -165,7 +182,7 @@ def extend_fits(original: Path, table: Table, added: Sequence[str]) -> list[Any]
 def _shift_heap(table: _RawTable, offset: int) -> None:
     """Move the arrays of variable length of a table behind `offset` bytes of another heap."""
     for number, name in enumerate(table.widths, start=1):
-        match = re.match(r"\d*([PQ])", table.value(f"TFORM{number}"))
+        match = re.match(r"\d*([PQ])", str(table.value(f"TFORM{number}")))
         if match:
             column = table.rows[:, table.place(name)]
             descriptors = column.copy().view({"P": ">i4", "Q": ">i8"}[match[1]])
@@ -214,7 +231,7 @@ def _merge_cards(old: _RawTable, new: _RawTable, keywords: set[str]) -> bytes:
     return b"".join([*images, b"END".ljust(_CARD)])
 
 
-def _make_card(keyword: str, value: Any, comment: str = "") -> bytes:
+def _make_card(keyword: str, value: CardValue, comment: str = "") -> bytes:
     return str(fits.Card(keyword, value, comment)).encode("ascii")
 
 
@@ -224,19 +241,23 @@ def _find_list(cards: Sequence[tuple[str, bytes]]) -> tuple[int, int]:
     return (texts.index(_BEGIN), texts.index(_END) + 1) if _BEGIN in texts else (len(cards), len(cards))
 
 
-def _read_list(cards: Sequence[tuple[str, bytes]]) -> dict[str, Any]:
+def _read_list(cards: Sequence[tuple[str, bytes]]) -> _ColumnList:
     """Return astropy's list of columns; where a line is cut after 70 characters, a backslash says so."""
     begin, end = _find_list(cards)
     texts = [image[8:].decode("latin-1").rstrip() for _, image in cards[begin + 1 : end - 1]]
     lines = "".join(text[:70] + ("" if len(text) > 70 else "\n") for text in texts).splitlines()
-    return {"datatype": [], "meta": {}} | (_to_dicts(get_header_from_yaml(lines)) if lines else {})
+    found = {"datatype": [], "meta": {}} | (get_header_from_yaml(lines) if lines else {})
+    return cast(_ColumnList, _to_dicts(found))
 
 
-def _to_dicts(value: Any) -> Any:
+def _to_dicts(value: object) -> object:
     """Return the value with dicts for ordered dicts, which the YAML writer does not take; it keeps the order."""
     if isinstance(value, list):
         return [_to_dicts(item) for item in value]
-    if type(value) in (dict, OrderedDict):  # a dict of another type means more than its items
+    if isinstance(value, dict) and type(value) in (
+        dict,
+        OrderedDict,
+    ):  # a dict of another type means more than its items
         return {key: _to_dicts(item) for key, item in value.items()}
     return value
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any
+from typing import cast
 
 import numpy as np
 from astropy.io import fits
@@ -29,15 +29,15 @@ from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.whole import whole_file
 from dja_photplug.sky.grid import BLOCK_PIXELS, Grid, Window, header_wcs
 
-__all__ = ["ImageReader", "read_grid", "read_image", "write_image"]
+__all__ = ["ImageReader", "read_grid", "read_image", "write_hdus", "write_image"]
 
 _RECORD = 2880  # bytes; everything in FITS is padded to it (FITS standard 4.0, section 3.1)
 _CARD = 80
 _END = b"END".ljust(_CARD)
 _DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _SCALING = {"BSCALE": 1, "BZERO": 0, "BLANK": None}
-# What isal raises on a gzip stream that is cut short, or is none.
-_DAMAGE: tuple[Any, ...] = (EOFError, OSError, IsalError)
+# What isal raises on a gzip stream that is cut short, or is none; its stub declares an instance of the error.
+_DAMAGE = (EOFError, OSError, cast(type[Exception], IsalError))
 
 
 class ImageReader:
@@ -50,7 +50,9 @@ class ImageReader:
 
     Attributes
     ----------
+    path : Path
     header : `~astropy.io.fits.Header`
+        Of the image.
     shape : tuple of int
         (ny, nx).
 
@@ -181,7 +183,7 @@ class ImageReader:
         if rows.stop == ny:
             self._check_end()
 
-    def _convert(self, raw: NDArray[Any], out: NDArray[np.float32]) -> None:
+    def _convert(self, raw: NDArray[np.number], out: NDArray[np.float32]) -> None:
         scale, zero, blank = (self.header.get(key, value) for key, value in _SCALING.items())
         # float64: exact for the uint32 of exposure maps.
         out[...] = raw if (scale, zero) == (1, 0) else raw * float(scale) + float(zero)
@@ -196,7 +198,21 @@ class ImageReader:
 
 
 def read_image(path: str | Path, window: Window | None = None) -> tuple[NDArray[np.float32], fits.Header]:
-    """Return the pixels of `window` (everything by default) in native float32, and the file's whole header.
+    """Return the first two-dimensional image of a file, or a part of it.
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``.fits`` or ``.fits.gz`` file.
+    window : pair of slices, optional
+        Rows and columns; everything by default.
+
+    Returns
+    -------
+    image : ndarray of float32, shape (ny, nx)
+        As from :meth:`ImageReader.blocks`.
+    header : `~astropy.io.fits.Header`
+        Of the whole image, also where `window` is a part of it.
 
     Raises
     ------
@@ -230,8 +246,24 @@ def read_grid(path: str | Path) -> Grid:
 _STORAGE = re.compile(r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|BSCALE|BZERO|BLANK|CHECKSUM|DATASUM")
 
 
-def write_image(path: str | Path, data: NDArray[Any], header: fits.Header, *, overwrite: bool = False) -> Path:
-    """Write one image as FITS (gzipped where the name ends in ``.gz``), whole or not at all.
+def write_image(path: str | Path, data: NDArray[np.generic], header: fits.Header, *, overwrite: bool = False) -> Path:
+    """Write one image as FITS, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in ``.fits``, or ``.fits.gz`` to be gzipped.
+    data : ndarray, shape (ny, nx)
+        Of any type that FITS has.
+    header : `~astropy.io.fits.Header`
+        Its cards but those that say how pixels are stored.
+    overwrite : bool, optional
+        Replace an existing file.
+
+    Returns
+    -------
+    Path
+        `path`.
 
     Raises
     ------
@@ -245,7 +277,20 @@ def write_image(path: str | Path, data: NDArray[Any], header: fits.Header, *, ov
 
 
 def write_hdus(path: str | Path, hdus: fits.HDUList, *, overwrite: bool = False) -> Path:
-    """Write a list of HDUs as FITS (gzipped where the name ends in ``.gz``), whole or not at all.
+    """Write a list of HDUs as FITS, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in ``.fits``, or ``.fits.gz`` to be gzipped.
+    hdus : `~astropy.io.fits.HDUList`
+    overwrite : bool, optional
+        Replace an existing file.
+
+    Returns
+    -------
+    Path
+        `path`.
 
     Raises
     ------

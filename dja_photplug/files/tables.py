@@ -6,27 +6,32 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import Angle, SkyCoord
 from astropy.io import fits
-from astropy.table import QTable, Table
+from astropy.table import Column, QTable, Table
 from astropy.utils.exceptions import AstropyWarning
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.fitsbytes import extend_fits, first_table
 from dja_photplug.files.formats import CATALOG_FORMATS, EXTENDED_FORMATS, TABLE_FORMATS
 from dja_photplug.files.whole import check_output, whole_file
 
-__all__ = ["add_columns", "check_new", "find_ids", "find_positions", "write_catalog"]
-__all__ += ["read_catalog", "write_extended"]
-
+__all__ = [
+    "add_columns",
+    "check_new",
+    "find_ids",
+    "find_positions",
+    "read_catalog",
+    "write_catalog",
+    "write_extended",
+]
 
 # What makes these read the first table of many, and keep NaN, which is not the same as masked.
-_READ_OPTIONS: dict[str, dict[str, Any]] = {
+_READ_OPTIONS: dict[str, dict[str, bool | int | str]] = {
     "fits": {"mask_invalid": False, "unit_parse_strict": "silent"},
     "votable": {"table_id": 0, "use_names_over_ids": True},
 }
@@ -87,6 +92,11 @@ def find_positions(table: Table, ra: str | None = None, dec: str | None = None) 
         ``ALPHA_J2000 DELTA_J2000``, ``X_WORLD Y_WORLD``, ``RAJ2000 DEJ2000``, then ``ra dec`` in any case.
         Numbers without a unit are degrees; text is degrees too, or sexagesimal hours and degrees.
 
+    Returns
+    -------
+    `~astropy.coordinates.SkyCoord`
+        One for each row, all of them finite.
+
     Raises
     ------
     PhotplugError
@@ -127,7 +137,7 @@ def _name_some(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _to_degrees(column: Any, sexagesimal: u.UnitBase) -> NDArray[np.float64]:
+def _to_degrees(column: Column | u.Quantity, sexagesimal: u.UnitBase) -> NDArray[np.float64]:
     """Return the angles of a column in degrees, NaN where masked."""
     name = column.info.name
     values = np.ma.filled(column, "nan") if column.dtype.kind in "SU" else np.ma.filled(column.astype(float), np.nan)
@@ -165,6 +175,11 @@ def find_ids(table: Table, name: str | None = None) -> NDArray[np.int64] | None:
     name : str, optional
         Of the column; without it ``id``, ``ID``, ``NUMBER`` or ``number``.
 
+    Returns
+    -------
+    ndarray of int64, shape (n,), or None
+        One for each row; None only without `name`.
+
     Raises
     ------
     PhotplugError
@@ -199,6 +214,14 @@ def find_ids(table: Table, name: str | None = None) -> NDArray[np.int64] | None:
 def check_new(table: Table, names: Iterable[str], *, overwrite: bool = False) -> None:
     """Refuse columns that a table has already, unless they are to be replaced.
 
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+    names : iterable of str
+        Of the columns that are to be added.
+    overwrite : bool, optional
+        They replace those of the table.
+
     Raises
     ------
     PhotplugError
@@ -211,7 +234,9 @@ def check_new(table: Table, names: Iterable[str], *, overwrite: bool = False) ->
         )
 
 
-def add_columns(table: Table, columns: Mapping[str, Any], *, overwrite: bool = False) -> Table:
+def add_columns(
+    table: Table, columns: Mapping[str, Column | u.Quantity | ArrayLike] | Table, *, overwrite: bool = False
+) -> Table:
     """Return a table with columns appended; `table` is not changed, its data are shared.
 
     Parameters
@@ -221,6 +246,11 @@ def add_columns(table: Table, columns: Mapping[str, Any], *, overwrite: bool = F
         For all rows of `table`; a table will do.
     overwrite : bool, optional
         Replace columns that exist, in their place.
+
+    Returns
+    -------
+    `~astropy.table.Table`
+        Of the class of `table`.
 
     Raises
     ------
@@ -261,6 +291,11 @@ def write_extended(
     overwrite : bool, optional
         Replace an existing file.
 
+    Returns
+    -------
+    Path
+        `path`.
+
     Raises
     ------
     PhotplugError
@@ -294,6 +329,11 @@ def write_catalog(table: QTable, path: str | Path, *, overwrite: bool = False) -
         Ends in ``.fits``, ``.ecsv`` or ``.parquet``.
     overwrite : bool, optional
         Replace an existing file.
+
+    Returns
+    -------
+    Path
+        `path`.
 
     Raises
     ------

@@ -17,6 +17,20 @@ __all__ = ["check_output", "whole_file", "whole_folder"]
 def check_output(path: Path, *, overwrite: bool = False, suffixes: tuple[str, ...] = ()) -> Path:
     """Return `path` where it may be written; called before the work starts, so that no hour of it is lost.
 
+    Parameters
+    ----------
+    path : Path
+        Of the output.
+    overwrite : bool, optional
+        An existing file is to be replaced.
+    suffixes : tuple of str, optional
+        What its name may end in, in lower case; anything by default.
+
+    Returns
+    -------
+    Path
+        `path`.
+
     Raises
     ------
     PhotplugError
@@ -40,6 +54,16 @@ def whole_file(path: str | Path, *, overwrite: bool = False, suffixes: tuple[str
 
     The temporary name keeps the suffixes, because writers choose the format by them.
 
+    Parameters
+    ----------
+    path, overwrite, suffixes
+        As for :func:`check_output`.
+
+    Yields
+    ------
+    Path
+        Where to write, in the same folder.
+
     Raises
     ------
     PhotplugError
@@ -59,6 +83,20 @@ def whole_file(path: str | Path, *, overwrite: bool = False, suffixes: tuple[str
 @contextmanager
 def whole_folder(directory: Path, names: Sequence[str], *, overwrite: bool) -> Iterator[Path]:
     """Yield a temporary folder whose files move to `directory` on success, which appears whole or not at all.
+
+    Parameters
+    ----------
+    directory : Path
+        Made if it is not there; other files in it stay.
+    names : sequence of str
+        Of the files that will be written.
+    overwrite : bool
+        Replace existing files.
+
+    Yields
+    ------
+    Path
+        The folder to write into, beside `directory`.
 
     Raises
     ------

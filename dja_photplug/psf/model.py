@@ -41,8 +41,8 @@ class PSF:
 
     Attributes
     ----------
-    data : ndarray
-        (ny, nx), float64. Its sum is the share of the light that it holds.
+    data : ndarray of float64, shape (ny, nx)
+        Its sum is the share of the light that it holds.
     scale : float
         Side of a pixel in arcsec.
     centre : tuple of float
@@ -73,6 +73,10 @@ def read_psf(path: str | Path, scale: float | None = None) -> PSF:
     path : str or Path
     scale : float, optional
         In arcsec per pixel, where the header states none: that of the mosaic.
+
+    Returns
+    -------
+    PSF
 
     Raises
     ------
@@ -182,7 +186,7 @@ def encircled_energy(psf: PSF, radius: ArrayLike) -> Floats:
 
     Returns
     -------
-    ndarray
+    ndarray, shape of `radius`
         0 at radius 0, and the sum of the PSF beyond its stamp, which says nothing of the light there.
 
     Examples
@@ -207,7 +211,7 @@ def half_light_radius(psf: PSF, within: ArrayLike) -> Floats:
 
     Returns
     -------
-    ndarray
+    ndarray, shape of `within`
         In arcsec.
     """
     squares, light = _grow(psf)
@@ -232,8 +236,8 @@ def prepare_psf(psf: PSF, scale: float, size: int | None = None) -> NDArray[np.f
 
     Returns
     -------
-    ndarray
-        float32, native, C-contiguous, (ny, nx).
+    ndarray of float32, shape (ny, nx)
+        Native byte order, C-contiguous.
 
     Raises
     ------

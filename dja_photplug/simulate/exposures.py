@@ -102,7 +102,17 @@ class MosaicOptions(Stage):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exposure:
-    """One exposure of one detector: file name, full SIP WCS (with its array shape), start (UTC MJD)."""
+    """One exposure of one detector.
+
+    Attributes
+    ----------
+    file : str
+        Its name, as the archive's.
+    wcs : `~astropy.wcs.WCS`
+        With SIP, and with its array shape.
+    begin : float
+        MJD (UTC).
+    """
 
     file: str
     wcs: WCS
@@ -111,7 +121,15 @@ class Exposure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PixelMap:
-    """Where detector pixels fall: ``position`` (y, x, 2) in mosaic pixels, ``area`` (y, x) mosaic pixels each."""
+    """Where detector pixels fall on a mosaic.
+
+    Attributes
+    ----------
+    position : ndarray, shape (ny, nx, 2)
+        (x, y) of their centres in 0-based mosaic pixels.
+    area : ndarray, shape (ny, nx)
+        Mosaic pixels that each covers.
+    """
 
     position: Array
     area: Array
@@ -121,8 +139,15 @@ class PixelMap:
 class Frame:
     """A calibrated exposure, background subtracted, as surface brightness in 10 nJy per mosaic pixel.
 
-    All (y, x): ``data``; ``light``, the same without sky and noise; ``weight``, 1/(VAR_RNOISE +
-    median(VAR_POISSON)) and 0 for bad pixels; ``variance``, the full one with the sources' photons.
+    Attributes
+    ----------
+    data : ndarray, shape (ny, nx)
+    light : ndarray, shape (ny, nx)
+        The same without sky and noise.
+    weight : ndarray, shape (ny, nx)
+        1/(VAR_RNOISE + median(VAR_POISSON)), and 0 for bad pixels.
+    variance : ndarray, shape (ny, nx)
+        The full one, with the sources' photons.
     """
 
     data: Array
@@ -219,6 +244,18 @@ def map_pixels(exposure: Exposure, grid: WCS, degree: int = 11) -> PixelMap:
 
     The full WCSs are evaluated at Chebyshev points and interpolated by the tensor product: SIP of order 5 and
     two tangent planes are so smooth that degree 11 is exact to 1e-8 pixel, and twelve times faster.
+
+    Parameters
+    ----------
+    exposure : Exposure
+    grid : WCS
+        Undistorted WCS of the mosaic.
+    degree : int, optional
+        Of the polynomials, along each axis.
+
+    Returns
+    -------
+    PixelMap
     """
     size = exposure.wcs.array_shape[0]
     nodes = chebyshev.chebpts1(degree + 1)
@@ -238,7 +275,20 @@ def map_pixels(exposure: Exposure, grid: WCS, degree: int = 11) -> PixelMap:
 
 
 def draw_light(light: Light, wcs: WCS) -> Array:
-    """Flux in every detector pixel (y, x), 10 nJy: position by the full WCS, shape by its local Jacobian."""
+    """Draw a scene on the pixels of a detector: positions by the full WCS, shapes by its local Jacobian.
+
+    Parameters
+    ----------
+    light : Light
+        The scene, PSF included.
+    wcs : WCS
+        Of the detector, with its array shape (ny, nx).
+
+    Returns
+    -------
+    ndarray, shape (ny, nx)
+        Flux in every pixel, 10 nJy.
+    """
     centre = np.column_stack([light.ra, light.dec])
     size = np.array(wcs.array_shape[::-1])
     # A whole detector away, light no longer reaches it, and its SIP polynomials need not invert.
@@ -290,10 +340,12 @@ def expose(light: Array, area: Array, nominal: float, options: MosaicOptions, rn
 
     Parameters
     ----------
-    light : ndarray, (y, x)
+    light : ndarray, shape (ny, nx)
         Flux of the sources in every pixel, 10 nJy.
-    area, nominal : ndarray (y, x), float
-        Solid angle of every pixel and of the nominal one, mosaic pixels. The flat field scales a pixel to the
+    area : ndarray, shape (ny, nx)
+        Solid angle of every pixel, mosaic pixels.
+    nominal : float
+        That of the nominal pixel. The flat field scales a pixel to the
         nominal one, so that the sky is flat.
     options : MosaicOptions
         Gain, sky, read noise, bad pixels, exposure time.

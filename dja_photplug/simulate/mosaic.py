@@ -8,11 +8,9 @@ bands share one scene.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy import units as u
@@ -36,6 +34,9 @@ from dja_photplug.simulate.exposures import (
 )
 from dja_photplug.simulate.scene import Light, SceneOptions, field_grid, simulate_scene, trace_light
 
+if TYPE_CHECKING:
+    from drizzle.resample import Drizzle
+
 __all__ = ["MosaicOptions", "SceneOptions", "SimulatedMosaic", "simulate_mosaic", "simulate_scene"]
 
 # Pixels drizzled around the mosaic and cut off: drizzle 3 loses drops that straddle the edge of its output, 70 % of
@@ -47,7 +48,17 @@ L2_DISTANCE = 1.5e9 * u.m
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedMosaic:
-    """What `simulate_mosaic` wrote: prefix of the products, noise-free image, and the sources behind both."""
+    """What `simulate_mosaic` wrote.
+
+    Attributes
+    ----------
+    prefix : Path
+        Of the products: ``{directory}/{root}-{filter}``.
+    truth_image : Path
+        The noise-free image, drizzled alike.
+    scene : `~astropy.table.QTable`
+        The sources behind both.
+    """
 
     prefix: Path
     truth_image: Path
@@ -87,7 +98,7 @@ def simulate_mosaic(directory: Path | str, scene: QTable, options: MosaicOptions
             f"the scene has no column {column} for the filter {options.filter}: "
             f"it has {', '.join(c for c in scene.colnames if c.endswith('_flux'))}"
         )
-    resample = _import_drizzle()
+    new_mosaic = _import_drizzle()
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     prefix = directory / f"{options.root}-{options.filter}"
@@ -97,7 +108,7 @@ def simulate_mosaic(directory: Path | str, scene: QTable, options: MosaicOptions
     rng = np.random.default_rng([options.seed, *options.filter.encode()])
     exposures = plan_exposures(grid, options, rng)
     light = trace_light(scene, column, options.psf_fwhm)
-    planes, medians = _drizzle(resample.Drizzle, light, exposures, grid, options, rng)
+    planes, medians = _drizzle(new_mosaic, light, exposures, grid, options, rng)
 
     log = _exposure_log(exposures, options)
     header = _science_header(grid, log, medians, options)
@@ -115,7 +126,7 @@ def simulate_mosaic(directory: Path | str, scene: QTable, options: MosaicOptions
     return SimulatedMosaic(prefix=prefix, truth_image=truth_image, scene=scene)
 
 
-def _import_drizzle() -> ModuleType:
+def _import_drizzle() -> type[Drizzle]:
     """STScI's drizzle, needed by the simulator alone."""
     try:
         from drizzle import resample
@@ -123,11 +134,11 @@ def _import_drizzle() -> ModuleType:
         raise PhotplugError(
             'simulating a mosaic needs STScI\'s drizzle, which is not installed: pip install "dja_photplug[demo]"'
         ) from error
-    return resample
+    return resample.Drizzle
 
 
 def _drizzle(
-    new_mosaic: Callable[..., Any],
+    new_mosaic: type[Drizzle],
     light: Light,
     exposures: list[Exposure],
     grid: WCS,

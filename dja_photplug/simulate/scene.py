@@ -67,7 +67,14 @@ class SceneOptions(Stage):
 class Light:
     """A scene in one band as n elliptical Gaussians on the sky, PSF included.
 
-    ``ra``, ``dec`` (n,) in deg, ``flux`` (n,) in 10 nJy, ``covariance`` (n, 2, 2) in arcsec^2 over (east, north).
+    Attributes
+    ----------
+    ra, dec : ndarray, shape (n,)
+        Centres, deg.
+    flux : ndarray, shape (n,)
+        Total, 10 nJy.
+    covariance : ndarray, shape (n, 2, 2)
+        Over (east, north), arcsec^2.
     """
 
     ra: Array
@@ -120,7 +127,22 @@ def simulate_scene(options: SceneOptions) -> QTable:
 
 
 def field_grid(ra: float, dec: float, shape: tuple[int, int], scale: float) -> WCS:
-    """WCS of a mosaic, north up and east left, its reference in the middle."""
+    """Return the WCS of a mosaic, north up and east left, its reference in the middle.
+
+    Parameters
+    ----------
+    ra, dec : float
+        Of the middle, deg (ICRS).
+    shape : tuple of int
+        (ny, nx).
+    scale : float
+        Side of a pixel, arcsec.
+
+    Returns
+    -------
+    `~astropy.wcs.WCS`
+        TAN with a CD matrix and `shape` as its array shape.
+    """
     grid = WCS(naxis=2)
     grid.wcs.ctype = ["RA---TAN", "DEC--TAN"]
     grid.wcs.crval = [ra, dec]
@@ -173,7 +195,22 @@ def _expand_sersic(index: float) -> tuple[Array, Array]:
 
 
 def trace_light(scene: QTable, column: str, psf_fwhm: float) -> Light:
-    """Every source of the scene as Gaussians convolved with the PSF."""
+    """Return every source of a scene as Gaussians convolved with the PSF.
+
+    Parameters
+    ----------
+    scene : `~astropy.table.QTable`
+        From :func:`simulate_scene`.
+    column : str
+        Of the flux, ``{band}_flux``.
+    psf_fwhm : float
+        Of the Gaussian PSF, arcsec.
+
+    Returns
+    -------
+    Light
+        One Gaussian for a star, several for a galaxy.
+    """
     psf = np.eye(2) * (psf_fwhm / np.sqrt(8 * np.log(2))) ** 2
     source, flux, covariance = [], [], []
     for i, row in enumerate(scene):

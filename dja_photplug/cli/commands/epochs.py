@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dja_photplug.cli.shared import Subparsers, add_command, check_outputs, find_mosaics, make_options, say
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.files.formats import EXTENDED_FORMATS, FOOTPRINT_SUFFIXES, IMAGE_SUFFIXES, PLOT_SUFFIXES
+from dja_photplug.files.formats import EXTENDED_FORMATS, IMAGE_SUFFIXES, PLOT_SUFFIXES, REGION_SUFFIXES
 from dja_photplug.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def run(arguments: Namespace) -> None:
     outputs = check_outputs(
         arguments,
         output=tuple(EXTENDED_FORMATS),
-        footprints=FOOTPRINT_SUFFIXES,
+        footprints=REGION_SUFFIXES,
         exposure_map=IMAGE_SUFFIXES,
         plot=PLOT_SUFFIXES,
     )
