@@ -11,7 +11,6 @@ import sep
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
-from astropy.wcs import WCS
 from regions import CircleSkyRegion, Regions
 
 from dja_photplug.catalog.flags import SourceFlag, decode_flags
@@ -22,21 +21,13 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.files.tables import write_catalog
 from dja_photplug.options.stages import MeasureOptions, Options
 from dja_photplug.units import magnitude
+from tests.helpers import make_catalog, make_wcs, need_pyarrow
 
 CONTRACT = (
     "id ra dec x y a b theta npix kron_radius flux_radius flux_auto fluxerr_auto mag_auto magerr_auto "
     "flux_iso fluxerr_iso flag mask_frac"
 )
 EPOCHS = "n_exp exptime mjd_mean mjd_min mjd_max n_visit"
-
-
-def fill_table(n: int = 3, apertures: int = 2) -> QTable:
-    specs = describe_columns(apertures, epochs=True)
-    table = dress_table({spec.name: np.arange(n) + 0.5 for spec in specs}, specs)
-    table["mag_auto"][1] = np.nan
-    table.meta.update(make_metadata(Options(measure=MeasureOptions(apertures=(0.5,) * apertures))))
-    table.meta["PRESET"] = "dja"
-    return table
 
 
 def test_columns_are_those_of_the_contract() -> None:
@@ -55,7 +46,7 @@ def test_every_column_says_what_it_is_in_valid_units() -> None:
         u.Unit(spec.unit)
         assert spec.description.isascii()
         assert "{" not in spec.description
-    table = fill_table()
+    table = make_catalog()
     assert all(table[name].info.description for name in table.colnames)
 
 
@@ -120,10 +111,8 @@ def test_metadata_are_short_keys_and_plain_values() -> None:
 
 @pytest.mark.parametrize("suffix", [".fits", ".ecsv", ".parquet"])
 def test_files_keep_all_of_a_catalog(tmp_path, suffix: str) -> None:
-    if suffix == ".parquet":
-        pytest.importorskip("pyarrow")
-        pytest.importorskip("pandas", reason="astropy reads parquet with pandas")
-    table = fill_table()
+    need_pyarrow(suffix)
+    table = make_catalog()
     path = write_catalog(table, tmp_path / f"cat{suffix}")
     read = QTable.read(path)
     assert read.colnames == table.colnames
@@ -137,7 +126,7 @@ def test_files_keep_all_of_a_catalog(tmp_path, suffix: str) -> None:
 
 def test_parquet_holds_all_of_a_catalog(tmp_path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    table = fill_table()
+    table = make_catalog()
     read = parquet.read_table(write_catalog(table, tmp_path / "cat.parquet"))
     assert read.column_names == table.colnames
     np.testing.assert_array_equal(read["flux_auto"].to_numpy(), table["flux_auto"].value)
@@ -147,7 +136,7 @@ def test_parquet_holds_all_of_a_catalog(tmp_path) -> None:
 
 
 def test_empty_catalog_round_trips(tmp_path) -> None:
-    table = fill_table(n=2)[:0]
+    table = make_catalog(n=2)[:0]
     for name in ("cat.fits", "cat.ecsv"):
         read = QTable.read(write_catalog(table, tmp_path / name))
         assert len(read) == 0
@@ -157,39 +146,30 @@ def test_empty_catalog_round_trips(tmp_path) -> None:
 @pytest.mark.parametrize("name", ["cat.txt", "cat"])
 def test_unknown_format_names_the_known(tmp_path, name: str) -> None:
     with pytest.raises(PhotplugError, match=r"is written as \.fits, \.ecsv, \.parquet; name it so"):
-        write_catalog(fill_table(), tmp_path / name)
+        write_catalog(make_catalog(), tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
 def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(PhotplugError, match=r"dja_photplug\[parquet\]"):
-        write_catalog(fill_table(), tmp_path / "cat.parquet")
+        write_catalog(make_catalog(), tmp_path / "cat.parquet")
 
 
 def test_existing_catalog_is_kept(tmp_path) -> None:
     path = tmp_path / "cat.ecsv"
     path.write_text("mine")
     with pytest.raises(PhotplugError, match="exists already"):
-        write_catalog(fill_table(), path)
+        write_catalog(make_catalog(), path)
     assert path.read_text() == "mine"
-    write_catalog(fill_table(), path, overwrite=True)
+    write_catalog(make_catalog(), path, overwrite=True)
     assert len(QTable.read(path)) == 3
-
-
-def rotated_wcs(degrees: float) -> WCS:
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
-    wcs.wcs.crval, wcs.wcs.crpix = (34.3, -5.1), (50, 50)
-    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    wcs.wcs.cd = np.array([[-c, s], [s, c]]) * 0.04 / 3600
-    return wcs
 
 
 @pytest.mark.parametrize("degrees", [0, 37, 200])
 def test_regions_lie_along_the_sources(tmp_path, degrees: float) -> None:
-    wcs = rotated_wcs(degrees)
-    table = fill_table()
+    wcs = make_wcs(angle=degrees)
+    table = make_catalog()
     x, y, theta = np.array([30.0, 70.0, 50.0]), np.array([40.0, 45.0, 20.0]), np.array([-80.0, 0.0, 25.0])
     ra, dec = wcs.pixel_to_world_values(x, y)
     new = {"ra": ra * u.deg, "dec": dec * u.deg, "x": x * u.pix, "y": y * u.pix, "theta": theta * u.deg}
@@ -211,25 +191,25 @@ def test_regions_lie_along_the_sources(tmp_path, degrees: float) -> None:
 
 
 def test_regions_skip_sources_without_a_position(tmp_path) -> None:
-    table = fill_table()
+    table = make_catalog()
     table["ra"][0] = np.nan * u.deg
-    assert len(Regions.read(write_regions(table, tmp_path / "cat.reg", rotated_wcs(0)))) == 2
+    assert len(Regions.read(write_regions(table, tmp_path / "cat.reg", make_wcs()))) == 2
 
 
 def test_regions_of_no_source_are_a_file(tmp_path) -> None:
-    assert write_regions(fill_table()[:0], tmp_path / "cat.reg", rotated_wcs(0)).exists()
+    assert write_regions(make_catalog()[:0], tmp_path / "cat.reg", make_wcs()).exists()
 
 
 def test_regions_need_their_suffix(tmp_path) -> None:
     with pytest.raises(PhotplugError, match=r"is written as \.reg; name it so"):
-        write_regions(fill_table(), tmp_path / "cat.txt", rotated_wcs(0))
+        write_regions(make_catalog(), tmp_path / "cat.txt", make_wcs())
 
 
 def test_position_angle_is_that_of_the_sky() -> None:
     """Guard of the convention used: 0 lines an ellipse up with the longitude axis."""
-    wcs = rotated_wcs(37)
+    wcs = make_wcs(angle=37)
     centre = SkyCoord(34.3, -5.1, unit="deg")
     north = centre.directional_offset_by(0 * u.deg, 1 * u.arcsec)
     (x0, x1), (y0, y1) = wcs.world_to_pixel_values([centre.ra.deg, north.ra.deg], [centre.dec.deg, north.dec.deg])
-    # CD is made to turn the sky counter-clockwise or clockwise by 37 deg; either way north is 37 deg off +y.
-    assert abs(np.degrees(np.arctan2(y1 - y0, x1 - x0)) - 90) == pytest.approx(37, abs=1e-3)
+    # CD is made to turn the sky counter-clockwise by 37 deg.
+    assert np.degrees(np.arctan2(y1 - y0, x1 - x0)) - 90 == pytest.approx(37, abs=1e-3)

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.wcs import WCS, NoConvergence
+from astropy.wcs import WCS
 
 from dja_photplug.epochs.log import read_exposure_log
 from dja_photplug.errors import PhotplugError
+from tests.helpers import contain_plainly, make_wcs, row_wcs, uds_prefix, write_rows
 
 BANDS = ("f444w", "f115w")
 PIXEL = 1.5e-5  # deg; the CD of the made-up detectors
-INTEGER_CARDS = {"WCSAXES", "NAXIS", "NAXIS1", "NAXIS2", "A_ORDER", "B_ORDER"}
 
 
 def make_row(**changes: Any) -> dict[str, Any]:
@@ -46,16 +46,6 @@ def make_row(**changes: Any) -> dict[str, Any]:
     return row | changes
 
 
-def write_log(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """Write rows whose columns may differ; absent cells are empty, as in the archive's stacked logs."""
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
 def sip_terms(order: int, rng: np.random.Generator) -> dict[str, Any]:
     """Return random SIP columns that move the detector's corners by some 10 pixels."""
     terms: dict[str, Any] = {"a_order": order, "b_order": order}
@@ -67,32 +57,6 @@ def sip_terms(order: int, rng: np.random.Generator) -> dict[str, Any]:
     return terms
 
 
-def read_wcs(row: dict[str, Any]) -> WCS:
-    """Return astropy's own WCS of one row of a log."""
-    header = fits.Header()
-    for column, cell in row.items():
-        key = column.upper()
-        if cell == "" or key in ("FILE", "EXT", "EXPTIME") or key.startswith(("MJD", "DATE", "OBSGEO", "VELO", "WCSN")):
-            continue
-        header[key] = cell if key.startswith(("CTYPE", "CUNIT", "RADESYS")) else float(cell)
-        if key in INTEGER_CARDS:
-            header[key] = int(float(cell))
-    return WCS(header)
-
-
-def contain_plainly(row: dict[str, Any], coords: SkyCoord) -> np.ndarray:
-    """Return membership by `WCS.all_world2pix`; without ``NoConvergence`` it would return pixels it never found."""
-    try:
-        pixels = np.array(read_wcs(row).all_world2pix(np.c_[coords.ra.deg, coords.dec.deg], 0))
-    except NoConvergence as failure:
-        pixels = failure.best_solution.copy()
-        for lost in (failure.divergent, failure.slow_conv):
-            if lost is not None:
-                pixels[lost] = np.nan
-    size = [float(row["naxis1"]), float(row["naxis2"])]
-    return np.all((pixels >= -0.5) & (pixels < np.subtract(size, 0.5)), axis=1)
-
-
 def scatter_positions(row: dict[str, Any], count: int, rng: np.random.Generator, margin: float = 300) -> SkyCoord:
     """Return positions on and around a detector, half of them within 2 pixels of an edge's coordinate."""
     size = np.array([float(row["naxis1"]), float(row["naxis2"])])
@@ -102,14 +66,14 @@ def scatter_positions(row: dict[str, Any], count: int, rng: np.random.Generator,
     near += rng.choice([-1, 1], near.shape) * rng.uniform(0.01, 2, near.shape)
     which = rng.integers(0, 2, len(near))
     pixels[np.arange(len(near)), which] = near[np.arange(len(near)), which]
-    ra, dec = read_wcs(row).all_pix2world(pixels, 0).T
+    ra, dec = row_wcs(row).all_pix2world(pixels, 0).T
     return SkyCoord(ra, dec, unit="deg")
 
 
 class TestReal:
     @staticmethod
     def rows(data: Path, band: str) -> tuple[Path, list[dict[str, Any]]]:
-        path = data / f"uds/uds-test-v7.4-{band}-clear_wcs.csv"
+        path = Path(f"{uds_prefix(data, band)}_wcs.csv")
         with path.open() as stream:
             return path, list(csv.DictReader(stream))
 
@@ -120,7 +84,7 @@ class TestReal:
         rng = np.random.default_rng(1)
         for exposure in rng.choice(len(rows), 12, replace=False):
             coords = scatter_positions(rows[exposure], 1000, rng)
-            expected = contain_plainly(rows[exposure], coords)
+            expected = contain_plainly(row_wcs(rows[exposure]), coords)
             assert 200 < expected.sum() < 900
             np.testing.assert_array_equal(log.coverage(coords).toarray()[:, exposure], expected)
 
@@ -128,7 +92,7 @@ class TestReal:
         path, rows = self.rows(data, "f444w")
         rng = np.random.default_rng(2)
         coords = SkyCoord(34.36555 + rng.uniform(-0.05, 0.15, 100), -5.24 + rng.uniform(-0.1, 0.1, 100), unit="deg")
-        inside = np.array([contain_plainly(row, coords) for row in rows]).T
+        inside = np.array([contain_plainly(row_wcs(row), coords) for row in rows]).T
         log = read_exposure_log(path)
         np.testing.assert_array_equal(log.coverage(coords).toarray(), inside)
         epochs = log.epochs(coords)
@@ -159,7 +123,7 @@ class TestReal:
 
     @pytest.mark.parametrize("band", BANDS)
     def test_exposure_map_is_the_archives(self, data: Path, band: str) -> None:
-        prefix = str(data / f"uds/uds-test-v7.4-{band}-clear")
+        prefix = uds_prefix(data, band)
         header = fits.getheader(f"{prefix}_drc_sci.fits.gz")
         for key in ("PC1_1", "PC1_2", "PC2_1", "PC2_2"):
             header.remove(key, ignore_missing=True)
@@ -185,10 +149,10 @@ def test_coverage_is_astropys_everywhere_on_the_sky(tmp_path: Path, order: int, 
         ext=2, crval1=ra, crval2=dec + 0.0005, crpix1=-200.0, ctype1="RA---TAN", ctype2="DEC--TAN", **turned
     )
     # A stacked log has the SIP columns of other rows, empty.
-    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [distorted, plain]))
+    log = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", [distorted, plain]))
     for exposure, row in enumerate([distorted, plain]):
         coords = scatter_positions(row, 5000, rng)
-        expected = contain_plainly(row, coords)
+        expected = contain_plainly(row_wcs(row), coords)
         assert 1000 < expected.sum() < 4500
         np.testing.assert_array_equal(log.coverage(coords).toarray()[:, exposure], expected)
 
@@ -197,16 +161,16 @@ def test_pc_with_cdelt_and_a_default_matrix_element(tmp_path: Path) -> None:
     row = {key: cell for key, cell in make_row().items() if not key.startswith("cd")}
     row |= {"cdelt1": -PIXEL, "cdelt2": PIXEL, "pc1_1": 0.8, "pc1_2": 0.6, "pc2_1": -0.6, "pc2_2": 0.8}
     sheared = row | {"ext": 2, "pc1_2": "", "pc2_1": ""}
-    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [row, sheared, make_row(ext=3, cdelt1=1, cdelt2=1)]))
+    log = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", [row, sheared, make_row(ext=3, cdelt1=1, cdelt2=1)]))
     rng = np.random.default_rng(3)
     for exposure, plain in enumerate([row, sheared, make_row()]):
         coords = scatter_positions(plain, 1000, rng)
-        expected = contain_plainly(plain, coords)
+        expected = contain_plainly(row_wcs(plain), coords)
         np.testing.assert_array_equal(log.coverage(coords).toarray()[:, exposure], expected)
 
 
 def test_the_edges_are_half_open(tmp_path: Path) -> None:
-    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [make_row(crval1=0, crval2=0)]))
+    log = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", [make_row(crval1=0, crval2=0)]))
     # 0-based pixels of the lower left edge, and of just inside and outside it; x grows to the west.
     x = np.array([-0.5 + 1e-6, -0.5 - 1e-6, 999.5 - 1e-6, 999.5 + 1e-6])
     coords = SkyCoord(np.rad2deg(np.arctan(np.deg2rad(-(x - 499.5) * PIXEL))), 0, unit="deg")
@@ -217,7 +181,7 @@ def test_two_chips_and_repeated_rows(tmp_path: Path) -> None:
     file = "jbhm51d3q_flc.fits"
     one = make_row(file=file, ext=1)
     two = make_row(file=file, ext=2, crval2=2.0 + 850 * PIXEL)
-    path = write_log(tmp_path / "x_wcs.csv", [one, two, one, make_row(file="jbhm52d4q_flc.fits", ext=1)])
+    path = write_rows(tmp_path / "x_wcs.csv", [one, two, one, make_row(file="jbhm52d4q_flc.fits", ext=1)])
     log = read_exposure_log(path)
     assert len(log) == 3
     assert log.duplicates == 1
@@ -229,7 +193,7 @@ def test_two_chips_and_repeated_rows(tmp_path: Path) -> None:
     assert list(epochs["n_exp"]) == [2, 0, 1]
     assert list(epochs["n_visit"]) == [2, 0, 1]
     without_ext = [{key: cell for key, cell in row.items() if key != "ext"} for row in (one, two, one)]
-    assert len(read_exposure_log(write_log(tmp_path / "y_wcs.csv", without_ext))) == 2
+    assert len(read_exposure_log(write_rows(tmp_path / "y_wcs.csv", without_ext))) == 2
 
 
 def test_epochs_by_hand(tmp_path: Path) -> None:
@@ -244,7 +208,7 @@ def test_epochs_by_hand(tmp_path: Path) -> None:
         exposure("002", 1, 100, 60020, crval1=150 + 500 * PIXEL),  # only over the eastern half of the others
         exposure("003", 1, 900, 60099, crval1=10.0),
     ]
-    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", rows))
+    log = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", rows))
     assert set(log.table["detector"]) == {"MIRIMAGE"}
     epochs = log.epochs(
         SkyCoord([150 + 200 * PIXEL, 150 - 200 * PIXEL, 90.0, np.nan], [2.0, 2.0, 2.0, 2.0], unit="deg")
@@ -264,10 +228,10 @@ def test_epochs_by_hand(tmp_path: Path) -> None:
 def test_missing_dates(tmp_path: Path) -> None:
     here = SkyCoord([150], [2], unit="deg")
     undated = {key: cell for key, cell in make_row(exptime=900).items() if not key.startswith("mjd")}
-    only = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [undated])).epochs(here)
+    only = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", [undated])).epochs(here)
     assert only["exptime"][0].value == 900
     assert np.isnan([only[f"mjd_{part}"][0].value for part in ("mean", "min", "max")]).all()
-    mixed = read_exposure_log(write_log(tmp_path / "y_wcs.csv", [make_row(ext=2), undated])).epochs(here)
+    mixed = read_exposure_log(write_rows(tmp_path / "y_wcs.csv", [make_row(ext=2), undated])).epochs(here)
     assert [mixed[f"mjd_{part}"][0].value for part in ("mean", "min", "max")] == [60000.5, 60000, 60001]
     assert mixed["exptime"][0].value == pytest.approx(1000.9)
 
@@ -275,8 +239,8 @@ def test_missing_dates(tmp_path: Path) -> None:
 def test_column_names_in_capitals(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     row = make_row(**sip_terms(3, rng))
-    lower = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [row]))
-    upper = read_exposure_log(write_log(tmp_path / "y_wcs.csv", [{key.upper(): cell for key, cell in row.items()}]))
+    lower = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", [row]))
+    upper = read_exposure_log(write_rows(tmp_path / "y_wcs.csv", [{key.upper(): cell for key, cell in row.items()}]))
     np.testing.assert_array_equal(upper.geometry.sip, lower.geometry.sip)
     assert np.count_nonzero(upper.geometry.sip) == 2 * (3 + 4)  # order 3: i + j = 2 and 3
     assert upper.table["mjd_avg"][0].value == 60000.5
@@ -293,18 +257,13 @@ def test_column_names_in_capitals(tmp_path: Path) -> None:
     ],
 )
 def test_detector_and_visit_of_a_file_name(tmp_path: Path, file: str, detector: str, visit: str) -> None:
-    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [make_row(file=file)]))
+    log = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", [make_row(file=file)]))
     assert (log.table["detector"][0], log.table["visit"][0]) == (detector, visit)
 
 
 def square_mosaic() -> WCS:
     """Return the made-up detector's own grid: 0-based mosaic pixel x is detector pixel x - 10."""
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crval = [150, 2]
-    wcs.wcs.crpix = [510.5, 410.5]
-    wcs.wcs.cdelt = [-PIXEL, PIXEL]
-    return wcs
+    return make_wcs(PIXEL * 3600, (510.5, 410.5), crval=(150, 2))
 
 
 @pytest.mark.parametrize("shape", [(840, 1040), (841, 1041), (842, 1042), (843, 1043)])
@@ -313,7 +272,7 @@ def test_exposure_map_of_a_square_in_every_remainder(tmp_path: Path, shape: tupl
     wcs = square_mosaic()
     wcs.wcs.crpix += 0.25
     rows = [make_row(), make_row(ext=2), make_row()]
-    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", rows))
+    log = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", rows))
     sampled = log.exposure_map(wcs, shape, sample=4)
     assert sampled.dtype == np.float32
     assert sampled.shape == (shape[0] // 4, shape[1] // 4)
@@ -328,7 +287,7 @@ def test_exposure_map_of_a_square_in_every_remainder(tmp_path: Path, shape: tupl
 def test_exposure_map_of_a_turned_square(tmp_path: Path) -> None:
     half = PIXEL / np.sqrt(2)
     row = make_row(cd1_1=-half, cd1_2=half, cd2_1=half, cd2_2=half, naxis2=1000, crpix2=500.5, exptime=1)
-    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [row]))
+    log = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", [row]))
     filled = log.exposure_map(square_mosaic(), (2000, 2000), rule="archive")
     # A diamond about mosaic pixel (509.5, 409.5), partly off the grid, from the centre of pixel 0 to that of 999.
     y, x = np.indices(filled.shape)
@@ -340,7 +299,7 @@ def test_exposure_map_of_a_turned_square(tmp_path: Path) -> None:
 def test_archives_corners_are_astropys_footprint(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     rows = [make_row(ext=i, crval1=150 + i, **sip_terms(order, rng)) for i, order in ((1, 2), (2, 5))]
-    path = write_log(tmp_path / "x_wcs.csv", rows)
+    path = write_rows(tmp_path / "x_wcs.csv", rows)
     corners = read_exposure_log(path).geometry.archive_corners()
     for row, vectors in zip(rows, corners, strict=True):
         cards = {key.upper(): value for key, value in row.items() if key not in ("file", "ext") and key[:3] != "mjd"}
@@ -351,7 +310,7 @@ def test_archives_corners_are_astropys_footprint(tmp_path: Path) -> None:
 
 
 def test_exposure_map_of_another_field_is_empty(tmp_path: Path) -> None:
-    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [make_row(crval1=330), make_row(ext=2, crval1=151)]))
+    log = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", [make_row(crval1=330), make_row(ext=2, crval1=151)]))
     assert not log.exposure_map(square_mosaic(), (840, 1040), sample=4).any()
 
 
@@ -375,7 +334,7 @@ def without(*columns: str) -> dict[str, Any]:
 )
 def test_a_bad_row_is_told_in_one_line(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     good = [make_row(ext=2)] if len(row) == len(make_row()) else []
-    path = write_log(tmp_path / "bad_wcs.csv", [*good, row])
+    path = write_rows(tmp_path / "bad_wcs.csv", [*good, row])
     with pytest.raises(PhotplugError, match=message) as failure:
         read_exposure_log(path)
     assert str(path) in str(failure.value)
@@ -403,7 +362,7 @@ def test_a_bad_file_is_told_in_one_line(tmp_path: Path, content: bytes | None, m
 
 
 def test_a_truncated_log_names_the_row(tmp_path: Path) -> None:
-    path = write_log(tmp_path / "bad_wcs.csv", [make_row(), make_row(ext=2)])
+    path = write_rows(tmp_path / "bad_wcs.csv", [make_row(), make_row(ext=2)])
     path.write_text(path.read_text()[:-30])
     with pytest.raises(PhotplugError, match=r"row 2 of the WCS log .* has \d+ cells under 19 columns"):
         read_exposure_log(path)

@@ -24,28 +24,10 @@ from dja_photplug.epochs.polygons import fill_polygons
 from dja_photplug.epochs.products import compare_with_header, describe_log, write_exposure_map, write_footprints
 from dja_photplug.figures.epochs import COLOURS, epoch_figure, plan_sky
 from dja_photplug.sky.grid import header_wcs
+from tests.helpers import edge_points, row_wcs, uds_prefix
 
 BANDS = ("f444w", "f115w")
 PREFIX = "sim-test-v7.4-f444w-clear"
-
-
-def row_wcs(row: dict[str, str]) -> WCS:
-    """Return astropy's own WCS of one row of a log."""
-    header = fits.Header()
-    for key, cell in row.items():
-        if key.startswith(("ctype", "cunit", "radesys")):
-            header[key.upper()] = cell
-        elif key.startswith(("crval", "crpix", "cd1_", "cd2_", "a_", "b_")):
-            header[key.upper()] = int(cell) if key.endswith("order") else float(cell)
-    return WCS(header)
-
-
-def edge_points(wcs: WCS, nx: float, ny: float, count: int = 400) -> SkyCoord:
-    """Return points along the outer edges of a detector's pixels, by astropy."""
-    along = np.linspace(0, 1, count)
-    x = np.concatenate([along * nx, along * 0 + nx, along * nx, along * 0]) - 0.5
-    y = np.concatenate([along * 0, along * ny, along * 0 + ny, along * ny]) - 0.5
-    return SkyCoord(*wcs.all_pix2world(x, y, 0), unit="deg")
 
 
 def distance_from_polygon(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
@@ -57,14 +39,14 @@ def distance_from_polygon(points: np.ndarray, corners: np.ndarray) -> np.ndarray
 
 @pytest.mark.parametrize("band", BANDS)
 def test_footprints_follow_the_distorted_edges(data: Path, band: str) -> None:
-    path = data / f"uds/uds-test-v7.4-{band}-clear_wcs.csv"
-    with path.open() as stream:
+    path = f"{uds_prefix(data, band)}_wcs.csv"
+    with open(path) as stream:
         rows = list(csv.DictReader(stream))
     footprints = read_exposure_log(path).footprints()
     assert len(footprints) == len(rows)
     for number in np.random.default_rng(4).choice(len(rows), 20, replace=False):
         row, vertices = rows[number], footprints[number].vertices
-        edge = edge_points(row_wcs(row), float(row["naxis1"]), float(row["naxis2"]))
+        edge = edge_points(row_wcs(row), 400)
         frame = SkyCoord(vertices[0].ra, vertices[0].dec).skyoffset_frame()  # flat to 1e-5 arcsec over 130 arcsec
         flat = [
             np.stack([place.lon.wrap_at("180d").arcsec, place.lat.arcsec], axis=-1)
@@ -77,7 +59,7 @@ def test_footprints_follow_the_distorted_edges(data: Path, band: str) -> None:
 
 
 def test_full_resolution_map_ends_where_the_footprints_do(data: Path) -> None:
-    path = data / "uds/uds-test-v7.4-f444w-clear_wcs.csv"
+    path = f"{uds_prefix(data)}_wcs.csv"
     log = read_exposure_log(path)
     prefix = str(path).replace("_wcs.csv", "")
     wcs, shape = header_wcs(fits.getheader(f"{prefix}_drc_sci.fits.gz")), (820, 1000)
@@ -98,7 +80,7 @@ def test_full_resolution_map_ends_where_the_footprints_do(data: Path) -> None:
 
 
 def test_map_of_other_rules_is_refused(data: Path) -> None:
-    log = read_exposure_log(data / "uds/uds-test-v7.4-f444w-clear_wcs.csv")
+    log = read_exposure_log(f"{uds_prefix(data)}_wcs.csv")
     with pytest.raises(PhotplugError, match="exposure map by the rule 'dilated'; there are 'footprints' and 'archive'"):
         log.exposure_map(WCS(naxis=2), (10, 10), rule="dilated")
 
@@ -129,7 +111,7 @@ def test_exposure_times_add_up_without_rounding_errors() -> None:
 
 @pytest.mark.skipif(find_spec("mocpy") is None, reason="needs mocpy, of the extra moc")
 def test_moc_is_the_area_of_the_exposures(data: Path) -> None:
-    log = read_exposure_log(data / "uds/uds-test-v7.4-f444w-clear_wcs.csv").select(program=[3990, 6480])
+    log = read_exposure_log(f"{uds_prefix(data)}_wcs.csv").select(program=[3990, 6480])
     moc = log.moc(order=18)
     rng = np.random.default_rng(7)
     coords = SkyCoord(rng.uniform(34.1, 34.4, 5000), rng.uniform(-5.25, -5.0, 5000), unit="deg")
@@ -143,7 +125,7 @@ def test_moc_is_the_area_of_the_exposures(data: Path) -> None:
 
 def test_moc_without_mocpy(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dja_photplug.epochs.log.find_spec", lambda name: None)
-    log = read_exposure_log(data / "uds/uds-test-v7.4-f444w-clear_wcs.csv")
+    log = read_exposure_log(f"{uds_prefix(data)}_wcs.csv")
     with pytest.raises(PhotplugError, match=r"needs mocpy, which is not installed; pip install .dja_photplug\[moc\]"):
         log.moc()
 
@@ -151,13 +133,13 @@ def test_moc_without_mocpy(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 class TestChecks:
     @pytest.mark.parametrize("band", BANDS)
     def test_real_header_and_log_agree(self, data: Path, band: str) -> None:
-        prefix = data / f"uds/uds-test-v7.4-{band}-clear"
+        prefix = uds_prefix(data, band)
         log = read_exposure_log(f"{prefix}_wcs.csv")
         assert compare_with_header(log, fits.getheader(f"{prefix}_drc_sci.fits.gz")) == []
         assert len(describe_log(log)) == 2
 
     def test_each_difference_is_named(self, data: Path) -> None:
-        prefix = data / "uds/uds-test-v7.4-f444w-clear"
+        prefix = uds_prefix(data)
         log = read_exposure_log(f"{prefix}_wcs.csv")
         header = fits.getheader(f"{prefix}_drc_sci.fits.gz")
         header["NDRIZIM"], header["EXPTIME"] = 300, 1.0
@@ -172,7 +154,7 @@ class TestChecks:
         assert second == "1 files of the log have no FLT card, such as jw01837001001_08201_00001_nrcblong_rate.fits"
 
     def test_chips_count_once(self, data: Path, tmp_path: Path) -> None:
-        table = Table.read(data / "uds/uds-test-v7.4-f444w-clear_wcs.csv")[:4]
+        table = Table.read(f"{uds_prefix(data)}_wcs.csv")[:4]
         table["file"] = ["jbhm51d3q_flc.fits"] * 2 + ["jbhm51d4q_flc.fits"] * 2
         table["ext"] = [1, 2, 1, 2]
         table.write(tmp_path / "x_wcs.csv")
@@ -310,7 +292,7 @@ class TestFigure:
         )  # fmt: skip
 
     def test_all_footprints_are_on_the_map(self, data: Path) -> None:
-        polygons, shape, figure = self.draw(read_exposure_log(data / "uds/uds-test-v7.4-f444w-clear_wcs.csv"))
+        polygons, shape, figure = self.draw(read_exposure_log(f"{uds_prefix(data)}_wcs.csv"))
         assert polygons.min() > 0
         assert (polygons.max(axis=(0, 1)) < shape[::-1]).all()
         assert polygons.max() > 0.9 * max(shape)
@@ -346,7 +328,7 @@ class TestFigure:
 
 
 def test_products_keep_what_exists(data: Path, tmp_path: Path) -> None:
-    log = read_exposure_log(data / "uds/uds-test-v7.4-f444w-clear_wcs.csv").select(program=6480)
+    log = read_exposure_log(f"{uds_prefix(data)}_wcs.csv").select(program=6480)
     write_footprints(log, tmp_path / "x.reg")
     with pytest.raises(PhotplugError, match=r"x.reg: exists already"):
         write_footprints(log, tmp_path / "x.reg")

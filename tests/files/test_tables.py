@@ -18,6 +18,7 @@ from astropy.utils.masked import Masked
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.tables import add_columns, find_ids, find_positions, read_catalog, write_extended
+from tests.helpers import need_pyarrow
 
 STRUCTURE = {"NAXIS1", "PCOUNT", "TFIELDS", "THEAP"}
 
@@ -263,9 +264,8 @@ def make_table() -> Table:
 @pytest.mark.parametrize("target", [".fits", ".ecsv", ".parquet", ".csv"])
 @pytest.mark.parametrize("source", [".fits", ".ecsv", ".parquet", ".csv", ".vot", ".xml"])
 def test_all_pairs_of_formats_keep_the_values(tmp_path: Path, source: str, target: str) -> None:
-    if ".parquet" in (source, target):
-        pytest.importorskip("pyarrow")
-        pytest.importorskip("pandas", reason="astropy reads parquet with pandas")
+    for suffix in (source, target):
+        need_pyarrow(suffix)
     original, table = tmp_path / f"a{source}", make_table()
     if source == ".parquet":
         table["id"] = table["id"].filled(7)  # astropy writes no masks to parquet

@@ -29,6 +29,7 @@ from dja_photplug.fitting.formats import effective_intensity
 from dja_photplug.fitting.stamps import Component
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
 from dja_photplug.sources.calibration import SCATTER_ERROR
+from tests.helpers import uds_prefix
 
 pytestmark = [pytest.mark.fitters, pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")]
 
@@ -284,7 +285,7 @@ def test_sigma_of_bright_galaxies_needs_their_photons(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def uds(data: Path) -> dp.Result:
-    return dp.run([data / "uds/uds-test-v7.4-f444w-clear"])
+    return dp.run([uds_prefix(data)])
 
 
 def write_real(uds: dp.Result, data: Path, folder: Path, number: int, **settings: Any) -> dict[str, NDArray[Any]]:

@@ -13,6 +13,7 @@ from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.mosaic.electrons import DETECTOR_GAINS, check_unit, detector_gain, phot_scale
 from dja_photplug.mosaic.fullweight import ExposureMap, GivenVariance, full_weight, grow, make_noise_model
 from dja_photplug.options.stages import VarianceOptions
+from tests.helpers import uds_prefix
 
 BANDS = ("f444w", "f115w")
 HEADER = {
@@ -56,7 +57,7 @@ def assert_equals_recipe(ours, recipe):
 
 
 def read(data: Path, band: str, kind: str):
-    return fits.getdata(data / f"uds/uds-test-v7.4-{band}-clear_drc_{kind}.fits.gz", header=True)
+    return fits.getdata(f"{uds_prefix(data, band)}_drc_{kind}.fits.gz", header=True)
 
 
 @pytest.mark.parametrize("band", BANDS)

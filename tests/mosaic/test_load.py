@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,21 +19,18 @@ from dja_photplug.files.pixels import write_image
 from dja_photplug.mosaic.image import as_mosaic_image, replace_planes, write_weight
 from dja_photplug.mosaic.load import check_detector_gain, load_exposure
 from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic
-
-NAME = "uds/uds-test-v7.4-f444w-clear"
+from tests.helpers import copy_products, uds_prefix
 
 
 @pytest.fixture(scope="session")
 def image(data) -> MosaicImage:
-    return load_mosaic(data / NAME)
+    return load_mosaic(uds_prefix(data))
 
 
 @pytest.fixture
 def copy(simulated, tmp_path) -> Path:
     """A copy of the simulated products that a test may spoil; its prefix."""
-    for path in simulated.prefix.parent.glob(f"{simulated.prefix.name}_*"):
-        shutil.copy(path, tmp_path)
-    return tmp_path / simulated.prefix.name
+    return copy_products(simulated.prefix, tmp_path)
 
 
 def rewrite(prefix: Path, kind: str, change, pixels=None) -> None:
@@ -46,7 +42,7 @@ def rewrite(prefix: Path, kind: str, change, pixels=None) -> None:
 
 
 def test_planes_of_a_real_mosaic(data, image):
-    paths = {kind: data / f"{NAME}_drc_{kind}.fits.gz" for kind in ("sci", "wht", "exp")}
+    paths = {kind: f"{uds_prefix(data)}_drc_{kind}.fits.gz" for kind in ("sci", "wht", "exp")}
     science, weight, exposure = (fits.getdata(path) for path in paths.values())
     np.testing.assert_array_equal(image.data, science)
     np.testing.assert_array_equal(image.background_weight, weight)
@@ -72,7 +68,7 @@ def test_provenance_is_in_the_metadata(data, image):
     assert image.meta["NNULL"] == 1819
     # 1e-8 / OPHOTFNU / PHOTMJSR in decimal arithmetic.
     assert image.meta["PHOTSCLE"] == pytest.approx(1e-8 / 8.88250488346685e-08 / 0.387729, rel=1e-12)
-    calibrated = load_mosaic(data / NAME, "calibrated").meta
+    calibrated = load_mosaic(uds_prefix(data), "calibrated").meta
     assert (calibrated["GROWTH"], calibrated["NNULL"]) == ("registered", 0)
     assert 1.88 < calibrated["DETGAIN"] < 1.90  # NRCALONG and NRCBLONG, weighted by the log
 
@@ -126,10 +122,10 @@ def test_copy_and_arithmetic(image):
 
 
 def test_astropy_reader(data, image):
-    read = CCDData.read(data / f"{NAME}_drc_sci.fits.gz", format="dja")
+    read = CCDData.read(f"{uds_prefix(data)}_drc_sci.fits.gz", format="dja")
     assert isinstance(read, MosaicImage)
     np.testing.assert_array_equal(read.uncertainty.array, image.uncertainty.array)
-    part = CCDData.read(data / NAME, format="dja", noise="background", cutout=(slice(0, 5), slice(0, 7)))
+    part = CCDData.read(uds_prefix(data), format="dja", noise="background", cutout=(slice(0, 5), slice(0, 7)))
     np.testing.assert_array_equal(part.uncertainty.array, image.background_weight[:5, :7])
 
 
@@ -147,7 +143,7 @@ def test_astropy_reader_needs_only_the_package(simulated):
 
 @pytest.mark.parametrize("noise", ["dja", "calibrated"])
 def test_cut_out_equals_the_slice(data, noise):
-    whole = load_mosaic(data / NAME, noise)
+    whole = load_mosaic(uds_prefix(data), noise)
     centre = whole.wcs.pixel_to_world(301, 202)
     for cutout, rows, columns in (
         ((slice(13, 78), slice(5, 90)), slice(13, 78), slice(5, 90)),
@@ -156,7 +152,7 @@ def test_cut_out_equals_the_slice(data, noise):
         (CircleSkyRegion(centre, 1 * u.arcsec), slice(177, 228), slice(276, 327)),
         ((slice(-30, None), slice(None, 40)), slice(790, 820), slice(0, 40)),
     ):
-        part = load_mosaic(data / NAME, noise, cutout=cutout)
+        part = load_mosaic(uds_prefix(data), noise, cutout=cutout)
         np.testing.assert_array_equal(part.data, whole.data[rows, columns])
         np.testing.assert_array_equal(part.uncertainty.array, whole.uncertainty.array[rows, columns])
         x, y = part.wcs.world_to_pixel(centre)
@@ -165,7 +161,7 @@ def test_cut_out_equals_the_slice(data, noise):
 
 def test_cut_out_off_the_mosaic(data):
     with pytest.raises(PhotplugError, match="lies off the mosaic of 1000 x 820"):
-        load_mosaic(data / NAME, cutout=(SkyCoord(34.5, -5, unit="deg"), 4 * u.arcsec))
+        load_mosaic(uds_prefix(data), cutout=(SkyCoord(34.5, -5, unit="deg"), 4 * u.arcsec))
 
 
 def test_exposure_map_from_the_log_where_exp_is_absent(simulated, copy):

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sep
-from scipy.stats import median_abs_deviation
 
 import dja_photplug as dp
 from dja_photplug.files.pixels import read_image
@@ -18,6 +17,7 @@ from dja_photplug.mosaic.image import replace_planes
 from dja_photplug.pipeline.one_band import Result, remeasure
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
 from dja_photplug.sources.calibration import SCATTER_ERROR
+from tests.helpers import make_stars, robust_scatter
 
 APERTURES = (0.32, 0.5, 0.7, 1.0, 1.4)
 BINS = {"below 0.1 uJy": (0, 0.1), "0.1 to 1 uJy": (0.1, 1), "above 10 uJy": (10, np.inf)}
@@ -44,10 +44,7 @@ def simulate(folder: Path, gain: float, seed: int) -> SimulatedMosaic:
             seed=seed,
         )
     )
-    bright = scene["f444w_flux"].value > 1
-    scene["type"][bright] = "star"
-    scene["size"][bright] = 0
-    scene["sersic"][bright] = 0
+    make_stars(scene, scene["f444w_flux"].value > 1)
     options = MosaicOptions(root="sim-errors-v1", n_exposures=3, detector_gain=gain, compress=False, seed=seed)
     return simulate_mosaic(folder, scene, options)
 
@@ -102,7 +99,7 @@ def tabulate(pulls: dict[str, np.ndarray]) -> list[tuple[str, str, int, float, f
         use = (pulls["flux"] > low) & (pulls["flux"] <= high)
         for kind in [name for name in pulls if name != "flux"]:
             values = pulls[kind][use]
-            rows.append((label, kind, len(values), median_abs_deviation(values, scale="normal"), np.median(values)))
+            rows.append((label, kind, len(values), robust_scatter(values), np.median(values)))
     return rows
 
 

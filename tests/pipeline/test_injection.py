@@ -27,6 +27,7 @@ from dja_photplug.pipeline import injection as module
 from dja_photplug.pipeline.completeness import BIN_COLUMNS, bin_sources, describe_limits, find_limit
 from dja_photplug.pipeline.plugins import get_plugin_manager
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
+from tests.helpers import gaussian, uds_prefix
 
 DJA = dp.Options(variance=dp.VarianceOptions(noise="dja"))
 FEW = InjectionOptions(realisations=3, magnitudes=(24, 30), bin_width=1.5, workers=1)
@@ -314,8 +315,7 @@ def test_a_manager_of_ones_own_is_asked(simulated):
 
 def test_psf_image(empty, tmp_path):
     """A shifted spline keeps the sum and moves the centre by the fraction of a pixel; half is cut at the edge."""
-    y, x = np.indices((41, 41)) - 20
-    psf = np.exp(-(x**2 + y**2) / 2 / 2.0**2) / (2 * np.pi * 4)
+    psf = gaussian((41, 41), 20, 20, 2, 1 / (2 * np.pi * 4))
     path = tmp_path / "psf.fits"
     fits.writeto(path, (0.9 * psf).astype(np.float32))
     field = prepare(empty, psf=path)
@@ -449,7 +449,7 @@ def test_real_mosaic(data):
     """Bright sources in the real F444W cut-out come back with their flux, faint ones do not come back."""
     injection = InjectionOptions(realisations=2, magnitudes=(23, 32), bin_width=3, workers=1)
     psf = data / "uds/psf-ceers-nrca5-f444w.fits"
-    result = dp.inject(data / "uds/uds-test-v7.4-f444w-clear", injection=injection, psf=psf)
+    result = dp.inject(uds_prefix(data), injection=injection, psf=psf)
     table = result.table
     assert table["completeness_clear"][0] > 0.95
     assert table["completeness"][2] < 0.05

@@ -26,6 +26,7 @@ from dja_photplug.simulate.mosaic import (
     simulate_scene,
 )
 from dja_photplug.simulate.scene import SERSIC_INDICES, _expand_sersic, field_grid, trace_light
+from tests.helpers import row_wcs, uds_prefix
 
 pytest.importorskip("drizzle", reason="the simulator needs the extra: dja_photplug[demo]")
 
@@ -87,15 +88,6 @@ def partial(tmp_path_factory: pytest.TempPathFactory) -> Products:
         dither=2.5,
         n_exposures=3,
     )
-
-
-def row_wcs(row: Table.Row) -> WCS:
-    """The WCS of one row of a log, built by astropy from nothing but the columns."""
-    header = fits.Header()
-    for name in row.colnames:
-        if name not in ("file", "ext") and not name.startswith(("date", "mjd-", "obsgeo")):
-            header[name.upper()] = row[name]
-    return WCS(header)
 
 
 # ---- the scene
@@ -343,7 +335,7 @@ def test_exposure_map_agrees_with_the_log(partial: Products) -> None:
     ra, dec = WCS(partial.header).wcs_pix2world(x, y, 0)
     expected, near_edge = np.zeros(exposure.shape), np.zeros(exposure.shape, bool)
     for row in log:
-        px, py = row_wcs(row).all_world2pix(ra, dec, 0, quiet=True)
+        px, py = row_wcs(dict(zip(row.colnames, row, strict=True))).all_world2pix(ra, dec, 0, quiet=True)
         inside = np.minimum(np.minimum(px, py) + 0.5, row["naxis1"] - 0.5 - np.maximum(px, py))
         expected += int(row["exptime"]) * (inside >= 0)
         near_edge |= np.abs(inside) < 4  # sides are drawn straight, the distortion bows them by up to 4 px
@@ -388,7 +380,7 @@ def test_exposure_header_is_that_of_the_archive(partial: Products) -> None:
 
 
 def test_headers_and_log_are_spelt_like_real_ones(partial: Products, data: Path) -> None:
-    real = data / "uds" / "uds-test-v7.4-f444w-clear"
+    real = uds_prefix(data)
     columns = Table.read(f"{real}_wcs.csv", format="ascii.csv").colnames
     assert Table.read(f"{partial.mosaic.prefix}_wcs.csv", format="ascii.csv").colnames == columns
     header = fits.getheader(f"{real}_drc_sci.fits.gz")

@@ -8,25 +8,13 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.io import fits
-from astropy.wcs import WCS
 from astropy.wcs.utils import pixel_to_pixel
 
 from dja_photplug.catalog.schema import dress_table
 from dja_photplug.sky.grid import header_wcs
 from dja_photplug.sky.nesting import Nesting, find_nesting, regrid_labels
 from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection, regrid_detection
-
-CENTRE = (34.3, -5.1)
-
-
-def make_wcs(scale=0.04, crpix=(50.5, 50.5), angle=0.0, crval=CENTRE, mirrored=False) -> WCS:
-    """A tangent plane whose north is `angle` degrees counter-clockwise of up."""
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ("RA---TAN", "DEC--TAN"), crval, crpix
-    cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-    turned = np.array([[-1, 0], [0, 1]]) @ np.array([[cos, sin], [-sin, cos]])
-    wcs.wcs.cd = scale / 3600 * (turned @ np.diag([-1, 1]) if mirrored else turned)
-    return wcs
+from tests.helpers import make_wcs
 
 
 def random_labels(shape, seed=1) -> np.ndarray:
@@ -49,7 +37,7 @@ def random_labels(shape, seed=1) -> np.ndarray:
         ((0.02, (101, 61)), (0.04, (50.5, 30.5)), None),
         ((0.03, (50.5, 50.5)), (0.04, (50.5, 50.5)), None),
         ((0.04, (50.5, 50.5), 0.05), (0.04, (50.5, 50.5)), None),  # 0.04 pixels off in the corners
-        ((0.04, (50.5, 50.5), 0, CENTRE, True), (0.04, (50.5, 50.5)), None),
+        ((0.04, (50.5, 50.5), 0, (34.3, -5.1), True), (0.04, (50.5, 50.5)), None),
         ((0.04, (50.5, 50.5), 0, (214.3, 5.1)), (0.04, (50.5, 50.5)), None),
     ],
 )

@@ -9,49 +9,23 @@ import numpy as np
 import pytest
 import sep
 from astropy import units as u
-from astropy.io import fits
 from astropy.nddata import CCDData, InverseVariance, NDData, StdDevUncertainty
-from astropy.wcs import WCS
 
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions, Options
-from dja_photplug.sky.grid import header_wcs
 from dja_photplug.sources import sep_engine
-from dja_photplug.sources.detection import Background, Detection, gaussian_kernel
+from dja_photplug.sources.detection import Detection, gaussian_kernel
 from dja_photplug.sources.planes import native_pixels, null_pixels, variance_map
 from dja_photplug.sources.sep_engine import detect_sep, mesh_background
+from tests.helpers import SCALE, flat_sky, gaussian, make_image, read_uds
 
-SCALE = 0.04
 PLAIN = Options(detect=DetectOptions(kernel=0, clean=0, n_sigma=5, n_pixels=3))
-
-
-def make_wcs() -> WCS:
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
-    wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = (34.3, -5.1), (50, 50), (-SCALE / 3600, SCALE / 3600)
-    return wcs
-
-
-def make_image(data, weight=1.0, background=None) -> CCDData:
-    data = np.asarray(data)
-    weight = np.broadcast_to(np.asarray(weight, dtype=np.float32), data.shape).copy()
-    image = CCDData(data, unit="10 nJy", uncertainty=InverseVariance(weight), mask=weight == 0, wcs=make_wcs())
-    image.background_weight = None if background is None else np.full(data.shape, background, dtype=np.float32)
-    return image
 
 
 def gaussians(shape, *sources) -> np.ndarray:
     """Sum of sources (x, y, sigma_x, sigma_y, peak)."""
-    y, x = np.indices(shape)
-    return sum(
-        peak * np.exp(-((x - x0) ** 2) / (2 * sx**2) - (y - y0) ** 2 / (2 * sy**2)) for x0, y0, sx, sy, peak in sources
-    ).astype(np.float32)
-
-
-def flat_sky(image) -> Background:
-    zero = np.zeros(image.data.shape, dtype=np.float32)
-    return Background(level=zero)
+    return sum(gaussian(shape, x, y, (sx, sy), peak) for x, y, sx, sy, peak in sources).astype(np.float32)
 
 
 def detect(image, options=PLAIN) -> Detection:
@@ -64,15 +38,6 @@ def limits() -> Iterator[None]:
     yield
     sep.set_extract_pixstack(before[0])
     sep.set_sub_object_limit(before[1])
-
-
-def uds(data: Path) -> CCDData:
-    """Real science image with the wht as its weight."""
-    stem = "uds/uds-test-v7.4-f444w-clear_drc_"
-    science, header = fits.getdata(data / f"{stem}sci.fits.gz", header=True)
-    image = make_image(science.astype(np.float32), fits.getdata(data / f"{stem}wht.fits.gz").astype(np.float32))
-    image.wcs = header_wcs(header)
-    return image
 
 
 # --- pixels, variance, background
@@ -409,7 +374,7 @@ def test_too_complex_object_at_the_edge(monkeypatch) -> None:
 
 
 def test_real_mosaic_counts(data: Path) -> None:
-    image = uds(data)
+    image = read_uds(data)
     counts = {}
     for kind in ("conv", "matched"):
         options = Options(detect=DetectOptions(filter_type=kind))
