@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import CCDData, InverseVariance, NDData
@@ -29,6 +30,16 @@ from dja_photplug.sources.calibration import NoiseCalibration
 from dja_photplug.sources.detection import DETECTION_COLUMNS, Background, Detection
 
 SCALE = 0.04  # arcsec
+DETECTOR_PIXEL = 1.5e-5  # deg; the CD of made-up detectors
+JWST_HEADER = {
+    "TELESCOP": "JWST",
+    "DETECTOR": "NRCALONG",
+    "BUNIT": "10.0*nanoJansky",
+    "PHOTMJSR": 0.3925,
+    "PHOTSCAL": 1.0014,
+    "PHOTFNU": 1e-8,
+    "OPHOTFNU": 9.30775e-8,
+}
 
 
 # ---- images
@@ -150,6 +161,24 @@ def make_catalog(n: int = 3, apertures: int = 2) -> QTable:
     return table
 
 
+def make_injected(
+    mag: ArrayLike,
+    recovered: ArrayLike,
+    blended: ArrayLike | None = None,
+    true: ArrayLike = 1.0,
+    flux: ArrayLike = 1.0,
+    error: ArrayLike = 1.0,
+) -> QTable:
+    """Return what became of injected sources, with fluxes in uJy."""
+    n = len(mag)
+    columns = {"flux_true": true, "flux": flux, "fluxerr": error}
+    table = QTable({name: np.broadcast_to(value, n) * u.uJy for name, value in columns.items()})
+    table["mag"] = np.asarray(mag) * u.mag
+    table["recovered"] = np.asarray(recovered, bool)
+    table["blended"] = np.zeros(n, bool) if blended is None else np.asarray(blended, bool)
+    return table
+
+
 def plain(column: Any) -> NDArray[Any]:
     """Return the values of a column without its unit."""
     return np.asarray(getattr(column, "value", column))
@@ -161,6 +190,32 @@ def robust_scatter(values: ArrayLike) -> float:
 
 
 # ---- exposure logs
+
+
+def make_row(**changes: Any) -> dict[str, Any]:
+    """Return one exposure of 1000 x 800 pixels of 0.054 arcsec without distortion."""
+    row = {
+        "file": "jw01837001001_04201_00001_nrcalong_rate.fits",
+        "ext": 1,
+        "exptime": 100.9,
+        "crpix1": 500.5,
+        "crpix2": 400.5,
+        "cd1_1": -DETECTOR_PIXEL,
+        "cd1_2": 0.0,
+        "cd2_1": 0.0,
+        "cd2_2": DETECTOR_PIXEL,
+        "ctype1": "RA---TAN-SIP",
+        "ctype2": "DEC--TAN-SIP",
+        "crval1": 150.0,
+        "crval2": 2.0,
+        "lonpole": 180.0,
+        "mjd-beg": 60000.0,
+        "mjd-avg": 60000.5,
+        "mjd-end": 60001.0,
+        "naxis1": 1000,
+        "naxis2": 800,
+    }
+    return row | changes
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:

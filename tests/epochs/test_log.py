@@ -14,36 +14,9 @@ from astropy.wcs import WCS
 
 from dja_photplug.epochs.log import read_exposure_log
 from dja_photplug.errors import PhotplugError
-from tests.helpers import contain_plainly, make_wcs, row_wcs, uds_prefix, write_rows
+from tests.helpers import DETECTOR_PIXEL, contain_plainly, make_row, make_wcs, row_wcs, uds_prefix, write_rows
 
 BANDS = ("f444w", "f115w")
-PIXEL = 1.5e-5  # deg; the CD of the made-up detectors
-
-
-def make_row(**changes: Any) -> dict[str, Any]:
-    """Return one exposure of 1000 x 800 pixels of 0.054 arcsec without distortion."""
-    row = {
-        "file": "jw01837001001_04201_00001_nrcalong_rate.fits",
-        "ext": 1,
-        "exptime": 100.9,
-        "crpix1": 500.5,
-        "crpix2": 400.5,
-        "cd1_1": -PIXEL,
-        "cd1_2": 0.0,
-        "cd2_1": 0.0,
-        "cd2_2": PIXEL,
-        "ctype1": "RA---TAN-SIP",
-        "ctype2": "DEC--TAN-SIP",
-        "crval1": 150.0,
-        "crval2": 2.0,
-        "lonpole": 180.0,
-        "mjd-beg": 60000.0,
-        "mjd-avg": 60000.5,
-        "mjd-end": 60001.0,
-        "naxis1": 1000,
-        "naxis2": 800,
-    }
-    return row | changes
 
 
 def sip_terms(order: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -142,7 +115,7 @@ class TestReal:
 def test_coverage_is_astropys_everywhere_on_the_sky(tmp_path: Path, order: int, ra: float, dec: float) -> None:
     rng = np.random.default_rng(order)
     angle = rng.uniform(0, 2 * np.pi)
-    cos, sin = PIXEL * np.cos(angle), PIXEL * np.sin(angle)
+    cos, sin = DETECTOR_PIXEL * np.cos(angle), DETECTOR_PIXEL * np.sin(angle)
     turned = {"cd1_1": -cos, "cd1_2": sin, "cd2_1": sin, "cd2_2": cos}
     distorted = make_row(crval1=ra, crval2=dec, **turned, **sip_terms(order, rng))
     plain = make_row(
@@ -159,7 +132,14 @@ def test_coverage_is_astropys_everywhere_on_the_sky(tmp_path: Path, order: int, 
 
 def test_pc_with_cdelt_and_a_default_matrix_element(tmp_path: Path) -> None:
     row = {key: cell for key, cell in make_row().items() if not key.startswith("cd")}
-    row |= {"cdelt1": -PIXEL, "cdelt2": PIXEL, "pc1_1": 0.8, "pc1_2": 0.6, "pc2_1": -0.6, "pc2_2": 0.8}
+    row |= {
+        "cdelt1": -DETECTOR_PIXEL,
+        "cdelt2": DETECTOR_PIXEL,
+        "pc1_1": 0.8,
+        "pc1_2": 0.6,
+        "pc2_1": -0.6,
+        "pc2_2": 0.8,
+    }
     sheared = row | {"ext": 2, "pc1_2": "", "pc2_1": ""}
     log = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", [row, sheared, make_row(ext=3, cdelt1=1, cdelt2=1)]))
     rng = np.random.default_rng(3)
@@ -173,14 +153,14 @@ def test_the_edges_are_half_open(tmp_path: Path) -> None:
     log = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", [make_row(crval1=0, crval2=0)]))
     # 0-based pixels of the lower left edge, and of just inside and outside it; x grows to the west.
     x = np.array([-0.5 + 1e-6, -0.5 - 1e-6, 999.5 - 1e-6, 999.5 + 1e-6])
-    coords = SkyCoord(np.rad2deg(np.arctan(np.deg2rad(-(x - 499.5) * PIXEL))), 0, unit="deg")
+    coords = SkyCoord(np.rad2deg(np.arctan(np.deg2rad(-(x - 499.5) * DETECTOR_PIXEL))), 0, unit="deg")
     np.testing.assert_array_equal(log.coverage(coords).toarray()[:, 0], [True, False, True, False])
 
 
 def test_two_chips_and_repeated_rows(tmp_path: Path) -> None:
     file = "jbhm51d3q_flc.fits"
     one = make_row(file=file, ext=1)
-    two = make_row(file=file, ext=2, crval2=2.0 + 850 * PIXEL)
+    two = make_row(file=file, ext=2, crval2=2.0 + 850 * DETECTOR_PIXEL)
     path = write_rows(tmp_path / "x_wcs.csv", [one, two, one, make_row(file="jbhm52d4q_flc.fits", ext=1)])
     log = read_exposure_log(path)
     assert len(log) == 3
@@ -189,7 +169,7 @@ def test_two_chips_and_repeated_rows(tmp_path: Path) -> None:
     assert list(log.table["visit"]) == ["jbhm51", "jbhm51", "jbhm52"]
     assert list(log.table["detector"]) == ["WFC"] * 3
     # On chip 1, in the gap of 50 pixels, on chip 2.
-    epochs = log.epochs(SkyCoord([150] * 3, 2 + np.array([0, 425, 850]) * PIXEL, unit="deg"))
+    epochs = log.epochs(SkyCoord([150] * 3, 2 + np.array([0, 425, 850]) * DETECTOR_PIXEL, unit="deg"))
     assert list(epochs["n_exp"]) == [2, 0, 1]
     assert list(epochs["n_visit"]) == [2, 0, 1]
     without_ext = [{key: cell for key, cell in row.items() if key != "ext"} for row in (one, two, one)]
@@ -205,13 +185,15 @@ def test_epochs_by_hand(tmp_path: Path) -> None:
     rows = [
         exposure("001", 1, 100, 60010),
         exposure("001", 2, 300, 60000),
-        exposure("002", 1, 100, 60020, crval1=150 + 500 * PIXEL),  # only over the eastern half of the others
+        exposure("002", 1, 100, 60020, crval1=150 + 500 * DETECTOR_PIXEL),  # only over the eastern half of the others
         exposure("003", 1, 900, 60099, crval1=10.0),
     ]
     log = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", rows))
     assert set(log.table["detector"]) == {"MIRIMAGE"}
     epochs = log.epochs(
-        SkyCoord([150 + 200 * PIXEL, 150 - 200 * PIXEL, 90.0, np.nan], [2.0, 2.0, 2.0, 2.0], unit="deg")
+        SkyCoord(
+            [150 + 200 * DETECTOR_PIXEL, 150 - 200 * DETECTOR_PIXEL, 90.0, np.nan], [2.0, 2.0, 2.0, 2.0], unit="deg"
+        )
     )
     assert list(epochs["n_exp"]) == [3, 2, 0, 0]
     assert list(epochs["n_visit"]) == [2, 1, 0, 0]
@@ -263,7 +245,7 @@ def test_detector_and_visit_of_a_file_name(tmp_path: Path, file: str, detector: 
 
 def square_mosaic() -> WCS:
     """Return the made-up detector's own grid: 0-based mosaic pixel x is detector pixel x - 10."""
-    return make_wcs(PIXEL * 3600, (510.5, 410.5), crval=(150, 2))
+    return make_wcs(DETECTOR_PIXEL * 3600, (510.5, 410.5), crval=(150, 2))
 
 
 @pytest.mark.parametrize("shape", [(840, 1040), (841, 1041), (842, 1042), (843, 1043)])
@@ -285,7 +267,7 @@ def test_exposure_map_of_a_square_in_every_remainder(tmp_path: Path, shape: tupl
 
 
 def test_exposure_map_of_a_turned_square(tmp_path: Path) -> None:
-    half = PIXEL / np.sqrt(2)
+    half = DETECTOR_PIXEL / np.sqrt(2)
     row = make_row(cd1_1=-half, cd1_2=half, cd2_1=half, cd2_2=half, naxis2=1000, crpix2=500.5, exptime=1)
     log = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", [row]))
     filled = log.exposure_map(square_mosaic(), (2000, 2000), rule="archive")

@@ -27,7 +27,7 @@ from dja_photplug.pipeline import injection as module
 from dja_photplug.pipeline.completeness import BIN_COLUMNS, bin_sources, describe_limits, find_limit
 from dja_photplug.pipeline.plugins import get_plugin_manager
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
-from tests.helpers import gaussian, uds_prefix
+from tests.helpers import gaussian, make_injected, uds_prefix
 
 DJA = dp.Options(variance=dp.VarianceOptions(noise="dja"))
 FEW = InjectionOptions(realisations=3, magnitudes=(24, 30), bin_width=1.5, workers=1)
@@ -214,21 +214,11 @@ def test_what_counts_as_recovered_and_blended(empty):
     assert np.isnan(columns["flux"]).all()
 
 
-def make_sources(mag, recovered, blended=None, true=1.0, flux=1.0, error=1.0):
-    n = len(mag)
-    columns = {"flux_true": true, "flux": flux, "fluxerr": error}
-    table = QTable({name: np.broadcast_to(value, n) * u.uJy for name, value in columns.items()})
-    table["mag"] = np.asarray(mag) * u.mag
-    table["recovered"] = np.asarray(recovered, bool)
-    table["blended"] = np.zeros(n, bool) if blended is None else np.asarray(blended, bool)
-    return table
-
-
 def test_bins_hold_the_numbers_of_their_sources():
     rng = np.random.default_rng(3)
     error = rng.uniform(0.1, 0.2, 4000)
     flux = 2 * (1 + 0.05) + error * rng.normal(0, 1.5, 4000)
-    sources = make_sources(np.full(4000, 24.2), np.arange(4000) < 3000, None, 2.0, flux, error)
+    sources = make_injected(np.full(4000, 24.2), np.arange(4000) < 3000, None, 2.0, flux, error)
     sources["blended"][:100] = True
     sources["blended"][3900:] = True
     table = bin_sources(sources, (24, 26), 0.5)
@@ -249,7 +239,7 @@ def test_bins_hold_the_numbers_of_their_sources():
 
 def test_none_of_few_is_not_known_without_error():
     """Of the beta distribution of 0 + 1 and 5 + 1: variance 6 / (7^2 * 8)."""
-    table = bin_sources(make_sources(np.full(5, 24.5), np.zeros(5)), (24, 25), 1)
+    table = bin_sources(make_injected(np.full(5, 24.5), np.zeros(5)), (24, 25), 1)
     assert table["completeness"][0] == 0
     assert table["completeness_err"][0] == pytest.approx(np.sqrt(6 / 49 / 8))
 
@@ -400,7 +390,7 @@ def test_figure_shows_the_numbers_of_the_table():
     mag = np.repeat([24.5, 25.5, 26.5], n)
     recovered = np.arange(3 * n) % n < np.repeat([n, 20, 2], n)
     flux = 1 + np.random.default_rng(1).normal(0, 0.1, 3 * n)
-    table = bin_sources(make_sources(mag, recovered, None, 1.0, flux, 0.1), (24, 27), 1)
+    table = bin_sources(make_injected(mag, recovered, None, 1.0, flux, 0.1), (24, 27), 1)
     table.meta = {"INJASEC": 0.5, **describe_limits(table)}
     axes = {axes.get_label(): axes for axes in injection_figure(table).axes}
     curve = next(line for line in axes["completeness"].get_lines() if line.get_color() == "#0072B2")
@@ -430,7 +420,7 @@ def test_half_completeness_is_that_of_a_simulations_own_detections(tmp_path, slo
     x, y = run.image.wcs.world_to_pixel_values(scene["ra"].value, scene["dec"].value)
     found = cKDTree(np.stack([run.catalog["x"].value, run.catalog["y"].value], axis=-1))
     distance, _ = found.query(np.stack([x, y], axis=-1))
-    sources = make_sources(23.9 - 2.5 * np.log10(scene["f444w_flux"].value), distance < 0.2 / 0.04)
+    sources = make_injected(23.9 - 2.5 * np.log10(scene["f444w_flux"].value), distance < 0.2 / 0.04)
     direct, direct_error = find_limit(bin_sources(sources, magnitudes, width), 0.5)
 
     # The mosaic's light went through the detector's pixels (63 mas) and drops (0.75 of them), which widen the PSF.
