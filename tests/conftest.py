@@ -10,6 +10,7 @@ import pytest
 
 import dja_photplug
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
+from tests.helpers import copy_products
 
 # In a bare checkout nothing maps the top-level folder `hooks` to `dja_photplug.hooks`: the packaging does that
 # when the project is installed (wheel or editable). Reading the package path keeps one name in all three.
@@ -43,6 +44,14 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> SimulatedMosaic:
     )
     options = MosaicOptions(root="sim-test-v7.4", n_exposures=3, seed=6)
     return simulate_mosaic(tmp_path_factory.mktemp("simulated"), scene, options)
+
+
+@pytest.fixture
+def folder(simulated: SimulatedMosaic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the simulated products, ``sim-test-v7.4-f444w-clear``, in a folder that is the working directory."""
+    copy_products(simulated.prefix, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

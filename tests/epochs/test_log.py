@@ -1,8 +1,9 @@
-"""Exposure logs: containment against a plain astropy loop, epochs and maps against hand-made ones, messages."""
+"""Exposure logs: containment against a plain astropy loop, epochs, maps and MOC against hand-made ones."""
 
 from __future__ import annotations
 
 import csv
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,15 @@ from astropy.wcs import WCS
 
 from dja_photplug.epochs.log import read_exposure_log
 from dja_photplug.errors import PhotplugError
-from tests.helpers import DETECTOR_PIXEL, contain_plainly, make_row, make_wcs, row_wcs, uds_prefix, write_rows
+from tests.helpers import (
+    DETECTOR_PIXEL,
+    contain_plainly,
+    make_row,
+    make_wcs,
+    row_wcs,
+    uds_prefix,
+    write_rows,
+)
 
 BANDS = ("f444w", "f115w")
 
@@ -228,21 +237,6 @@ def test_column_names_in_capitals(tmp_path: Path) -> None:
     assert upper.table["mjd_avg"][0].value == 60000.5
 
 
-@pytest.mark.parametrize(
-    ("file", "detector", "visit"),
-    [
-        ("jw02561001001_02101_00002_nis_rate.fits", "NIS", "jw02561001001"),
-        ("jw01837001001_04201_00001_nrcb4_rate.fits", "NRCB4", "jw01837001001"),
-        ("icdx2bdyq_flt.fits", "", "icdx2b"),
-        ("icdx2bdyq_flc.fits", "UVIS", "icdx2b"),
-        ("SPITZER_I1_0001.fits", "", "spitzer_i1_0001"),
-    ],
-)
-def test_detector_and_visit_of_a_file_name(tmp_path: Path, file: str, detector: str, visit: str) -> None:
-    log = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", [make_row(file=file)]))
-    assert (log.table["detector"][0], log.table["visit"][0]) == (detector, visit)
-
-
 def square_mosaic() -> WCS:
     """Return the made-up detector's own grid: 0-based mosaic pixel x is detector pixel x - 10."""
     return make_wcs(DETECTOR_PIXEL * 3600, (510.5, 410.5), crval=(150, 2))
@@ -296,55 +290,28 @@ def test_exposure_map_of_another_field_is_empty(tmp_path: Path) -> None:
     assert not log.exposure_map(square_mosaic(), (840, 1040), sample=4).any()
 
 
-def without(*columns: str) -> dict[str, Any]:
-    return {key: cell for key, cell in make_row().items() if key not in columns}
+def test_map_of_other_rules_is_refused(data: Path) -> None:
+    log = read_exposure_log(f"{uds_prefix(data)}_wcs.csv")
+    with pytest.raises(PhotplugError, match="exposure map by the rule 'dilated'; there are 'footprints' and 'archive'"):
+        log.exposure_map(WCS(naxis=2), (10, 10), rule="dilated")
 
 
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        (without("crpix1", "naxis2"), "lacks the columns crpix1, naxis2; name a DJA"),
-        (without("cd1_1", "cd1_2", "cd2_1", "cd2_2"), r"lacks the columns cd1_1 \.\.\. cd2_2 \(or pc"),
-        (make_row(crval1=""), r"row 2 \(jw.*_rate\.fits\) of the WCS log .*_wcs\.csv has no number in crval1"),
-        (make_row(exptime="long"), "has 'long' for exptime, which is no number"),
-        (make_row(cd1_1="", cd1_2="", cd2_1="", cd2_2=""), "has an empty or singular matrix"),
-        (make_row(cd1_1=0), "has an empty or singular matrix"),
-        (make_row(ctype1="RA---TPV"), "has ctype1 'RA---TPV' where only RA---TAN and RA---TAN-SIP are supported"),
-        (make_row(ctype2="GLAT-TAN"), "has ctype2 'GLAT-TAN' where only DEC--TAN"),
-        (make_row(lonpole=0), "has lonpole 0 where only 180 is supported"),
-    ],
-)
-def test_a_bad_row_is_told_in_one_line(tmp_path: Path, row: dict[str, Any], message: str) -> None:
-    good = [make_row(ext=2)] if len(row) == len(make_row()) else []
-    path = write_rows(tmp_path / "bad_wcs.csv", [*good, row])
-    with pytest.raises(PhotplugError, match=message) as failure:
-        read_exposure_log(path)
-    assert str(path) in str(failure.value)
-    assert "\n" not in str(failure.value)
+@pytest.mark.skipif(find_spec("mocpy") is None, reason="needs mocpy, of the extra moc")
+def test_moc_is_the_area_of_the_exposures(data: Path) -> None:
+    log = read_exposure_log(f"{uds_prefix(data)}_wcs.csv").select(program=[3990, 6480])
+    moc = log.moc(order=18)
+    rng = np.random.default_rng(7)
+    coords = SkyCoord(rng.uniform(34.1, 34.4, 5000), rng.uniform(-5.25, -5.0, 5000), unit="deg")
+    inside = log.coverage(coords).toarray().any(axis=1)
+    assert 0.1 < inside.mean() < 0.9
+    # Cells of 0.8 arcsec overlap the edges: positions that differ are no farther than a cell's diagonal from one.
+    wrong = moc.contains_skycoords(coords) != inside
+    assert wrong.mean() < 0.02
+    assert not np.any(inside & wrong)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "cannot read the WCS log .*No such file"),
-        (b"", "holds no exposures"),
-        (b"file,ext,exptime\n", "holds no exposures"),
-        (b"\x89PNG\xff\xfe\n\x00", "cannot read the WCS log .* as CSV text"),
-        (b"<html>\n<body>\n</html>\n", "lacks the columns file, exptime, crpix1"),
-    ],
-)
-def test_a_bad_file_is_told_in_one_line(tmp_path: Path, content: bytes | None, message: str) -> None:
-    path = tmp_path / "bad_wcs.csv"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(PhotplugError, match=message) as failure:
-        read_exposure_log(path)
-    assert str(path) in str(failure.value)
-    assert "\n" not in str(failure.value)
-
-
-def test_a_truncated_log_names_the_row(tmp_path: Path) -> None:
-    path = write_rows(tmp_path / "bad_wcs.csv", [make_row(), make_row(ext=2)])
-    path.write_text(path.read_text()[:-30])
-    with pytest.raises(PhotplugError, match=r"row 2 of the WCS log .* has \d+ cells under 19 columns"):
-        read_exposure_log(path)
+def test_moc_without_mocpy(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dja_photplug.epochs.log.find_spec", lambda name: None)
+    log = read_exposure_log(f"{uds_prefix(data)}_wcs.csv")
+    with pytest.raises(PhotplugError, match=r"needs mocpy, which is not installed; pip install .dja_photplug\[moc\]"):
+        log.moc()
