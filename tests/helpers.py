@@ -23,13 +23,20 @@ from dja_photplug.catalog.metadata import make_metadata
 from dja_photplug.catalog.schema import describe_columns, dress_table
 from dja_photplug.cli.app import main
 from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.options.stages import MeasureOptions, Options
+from dja_photplug.options.stages import MeasureOptions, Options, VarianceOptions
 from dja_photplug.simulate.mosaic import MosaicOptions, SimulatedMosaic, simulate_mosaic
 from dja_photplug.sky.grid import header_wcs, pixel_scale
 from dja_photplug.sources.calibration import NoiseCalibration
 from dja_photplug.sources.detection import DETECTION_COLUMNS, Background, Detection
 
 SCALE = 0.04  # arcsec
+BANDS = ("f444w", "f115w")
+DJA = Options(variance=VarianceOptions(noise="dja"))  # without a(r), which takes most of the time
+SOURCE_NAMES = (
+    "id ra dec x y a b theta npix kron_radius flux_radius flux_auto fluxerr_auto mag_auto magerr_auto "
+    "flux_iso fluxerr_iso flag mask_frac"
+)
+EPOCH_NAMES = ["n_exp", "exptime", "mjd_mean", "mjd_min", "mjd_max", "n_visit"]
 DETECTOR_PIXEL = 1.5e-5  # deg; the CD of made-up detectors
 JWST_HEADER = {
     "TELESCOP": "JWST",

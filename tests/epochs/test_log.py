@@ -11,11 +11,20 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from astropy.time import Time
 from astropy.wcs import WCS
 
 from dja_photplug.epochs.log import read_exposure_log
 from dja_photplug.errors import PhotplugError
+from tests.epochs.shots import (
+    FIELDS,
+    field_of_shots,
+    gapped_log,
+    scatter,
+    write_shots,
+)
 from tests.helpers import (
+    BANDS,
     DETECTOR_PIXEL,
     contain_plainly,
     make_row,
@@ -24,8 +33,6 @@ from tests.helpers import (
     uds_prefix,
     write_rows,
 )
-
-BANDS = ("f444w", "f115w")
 
 
 def sip_terms(order: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -315,3 +322,31 @@ def test_moc_without_mocpy(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = read_exposure_log(f"{uds_prefix(data)}_wcs.csv")
     with pytest.raises(PhotplugError, match=r"needs mocpy, which is not installed; pip install .dja_photplug\[moc\]"):
         log.moc()
+
+
+@pytest.mark.parametrize(("ra", "dec", "order"), FIELDS)
+def test_membership_is_that_of_the_plain_loop(tmp_path: Path, ra: float, dec: float, order: int) -> None:
+    shots = field_of_shots(ra, dec, order)
+    log = write_shots(tmp_path / "x_wcs.csv", shots)
+    coords = scatter(ra, dec, 5000, np.random.default_rng(9))
+    expected = np.array([contain_plainly(shot.wcs, coords) for shot in shots]).T
+    assert 0.1 < expected.mean() < 0.8
+    np.testing.assert_array_equal(log.coverage(coords).toarray(), expected)
+
+
+def test_select(tmp_path: Path) -> None:
+    log = gapped_log(tmp_path)
+    assert list(log.select(program=1837).table["exposure"]) == ["00001", "00002", "00001"]
+    assert list(log.select(program=["2561", "BHM"]).table["ext"]) == [1, 1, 2]
+    assert list(log.select(detector="nis").table["program"]) == ["2561"]
+    early = log.select(time=(None, Time("2023-02-26")))
+    assert list(early.table["mjd_beg"].mjd) == [60000.0, 60000.2]
+    assert len(log.select(time=(Time(60003, format="mjd"), None))) == 3  # the undated one is in no range
+    np.testing.assert_array_equal(early.coverage(SkyCoord(150, 2, unit="deg")).toarray(), [[True, True]])
+    with pytest.raises(PhotplugError, match=r"no exposure has program 99; there are programs 1837 2561 bhm, detectors"):
+        log.select(program=99)
+
+
+def test_unknown_details_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(PhotplugError, match="epochs have no columns colour; there are visits, angles"):
+        gapped_log(tmp_path).epochs(SkyCoord(150, 2, unit="deg"), ["colour"])

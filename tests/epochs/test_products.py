@@ -17,9 +17,7 @@ from dja_photplug.epochs.log import read_exposure_log
 from dja_photplug.epochs.products import compare_with_header, describe_log, write_exposure_map, write_footprints
 from dja_photplug.figures.epochs import plan_sky
 from dja_photplug.sky.grid import header_wcs
-from tests.helpers import edge_points, row_wcs, uds_prefix
-
-BANDS = ("f444w", "f115w")
+from tests.helpers import BANDS, edge_points, row_wcs, uds_prefix
 
 
 def distance_from_polygon(points: np.ndarray, corners: np.ndarray) -> np.ndarray:

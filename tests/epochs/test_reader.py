@@ -6,9 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from astropy.coordinates import SkyCoord
 
 from dja_photplug.epochs.log import read_exposure_log
 from dja_photplug.errors import PhotplugError
+from tests.epochs.shots import (
+    Shot,
+    gapped_log,
+    jwst_name,
+    make_detector,
+    write_shots,
+)
 from tests.helpers import (
     make_row,
     write_rows,
@@ -82,3 +90,22 @@ def test_a_truncated_log_names_the_row(tmp_path: Path) -> None:
     path.write_text(path.read_text()[:-30])
     with pytest.raises(PhotplugError, match=r"row 2 of the WCS log .* has \d+ cells under 19 columns"):
         read_exposure_log(path)
+
+
+def test_dates_as_text_stand_in_for_missing_numbers(tmp_path: Path) -> None:
+    date = {"date-avg": "2023-02-25T12:00:00.0", "mjd-beg": "", "mjd-avg": "", "mjd-end": ""}
+    log = write_shots(tmp_path / "x_wcs.csv", [Shot(jwst_name(), make_detector(150, 2), more=date)])
+    assert log.table["mjd_avg"][0].mjd == 60000.5
+    assert log.epochs(SkyCoord(150, 2, unit="deg"), ["gap"])["gap_max"][0].value == 0
+    with pytest.raises(PhotplugError, match=r"row 1 .* has 'yesterday' for date-avg, which is no date"):
+        write_shots(
+            tmp_path / "x_wcs.csv", [Shot(jwst_name(), make_detector(150, 2), more=date | {"date-avg": "yesterday"})]
+        )
+
+
+def test_parts_of_file_names(tmp_path: Path) -> None:
+    table = gapped_log(tmp_path).table
+    first = table["telescope", "program", "observation", "visit", "exposure", "detector", "module"][0]
+    assert list(first) == ["JWST", "1837", "001", "jw01837001001", "00001", "NRCALONG", "A"]
+    last = table["telescope", "program", "observation", "visit", "exposure", "detector", "module"][4]
+    assert list(last) == ["HST", "bhm", "51", "jbhm51", "d3", "WFC", ""]

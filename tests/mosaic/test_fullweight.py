@@ -13,9 +13,7 @@ from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.mosaic.electrons import phot_scale
 from dja_photplug.mosaic.fullweight import ExposureMap, GivenVariance, full_weight, grow, make_noise_model
 from dja_photplug.options.stages import VarianceOptions
-from tests.helpers import JWST_HEADER, uds_prefix
-
-BANDS = ("f444w", "f115w")
+from tests.helpers import BANDS, JWST_HEADER, uds_prefix
 
 
 def published_recipe(science, weight, exposure, header):

@@ -21,13 +21,10 @@ from dja_photplug.files.tables import read_catalog
 from dja_photplug.pipeline.extend import catalog_options
 from dja_photplug.pipeline.one_band import Result
 from dja_photplug.simulate.mosaic import SceneOptions, simulate_scene
-from tests.helpers import expect_error, plain, simulate_bands, uds_prefix, write_psf
+from tests.helpers import DJA, EPOCH_NAMES, expect_error, plain, simulate_bands, uds_prefix, write_psf
 
 LONG, SHORT = "f444w", "f115w"
 NOT_COVERED = dp.SourceFlag.NOT_COVERED
-# Without a(r), which takes most of the time.
-DJA = dp.Options(variance=dp.VarianceOptions(noise="dja"))
-EPOCHS = ["n_exp", "exptime", "mjd_mean", "mjd_min", "mjd_max", "n_visit"]
 KRON = ["flux_radius", "flux_auto", "fluxerr_auto", "mag_auto", "magerr_auto"]
 APERTURE = ["flux_aper_{}", "fluxerr_aper_{}", "depth5_{}", "flag_aper_{}"]
 TOTALS = ["corr_{}", "ecorr_{}", "tot_{}", "etot_{}"]
@@ -140,7 +137,7 @@ def test_without_a_segmentation(pair, detected):
     """The band's own detection gives neighbours; of isolated sources the fluxes are those with segments."""
     extended = dp.extend_catalog(detected.catalog, [pair[LONG]], DJA)
     assert f"{LONG}_flux_iso" not in extended.colnames
-    for name in ("flux_aper_1", "fluxerr_aper_1", "depth5_1", "flag_aper_1", *EPOCHS):
+    for name in ("flux_aper_1", "fluxerr_aper_1", "depth5_1", "flag_aper_1", *EPOCH_NAMES):
         ours, theirs = plain(extended[f"{LONG}_{name}"]), plain(detected.catalog[name])
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, err_msg=name)
     # North is up only to 1e-5 rad away from the centre, which turns the ellipses.
@@ -202,9 +199,9 @@ def test_a_catalogue_without_all_apertures_gets_those_of_the_options(meta):
 def test_groups_of_columns(pair, detected, segments):
     """Each choice adds its columns for each band, in the order of measurement."""
     for columns, names in (
-        (("epochs",), EPOCHS),
+        (("epochs",), EPOCH_NAMES),
         (("auto",), [*KRON, "flag", "mask_frac"]),
-        (("epochs", "iso"), ["flux_iso", "fluxerr_iso", *EPOCHS]),
+        (("epochs", "iso"), ["flux_iso", "fluxerr_iso", *EPOCH_NAMES]),
     ):
         chosen = dp.ExtendOptions(columns=columns)
         extended = dp.extend_catalog(detected.catalog, pair.values(), on_segments(segments), extend=chosen)
@@ -395,7 +392,7 @@ def folder(pair, detected, segments, tmp_path, monkeypatch) -> Path:
 
 
 MOSAIC = f"sim-pair-v1-{SHORT}-clear"
-EPOCHS_OF_SHORT = [f"{SHORT}_{name}" for name in EPOCHS]
+EPOCHS_OF_SHORT = [f"{SHORT}_{name}" for name in EPOCH_NAMES]
 
 
 @pytest.mark.parametrize("suffix", [".fits", ".ecsv", ".parquet", ".csv"])

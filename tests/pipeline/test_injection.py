@@ -26,9 +26,8 @@ from dja_photplug.pipeline import injection as module
 from dja_photplug.pipeline.completeness import BIN_COLUMNS, bin_sources, find_limit
 from dja_photplug.pipeline.plugins import get_plugin_manager
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
-from tests.helpers import gaussian, make_injected, uds_prefix
+from tests.helpers import DJA, gaussian, make_injected, uds_prefix
 
-DJA = dp.Options(variance=dp.VarianceOptions(noise="dja"))
 FEW = InjectionOptions(realisations=3, magnitudes=(24, 30), bin_width=1.5, workers=1)
 
 

@@ -23,9 +23,8 @@ from dja_photplug.sources.photutils_engine import (
     mesh_background_2d,
 )
 from dja_photplug.sources.sep_engine import calibrate_sep, detect_sep, measure_sep, mesh_background
-from tests.helpers import SCALE, gaussian, make_detection, make_image, uds_prefix
+from tests.helpers import BANDS, SCALE, gaussian, make_detection, make_image, uds_prefix
 
-BANDS = ("f444w", "f115w")
 PLAIN = Options(detect=DetectOptions(kernel=0, clean=0, n_sigma=5, n_pixels=3))
 
 
