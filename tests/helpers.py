@@ -24,7 +24,7 @@ from dja_photplug.catalog.schema import describe_columns, dress_table
 from dja_photplug.cli.app import main
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import MeasureOptions, Options, VarianceOptions
-from dja_photplug.simulate.mosaic import MosaicOptions, SimulatedMosaic, simulate_mosaic
+from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
 from dja_photplug.sky.grid import header_wcs, pixel_scale
 from dja_photplug.sources.calibration import NoiseCalibration
 from dja_photplug.sources.detection import DETECTION_COLUMNS, Background, Detection
@@ -276,6 +276,12 @@ def edge_points(wcs: WCS, count: int) -> SkyCoord:
 def uds_prefix(data: Path, band: str = "f444w") -> Path:
     """Return the prefix of the real mosaic of a band."""
     return data / f"uds/uds-test-v7.4-{band}-clear"
+
+
+def isolated_scene(**options: Any) -> QTable:
+    """Return a scene in F444W of sources that do not overlap, by default half of them stars, alike in magnitude."""
+    defaults = {"bands": ("f444w",), "star_fraction": 0.5, "isolated": True, "flux_slope": 0}
+    return simulate_scene(SceneOptions(**defaults | options))
 
 
 def make_stars(scene: QTable, chosen: NDArray[np.bool_]) -> None:

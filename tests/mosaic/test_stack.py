@@ -16,9 +16,9 @@ from astropy.wcs import WCS
 
 from dja_photplug import MosaicImage, PhotplugError, find_mosaic, load_mosaic
 from dja_photplug.mosaic.stack import coarsest_grid, stack_images, write_stack
-from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
+from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic
 from dja_photplug.simulate.scene import field_grid
-from tests.helpers import make_image
+from tests.helpers import isolated_scene, make_image
 
 SHAPE = (12, 15)
 GRID = field_grid(34.4, -5.2, SHAPE, 0.04)
@@ -215,17 +215,8 @@ class Bands:
 def bands(tmp_path_factory: pytest.TempPathFactory) -> Bands:
     pytest.importorskip("drizzle", reason="the simulator needs the extra: dja_photplug[demo]")
     folder = tmp_path_factory.mktemp("stack")
-    scene = simulate_scene(
-        SceneOptions(
-            shape=(402, 405),
-            bands=("f444w", "f115w"),
-            n_sources=25,
-            star_fraction=0.6,
-            isolated=True,
-            flux_range=(5, 100),
-            flux_slope=0,
-            seed=3,
-        )
+    scene = isolated_scene(
+        shape=(402, 405), bands=("f444w", "f115w"), n_sources=25, star_fraction=0.6, flux_range=(5, 100), seed=3
     )
     made = [
         simulate_mosaic(folder, scene, MosaicOptions(root="sim", filter=f"{name}-clear", subsample=k, n_exposures=n))

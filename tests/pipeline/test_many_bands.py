@@ -26,9 +26,18 @@ from dja_photplug.mosaic.image import replace_planes
 from dja_photplug.pipeline.many_bands import compare_apertures
 from dja_photplug.pipeline.one_band import Result, analyse_image, load_source
 from dja_photplug.pipeline.plugins import get_plugin_manager
-from dja_photplug.simulate.mosaic import SceneOptions, SimulatedMosaic, simulate_scene
+from dja_photplug.simulate.mosaic import SimulatedMosaic
 from dja_photplug.sources.calibration import SCATTER_ERROR
-from tests.helpers import expect_error, make_stars, plain, robust_scatter, simulate_bands, uds_prefix, write_psf
+from tests.helpers import (
+    expect_error,
+    isolated_scene,
+    make_stars,
+    plain,
+    robust_scatter,
+    simulate_bands,
+    uds_prefix,
+    write_psf,
+)
 
 LONG, SHORT = "f444w", "f115w"
 BINS = {"below 1 uJy": (0, 1), "above 1 uJy": (1, np.inf)}
@@ -45,17 +54,8 @@ def detect_on(detect: str | None = None, **settings: object) -> dp.Options:
 
 def simulate_pair(folder: Path, seed: int, shape: tuple[int, int], n_sources: int) -> dict[str, SimulatedMosaic]:
     """The same isolated sources with the same PSF at 40 mas and at 20 mas; those above 1 uJy are stars."""
-    scene = simulate_scene(
-        SceneOptions(
-            bands=(LONG, SHORT),
-            shape=shape,
-            n_sources=n_sources,
-            star_fraction=0.5,
-            isolated=True,
-            flux_range=(0.05, 60),
-            flux_slope=0.1,
-            seed=seed,
-        )
+    scene = isolated_scene(
+        bands=(LONG, SHORT), shape=shape, n_sources=n_sources, flux_range=(0.05, 60), flux_slope=0.1, seed=seed
     )
     make_stars(scene, scene[f"{LONG}_flux"].value > 1)
     common = {"root": "sim-nested-v1", "n_exposures": 3, "compress": False, "seed": seed}

@@ -18,14 +18,13 @@ from dja_photplug.catalog.schema import describe_columns
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import MeasureOptions, Options
 from dja_photplug.psf.model import half_light_radius, read_psf
-from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic, simulate_scene
-from dja_photplug.simulate.scene import SceneOptions
+from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.photometry import flag_point_sources
 from dja_photplug.sources.planes import variance_map
 from dja_photplug.sources.sep_engine import detect_sep, measure_sep, mesh_background
-from tests.helpers import SCALE, gaussian, make_detection, make_image, read_uds, uds_prefix
+from tests.helpers import SCALE, gaussian, isolated_scene, make_detection, make_image, read_uds, uds_prefix
 
 # Diameters of 10 and 20 pixels.
 APERTURES = (0.4, 0.8)
@@ -512,18 +511,7 @@ def has(table: QTable, flag: SourceFlag, column: str = "flag") -> list[bool]:
 
 
 def test_simulated_stars_are_point_like(tmp_path) -> None:
-    scene = simulate_scene(
-        SceneOptions(
-            shape=(600, 700),
-            bands=("f444w",),
-            n_sources=140,
-            star_fraction=0.5,
-            isolated=True,
-            flux_range=(0.3, 50),
-            flux_slope=0,
-            seed=100,
-        )
-    )
+    scene = isolated_scene(shape=(600, 700), n_sources=140, flux_range=(0.3, 50), seed=100)
     options = MosaicOptions(root="sim-test-v7.4", n_exposures=3, seed=1)
     catalog, image = (
         getattr(dp.run([simulate_mosaic(tmp_path, scene, options).prefix]), name) for name in ("catalog", "image")
