@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import dja_photplug
-from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
+from dja_photplug.simulate.mosaic import MosaicOptions, SimulatedMosaic, simulate_mosaic
+from tests.helpers import copy_products, isolated_scene
 
 # In a bare checkout nothing maps the top-level folder `hooks` to `dja_photplug.hooks`: the packaging does that
 # when the project is installed (wheel or editable). Reading the package path keeps one name in all three.
@@ -29,20 +30,17 @@ def data() -> Path:
 @pytest.fixture(scope="session")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> SimulatedMosaic:
     """A simulated mosaic with truth, 401 x 530 pixels (N % 4 = 1 and 2), whose sources do not overlap."""
-    scene = simulate_scene(
-        SceneOptions(
-            shape=(401, 530),
-            bands=("f444w",),
-            n_sources=48,
-            star_fraction=0.5,
-            isolated=True,
-            flux_range=(0.1, 50),
-            flux_slope=0,
-            seed=5,
-        )
-    )
+    scene = isolated_scene(shape=(401, 530), n_sources=48, flux_range=(0.1, 50), seed=5)
     options = MosaicOptions(root="sim-test-v7.4", n_exposures=3, seed=6)
     return simulate_mosaic(tmp_path_factory.mktemp("simulated"), scene, options)
+
+
+@pytest.fixture
+def folder(simulated: SimulatedMosaic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the simulated products, ``sim-test-v7.4-f444w-clear``, in a folder that is the working directory."""
+    copy_products(simulated.prefix, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,8 +1,9 @@
-"""Exposure logs: containment against a plain astropy loop, epochs and maps against hand-made ones, messages."""
+"""Exposure logs: containment against a plain astropy loop, epochs, maps and MOC against hand-made ones."""
 
 from __future__ import annotations
 
 import csv
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,50 +11,28 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.wcs import WCS, NoConvergence
+from astropy.time import Time
+from astropy.wcs import WCS
 
 from dja_photplug.epochs.log import read_exposure_log
 from dja_photplug.errors import PhotplugError
-
-BANDS = ("f444w", "f115w")
-PIXEL = 1.5e-5  # deg; the CD of the made-up detectors
-INTEGER_CARDS = {"WCSAXES", "NAXIS", "NAXIS1", "NAXIS2", "A_ORDER", "B_ORDER"}
-
-
-def make_row(**changes: Any) -> dict[str, Any]:
-    """Return one exposure of 1000 x 800 pixels of 0.054 arcsec without distortion."""
-    row = {
-        "file": "jw01837001001_04201_00001_nrcalong_rate.fits",
-        "ext": 1,
-        "exptime": 100.9,
-        "crpix1": 500.5,
-        "crpix2": 400.5,
-        "cd1_1": -PIXEL,
-        "cd1_2": 0.0,
-        "cd2_1": 0.0,
-        "cd2_2": PIXEL,
-        "ctype1": "RA---TAN-SIP",
-        "ctype2": "DEC--TAN-SIP",
-        "crval1": 150.0,
-        "crval2": 2.0,
-        "lonpole": 180.0,
-        "mjd-beg": 60000.0,
-        "mjd-avg": 60000.5,
-        "mjd-end": 60001.0,
-        "naxis1": 1000,
-        "naxis2": 800,
-    }
-    return row | changes
-
-
-def write_log(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """Write rows whose columns may differ; absent cells are empty, as in the archive's stacked logs."""
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
+from tests.epochs.shots import (
+    FIELDS,
+    field_of_shots,
+    gapped_log,
+    scatter,
+    write_shots,
+)
+from tests.helpers import (
+    BANDS,
+    DETECTOR_PIXEL,
+    contain_plainly,
+    make_row,
+    make_wcs,
+    row_wcs,
+    uds_prefix,
+    write_rows,
+)
 
 
 def sip_terms(order: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -67,32 +46,6 @@ def sip_terms(order: int, rng: np.random.Generator) -> dict[str, Any]:
     return terms
 
 
-def read_wcs(row: dict[str, Any]) -> WCS:
-    """Return astropy's own WCS of one row of a log."""
-    header = fits.Header()
-    for column, cell in row.items():
-        key = column.upper()
-        if cell == "" or key in ("FILE", "EXT", "EXPTIME") or key.startswith(("MJD", "DATE", "OBSGEO", "VELO", "WCSN")):
-            continue
-        header[key] = cell if key.startswith(("CTYPE", "CUNIT", "RADESYS")) else float(cell)
-        if key in INTEGER_CARDS:
-            header[key] = int(float(cell))
-    return WCS(header)
-
-
-def contain_plainly(row: dict[str, Any], coords: SkyCoord) -> np.ndarray:
-    """Return membership by `WCS.all_world2pix`; without ``NoConvergence`` it would return pixels it never found."""
-    try:
-        pixels = np.array(read_wcs(row).all_world2pix(np.c_[coords.ra.deg, coords.dec.deg], 0))
-    except NoConvergence as failure:
-        pixels = failure.best_solution.copy()
-        for lost in (failure.divergent, failure.slow_conv):
-            if lost is not None:
-                pixels[lost] = np.nan
-    size = [float(row["naxis1"]), float(row["naxis2"])]
-    return np.all((pixels >= -0.5) & (pixels < np.subtract(size, 0.5)), axis=1)
-
-
 def scatter_positions(row: dict[str, Any], count: int, rng: np.random.Generator, margin: float = 300) -> SkyCoord:
     """Return positions on and around a detector, half of them within 2 pixels of an edge's coordinate."""
     size = np.array([float(row["naxis1"]), float(row["naxis2"])])
@@ -102,14 +55,14 @@ def scatter_positions(row: dict[str, Any], count: int, rng: np.random.Generator,
     near += rng.choice([-1, 1], near.shape) * rng.uniform(0.01, 2, near.shape)
     which = rng.integers(0, 2, len(near))
     pixels[np.arange(len(near)), which] = near[np.arange(len(near)), which]
-    ra, dec = read_wcs(row).all_pix2world(pixels, 0).T
+    ra, dec = row_wcs(row).all_pix2world(pixels, 0).T
     return SkyCoord(ra, dec, unit="deg")
 
 
 class TestReal:
     @staticmethod
     def rows(data: Path, band: str) -> tuple[Path, list[dict[str, Any]]]:
-        path = data / f"uds/uds-test-v7.4-{band}-clear_wcs.csv"
+        path = Path(f"{uds_prefix(data, band)}_wcs.csv")
         with path.open() as stream:
             return path, list(csv.DictReader(stream))
 
@@ -120,7 +73,7 @@ class TestReal:
         rng = np.random.default_rng(1)
         for exposure in rng.choice(len(rows), 12, replace=False):
             coords = scatter_positions(rows[exposure], 1000, rng)
-            expected = contain_plainly(rows[exposure], coords)
+            expected = contain_plainly(row_wcs(rows[exposure]), coords)
             assert 200 < expected.sum() < 900
             np.testing.assert_array_equal(log.coverage(coords).toarray()[:, exposure], expected)
 
@@ -128,7 +81,7 @@ class TestReal:
         path, rows = self.rows(data, "f444w")
         rng = np.random.default_rng(2)
         coords = SkyCoord(34.36555 + rng.uniform(-0.05, 0.15, 100), -5.24 + rng.uniform(-0.1, 0.1, 100), unit="deg")
-        inside = np.array([contain_plainly(row, coords) for row in rows]).T
+        inside = np.array([contain_plainly(row_wcs(row), coords) for row in rows]).T
         log = read_exposure_log(path)
         np.testing.assert_array_equal(log.coverage(coords).toarray(), inside)
         epochs = log.epochs(coords)
@@ -159,7 +112,7 @@ class TestReal:
 
     @pytest.mark.parametrize("band", BANDS)
     def test_exposure_map_is_the_archives(self, data: Path, band: str) -> None:
-        prefix = str(data / f"uds/uds-test-v7.4-{band}-clear")
+        prefix = uds_prefix(data, band)
         header = fits.getheader(f"{prefix}_drc_sci.fits.gz")
         for key in ("PC1_1", "PC1_2", "PC2_1", "PC2_2"):
             header.remove(key, ignore_missing=True)
@@ -178,46 +131,53 @@ class TestReal:
 def test_coverage_is_astropys_everywhere_on_the_sky(tmp_path: Path, order: int, ra: float, dec: float) -> None:
     rng = np.random.default_rng(order)
     angle = rng.uniform(0, 2 * np.pi)
-    cos, sin = PIXEL * np.cos(angle), PIXEL * np.sin(angle)
+    cos, sin = DETECTOR_PIXEL * np.cos(angle), DETECTOR_PIXEL * np.sin(angle)
     turned = {"cd1_1": -cos, "cd1_2": sin, "cd2_1": sin, "cd2_2": cos}
     distorted = make_row(crval1=ra, crval2=dec, **turned, **sip_terms(order, rng))
     plain = make_row(
         ext=2, crval1=ra, crval2=dec + 0.0005, crpix1=-200.0, ctype1="RA---TAN", ctype2="DEC--TAN", **turned
     )
     # A stacked log has the SIP columns of other rows, empty.
-    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [distorted, plain]))
+    log = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", [distorted, plain]))
     for exposure, row in enumerate([distorted, plain]):
         coords = scatter_positions(row, 5000, rng)
-        expected = contain_plainly(row, coords)
+        expected = contain_plainly(row_wcs(row), coords)
         assert 1000 < expected.sum() < 4500
         np.testing.assert_array_equal(log.coverage(coords).toarray()[:, exposure], expected)
 
 
 def test_pc_with_cdelt_and_a_default_matrix_element(tmp_path: Path) -> None:
     row = {key: cell for key, cell in make_row().items() if not key.startswith("cd")}
-    row |= {"cdelt1": -PIXEL, "cdelt2": PIXEL, "pc1_1": 0.8, "pc1_2": 0.6, "pc2_1": -0.6, "pc2_2": 0.8}
+    row |= {
+        "cdelt1": -DETECTOR_PIXEL,
+        "cdelt2": DETECTOR_PIXEL,
+        "pc1_1": 0.8,
+        "pc1_2": 0.6,
+        "pc2_1": -0.6,
+        "pc2_2": 0.8,
+    }
     sheared = row | {"ext": 2, "pc1_2": "", "pc2_1": ""}
-    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [row, sheared, make_row(ext=3, cdelt1=1, cdelt2=1)]))
+    log = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", [row, sheared, make_row(ext=3, cdelt1=1, cdelt2=1)]))
     rng = np.random.default_rng(3)
     for exposure, plain in enumerate([row, sheared, make_row()]):
         coords = scatter_positions(plain, 1000, rng)
-        expected = contain_plainly(plain, coords)
+        expected = contain_plainly(row_wcs(plain), coords)
         np.testing.assert_array_equal(log.coverage(coords).toarray()[:, exposure], expected)
 
 
 def test_the_edges_are_half_open(tmp_path: Path) -> None:
-    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [make_row(crval1=0, crval2=0)]))
+    log = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", [make_row(crval1=0, crval2=0)]))
     # 0-based pixels of the lower left edge, and of just inside and outside it; x grows to the west.
     x = np.array([-0.5 + 1e-6, -0.5 - 1e-6, 999.5 - 1e-6, 999.5 + 1e-6])
-    coords = SkyCoord(np.rad2deg(np.arctan(np.deg2rad(-(x - 499.5) * PIXEL))), 0, unit="deg")
+    coords = SkyCoord(np.rad2deg(np.arctan(np.deg2rad(-(x - 499.5) * DETECTOR_PIXEL))), 0, unit="deg")
     np.testing.assert_array_equal(log.coverage(coords).toarray()[:, 0], [True, False, True, False])
 
 
 def test_two_chips_and_repeated_rows(tmp_path: Path) -> None:
     file = "jbhm51d3q_flc.fits"
     one = make_row(file=file, ext=1)
-    two = make_row(file=file, ext=2, crval2=2.0 + 850 * PIXEL)
-    path = write_log(tmp_path / "x_wcs.csv", [one, two, one, make_row(file="jbhm52d4q_flc.fits", ext=1)])
+    two = make_row(file=file, ext=2, crval2=2.0 + 850 * DETECTOR_PIXEL)
+    path = write_rows(tmp_path / "x_wcs.csv", [one, two, one, make_row(file="jbhm52d4q_flc.fits", ext=1)])
     log = read_exposure_log(path)
     assert len(log) == 3
     assert log.duplicates == 1
@@ -225,11 +185,11 @@ def test_two_chips_and_repeated_rows(tmp_path: Path) -> None:
     assert list(log.table["visit"]) == ["jbhm51", "jbhm51", "jbhm52"]
     assert list(log.table["detector"]) == ["WFC"] * 3
     # On chip 1, in the gap of 50 pixels, on chip 2.
-    epochs = log.epochs(SkyCoord([150] * 3, 2 + np.array([0, 425, 850]) * PIXEL, unit="deg"))
+    epochs = log.epochs(SkyCoord([150] * 3, 2 + np.array([0, 425, 850]) * DETECTOR_PIXEL, unit="deg"))
     assert list(epochs["n_exp"]) == [2, 0, 1]
     assert list(epochs["n_visit"]) == [2, 0, 1]
     without_ext = [{key: cell for key, cell in row.items() if key != "ext"} for row in (one, two, one)]
-    assert len(read_exposure_log(write_log(tmp_path / "y_wcs.csv", without_ext))) == 2
+    assert len(read_exposure_log(write_rows(tmp_path / "y_wcs.csv", without_ext))) == 2
 
 
 def test_epochs_by_hand(tmp_path: Path) -> None:
@@ -241,13 +201,15 @@ def test_epochs_by_hand(tmp_path: Path) -> None:
     rows = [
         exposure("001", 1, 100, 60010),
         exposure("001", 2, 300, 60000),
-        exposure("002", 1, 100, 60020, crval1=150 + 500 * PIXEL),  # only over the eastern half of the others
+        exposure("002", 1, 100, 60020, crval1=150 + 500 * DETECTOR_PIXEL),  # only over the eastern half of the others
         exposure("003", 1, 900, 60099, crval1=10.0),
     ]
-    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", rows))
+    log = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", rows))
     assert set(log.table["detector"]) == {"MIRIMAGE"}
     epochs = log.epochs(
-        SkyCoord([150 + 200 * PIXEL, 150 - 200 * PIXEL, 90.0, np.nan], [2.0, 2.0, 2.0, 2.0], unit="deg")
+        SkyCoord(
+            [150 + 200 * DETECTOR_PIXEL, 150 - 200 * DETECTOR_PIXEL, 90.0, np.nan], [2.0, 2.0, 2.0, 2.0], unit="deg"
+        )
     )
     assert list(epochs["n_exp"]) == [3, 2, 0, 0]
     assert list(epochs["n_visit"]) == [2, 1, 0, 0]
@@ -264,10 +226,10 @@ def test_epochs_by_hand(tmp_path: Path) -> None:
 def test_missing_dates(tmp_path: Path) -> None:
     here = SkyCoord([150], [2], unit="deg")
     undated = {key: cell for key, cell in make_row(exptime=900).items() if not key.startswith("mjd")}
-    only = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [undated])).epochs(here)
+    only = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", [undated])).epochs(here)
     assert only["exptime"][0].value == 900
     assert np.isnan([only[f"mjd_{part}"][0].value for part in ("mean", "min", "max")]).all()
-    mixed = read_exposure_log(write_log(tmp_path / "y_wcs.csv", [make_row(ext=2), undated])).epochs(here)
+    mixed = read_exposure_log(write_rows(tmp_path / "y_wcs.csv", [make_row(ext=2), undated])).epochs(here)
     assert [mixed[f"mjd_{part}"][0].value for part in ("mean", "min", "max")] == [60000.5, 60000, 60001]
     assert mixed["exptime"][0].value == pytest.approx(1000.9)
 
@@ -275,36 +237,16 @@ def test_missing_dates(tmp_path: Path) -> None:
 def test_column_names_in_capitals(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     row = make_row(**sip_terms(3, rng))
-    lower = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [row]))
-    upper = read_exposure_log(write_log(tmp_path / "y_wcs.csv", [{key.upper(): cell for key, cell in row.items()}]))
+    lower = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", [row]))
+    upper = read_exposure_log(write_rows(tmp_path / "y_wcs.csv", [{key.upper(): cell for key, cell in row.items()}]))
     np.testing.assert_array_equal(upper.geometry.sip, lower.geometry.sip)
     assert np.count_nonzero(upper.geometry.sip) == 2 * (3 + 4)  # order 3: i + j = 2 and 3
     assert upper.table["mjd_avg"][0].value == 60000.5
 
 
-@pytest.mark.parametrize(
-    ("file", "detector", "visit"),
-    [
-        ("jw02561001001_02101_00002_nis_rate.fits", "NIS", "jw02561001001"),
-        ("jw01837001001_04201_00001_nrcb4_rate.fits", "NRCB4", "jw01837001001"),
-        ("icdx2bdyq_flt.fits", "", "icdx2b"),
-        ("icdx2bdyq_flc.fits", "UVIS", "icdx2b"),
-        ("SPITZER_I1_0001.fits", "", "spitzer_i1_0001"),
-    ],
-)
-def test_detector_and_visit_of_a_file_name(tmp_path: Path, file: str, detector: str, visit: str) -> None:
-    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [make_row(file=file)]))
-    assert (log.table["detector"][0], log.table["visit"][0]) == (detector, visit)
-
-
 def square_mosaic() -> WCS:
     """Return the made-up detector's own grid: 0-based mosaic pixel x is detector pixel x - 10."""
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crval = [150, 2]
-    wcs.wcs.crpix = [510.5, 410.5]
-    wcs.wcs.cdelt = [-PIXEL, PIXEL]
-    return wcs
+    return make_wcs(DETECTOR_PIXEL * 3600, (510.5, 410.5), crval=(150, 2))
 
 
 @pytest.mark.parametrize("shape", [(840, 1040), (841, 1041), (842, 1042), (843, 1043)])
@@ -313,7 +255,7 @@ def test_exposure_map_of_a_square_in_every_remainder(tmp_path: Path, shape: tupl
     wcs = square_mosaic()
     wcs.wcs.crpix += 0.25
     rows = [make_row(), make_row(ext=2), make_row()]
-    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", rows))
+    log = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", rows))
     sampled = log.exposure_map(wcs, shape, sample=4)
     assert sampled.dtype == np.float32
     assert sampled.shape == (shape[0] // 4, shape[1] // 4)
@@ -326,9 +268,9 @@ def test_exposure_map_of_a_square_in_every_remainder(tmp_path: Path, shape: tupl
 
 
 def test_exposure_map_of_a_turned_square(tmp_path: Path) -> None:
-    half = PIXEL / np.sqrt(2)
+    half = DETECTOR_PIXEL / np.sqrt(2)
     row = make_row(cd1_1=-half, cd1_2=half, cd2_1=half, cd2_2=half, naxis2=1000, crpix2=500.5, exptime=1)
-    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [row]))
+    log = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", [row]))
     filled = log.exposure_map(square_mosaic(), (2000, 2000), rule="archive")
     # A diamond about mosaic pixel (509.5, 409.5), partly off the grid, from the centre of pixel 0 to that of 999.
     y, x = np.indices(filled.shape)
@@ -340,7 +282,7 @@ def test_exposure_map_of_a_turned_square(tmp_path: Path) -> None:
 def test_archives_corners_are_astropys_footprint(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     rows = [make_row(ext=i, crval1=150 + i, **sip_terms(order, rng)) for i, order in ((1, 2), (2, 5))]
-    path = write_log(tmp_path / "x_wcs.csv", rows)
+    path = write_rows(tmp_path / "x_wcs.csv", rows)
     corners = read_exposure_log(path).geometry.archive_corners()
     for row, vectors in zip(rows, corners, strict=True):
         cards = {key.upper(): value for key, value in row.items() if key not in ("file", "ext") and key[:3] != "mjd"}
@@ -351,59 +293,60 @@ def test_archives_corners_are_astropys_footprint(tmp_path: Path) -> None:
 
 
 def test_exposure_map_of_another_field_is_empty(tmp_path: Path) -> None:
-    log = read_exposure_log(write_log(tmp_path / "x_wcs.csv", [make_row(crval1=330), make_row(ext=2, crval1=151)]))
+    log = read_exposure_log(write_rows(tmp_path / "x_wcs.csv", [make_row(crval1=330), make_row(ext=2, crval1=151)]))
     assert not log.exposure_map(square_mosaic(), (840, 1040), sample=4).any()
 
 
-def without(*columns: str) -> dict[str, Any]:
-    return {key: cell for key, cell in make_row().items() if key not in columns}
+def test_map_of_other_rules_is_refused(data: Path) -> None:
+    log = read_exposure_log(f"{uds_prefix(data)}_wcs.csv")
+    with pytest.raises(PhotplugError, match="exposure map by the rule 'dilated'; there are 'footprints' and 'archive'"):
+        log.exposure_map(WCS(naxis=2), (10, 10), rule="dilated")
 
 
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        (without("crpix1", "naxis2"), "lacks the columns crpix1, naxis2; name a DJA"),
-        (without("cd1_1", "cd1_2", "cd2_1", "cd2_2"), r"lacks the columns cd1_1 \.\.\. cd2_2 \(or pc"),
-        (make_row(crval1=""), r"row 2 \(jw.*_rate\.fits\) of the WCS log .*_wcs\.csv has no number in crval1"),
-        (make_row(exptime="long"), "has 'long' for exptime, which is no number"),
-        (make_row(cd1_1="", cd1_2="", cd2_1="", cd2_2=""), "has an empty or singular matrix"),
-        (make_row(cd1_1=0), "has an empty or singular matrix"),
-        (make_row(ctype1="RA---TPV"), "has ctype1 'RA---TPV' where only RA---TAN and RA---TAN-SIP are supported"),
-        (make_row(ctype2="GLAT-TAN"), "has ctype2 'GLAT-TAN' where only DEC--TAN"),
-        (make_row(lonpole=0), "has lonpole 0 where only 180 is supported"),
-    ],
-)
-def test_a_bad_row_is_told_in_one_line(tmp_path: Path, row: dict[str, Any], message: str) -> None:
-    good = [make_row(ext=2)] if len(row) == len(make_row()) else []
-    path = write_log(tmp_path / "bad_wcs.csv", [*good, row])
-    with pytest.raises(PhotplugError, match=message) as failure:
-        read_exposure_log(path)
-    assert str(path) in str(failure.value)
-    assert "\n" not in str(failure.value)
+@pytest.mark.skipif(find_spec("mocpy") is None, reason="needs mocpy, of the extra moc")
+def test_moc_is_the_area_of_the_exposures(data: Path) -> None:
+    log = read_exposure_log(f"{uds_prefix(data)}_wcs.csv").select(program=[3990, 6480])
+    moc = log.moc(order=18)
+    rng = np.random.default_rng(7)
+    coords = SkyCoord(rng.uniform(34.1, 34.4, 5000), rng.uniform(-5.25, -5.0, 5000), unit="deg")
+    inside = log.coverage(coords).toarray().any(axis=1)
+    assert 0.1 < inside.mean() < 0.9
+    # Cells of 0.8 arcsec overlap the edges: positions that differ are no farther than a cell's diagonal from one.
+    wrong = moc.contains_skycoords(coords) != inside
+    assert wrong.mean() < 0.02
+    assert not np.any(inside & wrong)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "cannot read the WCS log .*No such file"),
-        (b"", "holds no exposures"),
-        (b"file,ext,exptime\n", "holds no exposures"),
-        (b"\x89PNG\xff\xfe\n\x00", "cannot read the WCS log .* as CSV text"),
-        (b"<html>\n<body>\n</html>\n", "lacks the columns file, exptime, crpix1"),
-    ],
-)
-def test_a_bad_file_is_told_in_one_line(tmp_path: Path, content: bytes | None, message: str) -> None:
-    path = tmp_path / "bad_wcs.csv"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(PhotplugError, match=message) as failure:
-        read_exposure_log(path)
-    assert str(path) in str(failure.value)
-    assert "\n" not in str(failure.value)
+def test_moc_without_mocpy(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dja_photplug.epochs.log.find_spec", lambda name: None)
+    log = read_exposure_log(f"{uds_prefix(data)}_wcs.csv")
+    with pytest.raises(PhotplugError, match=r"needs mocpy, which is not installed; pip install .dja_photplug\[moc\]"):
+        log.moc()
 
 
-def test_a_truncated_log_names_the_row(tmp_path: Path) -> None:
-    path = write_log(tmp_path / "bad_wcs.csv", [make_row(), make_row(ext=2)])
-    path.write_text(path.read_text()[:-30])
-    with pytest.raises(PhotplugError, match=r"row 2 of the WCS log .* has \d+ cells under 19 columns"):
-        read_exposure_log(path)
+@pytest.mark.parametrize(("ra", "dec", "order"), FIELDS)
+def test_membership_is_that_of_the_plain_loop(tmp_path: Path, ra: float, dec: float, order: int) -> None:
+    shots = field_of_shots(ra, dec, order)
+    log = write_shots(tmp_path / "x_wcs.csv", shots)
+    coords = scatter(ra, dec, 5000, np.random.default_rng(9))
+    expected = np.array([contain_plainly(shot.wcs, coords) for shot in shots]).T
+    assert 0.1 < expected.mean() < 0.8
+    np.testing.assert_array_equal(log.coverage(coords).toarray(), expected)
+
+
+def test_select(tmp_path: Path) -> None:
+    log = gapped_log(tmp_path)
+    assert list(log.select(program=1837).table["exposure"]) == ["00001", "00002", "00001"]
+    assert list(log.select(program=["2561", "BHM"]).table["ext"]) == [1, 1, 2]
+    assert list(log.select(detector="nis").table["program"]) == ["2561"]
+    early = log.select(time=(None, Time("2023-02-26")))
+    assert list(early.table["mjd_beg"].mjd) == [60000.0, 60000.2]
+    assert len(log.select(time=(Time(60003, format="mjd"), None))) == 3  # the undated one is in no range
+    np.testing.assert_array_equal(early.coverage(SkyCoord(150, 2, unit="deg")).toarray(), [[True, True]])
+    with pytest.raises(PhotplugError, match=r"no exposure has program 99; there are programs 1837 2561 bhm, detectors"):
+        log.select(program=99)
+
+
+def test_unknown_details_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(PhotplugError, match="epochs have no columns colour; there are visits, angles"):
+        gapped_log(tmp_path).epochs(SkyCoord(150, 2, unit="deg"), ["colour"])

@@ -8,9 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from astropy import units as u
-from astropy.nddata import InverseVariance
 from astropy.table import QTable
-from astropy.wcs import WCS
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
@@ -18,33 +16,23 @@ from photutils.segmentation import SegmentationImage
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.figures import catalog as plots
-from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.load import load_mosaic
+from tests.helpers import make_image, make_wcs, uds_prefix
 
 BACKGROUND = 0.01  # wht-only error of all sources, uJy
 POINTS = ("full weight", "without photons", "sources")
 EQUAL = 0.5  # flux with as much Poisson as background variance, uJy
 
 
-def make_image(ny=200, nx=300, background=True):
+def make_mosaic(ny=200, nx=300, background=True):
     """Return a mosaic of sky noise 0.02 without data in its left tenth; its full weight is half of the wht."""
     data = np.random.default_rng(0).normal(0, 0.02, (ny, nx)).astype(np.float32)
     wht = np.full((ny, nx), 2500, np.float32)
     mask = np.zeros((ny, nx), bool)
     mask[:, : nx // 10] = True
     data[mask], wht[mask] = np.nan, 0
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ("RA---TAN", "DEC--TAN"), (34.3, -5.1), (nx / 2, ny / 2)
-    wcs.wcs.cdelt = -0.04 / 3600, 0.04 / 3600
-    return MosaicImage(
-        data,
-        unit="10 nJy",
-        uncertainty=InverseVariance(wht / 2),
-        mask=mask,
-        wcs=wcs,
-        meta={"FILTER": "F444W", "NOISE": "dja"},
-        background_weight=wht if background else None,
-    )
+    wcs = make_wcs(crpix=(nx / 2, ny / 2))
+    return make_image(data, wht / 2, wht if background else None, wcs, {"FILTER": "F444W", "NOISE": "dja"})
 
 
 def make_catalogs(flux, x=None, y=None):
@@ -86,7 +74,7 @@ FLUX = np.geomspace(0.05, 20, 12)
 
 def test_graphs_hold_fluxes_and_errors():
     catalog, background = make_catalogs(FLUX)
-    axes = named_axes(plots.catalog_figure(make_image(), None, catalog, background))
+    axes = named_axes(plots.catalog_figure(make_mosaic(), None, catalog, background))
     lines = lines_of(axes["error"])
     np.testing.assert_array_equal(lines["full weight"], np.column_stack([FLUX, catalog["fluxerr_aper_1"].value]))
     np.testing.assert_array_equal(lines["without photons"], np.column_stack([FLUX, np.full(12, BACKGROUND)]))
@@ -104,7 +92,7 @@ def test_graphs_hold_fluxes_and_errors():
 
 
 def test_graphs_are_labelled_with_units_and_magnitudes():
-    axes = named_axes(plots.catalog_figure(make_image(), None, *make_catalogs(FLUX)))
+    axes = named_axes(plots.catalog_figure(make_mosaic(), None, *make_catalogs(FLUX)))
     assert axes["error"].get_xlabel() == "flux, 0.50″ aperture (µJy)"
     assert axes["error"].get_ylabel() == "1-sigma error, 0.50″ aperture (µJy)"
     for name in ("error", "ratio"):
@@ -121,7 +109,7 @@ def test_graphs_are_labelled_with_units_and_magnitudes():
 def test_faint_and_unmeasured_sources_are_counted_not_drawn():
     catalog, background = make_catalogs([5.0, 1.0, 0.0, -1.0, np.nan, 1e-9])
     catalog["fluxerr_aper_1"][1] = 0 * u.uJy
-    axes = named_axes(plots.catalog_figure(make_image(), None, catalog, background))
+    axes = named_axes(plots.catalog_figure(make_mosaic(), None, catalog, background))
     assert lines_of(axes["error"])["full weight"][:, 0].tolist() == [5.0]
     assert axes["error"].get_legend().get_title().get_text() == "not shown: 5 with S/N below 1"
 
@@ -129,14 +117,14 @@ def test_faint_and_unmeasured_sources_are_counted_not_drawn():
 def test_aperture_0_stands_in_where_it_is_alone():
     catalog, _ = make_catalogs(FLUX)
     catalog.remove_columns(["flux_aper_1", "fluxerr_aper_1"])
-    axes = named_axes(plots.catalog_figure(make_image(), None, catalog))
+    axes = named_axes(plots.catalog_figure(make_mosaic(), None, catalog))
     assert axes["error"].get_xlabel() == "flux, 0.36″ aperture (µJy)"
     assert "ratio" not in axes
     assert "without photons" not in lines_of(axes["error"])
 
 
 def test_images_hold_the_planes_on_one_area():
-    image = make_image()
+    image = make_mosaic()
     exposure = np.full((50, 75), 12_345.0)
     axes = named_axes(plots.catalog_figure(image, exposure, *make_catalogs(FLUX)))
     assert [name for name in axes if "zoom" not in name] == [
@@ -159,11 +147,11 @@ def test_images_hold_the_planes_on_one_area():
 
 def test_small_image_needs_no_zoom_and_a_large_one_zooms_on_the_best_measured_sources():
     assert not any(
-        "zoom" in name for name in named_axes(plots.catalog_figure(make_image(), None, *make_catalogs(FLUX)))
+        "zoom" in name for name in named_axes(plots.catalog_figure(make_mosaic(), None, *make_catalogs(FLUX)))
     )
     cluster = np.linspace(1100, 1200, 12)
     catalogs = make_catalogs(FLUX, x=cluster, y=cluster / 2)
-    image = make_image(1200, 1500)
+    image = make_mosaic(1200, 1500)
     axes = named_axes(plots.catalog_figure(image, np.ones((300, 375)), *catalogs))
     left, right = axes["science zoom"].get_xlim()
     bottom, top = axes["wht zoom"].get_ylim()
@@ -183,7 +171,7 @@ def test_outlines_are_the_kron_apertures():
     catalog["kron_radius"][1] = np.nan  # measured in the circle
     catalog["a"][2] = catalog["b"][2] = 0.1 * u.arcsec  # 3 x 0.1 arcsec is below KRONCIRC
     catalog["x"][3] = np.nan * u.pix
-    axes = named_axes(plots.catalog_figure(make_image(), None, catalog, background))
+    axes = named_axes(plots.catalog_figure(make_mosaic(), None, catalog, background))
     (outlines,) = axes["science"].collections
     keep = np.arange(12) != 3
     np.testing.assert_array_equal(outlines.get_offsets()[:, 0], catalog["x"].value[keep])
@@ -198,7 +186,7 @@ def test_outlines_are_the_kron_apertures():
 def test_segments_are_outlined_along_pixel_edges(kind):
     labels = np.zeros((200, 300), int)
     labels[10, 20:22], labels[10, 22] = 1, 2
-    figure = plots.catalog_figure(make_image(), None, *make_catalogs(FLUX), segmentation=kind(labels))
+    figure = plots.catalog_figure(make_mosaic(), None, *make_catalogs(FLUX), segmentation=kind(labels))
     lines = named_axes(figure)["science"].collections[1].get_segments()
     # Around 3 pixels in a row: 3 sides above, 3 below, both ends, and one between the labels.
     assert len(lines) == 9
@@ -209,26 +197,26 @@ def test_segments_are_outlined_along_pixel_edges(kind):
 
 def test_crowded_mosaic_keeps_its_outlines_to_the_zoom(monkeypatch):
     monkeypatch.setattr(plots, "CROWDED", 5)
-    axes = named_axes(plots.catalog_figure(make_image(700, 700), None, *make_catalogs(FLUX)))
+    axes = named_axes(plots.catalog_figure(make_mosaic(700, 700), None, *make_catalogs(FLUX)))
     assert not axes["science"].collections
     assert len(axes["science zoom"].collections[0].get_offsets()) == 12
 
 
 def test_missing_planes_leave_their_panels_out():
-    axes = named_axes(plots.catalog_figure(make_image(background=False), None, *make_catalogs(FLUX)), draw=True)
+    axes = named_axes(plots.catalog_figure(make_mosaic(background=False), None, *make_catalogs(FLUX)), draw=True)
     assert list(axes) == ["science", "full weight", "error", "ratio"]
 
 
 @pytest.mark.parametrize("size", [(200, 300), (700, 900)])
 def test_empty_catalog_gives_a_figure(size):
     catalog, background = make_catalogs([])
-    axes = named_axes(plots.catalog_figure(make_image(*size), None, catalog, background), draw=True)
+    axes = named_axes(plots.catalog_figure(make_mosaic(*size), None, catalog, background), draw=True)
     assert len(lines_of(axes["error"])["full weight"]) == 0
     assert len(lines_of(axes["ratio"])["sources"]) == 0
 
 
 def test_image_without_data_gives_a_figure():
-    image = make_image()
+    image = make_mosaic()
     image.mask[:] = True
     axes = named_axes(plots.catalog_figure(image, np.zeros((50, 75)), *make_catalogs(FLUX)), draw=True)
     assert np.isnan(axes["science"].images[0].get_array().filled(np.nan)).all()
@@ -252,11 +240,11 @@ def test_block_mean_of_ragged_masked_image(step):
 
 def test_file_is_a_figure_of_the_promised_size(tmp_path):
     catalogs = make_catalogs(FLUX)
-    path = plots.plot_catalog(tmp_path / "out.png", make_image(), None, *catalogs)
-    size = plots.catalog_figure(make_image(), None, *catalogs).get_size_inches()
+    path = plots.plot_catalog(tmp_path / "out.png", make_mosaic(), None, *catalogs)
+    size = plots.catalog_figure(make_mosaic(), None, *catalogs).get_size_inches()
     assert imread(path).shape[:2] == (int(size[1] * 100), 1500)
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    assert plots.plot_catalog(tmp_path / "out.pdf", make_image(), None, *catalogs).read_bytes()[:5] == b"%PDF-"
+    assert plots.plot_catalog(tmp_path / "out.pdf", make_mosaic(), None, *catalogs).read_bytes()[:5] == b"%PDF-"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out.pdf", "out.png"]
 
 
@@ -264,26 +252,26 @@ def test_existing_file_is_kept_unless_overwritten(tmp_path):
     path = tmp_path / "out.png"
     path.write_text("mine")
     with pytest.raises(PhotplugError, match="exists already"):
-        plots.plot_catalog(path, make_image(), None, *make_catalogs(FLUX))
+        plots.plot_catalog(path, make_mosaic(), None, *make_catalogs(FLUX))
     assert path.read_text() == "mine"
-    plots.plot_catalog(path, make_image(), None, *make_catalogs(FLUX), overwrite=True)
+    plots.plot_catalog(path, make_mosaic(), None, *make_catalogs(FLUX), overwrite=True)
     assert path.read_bytes()[:4] == b"\x89PNG"
 
 
 def test_bad_input_is_told_and_leaves_no_file(tmp_path, monkeypatch):
     catalog, background = make_catalogs(FLUX)
     with pytest.raises(PhotplugError, match=r"out\.gif: this output is written as \.png, \.pdf; name it so"):
-        plots.plot_catalog(tmp_path / "out.gif", make_image(), None, catalog)
+        plots.plot_catalog(tmp_path / "out.gif", make_mosaic(), None, catalog)
     with pytest.raises(PhotplugError, match="catalogue without photons has 11 rows and the catalogue 12"):
-        plots.plot_catalog(tmp_path / "out.png", make_image(), None, catalog, background[1:])
+        plots.plot_catalog(tmp_path / "out.png", make_mosaic(), None, catalog, background[1:])
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(PhotplugError, match=r'pip install "dja_photplug\[plot\]"'):
-        plots.plot_catalog(tmp_path / "out.png", make_image(), None, catalog)
+        plots.plot_catalog(tmp_path / "out.png", make_mosaic(), None, catalog)
     assert not list(tmp_path.iterdir())
 
 
 def test_labels_do_not_overlap_on_a_real_mosaic(data):
-    image = load_mosaic(data / "uds/uds-test-v7.4-f444w-clear", noise="calibrated")
+    image = load_mosaic(uds_prefix(data), noise="calibrated")
     catalogs = make_catalogs(np.geomspace(0.01, 20, 12))
     figure = plots.catalog_figure(image, np.ones((205, 250)), *catalogs)
     axes = named_axes(figure, draw=True)

@@ -22,6 +22,7 @@ from dja_photplug.fitting.select import select_sources
 from dja_photplug.fitting.stamps import Component, Stamp, cut_stamps
 from dja_photplug.options.stages import GalfitOptions
 from dja_photplug.simulate.mosaic import SimulatedMosaic
+from tests.helpers import gaussian
 
 
 def make_component(**changes: float) -> Component:
@@ -68,9 +69,7 @@ def test_profile_lies_at_its_place_and_angle() -> None:
 
 
 def test_psf_conserves_light_and_adds_its_width() -> None:
-    y, x = np.indices((61, 61)) - 30
-    psf = np.exp(-(x**2 + y**2) / 2 / 2.0**2)
-    psf /= psf.sum()
+    psf = gaussian((61, 61), 30, 30, 2, 1 / (2 * np.pi * 4))
     sharp, blurred = (draw_components([make_component()], (161, 201), 28.9, kernel) for kernel in (None, psf))
     assert blurred.sum() == pytest.approx(sharp.sum(), rel=1e-4)  # all light is far from the edges
     (place, shape), (sharp_place, sharp_shape) = moments(blurred), moments(sharp)

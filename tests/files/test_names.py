@@ -9,6 +9,7 @@ import pytest
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.names import MosaicFiles, ProductName, band_name, find_mosaic, is_mosaic_name
+from tests.helpers import uds_prefix
 
 NAME = "gds-grizli-v7.2-f444w-clear"
 Fill = Callable[..., Path]
@@ -243,7 +244,7 @@ def test_a_folder_named_like_a_member_is_none(fill: Fill) -> None:
 
 
 def test_the_real_folder(data: Path) -> None:
-    files = find_mosaic(data / "uds" / "uds-test-v7.4-f115w-clear")
+    files = find_mosaic(uds_prefix(data, "f115w"))
     assert files.exposure is not None
     assert files.wcs_log is not None
     assert files.variance is None

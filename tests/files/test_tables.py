@@ -1,8 +1,9 @@
-"""Catalogues that exist already: what is read, what is refused, and that nothing of the original changes."""
+"""Files of catalogues: what is read, what is refused, and that nothing of an original changes."""
 
 from __future__ import annotations
 
 import gzip
+import sys
 import warnings
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from astropy.units import UnitsWarning
 from astropy.utils.masked import Masked
 
 from dja_photplug.errors import PhotplugError
-from dja_photplug.files.tables import add_columns, find_ids, find_positions, read_catalog, write_extended
+from dja_photplug.files.tables import add_columns, find_ids, find_positions, read_catalog, write_catalog, write_extended
+from tests.helpers import make_catalog, need_pyarrow
 
 STRUCTURE = {"NAXIS1", "PCOUNT", "TFIELDS", "THEAP"}
 
@@ -263,9 +265,8 @@ def make_table() -> Table:
 @pytest.mark.parametrize("target", [".fits", ".ecsv", ".parquet", ".csv"])
 @pytest.mark.parametrize("source", [".fits", ".ecsv", ".parquet", ".csv", ".vot", ".xml"])
 def test_all_pairs_of_formats_keep_the_values(tmp_path: Path, source: str, target: str) -> None:
-    if ".parquet" in (source, target):
-        pytest.importorskip("pyarrow")
-        pytest.importorskip("pandas", reason="astropy reads parquet with pandas")
+    for suffix in (source, target):
+        need_pyarrow(suffix)
     original, table = tmp_path / f"a{source}", make_table()
     if source == ".parquet":
         table["id"] = table["id"].filled(7)  # astropy writes no masks to parquet
@@ -438,3 +439,60 @@ def test_nothing_is_written_where_it_cannot_be(tmp_path: Path) -> None:
         write_extended(table, tmp_path / "b.csv", added=[], original=original)
     assert original.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["a.fits"]
+
+
+@pytest.mark.parametrize("suffix", [".fits", ".ecsv", ".parquet"])
+def test_files_keep_all_of_a_catalog(tmp_path, suffix: str) -> None:
+    need_pyarrow(suffix)
+    table = make_catalog()
+    path = write_catalog(table, tmp_path / f"cat{suffix}")
+    read = QTable.read(path)
+    assert read.colnames == table.colnames
+    for name in table.colnames:
+        assert read[name].info.unit == table[name].info.unit
+        assert read[name].info.description == table[name].info.description
+        assert read[name].dtype.kind == table[name].dtype.kind
+        np.testing.assert_array_equal(np.asarray(read[name]), np.asarray(table[name]))
+    assert {key: read.meta[key] for key in table.meta} == table.meta
+
+
+def test_parquet_holds_all_of_a_catalog(tmp_path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = make_catalog()
+    read = parquet.read_table(write_catalog(table, tmp_path / "cat.parquet"))
+    assert read.column_names == table.colnames
+    np.testing.assert_array_equal(read["flux_auto"].to_numpy(), table["flux_auto"].value)
+    stored = read.schema.metadata[b"table_meta_yaml"].decode()
+    for text in ("ZEROPNT: 23.9", "unit: uJy", "isophotal flux: sum"):
+        assert text in stored
+
+
+def test_empty_catalog_round_trips(tmp_path) -> None:
+    table = make_catalog(n=2)[:0]
+    for name in ("cat.fits", "cat.ecsv"):
+        read = QTable.read(write_catalog(table, tmp_path / name))
+        assert len(read) == 0
+        assert read["flux_auto"].unit == u.uJy
+
+
+@pytest.mark.parametrize("name", ["cat.txt", "cat"])
+def test_unknown_format_names_the_known(tmp_path, name: str) -> None:
+    with pytest.raises(PhotplugError, match=r"is written as \.fits, \.ecsv, \.parquet; name it so"):
+        write_catalog(make_catalog(), tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(PhotplugError, match=r"dja_photplug\[parquet\]"):
+        write_catalog(make_catalog(), tmp_path / "cat.parquet")
+
+
+def test_existing_catalog_is_kept(tmp_path) -> None:
+    path = tmp_path / "cat.ecsv"
+    path.write_text("mine")
+    with pytest.raises(PhotplugError, match="exists already"):
+        write_catalog(make_catalog(), path)
+    assert path.read_text() == "mine"
+    write_catalog(make_catalog(), path, overwrite=True)
+    assert len(QTable.read(path)) == 3

@@ -27,8 +27,9 @@ from scipy.stats import median_abs_deviation
 import dja_photplug as dp
 from dja_photplug.fitting.formats import effective_intensity
 from dja_photplug.fitting.stamps import Component
-from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
+from dja_photplug.simulate.mosaic import MosaicOptions, SimulatedMosaic, simulate_mosaic
 from dja_photplug.sources.calibration import SCATTER_ERROR
+from tests.helpers import isolated_scene, uds_prefix
 
 pytestmark = [pytest.mark.fitters, pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")]
 
@@ -61,17 +62,8 @@ def drizzled_psf(fwhm: float = 0.145, pixfrac: float = 0.75, size: int = 25) -> 
 def draw_galaxies(side: int, seed: int) -> QTable:
     """side x side galaxies on a grid, of a S/N of 15 to 200 in 6 exposures of 837 s."""
     number = side**2
-    options = SceneOptions(
-        shape=(side * CELL, side * CELL),
-        bands=("f444w",),
-        n_sources=number,
-        star_fraction=0,
-        isolated=True,
-        flux_range=(0.13, 1.0),
-        flux_slope=0,
-        seed=seed,
-    )
-    scene, rng = simulate_scene(options), np.random.default_rng(seed)
+    shape, rng = (side * CELL, side * CELL), np.random.default_rng(seed)
+    scene = isolated_scene(shape=shape, n_sources=number, star_fraction=0, flux_range=(0.13, 1.0), seed=seed)
     scene["size"] = np.geomspace(0.12, 0.5, number)[rng.permutation(number)] * u.arcsec
     scene["sersic"] = rng.choice([0.5, 1.0, 1.5, 2.5], number)
     return scene
@@ -284,7 +276,7 @@ def test_sigma_of_bright_galaxies_needs_their_photons(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def uds(data: Path) -> dp.Result:
-    return dp.run([data / "uds/uds-test-v7.4-f444w-clear"])
+    return dp.run([uds_prefix(data)])
 
 
 def write_real(uds: dp.Result, data: Path, folder: Path, number: int, **settings: Any) -> dict[str, NDArray[Any]]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.nddata import InverseVariance
 from astropy.table import QTable
 from astropy.wcs import WCS
 from dja_photplug.hooks.galfit_files import photplug_galfit
@@ -26,9 +24,8 @@ from dja_photplug.pipeline.galfit import write_galfit
 from dja_photplug.psf.model import read_psf
 from dja_photplug.simulate.exposures import draw_light
 from dja_photplug.simulate.scene import field_grid, trace_light
-from dja_photplug.units import MOSAIC_UNIT
+from tests.helpers import SCALE, make_image, uds_prefix, write_psf
 
-SCALE = 0.04
 SHAPE = (301, 320)
 SIGMA = 0.05
 # x, y, flux (uJy), half-light radius (arcsec), axis ratio, position angle (deg east of north, and from +y to -x:
@@ -51,16 +48,7 @@ def image() -> MosaicImage:
     scene["axis_ratio"], scene["pa"], scene["sersic"] = ratio, angle * u.deg, np.ones(len(x))
     light = draw_light(trace_light(scene, "f444w_flux", PSF_SIGMA * SCALE * 2.3548), wcs)
     data = light + np.random.default_rng(1).normal(0, SIGMA, SHAPE)
-    weight = np.full(SHAPE, SIGMA**-2, np.float32)
-    return MosaicImage(
-        data.astype(np.float32),
-        unit=MOSAIC_UNIT,
-        uncertainty=InverseVariance(weight, copy=False),
-        mask=np.zeros(SHAPE, bool),
-        wcs=wcs,
-        meta=fits.Header({"NOISE": "dja", "EXPTIME": 5000.0}),
-        background_weight=weight,
-    )
+    return make_image(data, SIGMA**-2, SIGMA**-2, wcs, fits.Header({"NOISE": "dja", "EXPTIME": 5000.0}))
 
 
 @pytest.fixture(scope="module")
@@ -74,15 +62,7 @@ def table(image: MosaicImage) -> QTable:
 
 @pytest.fixture
 def psf_file(tmp_path: Path) -> Path:
-    return write_psf(tmp_path / "psf.fits", 31)
-
-
-def write_psf(path: Path, size: int, **changes: Any) -> Path:
-    y, x = np.indices((size, size)) - (size - 1) / 2
-    pixels = np.exp(-(x**2 + y**2) / 2 / PSF_SIGMA**2) * changes.get("scale", 1)
-    pixels[0, 0] += changes.get("corner", 0)
-    fits.writeto(path, (pixels / (2 * np.pi * PSF_SIGMA**2)).astype(np.float32), fits.Header({"PIXSCL": SCALE}))
-    return path
+    return write_psf(tmp_path / "psf.fits", PSF_SIGMA * SCALE, 31)
 
 
 class Feedme:
@@ -305,6 +285,9 @@ def test_an_existing_folder_keeps_its_files(tmp_path: Path, image: MosaicImage, 
 
 
 def test_bad_input_leaves_no_folder(tmp_path: Path, image: MosaicImage, table: QTable, psf_file: Path) -> None:
+    negative = write_psf(tmp_path / "negative.fits", PSF_SIGMA * SCALE, 31)
+    with fits.open(negative, mode="update") as hdus:
+        hdus[0].data[0, 0] = -0.01
     off = table.copy()
     off["dec"][2] += 1 * u.deg
     twice = table.copy()
@@ -316,9 +299,13 @@ def test_bad_input_leaves_no_folder(tmp_path: Path, image: MosaicImage, table: Q
         ("no id is asked for", table, {"ids": []}),
         ("an id twice", twice, {}),
         ("does not fit the image", table, {"segmentation": np.zeros((5, 5), int)}),
-        ("has 30 x 30 pixels, and even numbers", table, {"psf": write_psf(tmp_path / "even.fits", 30)}),
-        ("negative", table, {"psf": write_psf(tmp_path / "negative.fits", 31, corner=-0.1)}),
-        ("sums up to", table, {"psf": write_psf(tmp_path / "sum.fits", 31, scale=-1)}),
+        (
+            "has 30 x 30 pixels, and even numbers",
+            table,
+            {"psf": write_psf(tmp_path / "even.fits", PSF_SIGMA * SCALE, 30)},
+        ),
+        ("negative", table, {"psf": negative}),
+        ("sums up to", table, {"psf": write_psf(tmp_path / "sum.fits", PSF_SIGMA * SCALE, 31, total=-1)}),
         ("option size", table, {"size": 0}),
         (
             "format 'profit': no plugin claimed photplug_galfit; asked galfit-files; built in are galfit, imfit",
@@ -346,7 +333,7 @@ def test_real_stamps(data: Path, tmp_path: Path) -> None:
     from dja_photplug.sky.grid import pixel_scale
 
     uds = data / "uds"
-    real = load_mosaic(uds / "uds-test-v7.4-f444w-clear")
+    real = load_mosaic(uds_prefix(data))
     segmentation = read_image(uds / "uds-test-v7.4-lw_seg.fits.gz")[0].astype(int)
     y, x = np.unravel_index(np.nanargmax(np.where(segmentation > 0, real.data, 0)), real.data.shape)
     psf = read_psf(uds / "psf-ceers-nrca5-f444w.fits")

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.io import fits
-from astropy.nddata import InverseVariance
 from astropy.table import QTable
 from astropy.wcs import WCS
 
@@ -16,38 +15,20 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.fitting.stamps import NULL_SIGMA, FitSources, Stamp, cut_stamps
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import GalfitOptions
-from dja_photplug.sources.calibration import NoiseCalibration
-from dja_photplug.units import MOSAIC_UNIT
+from tests.helpers import make_calibration, make_image, make_wcs
 
-SCALE = 0.04
 SHAPE = (160, 200)
 TARGET = (90.3, 70.8)  # x, y
 
 
-def make_wcs(angle: float = 20.0) -> WCS:
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crval = [34.4, -5.2]
-    wcs.wcs.crpix = [1000.5, -300.0]  # as of a cut-out of a field
-    c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
-    wcs.wcs.cd = np.array([[-c, s], [s, c]]) * SCALE / 3600
-    wcs.wcs.radesys = "ICRS"
-    wcs.wcs.set()
-    return wcs
+GRID = make_wcs(crpix=(1000.5, -300.0), angle=-20.0, crval=(34.4, -5.2))
 
 
-def make_image(**planes: Any) -> MosaicImage:
-    rng = np.random.default_rng(3)
-    weight = planes.get("weight", np.full(SHAPE, 4.0, np.float32))
-    return MosaicImage(
-        planes.get("data", rng.normal(0, 0.3, SHAPE).astype(np.float32)),  # 0.6 of the sigma of 0.5
-        unit=MOSAIC_UNIT,
-        uncertainty=InverseVariance(weight, copy=False),
-        mask=weight == 0,
-        wcs=make_wcs(),
-        meta=fits.Header({"EXPTIME": 5000.0, "FILTER": "F444W", "NOISE": "dja", "FLT00001": "a.fits"}),
-        background_weight=planes.get("background", weight),
-    )
+def make_mosaic(**planes: Any) -> MosaicImage:
+    noise = np.random.default_rng(3).normal(0, 0.3, SHAPE)  # 0.6 of the sigma of 0.5
+    weight = planes.get("weight", 4.0)
+    meta = fits.Header({"EXPTIME": 5000.0, "FILTER": "F444W", "NOISE": "dja", "FLT00001": "a.fits"})
+    return make_image(planes.get("data", noise), weight, planes.get("background", weight), GRID, meta)
 
 
 def make_table(wcs: WCS, *sources: tuple[float, float, float]) -> QTable:
@@ -79,7 +60,7 @@ def cut(image: MosaicImage, table: QTable, number: int = 10, **settings: Any) ->
 
 
 def test_the_targets_pixel_is_in_the_middle_of_an_odd_stamp() -> None:
-    image = make_image()
+    image = make_mosaic()
     stamp = cut(image, make_table(image.wcs, (*TARGET, 1.0)), size=2.0)
     assert stamp.data.shape == (51, 51)
     np.testing.assert_array_equal(stamp.data, image.data[71 - 25 : 71 + 26, 90 - 25 : 90 + 26])
@@ -89,7 +70,7 @@ def test_the_targets_pixel_is_in_the_middle_of_an_odd_stamp() -> None:
 
 
 def test_the_wcs_is_that_of_the_stamp() -> None:
-    image = make_image()
+    image = make_mosaic()
     stamp = cut(image, make_table(image.wcs, (*TARGET, 1.0)), size=2.0)
     sky = image.wcs.pixel_to_world([70.0, 110.0], [60.0, 90.0])
     x, y = WCS(stamp.header).world_to_pixel(sky)
@@ -99,7 +80,7 @@ def test_the_wcs_is_that_of_the_stamp() -> None:
 
 
 def test_starting_values_are_those_of_the_catalogue() -> None:
-    image = make_image()
+    image = make_mosaic()
     start = cut(image, make_table(image.wcs, (*TARGET, 1.0)), index=1.5).components[0]
     assert start.magnitude == pytest.approx(23.9)  # 1 uJy
     assert start.axis_ratio == pytest.approx(0.5)
@@ -108,7 +89,7 @@ def test_starting_values_are_those_of_the_catalogue() -> None:
 
 
 def test_a_source_without_light_starts_at_the_noise_of_its_kron_ellipse() -> None:
-    image = make_image()
+    image = make_mosaic()
     start = cut(image, make_table(image.wcs, (*TARGET, -1.0))).components[0]
     # 353 pixels of sigma 0.5 in the ellipse of 15 x 7.5 pixels, 3 % of which are its rim.
     assert 10 ** (0.4 * (28.9 - start.magnitude)) == pytest.approx(0.5 * np.sqrt(353), rel=0.03)
@@ -119,7 +100,7 @@ def test_pixels_without_data_are_masked_with_a_huge_finite_sigma() -> None:
     weight[60:65], weight[65] = 0, 1e-30  # whose sigma says nothing
     data = np.ones(SHAPE, np.float32)
     data[60:64], data[80, 90] = np.nan, np.nan
-    stamp = cut(make_image(data=data, weight=weight), make_table(make_wcs(), (*TARGET, 1.0)), size=2.0)
+    stamp = cut(make_mosaic(data=data, weight=weight), make_table(GRID, (*TARGET, 1.0)), size=2.0)
     bad = np.zeros((51, 51), bool)
     bad[60 - 46 : 66 - 46] = True
     bad[80 - 46, 25] = True
@@ -132,7 +113,7 @@ def test_pixels_without_data_are_masked_with_a_huge_finite_sigma() -> None:
 
 @pytest.mark.parametrize(("x", "y"), [(0.4, 0.4), (199.3, 0.0), (100.0, 159.4)])
 def test_a_stamp_reaches_over_the_edge(x: float, y: float) -> None:
-    image = make_image()
+    image = make_mosaic()
     stamp = cut(image, make_table(image.wcs, (x, y, 1.0)), size=2.0)
     rows, columns = round(y) - 25 + np.arange(51), round(x) - 25 + np.arange(51)
     off = ~(((rows >= 0) & (rows < 160))[:, None] & ((columns >= 0) & (columns < 200)))
@@ -146,7 +127,7 @@ def test_a_stamp_reaches_over_the_edge(x: float, y: float) -> None:
 
 
 def test_neighbours_are_masked_with_a_margin_and_the_target_never() -> None:
-    image = make_image()
+    image = make_mosaic()
     segmentation = np.zeros(SHAPE, np.int32)
     segmentation[60:80, 80:101] = 10
     segmentation[60:80, 101:103] = 20  # touches the target, without a row in the catalogue
@@ -168,7 +149,7 @@ def test_neighbours_are_masked_with_a_margin_and_the_target_never() -> None:
     ],
 )
 def test_bright_neighbours_that_overlap_are_fitted(x: float, flux: float, masked: bool) -> None:
-    image = make_image()
+    image = make_mosaic()
     table = make_table(image.wcs, (*TARGET, 1.0), (x, 78.0, flux))
     segmentation = np.zeros(SHAPE, np.int32)
     segmentation[66:76, 85:96] = 10
@@ -185,7 +166,7 @@ def test_bright_neighbours_that_overlap_are_fitted(x: float, flux: float, masked
 
 
 def test_kron_ellipses_stand_in_for_a_segmentation() -> None:
-    image = make_image()
+    image = make_mosaic()
     stamp = cut(image, make_table(image.wcs, (*TARGET, 1.0), (120.0, 70.0, 0.001)), size=4.0)
     area = np.pi * 15 * 7.5
     assert (stamp.segmentation == 10).sum() == pytest.approx(area, rel=0.03)  # its rim
@@ -194,7 +175,7 @@ def test_kron_ellipses_stand_in_for_a_segmentation() -> None:
 
 
 def test_the_automatic_size_follows_the_kron_radius() -> None:
-    image = make_image()
+    image = make_mosaic()
     table = make_table(image.wcs, (*TARGET, 1.0))
     # 5 x 0.6 + 1 = 4 arcsec: 100 pixels, the next odd number.
     assert cut(image, table).data.shape == (101, 101)
@@ -206,7 +187,7 @@ def test_the_automatic_size_follows_the_kron_radius() -> None:
 
 
 def test_pixel_scatter_is_that_of_empty_sky_and_sigma_is_not_rescaled() -> None:
-    image = make_image()
+    image = make_mosaic()
     image.data[60:80, 80:100] = 50
     segmentation = np.zeros(SHAPE, np.int32)
     segmentation[60:80, 80:100] = 10
@@ -222,36 +203,21 @@ def test_pixel_scatter_is_that_of_empty_sky_and_sigma_is_not_rescaled() -> None:
     assert small.pixel_scatter != stamp.pixel_scatter
 
 
-def make_calibration(factor: float) -> NoiseCalibration:
-    radius = np.array([0.1, 1.0])
-    curve = np.full((1, 2), factor)
-    return NoiseCalibration(
-        radius=radius,
-        measured=curve,
-        measured_error=curve * 0.01,
-        factor=curve,
-        n_effective=curve * 1000,
-        offset=np.zeros(2),
-        edges=np.empty(0),
-        note="",
-    )
-
-
 def test_the_error_factor_scales_the_background_alone() -> None:
-    table = make_table(make_wcs(), (*TARGET, 1.0))
-    calibration = make_calibration(2.0)
-    sky = cut(make_image(), table, calibration=calibration)
+    table = make_table(GRID, (*TARGET, 1.0))
+    calibration = make_calibration([2.0, 2.0], (0.1, 1.0), error=0.01)
+    sky = cut(make_mosaic(), table, calibration=calibration)
     assert sky.background_factor == sky.error_factor == pytest.approx(2)
     # Photons make three quarters of the variance: sqrt((4 x 1 + 3) / 4).
-    bright = cut(make_image(background=np.full(SHAPE, 16.0, np.float32)), table, calibration=calibration)
+    bright = cut(make_mosaic(background=np.full(SHAPE, 16.0, np.float32)), table, calibration=calibration)
     assert bright.error_factor == pytest.approx(np.sqrt(7 / 4))
     assert (bright.header["AR_KRON"], bright.header["ERRFACT"]) == (2.0, round(np.sqrt(7 / 4), 4))
-    assert cut(make_image(), table).error_factor is None
-    assert "ERRFACT" not in cut(make_image(), table).header
+    assert cut(make_mosaic(), table).error_factor is None
+    assert "ERRFACT" not in cut(make_mosaic(), table).header
 
 
 def test_the_header_says_what_galfit_reads_and_keeps_the_originals() -> None:
-    image = make_image()
+    image = make_mosaic()
     header = cut(image, make_table(image.wcs, (*TARGET, 1.0))).header
     assert (header["EXPTIME"], header["GAIN"], header["NCOMBINE"]) == (1, 1, 1)
     assert header["OEXPTIME"] == 5000
@@ -262,16 +228,16 @@ def test_the_header_says_what_galfit_reads_and_keeps_the_originals() -> None:
 
 
 def test_a_target_off_the_mosaic_or_without_data_is_refused() -> None:
-    image = make_image()
+    image = make_mosaic()
     with pytest.raises(PhotplugError, match=r"^10 lies at x, y = 199.6, 5.0, off the mosaic of 200 x 160 pixels"):
         cut(image, make_table(image.wcs, (199.6, 5.0, 1.0)))
-    empty = make_image(weight=np.zeros(SHAPE, np.float32))
+    empty = make_mosaic(weight=np.zeros(SHAPE, np.float32))
     with pytest.raises(PhotplugError, match="10 has no pixel with data in its Kron ellipse"):
         cut(empty, make_table(image.wcs, (*TARGET, 1.0)))
 
 
 def test_a_missing_column_is_named() -> None:
-    image = make_image()
+    image = make_mosaic()
     table = make_table(image.wcs, (*TARGET, 1.0))
     with pytest.raises(PhotplugError, match="no column f444w_tot_1"):
         cut(image, table, flux="f444w_tot_1")

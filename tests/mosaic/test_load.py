@@ -1,8 +1,7 @@
-"""The NDData of a mosaic: planes, provenance, cut-outs, round trips, and the images of other loaders."""
+"""Mosaics from files: planes, provenance, cut-outs, and what is wrong with them."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,29 +11,20 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.nddata import CCDData, Cutout2D, InverseVariance, NDData, StdDevUncertainty
+from astropy.nddata import CCDData, Cutout2D, InverseVariance
 from regions import CircleSkyRegion
 
 from dja_photplug import MosaicImage, PhotplugError, VarianceOptions, find_mosaic, full_weight, load_mosaic
 from dja_photplug.files.pixels import write_image
-from dja_photplug.mosaic.image import as_mosaic_image, replace_planes, write_weight
 from dja_photplug.mosaic.load import check_detector_gain, load_exposure
 from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic
-
-NAME = "uds/uds-test-v7.4-f444w-clear"
-
-
-@pytest.fixture(scope="session")
-def image(data) -> MosaicImage:
-    return load_mosaic(data / NAME)
+from tests.helpers import copy_products, uds_prefix
 
 
 @pytest.fixture
 def copy(simulated, tmp_path) -> Path:
     """A copy of the simulated products that a test may spoil; its prefix."""
-    for path in simulated.prefix.parent.glob(f"{simulated.prefix.name}_*"):
-        shutil.copy(path, tmp_path)
-    return tmp_path / simulated.prefix.name
+    return copy_products(simulated.prefix, tmp_path)
 
 
 def rewrite(prefix: Path, kind: str, change, pixels=None) -> None:
@@ -46,7 +36,7 @@ def rewrite(prefix: Path, kind: str, change, pixels=None) -> None:
 
 
 def test_planes_of_a_real_mosaic(data, image):
-    paths = {kind: data / f"{NAME}_drc_{kind}.fits.gz" for kind in ("sci", "wht", "exp")}
+    paths = {kind: f"{uds_prefix(data)}_drc_{kind}.fits.gz" for kind in ("sci", "wht", "exp")}
     science, weight, exposure = (fits.getdata(path) for path in paths.values())
     np.testing.assert_array_equal(image.data, science)
     np.testing.assert_array_equal(image.background_weight, weight)
@@ -72,64 +62,16 @@ def test_provenance_is_in_the_metadata(data, image):
     assert image.meta["NNULL"] == 1819
     # 1e-8 / OPHOTFNU / PHOTMJSR in decimal arithmetic.
     assert image.meta["PHOTSCLE"] == pytest.approx(1e-8 / 8.88250488346685e-08 / 0.387729, rel=1e-12)
-    calibrated = load_mosaic(data / NAME, "calibrated").meta
+    calibrated = load_mosaic(uds_prefix(data), "calibrated").meta
     assert (calibrated["GROWTH"], calibrated["NNULL"]) == ("registered", 0)
     assert 1.88 < calibrated["DETGAIN"] < 1.90  # NRCALONG and NRCBLONG, weighted by the log
 
 
-def test_slicing_slices_all(image):
-    part = image[100:140, 30:90]
-    assert isinstance(part, MosaicImage)
-    for plane, whole in (
-        (part.data, image.data),
-        (part.background_weight, image.background_weight),
-        (part.uncertainty.array, image.uncertainty.array),
-        (part.mask, image.mask),
-    ):
-        np.testing.assert_array_equal(plane, whole[100:140, 30:90])
-    assert part.wcs.pixel_to_world(0, 0).separation(image.wcs.pixel_to_world(30, 100)) < 1e-6 * u.arcsec
-
-
-@pytest.mark.parametrize("suffix", [".fits", ".fits.gz"])
-def test_write_and_read_round_trip(image, tmp_path, suffix):
-    part = image[100:180, 200:320]
-    part.write(tmp_path / f"x{suffix}")
-    back = MosaicImage.read(tmp_path / f"x{suffix}")
-    for mine, theirs in (
-        (back.data, part.data),
-        (back.background_weight, part.background_weight),
-        (back.uncertainty.array, part.uncertainty.array),
-        (back.mask, part.mask),
-    ):
-        np.testing.assert_array_equal(mine, theirs)
-        assert mine.dtype == theirs.dtype
-        assert mine.dtype.isnative
-    assert isinstance(back.uncertainty, InverseVariance)
-    assert back.unit == part.unit
-    assert back.meta["NOISE"] == "dja"
-    x, y = np.meshgrid([0, 119], [0, 79])
-    assert np.all(back.wcs.pixel_to_world(x, y).separation(part.wcs.pixel_to_world(x, y)) < 1e-6 * u.arcsec)
-    with fits.open(tmp_path / f"x{suffix}") as hdus:
-        assert [hdu.name for hdu in hdus] == ["PRIMARY", "MASK", "UNCERT", "BACKWHT"]
-
-
-def test_copy_and_arithmetic(image):
-    part = image[100:110, 100:110]
-    copied = part.copy()
-    copied.background_weight[:] = 0
-    copied.data[:] = 0
-    assert part.background_weight.any()
-    assert part.data.any()
-    assert part.multiply(2.0).background_weight is None  # the plane is not the product's
-    with pytest.raises(PhotplugError, match="background_weight of shape"):
-        MosaicImage(part.data, unit="10 nJy", background_weight=np.ones((2, 2), np.float32))
-
-
 def test_astropy_reader(data, image):
-    read = CCDData.read(data / f"{NAME}_drc_sci.fits.gz", format="dja")
+    read = CCDData.read(f"{uds_prefix(data)}_drc_sci.fits.gz", format="dja")
     assert isinstance(read, MosaicImage)
     np.testing.assert_array_equal(read.uncertainty.array, image.uncertainty.array)
-    part = CCDData.read(data / NAME, format="dja", noise="background", cutout=(slice(0, 5), slice(0, 7)))
+    part = CCDData.read(uds_prefix(data), format="dja", noise="background", cutout=(slice(0, 5), slice(0, 7)))
     np.testing.assert_array_equal(part.uncertainty.array, image.background_weight[:5, :7])
 
 
@@ -147,7 +89,7 @@ def test_astropy_reader_needs_only_the_package(simulated):
 
 @pytest.mark.parametrize("noise", ["dja", "calibrated"])
 def test_cut_out_equals_the_slice(data, noise):
-    whole = load_mosaic(data / NAME, noise)
+    whole = load_mosaic(uds_prefix(data), noise)
     centre = whole.wcs.pixel_to_world(301, 202)
     for cutout, rows, columns in (
         ((slice(13, 78), slice(5, 90)), slice(13, 78), slice(5, 90)),
@@ -156,7 +98,7 @@ def test_cut_out_equals_the_slice(data, noise):
         (CircleSkyRegion(centre, 1 * u.arcsec), slice(177, 228), slice(276, 327)),
         ((slice(-30, None), slice(None, 40)), slice(790, 820), slice(0, 40)),
     ):
-        part = load_mosaic(data / NAME, noise, cutout=cutout)
+        part = load_mosaic(uds_prefix(data), noise, cutout=cutout)
         np.testing.assert_array_equal(part.data, whole.data[rows, columns])
         np.testing.assert_array_equal(part.uncertainty.array, whole.uncertainty.array[rows, columns])
         x, y = part.wcs.world_to_pixel(centre)
@@ -165,7 +107,7 @@ def test_cut_out_equals_the_slice(data, noise):
 
 def test_cut_out_off_the_mosaic(data):
     with pytest.raises(PhotplugError, match="lies off the mosaic of 1000 x 820"):
-        load_mosaic(data / NAME, cutout=(SkyCoord(34.5, -5, unit="deg"), 4 * u.arcsec))
+        load_mosaic(uds_prefix(data), cutout=(SkyCoord(34.5, -5, unit="deg"), 4 * u.arcsec))
 
 
 def test_exposure_map_from_the_log_where_exp_is_absent(simulated, copy):
@@ -229,55 +171,6 @@ def test_replaced_model_is_called_by_blocks(simulated):
     assert seen == [(97, (100, 132), 6)]
     assert [(rows.start, rows.stop) for rows in Doubled.rows] == [(0, 97)]
     assert image.meta["NOISE"] == "doubled"
-
-
-def test_replaced_planes(simulated):
-    image = load_mosaic(simulated.prefix)
-    other = replace_planes(image, data=image.data * 2)
-    np.testing.assert_array_equal(other.data, image.data * 2)
-    assert other.uncertainty.array is not None
-    assert np.shares_memory(other.background_weight, image.background_weight)
-
-
-@pytest.mark.parametrize(("kind", "power"), [("weight", 1), ("sigma", -0.5), ("variance", -1)])
-def test_written_weight(image, tmp_path, kind, power):
-    path = write_weight(image, tmp_path / "out.fits.gz", kind)
-    plane, header = fits.getdata(path, header=True)
-    weight = image.uncertainty.array
-    usable = weight > 0
-    np.testing.assert_allclose(plane[usable], weight[usable] ** power, rtol=1e-6)
-    # Without data: no weight, infinite error; never an error of 0.
-    assert np.all(plane[~usable] == (0 if kind == "weight" else np.inf))
-    assert u.Unit(header["BUNIT"]) == u.Unit("10 nJy") ** {"weight": -2, "sigma": 1, "variance": 2}[kind]
-    assert header["NOISE"] == "dja"
-    with pytest.raises(PhotplugError, match="exists already"):
-        write_weight(image, path, kind)
-    with pytest.raises(PhotplugError, match="kind 'error' is not one of weight, sigma, variance"):
-        write_weight(image, tmp_path / "x.fits", "error")
-
-
-def test_image_of_another_loader():
-    from astropy.wcs import WCS
-
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
-    data = np.array([[1.0, 2.0, np.nan]], ">f8")
-    sigma = np.array([[0.5, 0.0, 1.0]])
-    image = as_mosaic_image(NDData(data, unit="uJy", uncertainty=StdDevUncertainty(sigma), wcs=wcs))
-    # 1 uJy is 100 units; an error of 0 is no weight, as is NaN.
-    np.testing.assert_allclose(image.data[0, :2], [100, 200])
-    np.testing.assert_allclose(image.uncertainty.array, [[1 / 50**2, 0, 0]])
-    np.testing.assert_array_equal(image.mask, [[False, True, True]])
-    assert image.background_weight is None
-    assert "all variance counts as background" in image.meta["BACKWHT"]
-    for spoiled, message in (
-        (NDData(data, unit="m", uncertainty=StdDevUncertainty(sigma), wcs=wcs), "has the unit m"),
-        (NDData(data, uncertainty=StdDevUncertainty(sigma), wcs=wcs), "has the unit None"),
-        (NDData(data, unit="uJy", wcs=wcs), "no standard deviation, variance or inverse variance"),
-        (NDData(data, unit="uJy", uncertainty=StdDevUncertainty(sigma)), "no WCS"),
-    ):
-        with pytest.raises(PhotplugError, match=message):
-            as_mosaic_image(spoiled)
 
 
 @pytest.mark.parametrize(

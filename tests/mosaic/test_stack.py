@@ -12,29 +12,16 @@ import sep
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.nddata import InverseVariance
 from astropy.wcs import WCS
 
 from dja_photplug import MosaicImage, PhotplugError, find_mosaic, load_mosaic
 from dja_photplug.mosaic.stack import coarsest_grid, stack_images, write_stack
-from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
+from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic
 from dja_photplug.simulate.scene import field_grid
+from tests.helpers import isolated_scene, make_image
 
 SHAPE = (12, 15)
 GRID = field_grid(34.4, -5.2, SHAPE, 0.04)
-
-
-def make_image(data, weight, full, wcs: WCS = GRID, **meta: object) -> MosaicImage:
-    data, weight, full = (np.asarray(plane, np.float32) for plane in (data, weight, full))
-    return MosaicImage(
-        data,
-        unit="10 nJy",
-        uncertainty=InverseVariance(full),
-        mask=full == 0,
-        wcs=wcs,
-        meta=meta,
-        background_weight=weight,
-    )
 
 
 def draw_image(seed: int, wcs: WCS = GRID, shape: tuple[int, int] = SHAPE) -> MosaicImage:
@@ -47,7 +34,7 @@ def draw_image(seed: int, wcs: WCS = GRID, shape: tuple[int, int] = SHAPE) -> Mo
     weight[null < 0.07] = 0
     weight[null < 0.02] = np.nan
     data[null < 0.05] = np.nan
-    return make_image(data, weight, full, wcs, NOISE="calibrated")
+    return make_image(data, full, weight, wcs, {"NOISE": "calibrated"})
 
 
 def stack_literally(bands: list[tuple[MosaicImage, int, int, int]], shape: tuple[int, int]) -> np.ndarray:
@@ -185,7 +172,7 @@ def test_weights_with_the_sources_photons_make_fluxes_too_faint(flux: tuple[int,
     images = []
     for signal in flux:
         data = rng.normal(0, 1, shape) + rng.poisson(signal, shape)
-        images.append(make_image(data, np.ones(shape), 1 / (1 + np.maximum(data, 0)), wcs))
+        images.append(make_image(data, 1 / (1 + np.maximum(data, 0)), 1.0, wcs))
     right = stack_images(images, wcs, shape, ["a", "b"]).data
     for image in images:
         image.background_weight = image.uncertainty.array
@@ -228,17 +215,8 @@ class Bands:
 def bands(tmp_path_factory: pytest.TempPathFactory) -> Bands:
     pytest.importorskip("drizzle", reason="the simulator needs the extra: dja_photplug[demo]")
     folder = tmp_path_factory.mktemp("stack")
-    scene = simulate_scene(
-        SceneOptions(
-            shape=(402, 405),
-            bands=("f444w", "f115w"),
-            n_sources=25,
-            star_fraction=0.6,
-            isolated=True,
-            flux_range=(5, 100),
-            flux_slope=0,
-            seed=3,
-        )
+    scene = isolated_scene(
+        shape=(402, 405), bands=("f444w", "f115w"), n_sources=25, star_fraction=0.6, flux_range=(5, 100), seed=3
     )
     made = [
         simulate_mosaic(folder, scene, MosaicOptions(root="sim", filter=f"{name}-clear", subsample=k, n_exposures=n))

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sep
-from scipy.stats import median_abs_deviation
 
 import dja_photplug as dp
 from dja_photplug.files.pixels import read_image
 from dja_photplug.mosaic.image import replace_planes
 from dja_photplug.pipeline.one_band import Result, remeasure
-from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
+from dja_photplug.simulate.mosaic import MosaicOptions, SimulatedMosaic, simulate_mosaic
 from dja_photplug.sources.calibration import SCATTER_ERROR
+from tests.helpers import isolated_scene, make_stars, robust_scatter
 
 APERTURES = (0.32, 0.5, 0.7, 1.0, 1.4)
 BINS = {"below 0.1 uJy": (0, 0.1), "0.1 to 1 uJy": (0.1, 1), "above 10 uJy": (10, np.inf)}
@@ -33,21 +33,8 @@ def simulate(folder: Path, gain: float, seed: int) -> SimulatedMosaic:
     None is fainter than 0.03 uJy: at a gain of 1 and 0.02 uJy detection begins to choose positive noise, and the median
     of the smallest aperture is +0.12 for want of the others, whatever the errors are.
     """
-    scene = simulate_scene(
-        SceneOptions(
-            bands=("f444w",),
-            n_sources=400,
-            star_fraction=0.5,
-            isolated=True,
-            flux_range=(0.03, 60),
-            flux_slope=0.1,
-            seed=seed,
-        )
-    )
-    bright = scene["f444w_flux"].value > 1
-    scene["type"][bright] = "star"
-    scene["size"][bright] = 0
-    scene["sersic"][bright] = 0
+    scene = isolated_scene(n_sources=400, flux_range=(0.03, 60), flux_slope=0.1, seed=seed)
+    make_stars(scene, scene["f444w_flux"].value > 1)
     options = MosaicOptions(root="sim-errors-v1", n_exposures=3, detector_gain=gain, compress=False, seed=seed)
     return simulate_mosaic(folder, scene, options)
 
@@ -102,7 +89,7 @@ def tabulate(pulls: dict[str, np.ndarray]) -> list[tuple[str, str, int, float, f
         use = (pulls["flux"] > low) & (pulls["flux"] <= high)
         for kind in [name for name in pulls if name != "flux"]:
             values = pulls[kind][use]
-            rows.append((label, kind, len(values), median_abs_deviation(values, scale="normal"), np.median(values)))
+            rows.append((label, kind, len(values), robust_scatter(values), np.median(values)))
     return rows
 
 

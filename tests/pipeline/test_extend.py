@@ -20,13 +20,11 @@ from dja_photplug.files.pixels import write_image
 from dja_photplug.files.tables import read_catalog
 from dja_photplug.pipeline.extend import catalog_options
 from dja_photplug.pipeline.one_band import Result
-from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
+from dja_photplug.simulate.mosaic import SceneOptions, simulate_scene
+from tests.helpers import DJA, EPOCH_NAMES, expect_error, plain, simulate_bands, uds_prefix, write_psf
 
 LONG, SHORT = "f444w", "f115w"
 NOT_COVERED = dp.SourceFlag.NOT_COVERED
-# Without a(r), which takes most of the time.
-DJA = dp.Options(variance=dp.VarianceOptions(noise="dja"))
-EPOCHS = ["n_exp", "exptime", "mjd_mean", "mjd_min", "mjd_max", "n_visit"]
 KRON = ["flux_radius", "flux_auto", "fluxerr_auto", "mag_auto", "magerr_auto"]
 APERTURE = ["flux_aper_{}", "fluxerr_aper_{}", "depth5_{}", "flag_aper_{}"]
 TOTALS = ["corr_{}", "ecorr_{}", "tot_{}", "etot_{}"]
@@ -40,10 +38,7 @@ def pair(tmp_path_factory) -> dict[str, Path]:
     )
     folder = tmp_path_factory.mktemp("pair")
     common = {"root": "sim-pair-v1", "n_exposures": 2, "compress": False}
-    return {
-        band: simulate_mosaic(folder, scene, MosaicOptions(filter=f"{band}-clear", subsample=n, **common)).prefix
-        for band, n in ((LONG, 1), (SHORT, 2))
-    }
+    return {band: each.prefix for band, each in simulate_bands(folder, scene, {LONG: 1, SHORT: 2}, **common).items()}
 
 
 @pytest.fixture(scope="session")
@@ -60,10 +55,6 @@ def segments(detected, tmp_path_factory) -> str:
 
 def on_segments(path: str, **settings: object) -> dp.Options:
     return replace(DJA, detect=dp.DetectOptions(use_segmentation=path), **settings)
-
-
-def plain(column) -> np.ndarray:
-    return np.asarray(getattr(column, "value", column))
 
 
 def assert_same_columns(
@@ -108,7 +99,7 @@ def test_equals_the_catalogue_of_two_bands_on_real_data(data, tmp_path, capsys):
 
     Equal to 2e-10: positions go through the text of a FITS header, and back from the sky.
     """
-    long, short = (data / f"uds/uds-test-v7.4-{band}-clear" for band in (LONG, SHORT))
+    long, short = (uds_prefix(data, band) for band in (LONG, SHORT))
     cat, seg, out = (tmp_path / name for name in ("cat.fits", "seg.fits", "out.fits"))
     assert main(f"catalog {long} -o {cat} --segmentation {seg} --quiet".split()) == 0
     assert main(f"extend {cat} {short} --use-segmentation {seg} -o {out} --quiet".split()) == 0
@@ -146,7 +137,7 @@ def test_without_a_segmentation(pair, detected):
     """The band's own detection gives neighbours; of isolated sources the fluxes are those with segments."""
     extended = dp.extend_catalog(detected.catalog, [pair[LONG]], DJA)
     assert f"{LONG}_flux_iso" not in extended.colnames
-    for name in ("flux_aper_1", "fluxerr_aper_1", "depth5_1", "flag_aper_1", *EPOCHS):
+    for name in ("flux_aper_1", "fluxerr_aper_1", "depth5_1", "flag_aper_1", *EPOCH_NAMES):
         ours, theirs = plain(extended[f"{LONG}_{name}"]), plain(detected.catalog[name])
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, err_msg=name)
     # North is up only to 1e-5 rad away from the centre, which turns the ellipses.
@@ -208,9 +199,9 @@ def test_a_catalogue_without_all_apertures_gets_those_of_the_options(meta):
 def test_groups_of_columns(pair, detected, segments):
     """Each choice adds its columns for each band, in the order of measurement."""
     for columns, names in (
-        (("epochs",), EPOCHS),
+        (("epochs",), EPOCH_NAMES),
         (("auto",), [*KRON, "flag", "mask_frac"]),
-        (("epochs", "iso"), ["flux_iso", "fluxerr_iso", *EPOCHS]),
+        (("epochs", "iso"), ["flux_iso", "fluxerr_iso", *EPOCH_NAMES]),
     ):
         chosen = dp.ExtendOptions(columns=columns)
         extended = dp.extend_catalog(detected.catalog, pair.values(), on_segments(segments), extend=chosen)
@@ -363,10 +354,8 @@ def test_columns_of_plugins_get_the_band(pair, detected):
 
 
 def test_zero_point_psf_and_the_other_engine(pair, detected, tmp_path):
-    y, x = np.indices((81, 81)) - 40
-    pixels = np.exp(-(x**2 + y**2) * 0.02**2 / 2 / 0.07**2)
-    fits.writeto(tmp_path / "psf.fits", 0.8 * pixels / pixels.sum(), fits.Header({"PIXSCL": 0.02}))
-    bands = dp.BandOptions(psf={SHORT: str(tmp_path / "psf.fits")}, zero_point={SHORT: 26.4})
+    psf = write_psf(tmp_path / "psf.fits", 0.07, 81, 0.02, total=0.8)
+    bands = dp.BandOptions(psf={SHORT: str(psf)}, zero_point={SHORT: 26.4})
     plain_run = dp.extend_catalog(detected.catalog, [pair[SHORT]], DJA)
     moved = dp.extend_catalog(detected.catalog, [pair[SHORT]], replace(DJA, bands=bands))
     # 2.5 mag; the pixels are float32, and those of empty sky add up to a little only.
@@ -403,7 +392,7 @@ def folder(pair, detected, segments, tmp_path, monkeypatch) -> Path:
 
 
 MOSAIC = f"sim-pair-v1-{SHORT}-clear"
-EPOCHS_OF_SHORT = [f"{SHORT}_{name}" for name in EPOCHS]
+EPOCHS_OF_SHORT = [f"{SHORT}_{name}" for name in EPOCH_NAMES]
 
 
 @pytest.mark.parametrize("suffix", [".fits", ".ecsv", ".parquet", ".csv"])
@@ -529,16 +518,9 @@ def write_bad_inputs(ids: np.ndarray) -> None:
 )
 def test_bad_input_is_one_line_and_nothing_is_written(bad_folder, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(bad_folder)
-    before = {path.name: path.stat().st_mtime_ns for path in bad_folder.iterdir()}
-    catalog, *more = arguments.split()
-    output = [] if "-o" in more else ["-o", "out.fits"]
-    assert main(["extend", catalog, MOSAIC, *more, *output, "--noise", "dja", "--quiet"]) == 1
-    captured = capsys.readouterr()
-    assert captured.err.startswith("dja-photplug: ")
-    assert captured.err.count("\n") == 1, captured.err
-    assert words in captured.err
-    assert captured.out == ""
-    assert {path.name: path.stat().st_mtime_ns for path in bad_folder.iterdir()} == before
+    catalog, _, more = arguments.partition(" ")
+    output = "" if "-o" in more.split() else "-o out.fits"
+    expect_error(capsys, f"extend {catalog} {MOSAIC} {more} {output} --noise dja --quiet", words)
 
 
 def test_a_segmentation_without_wcs_is_on_the_grid_of_the_first_mosaic(folder, detected, pair):

@@ -1,4 +1,4 @@
-"""Injection and recovery: light and its noise by independent numbers, what counts as recovered, and the limit."""
+"""Injection and recovery: light and its noise by independent numbers, and what counts as recovered."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from scipy.spatial import cKDTree
 from scipy.stats import kstest
 
 import dja_photplug as dp
-from dja_photplug.catalog.completeness import BIN_COLUMNS, bin_sources, describe_limits, find_limit
+from dja_photplug.catalog.completeness import BIN_COLUMNS, bin_sources, find_limit
 from dja_photplug.cli.app import main
-from dja_photplug.figures.injection import injection_figure
 from dja_photplug.files.names import find_mosaic
 from dja_photplug.files.pixels import write_image
 from dja_photplug.mosaic.load import load_mosaic
@@ -27,8 +26,8 @@ from dja_photplug.options.stages import InjectionOptions
 from dja_photplug.pipeline import injection as module
 from dja_photplug.pipeline.plugins import get_plugin_manager
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
+from tests.helpers import DJA, gaussian, make_injected, uds_prefix
 
-DJA = dp.Options(variance=dp.VarianceOptions(noise="dja"))
 FEW = InjectionOptions(realisations=3, magnitudes=(24, 30), bin_width=1.5, workers=1)
 
 
@@ -213,59 +212,6 @@ def test_what_counts_as_recovered_and_blended(empty):
     assert np.isnan(columns["flux"]).all()
 
 
-def make_sources(mag, recovered, blended=None, true=1.0, flux=1.0, error=1.0):
-    n = len(mag)
-    columns = {"flux_true": true, "flux": flux, "fluxerr": error}
-    table = QTable({name: np.broadcast_to(value, n) * u.uJy for name, value in columns.items()})
-    table["mag"] = np.asarray(mag) * u.mag
-    table["recovered"] = np.asarray(recovered, bool)
-    table["blended"] = np.zeros(n, bool) if blended is None else np.asarray(blended, bool)
-    return table
-
-
-def test_bins_hold_the_numbers_of_their_sources():
-    rng = np.random.default_rng(3)
-    error = rng.uniform(0.1, 0.2, 4000)
-    flux = 2 * (1 + 0.05) + error * rng.normal(0, 1.5, 4000)
-    sources = make_sources(np.full(4000, 24.2), np.arange(4000) < 3000, None, 2.0, flux, error)
-    sources["blended"][:100] = True
-    sources["blended"][3900:] = True
-    table = bin_sources(sources, (24, 26), 0.5)
-    assert table.colnames == [spec.name for spec in BIN_COLUMNS]
-    assert all(table[spec.name].info.description for spec in BIN_COLUMNS)
-    np.testing.assert_allclose(table["mag"].value, [24.25, 24.75, 25.25, 25.75])
-    first = table[0]
-    assert [first[name] for name in ("n", "n_blended", "n_recovered", "n_flux")] == [4000, 200, 3000, 2900]
-    assert first["completeness"] == 0.75
-    assert first["completeness_err"] == pytest.approx(np.sqrt(0.75 * 0.25 / 4000), rel=0.01)
-    assert first["completeness_clear"] == pytest.approx(2900 / 3800)
-    # Three standard errors: of a median, 1.25 sigma / sqrt(n) with sigma 0.23 of 2; of the scatter, 1.17 / sqrt(n).
-    assert first["flux_bias"] == pytest.approx(0.05, abs=3 * 1.25 * 0.115 / np.sqrt(2900))
-    assert first["scatter_over_error"] == pytest.approx(1.5, rel=3 * 1.17 / np.sqrt(2900))
-    assert np.isnan(table["completeness"][1:]).all()
-    assert (table["n"][1:] == 0).all()
-
-
-def test_none_of_few_is_not_known_without_error():
-    """Of the beta distribution of 0 + 1 and 5 + 1: variance 6 / (7^2 * 8)."""
-    table = bin_sources(make_sources(np.full(5, 24.5), np.zeros(5)), (24, 25), 1)
-    assert table["completeness"][0] == 0
-    assert table["completeness_err"][0] == pytest.approx(np.sqrt(6 / 49 / 8))
-
-
-def test_limit_is_interpolated_where_completeness_falls_last():
-    table = QTable({"mag": [24, 25, 26, 27] * u.mag, "completeness": [0.4, 0.9, 0.7, 0.2]})
-    table["completeness_err"] = 0.1
-    table["completeness_clear"] = [1.0, 1.0, 1.0, 0.95]
-    table["completeness_clear_err"] = 0.1
-    mag, error = find_limit(table, 0.5)
-    assert mag == pytest.approx(26.4)
-    assert error == pytest.approx(np.hypot(0.6, 0.4) * 0.1 / 0.5)
-    assert find_limit(table, 0.9)[0] == pytest.approx(25.0)
-    assert np.isnan(find_limit(table, 0.5, clear=True)).all()
-    assert describe_limits(table) == {"MAG50": 26.4, "MAG50E": 0.1442, "MAG90": 25.0, "MAG90E": 0.5}
-
-
 def test_numbers_do_not_depend_on_the_number_of_processes(simulated):
     alone, shared = (dp.inject(simulated.prefix, DJA, replace(FEW, workers=n)) for n in (1, 2))
     assert len(alone.sources) == len(shared.sources) > 30
@@ -314,8 +260,7 @@ def test_a_manager_of_ones_own_is_asked(simulated):
 
 def test_psf_image(empty, tmp_path):
     """A shifted spline keeps the sum and moves the centre by the fraction of a pixel; half is cut at the edge."""
-    y, x = np.indices((41, 41)) - 20
-    psf = np.exp(-(x**2 + y**2) / 2 / 2.0**2) / (2 * np.pi * 4)
+    psf = gaussian((41, 41), 20, 20, 2, 1 / (2 * np.pi * 4))
     path = tmp_path / "psf.fits"
     fits.writeto(path, (0.9 * psf).astype(np.float32))
     field = prepare(empty, psf=path)
@@ -395,23 +340,6 @@ def test_command(simulated, tmp_path, capsys, monkeypatch):
     assert sorted(Path().iterdir()) == before
 
 
-def test_figure_shows_the_numbers_of_the_table():
-    n = 30
-    mag = np.repeat([24.5, 25.5, 26.5], n)
-    recovered = np.arange(3 * n) % n < np.repeat([n, 20, 2], n)
-    flux = 1 + np.random.default_rng(1).normal(0, 0.1, 3 * n)
-    table = bin_sources(make_sources(mag, recovered, None, 1.0, flux, 0.1), (24, 27), 1)
-    table.meta = {"INJASEC": 0.5, **describe_limits(table)}
-    axes = {axes.get_label(): axes for axes in injection_figure(table).axes}
-    curve = next(line for line in axes["completeness"].get_lines() if line.get_color() == "#0072B2")
-    np.testing.assert_allclose(curve.get_xydata(), [[24.5, 1], [25.5, 2 / 3], [26.5, 1 / 15]])
-    assert f"50 %: {table.meta['MAG50']:.2f}" in [text.get_text() for text in axes["completeness"].texts]
-    # Two sources say nothing of a scatter.
-    for name, column, factor in (("bias", "flux_bias", 100), ("scatter", "scatter_over_error", 1)):
-        curve = next(line for line in axes[name].get_lines() if line.get_marker() == "o")
-        np.testing.assert_allclose(curve.get_ydata(), factor * table[column][:2])
-
-
 def test_half_completeness_is_that_of_a_simulations_own_detections(tmp_path, slow):
     """Point sources of known flux in one simulation, and the same kind injected into another that is empty.
 
@@ -430,7 +358,7 @@ def test_half_completeness_is_that_of_a_simulations_own_detections(tmp_path, slo
     x, y = run.image.wcs.world_to_pixel_values(scene["ra"].value, scene["dec"].value)
     found = cKDTree(np.stack([run.catalog["x"].value, run.catalog["y"].value], axis=-1))
     distance, _ = found.query(np.stack([x, y], axis=-1))
-    sources = make_sources(23.9 - 2.5 * np.log10(scene["f444w_flux"].value), distance < 0.2 / 0.04)
+    sources = make_injected(23.9 - 2.5 * np.log10(scene["f444w_flux"].value), distance < 0.2 / 0.04)
     direct, direct_error = find_limit(bin_sources(sources, magnitudes, width), 0.5)
 
     # The mosaic's light went through the detector's pixels (63 mas) and drops (0.75 of them), which widen the PSF.
@@ -449,7 +377,7 @@ def test_real_mosaic(data):
     """Bright sources in the real F444W cut-out come back with their flux, faint ones do not come back."""
     injection = InjectionOptions(realisations=2, magnitudes=(23, 32), bin_width=3, workers=1)
     psf = data / "uds/psf-ceers-nrca5-f444w.fits"
-    result = dp.inject(data / "uds/uds-test-v7.4-f444w-clear", injection=injection, psf=psf)
+    result = dp.inject(uds_prefix(data), injection=injection, psf=psf)
     table = result.table
     assert table["completeness_clear"][0] > 0.95
     assert table["completeness"][2] < 0.05

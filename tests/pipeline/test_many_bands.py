@@ -17,7 +17,6 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Column, QTable
-from scipy.stats import median_abs_deviation
 
 import dja_photplug as dp
 from dja_photplug.catalog.schema import APERTURE_COLUMNS, COLUMNS, EPOCH_COLUMNS, TOTAL_COLUMNS
@@ -29,8 +28,18 @@ from dja_photplug.pipeline.images import load_source
 from dja_photplug.pipeline.many_bands import compare_apertures
 from dja_photplug.pipeline.one_band import Result, analyse_image
 from dja_photplug.pipeline.plugins import get_plugin_manager
-from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
+from dja_photplug.simulate.mosaic import SimulatedMosaic
 from dja_photplug.sources.calibration import SCATTER_ERROR
+from tests.helpers import (
+    expect_error,
+    isolated_scene,
+    make_stars,
+    plain,
+    robust_scatter,
+    simulate_bands,
+    uds_prefix,
+    write_psf,
+)
 
 LONG, SHORT = "f444w", "f115w"
 BINS = {"below 1 uJy": (0, 1), "above 1 uJy": (1, np.inf)}
@@ -47,27 +56,12 @@ def detect_on(detect: str | None = None, **settings: object) -> dp.Options:
 
 def simulate_pair(folder: Path, seed: int, shape: tuple[int, int], n_sources: int) -> dict[str, SimulatedMosaic]:
     """The same isolated sources with the same PSF at 40 mas and at 20 mas; those above 1 uJy are stars."""
-    scene = simulate_scene(
-        SceneOptions(
-            bands=(LONG, SHORT),
-            shape=shape,
-            n_sources=n_sources,
-            star_fraction=0.5,
-            isolated=True,
-            flux_range=(0.05, 60),
-            flux_slope=0.1,
-            seed=seed,
-        )
+    scene = isolated_scene(
+        bands=(LONG, SHORT), shape=shape, n_sources=n_sources, flux_range=(0.05, 60), flux_slope=0.1, seed=seed
     )
-    bright = scene[f"{LONG}_flux"].value > 1
-    scene["type"][bright] = "star"
-    scene["size"][bright] = 0
-    scene["sersic"][bright] = 0
+    make_stars(scene, scene[f"{LONG}_flux"].value > 1)
     common = {"root": "sim-nested-v1", "n_exposures": 3, "compress": False, "seed": seed}
-    return {
-        band: simulate_mosaic(folder, scene, MosaicOptions(filter=f"{band}-clear", subsample=n, **common))
-        for band, n in ((LONG, 1), (SHORT, 2))
-    }
+    return simulate_bands(folder, scene, {LONG: 1, SHORT: 2}, **common)
 
 
 # ---- truth: colours and errors on nested grids
@@ -135,7 +129,7 @@ def test_colours_and_errors_on_nested_grids(detect, nested, slow):
     print(f"\ndetected on {detect}: {len(bright)} sources, {bright.sum()} bright")
     for kind in [name for name in found if name.startswith("colour")]:
         values = found[kind][bright]
-        scatter = median_abs_deviation(values, scale="normal")
+        scatter = robust_scatter(values)
         error = 1.25 * scatter / np.sqrt(len(values))
         print(f"{kind:<20} median {np.median(values):.4f} +- {error:.4f}")
         assert abs(np.median(values) - 1) < max(0.01, 3 * error), kind
@@ -146,7 +140,7 @@ def test_colours_and_errors_on_nested_grids(detect, nested, slow):
             use = (found[f"{band} flux"] > low) & (found[f"{band} flux"] <= high)
             for kind in ("aper_0", "aper_1", "aper_2", "auto"):
                 pull = found[f"{band} {kind}"][use]
-                scatter, median = median_abs_deviation(pull, scale="normal"), np.median(pull)
+                scatter, median = robust_scatter(pull), np.median(pull)
                 print(f"{band} {label:<12} {kind:<7} {len(pull):5d} {scatter:.3f} {median:+.3f}")
                 # As in test_errors.py: a scatter is known to 1.17 sigma / sqrt(n), a median to 1.25 sigma / sqrt(n).
                 allowed = max(0.1 if kind == "auto" else 0.05, 3 * SCATTER_ERROR / np.sqrt(len(pull)))
@@ -163,17 +157,10 @@ def pair(first_pair) -> list[Path]:
     return [mosaic.prefix for mosaic in first_pair.values()]
 
 
-def write_psf(path: Path, sigma: float = PSF_SIGMA, scale: float = 0.02, n: int = 101) -> Path:
-    """Write a Gaussian whose pixels sum up to 0.9: a tenth of the light is outside of the stamp."""
-    r2 = (np.square(np.indices((n, n)) - n // 2)).sum(axis=0) * scale**2
-    pixels = np.exp(-r2 / 2 / sigma**2)
-    fits.writeto(path, 0.9 * pixels / pixels.sum(), fits.Header({"PIXSCL": scale}))
-    return path
-
-
 @pytest.fixture(scope="session")
 def psf(tmp_path_factory) -> Path:
-    return write_psf(tmp_path_factory.mktemp("psf") / "psf.fits")
+    """A Gaussian whose pixels add up to 0.9: a tenth of the light is outside of the stamp."""
+    return write_psf(tmp_path_factory.mktemp("psf") / "psf.fits", PSF_SIGMA, 101, 0.02, total=0.9)
 
 
 @pytest.fixture(scope="session")
@@ -182,15 +169,11 @@ def both(pair, psf) -> Result:
     return dp.run(pair, detect_on(SHORT, psf={LONG: str(psf)}))
 
 
-def values_of(table: QTable, name: str) -> np.ndarray:
-    return np.asarray(getattr(table[name], "value", table[name]))
-
-
 def assert_same(ours: QTable, theirs: QTable, names: list[str], other: dict[str, str] | None = None) -> None:
     """Columns are the same bit for bit, with their units."""
     for name in names:
         twin = (other or {}).get(name, name)
-        np.testing.assert_array_equal(values_of(ours, name), values_of(theirs, twin), err_msg=name)
+        np.testing.assert_array_equal(plain(ours[name]), plain(theirs[twin]), err_msg=name)
         assert ours[name].unit == theirs[twin].unit
 
 
@@ -229,19 +212,19 @@ def test_detection_band_is_the_same_as_alone(both, pair):
 
 def test_totals_by_hand(both):
     catalog = both.catalog
-    size = np.sqrt(values_of(catalog, "a") * values_of(catalog, "b")) * values_of(catalog, "kron_radius")
+    size = np.sqrt(plain(catalog["a"]) * plain(catalog["b"])) * plain(catalog["kron_radius"])
     radius = np.where(size > 0.35, size, 0.35)
     # Of the Gaussian in pixels of 0.02 arcsec, whose variance is 0.02^2 / 12 larger by its pixels.
     share = 0.9 - 0.9 * np.exp(-(radius**2) / 2 / (PSF_SIGMA**2 + 0.02**2 / 12))
     for i in range(4):
-        auto, aperture = (values_of(catalog, name) for name in ("flux_auto", f"flux_aper_{i}"))
+        auto, aperture = (plain(catalog[name]) for name in ("flux_auto", f"flux_aper_{i}"))
         ratio = np.where((auto > 0) & (aperture > 0), auto / aperture, np.nan)
         for band, part in ((LONG, share), (SHORT, 1)):
             for e, error in (("", ""), ("e", "err")):
-                corr = values_of(catalog, f"{band}_flux{error}_aper_{i}") * ratio
-                np.testing.assert_allclose(values_of(catalog, f"{band}_{e}corr_{i}"), corr, rtol=1e-12)
+                corr = plain(catalog[f"{band}_flux{error}_aper_{i}"]) * ratio
+                np.testing.assert_allclose(plain(catalog[f"{band}_{e}corr_{i}"]), corr, rtol=1e-12)
                 # The curve of growth is tabulated to 1e-4, and the Gaussian is sampled.
-                np.testing.assert_allclose(values_of(catalog, f"{band}_{e}tot_{i}"), corr / part, rtol=5e-4)
+                np.testing.assert_allclose(plain(catalog[f"{band}_{e}tot_{i}"]), corr / part, rtol=5e-4)
 
 
 def test_totals_where_the_detection_image_has_no_light():
@@ -264,13 +247,23 @@ def test_metadata(both, pair):
     assert "BAND_2" not in meta
 
 
-def test_epochs_are_those_of_each_band(both, pair):
-    where = SkyCoord(both.catalog["ra"], both.catalog["dec"])
-    for prefix, band in zip(pair, (LONG, SHORT), strict=True):
-        epochs = dp.read_exposure_log(f"{prefix}_wcs.csv").epochs(where)
+def test_epochs_are_those_of_each_band(folder):
+    """The simulated logs hold the same exposures, so the last two of one are taken out: 4 of 6 are left."""
+    path = Path(f"sim-nested-v1-{SHORT}-clear_wcs.csv")
+    lines = path.read_text().splitlines()
+    path.unlink()  # a link
+    path.write_text("\n".join(lines[:-2]) + "\n")
+    catalog = dp.run(BANDS.split(), detect_on(SHORT)).catalog
+    where = SkyCoord(catalog["ra"], catalog["dec"])
+    for band in (LONG, SHORT):
+        epochs = dp.read_exposure_log(f"sim-nested-v1-{band}-clear_wcs.csv").epochs(where)
+        assert len(epochs.colnames) == len(EPOCH_COLUMNS)
         for name in epochs.colnames:
-            np.testing.assert_array_equal(values_of(both.catalog, f"{band}_{name}"), values_of(epochs, name))
-    assert not np.array_equal(both.catalog[f"{LONG}_exptime"], both.catalog[f"{SHORT}_mjd_mean"])
+            np.testing.assert_array_equal(plain(catalog[f"{band}_{name}"]), plain(epochs[name]))
+    assert catalog[f"{LONG}_n_exp"].max() == 6
+    assert catalog[f"{SHORT}_n_exp"].max() == 4
+    assert (catalog[f"{SHORT}_exptime"] < catalog[f"{LONG}_exptime"]).all()
+    assert (catalog[f"{SHORT}_mjd_mean"] < catalog[f"{LONG}_mjd_mean"]).all()
 
 
 def test_point_sources_are_flagged_where_there_is_a_psf(both):
@@ -293,7 +286,7 @@ def test_round_trip(both, tmp_path, suffix):
 
 def test_real_bands(data):
     """F444W and F115W of UDS: the 130 sources of F444W, where they have their own peak in F115W, as F115W alone."""
-    prefixes = [data / f"uds/uds-test-v7.4-{band}-clear" for band in (LONG, SHORT)]
+    prefixes = [uds_prefix(data, band) for band in (LONG, SHORT)]
     catalog = dp.run(prefixes, detect_on(LONG)).catalog
     assert len(catalog) == 130
     for band in (LONG, SHORT):
@@ -337,7 +330,7 @@ def test_stack_is_the_default_and_the_archives_ir_reads_it_back(pair, tmp_path):
         assert catalog.colnames == stacked.colnames
         for name in catalog.colnames:
             # The WCS of the file has a PC matrix, and is the same but for 1e-15 deg.
-            ours, theirs = (values_of(table, name) for table in (catalog, stacked))
+            ours, theirs = (plain(table[name]) for table in (catalog, stacked))
             np.testing.assert_allclose(ours, theirs, rtol=1e-9, err_msg=name)
     # Other presets hold for the bands; the stack has no photons to count.
     calibrated = dp.run([*here, written], replace(detect_on(), variance=DJA)).catalog
@@ -377,7 +370,7 @@ def test_zero_point(both, pair, psf):
     factor, others = 10**0.2, [name for name in moved.colnames if not name.startswith(LONG)]
     assert_same(moved, both.catalog, others)
     for name in [name for name in moved.colnames if name not in others]:
-        ours, theirs = values_of(moved, name), values_of(both.catalog, name)
+        ours, theirs = plain(moved[name]), plain(both.catalog[name])
         if moved[name].unit == u.uJy:
             # float32 pixels; and near 0 the errors of sums of pixels of 10 uJy.
             np.testing.assert_allclose(ours, theirs * factor, rtol=1e-5, atol=1e-5, err_msg=name)
@@ -452,7 +445,7 @@ def test_engines_agree_on_given_segments(both, pair, tmp_path):
         clean = (one[f"{band}_flag_aper_1"] == 0) & (other[f"{band}_flag_aper_1"] == 0)
         assert clean.sum() > 15
         for name in (f"{band}_flux_aper_1", f"{band}_fluxerr_aper_1"):
-            ours, theirs = (values_of(table, name)[clean] for table in (one, other))
+            ours, theirs = (plain(table[name])[clean] for table in (one, other))
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, err_msg=name)  # as the issue asks
 
 
@@ -504,20 +497,12 @@ def test_command_line(folder, capsys, both, psf):
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(folder, capsys, arguments, words):
-    write_psf(folder / "psf.fits")
-    write_psf(folder / "wide.fits", 7, 2)
+    write_psf(folder / "wide.fits", 7, 101, 2, total=0.9)
     fits.writeto("flat.fits", np.zeros((21, 21)), fits.Header({"PIXSCL": 0.04}))
     fits.writeto("seg.fits", np.ones((10, 12), np.int32))
     Path("there.fits").touch()
-    before = sorted(path.name for path in folder.iterdir())
-    output = [] if "-o" in arguments else ["-o", "cat.fits"]
-    assert main(["catalog", *arguments.split(), *output, "--noise", "dja", "--quiet"]) == 1
-    captured = capsys.readouterr()
-    assert captured.err.startswith("dja-photplug: ")
-    assert captured.err.count("\n") == 1, captured.err
-    assert words in captured.err
-    assert captured.out == ""
-    assert sorted(path.name for path in folder.iterdir()) == before
+    output = "" if "-o" in arguments else "-o cat.fits"
+    expect_error(capsys, f"catalog {arguments} {output} --noise dja --quiet", words)
 
 
 def test_a_stack_that_exists_is_kept(folder, capsys):

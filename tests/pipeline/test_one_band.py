@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,22 +14,35 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import NDData, VarianceUncertainty
 from astropy.table import QTable
-from astropy.wcs import WCS, NoConvergence
+from astropy.wcs import WCS
 from photutils.segmentation import SegmentationImage
 
 import dja_photplug as dp
+from dja_photplug import Options, PhotplugWarning, write_catalog
 from dja_photplug.files.pixels import read_image
 from dja_photplug.mosaic.image import replace_planes
-from dja_photplug.pipeline.one_band import measure_background_errors, remeasure
+from dja_photplug.options.stages import EpochOptions
+from dja_photplug.pipeline.one_band import find_epochs, measure_background_errors, remeasure
 from dja_photplug.pipeline.plugins import get_plugin_manager
+from tests.epochs.shots import (
+    field_of_shots,
+    gapped_log,
+    scatter,
+    write_shots,
+)
+from tests.helpers import (
+    BANDS,
+    DJA,
+    EPOCH_NAMES,
+    SOURCE_NAMES,
+    contain_plainly,
+    row_wcs,
+    uds_prefix,
+)
 
-BANDS = ("f444w", "f115w")
-SOURCE = "id ra dec x y a b theta npix kron_radius flux_radius flux_auto fluxerr_auto mag_auto magerr_auto flux_iso"
-EPOCHS = "fluxerr_iso flag mask_frac n_exp exptime mjd_mean mjd_min mjd_max n_visit"
-CONTRACT = f"{SOURCE} {EPOCHS}".split(" ")
+CONTRACT = [*SOURCE_NAMES.split(), *EPOCH_NAMES]
 CONTRACT += [f"{name}_aper_{i}" for i in range(4) for name in ("flux", "fluxerr", "flag")]
 CONTRACT += [f"depth5_{i}" for i in range(4)]
-DJA = dp.Options(variance=dp.VarianceOptions(noise="dja"))
 WITHOUT_UNIT = {
     "id",
     "npix",
@@ -43,7 +57,7 @@ WITHOUT_UNIT = {
 
 @pytest.fixture(scope="session", params=BANDS)
 def real(request, data):
-    return dp.run([data / f"uds/uds-test-v7.4-{request.param}-clear"])
+    return dp.run([uds_prefix(data, request.param)])
 
 
 @pytest.fixture(scope="session")
@@ -82,24 +96,7 @@ def plain_epochs(path, position: SkyCoord) -> dict[str, np.ndarray]:
     first, last = np.full(len(position), np.inf), np.full(len(position), -np.inf)
     visits: list[set] = [set() for _ in position]
     for row in rows:
-        text = ("ctype", "cunit", "radesys")
-        numbers = ("crval", "crpix", "cd1_", "cd2_", "a_", "b_", "lonpole", "latpole")
-        header = fits.Header()
-        for key, value in row.items():
-            if key.startswith(text):
-                header[key.upper()] = value
-            elif key.startswith(numbers):
-                header[key.upper()] = int(value) if key.endswith("order") else float(value)
-        wcs = WCS(header, relax=True)
-        try:
-            x, y = wcs.all_world2pix(position.ra.deg, position.dec.deg, 0)
-        except NoConvergence as failure:  # far from the detector, where the polynomial cannot be inverted
-            x, y = failure.best_solution.T
-            for bad in (failure.divergent, failure.slow_conv):
-                if bad is not None:
-                    x[bad] = np.nan
-        width, height = float(row["naxis1"]), float(row["naxis2"])
-        inside = (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)
+        inside = contain_plainly(row_wcs(row), position)
         seconds = float(row["exptime"])
         total["n_exp"] += inside
         total["exptime"] += inside * seconds
@@ -121,7 +118,7 @@ def plain_epochs(path, position: SkyCoord) -> dict[str, np.ndarray]:
 def test_epochs_equal_the_plain_loop_for_every_source(real, data):
     catalog = real.catalog
     band = "f444w" if "f444w" in catalog.meta["INPUT"] else "f115w"
-    expected = plain_epochs(data / f"uds/uds-test-v7.4-{band}-clear_wcs.csv", SkyCoord(catalog["ra"], catalog["dec"]))
+    expected = plain_epochs(f"{uds_prefix(data, band)}_wcs.csv", SkyCoord(catalog["ra"], catalog["dec"]))
     assert (catalog["n_exp"] > 0).all()
     for name in ("n_exp", "n_visit"):
         np.testing.assert_array_equal(catalog[name], expected[name])
@@ -133,7 +130,7 @@ def test_epochs_equal_the_plain_loop_for_every_source(real, data):
 
 def test_photometry_equals_direct_sep_calls(data):
     """The same inputs, prepared with astropy alone, give the same apertures to float32 rounding."""
-    prefix = data / "uds/uds-test-v7.4-f444w-clear"
+    prefix = uds_prefix(data)
     result = dp.run([prefix], DJA)
     science = fits.getdata(f"{prefix}_drc_sci.fits.gz").astype(np.float32)
     weight, exposure = (fits.getdata(f"{prefix}_drc_{kind}.fits.gz") for kind in ("wht", "exp"))
@@ -298,3 +295,29 @@ def test_catalogue_round_trip(run_simulated, tmp_path):
     for name in CONTRACT:
         assert back[name].info.description == run_simulated.catalog[name].info.description
         assert (back[name].unit or "") == (run_simulated.catalog[name].unit or "")
+
+
+@pytest.mark.parametrize("suffix", [".fits", ".ecsv", ".parquet"])
+@pytest.mark.parametrize("count", [3, 0])
+def test_columns_of_different_lengths_survive_in_files(tmp_path: Path, suffix: str, count: int) -> None:
+    shots = field_of_shots(150.0, 2.0, 2)
+    log = write_shots(tmp_path / "x_wcs.csv", shots)
+    options = Options(epochs=EpochOptions(details=("all",)))
+    coords = scatter(150.0, 2.0, 200, np.random.default_rng(3))[:count]
+    table = find_epochs(log, coords, options, get_plugin_manager())
+    assert table.meta["BARYOBS"] == "6 at the geocentre (HST), 3 by obsgeo (GCRS)"
+    write_catalog(table, tmp_path / f"cat{suffix}")
+    back = QTable.read(tmp_path / f"cat{suffix}")
+    assert back.colnames == table.colnames
+    for name in table.colnames:
+        for one, other in zip(table[name], back[name], strict=True):
+            if not isinstance(one, str):
+                np.testing.assert_array_equal(u.Quantity(other).value, u.Quantity(one).value)
+        assert back[name].info.description == table[name].info.description
+
+
+def test_a_log_of_another_field_is_told(tmp_path: Path) -> None:
+    log = gapped_log(tmp_path)
+    with pytest.warns(PhotplugWarning, match="none of the 2 positions is in any of its 6 exposures"):
+        epochs = find_epochs(log, SkyCoord([10, 11], [2, 2], unit="deg"), Options(), get_plugin_manager())
+    assert epochs["n_exp"].tolist() == [0, 0]

@@ -107,7 +107,9 @@ def test_ctrl_c_does_not_wait_for_the_work(tmp_path):
     script, folder = tmp_path / "script.py", tmp_path / "began"
     script.write_text(INTERRUPTED)
     folder.mkdir()
-    parent = subprocess.Popen([sys.executable, script, folder], stderr=subprocess.PIPE)
+    # The package may lie in this checkout alone.
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    parent = subprocess.Popen([sys.executable, script, folder], stderr=subprocess.PIPE, env=environment)
     while len(list(folder.iterdir())) < 2:
         assert parent.poll() is None
         time.sleep(0.05)

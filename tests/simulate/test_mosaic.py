@@ -9,15 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sep
-from astropy import units as u
 from astropy.io import fits
 from astropy.table import QTable, Table
 from astropy.time import Time
 from astropy.wcs import WCS
-from scipy.special import erf, gammainc, gammaincinv
 
 from dja_photplug.errors import PhotplugError
-from dja_photplug.simulate.exposures import draw_light, map_pixels, plan_exposures
 from dja_photplug.simulate.mosaic import (
     MosaicOptions,
     SceneOptions,
@@ -25,7 +22,7 @@ from dja_photplug.simulate.mosaic import (
     simulate_mosaic,
     simulate_scene,
 )
-from dja_photplug.simulate.scene import SERSIC_INDICES, _expand_sersic, field_grid, trace_light
+from tests.helpers import row_wcs, uds_prefix
 
 pytest.importorskip("drizzle", reason="the simulator needs the extra: dja_photplug[demo]")
 
@@ -87,149 +84,6 @@ def partial(tmp_path_factory: pytest.TempPathFactory) -> Products:
         dither=2.5,
         n_exposures=3,
     )
-
-
-def row_wcs(row: Table.Row) -> WCS:
-    """The WCS of one row of a log, built by astropy from nothing but the columns."""
-    header = fits.Header()
-    for name in row.colnames:
-        if name not in ("file", "ext") and not name.startswith(("date", "mjd-", "obsgeo")):
-            header[name.upper()] = row[name]
-    return WCS(header)
-
-
-# ---- the scene
-
-
-def test_scene_is_reproducible_and_shared_by_bands() -> None:
-    options = SceneOptions(n_sources=50, bands=("f444w", "f277w", "f115w"), colour_scatter=0.3)
-    first, second = simulate_scene(options), simulate_scene(options)
-    assert all(np.all(first[name] == second[name]) for name in first.colnames)
-    assert not np.all(first["ra"] == simulate_scene(SceneOptions(n_sources=50, seed=2))["ra"])
-    colour = np.log10(first["f277w_flux"] / first["f444w_flux"])
-    np.testing.assert_allclose(np.log10(first["f115w_flux"] / first["f277w_flux"]), colour, atol=1e-12)
-    assert 0.2 < np.std(2.5 * colour) < 0.4  # 0.3 mag, sampling error 0.03 with 50 sources
-
-
-def test_fluxes_follow_the_counts() -> None:
-    flux = simulate_scene(SceneOptions(n_sources=20_000, flux_range=(0.02, 50), flux_slope=0.5))["f444w_flux"]
-    assert 0.02 <= flux.value.min() < 0.021
-    assert flux.value.max() <= 50
-    # N(>F) ~ F^-0.5 truncated at 50: share above 2 uJy is (0.1 - 0.02) / (1 - 0.02); binomial error 0.0019.
-    assert np.mean(flux.value > 2) == pytest.approx(0.08163, abs=0.006)
-
-
-def test_isolated_sources_keep_apart() -> None:
-    scene = simulate_scene(SceneOptions(n_sources=100, shape=(1000, 1000), isolated=True))
-    grid = field_grid(scene.meta["RA"], scene.meta["DEC"], scene.meta["SHAPE"], scene.meta["PIXSCALE"])
-    x, y = grid.wcs_world2pix(scene["ra"], scene["dec"], 0)
-    distance = np.hypot(x - x[:, None], y - y[:, None]) + 1e9 * np.eye(100)
-    assert distance.min() >= 70 - 1e-6  # cells of 100 pixels, jitter 15 each way
-    assert min(x.min(), y.min()) > 30
-
-
-@pytest.mark.parametrize("index", SERSIC_INDICES)
-def test_sersic_expansion_is_a_sersic(index: float) -> None:
-    flux, sigma = _expand_sersic(index)
-    assert flux.sum() == pytest.approx(1, abs=1e-12)
-    radius = np.array([0.3, 1, 2, 4, 8])
-    growth = 1 - np.exp(-((radius[:, None] / sigma) ** 2) / 2) @ flux
-    exact = gammainc(2 * index, gammaincinv(2 * index, 0.5) * radius ** (1 / index))
-    # Index 4 has 6 % of its light beyond the 8 half-light radii of the fit; the others agree to 0.004.
-    np.testing.assert_allclose(growth, exact, atol=0.025 if index == 4 else 0.004)
-    assert growth[1] == pytest.approx(0.5, abs=1e-9)
-
-
-# ---- the exposures
-
-
-def test_pixel_map_equals_the_full_wcs() -> None:
-    grid = field_grid(34.4, -5.2, (700, 900), 0.04)
-    options = MosaicOptions(distortion=6.0)
-    for exposure in plan_exposures(grid, options, np.random.default_rng(1))[::6]:
-        pixels = map_pixels(exposure, grid)
-        x, y = np.random.default_rng(2).integers(0, exposure.wcs.array_shape[0], (2, 500))
-        expected = np.transpose(grid.wcs_world2pix(*exposure.wcs.all_pix2world(x, y, 0), 0))
-        # astropy computes degrees: 1e-8 px of 40 mas is 1e-13 deg, its rounding.
-        np.testing.assert_allclose(pixels.position[y, x], expected, atol=1e-7)
-        along_x, along_y = (np.gradient(pixels.position, axis=axis) for axis in (1, 0))
-        area = np.abs(along_x[..., 0] * along_y[..., 1] - along_x[..., 1] * along_y[..., 0])
-        # Central differences are off by third derivatives, 1e-8 here.
-        np.testing.assert_allclose(pixels.area[1:-1, 1:-1], area[1:-1, 1:-1], rtol=1e-6)
-        assert np.ptp(pixels.area) / pixels.area.mean() > 0.01  # the distortion is there
-
-
-@pytest.mark.parametrize("fwhm", [0.04, 0.08, 0.145, 0.4, 0.8])
-def test_light_is_integrated_over_pixels(fwhm: float) -> None:
-    """A star on an undistorted detector against the product of error functions; every quadrature is used."""
-    scene = simulate_scene(SceneOptions(shape=(200, 200), n_sources=1, star_fraction=1, isolated=True))
-    grid = field_grid(scene.meta["RA"], scene.meta["DEC"], (200, 200), 0.04)
-    exposure = plan_exposures(grid, MosaicOptions(sip_order=1), np.random.default_rng(1))[0]
-    flux = scene["f444w_flux"][0].to_value("10 nJy")
-    image = draw_light(trace_light(scene, "f444w_flux", fwhm), exposure.wcs) / flux
-    x, y = exposure.wcs.all_world2pix(scene["ra"], scene["dec"], 0)
-    root = fwhm / np.sqrt(8 * np.log(2)) / 0.063 * np.sqrt(2)
-    edges = np.arange(image.shape[0] + 1) - 0.5
-    profile_x, profile_y = (np.diff(erf((edges - c) / root)) / 2 for c in (x, y))
-    # 1e-4 of the flux in any pixel: 1e-3 sigma of a star of S/N 10.
-    np.testing.assert_allclose(image, np.outer(profile_y, profile_x), atol=1e-4)
-    assert image.sum() == pytest.approx(1, abs=2e-5)  # light beyond 5 sigma: 4e-6
-
-
-def test_galaxy_keeps_flux_position_and_shape_on_distorted_pixels() -> None:
-    scene = simulate_scene(SceneOptions(shape=(400, 400), n_sources=1, star_fraction=0, isolated=True))
-    scene["size"], scene["pa"] = [0.4] * u.arcsec, [30.0] * u.deg
-    scene["axis_ratio"], scene["sersic"] = 0.4, 0.5
-    grid = field_grid(scene.meta["RA"], scene.meta["DEC"], (400, 400), 0.04)
-    exposure = plan_exposures(grid, MosaicOptions(position_angles=(70.0,)), np.random.default_rng(3))[0]
-    image = draw_light(trace_light(scene, "f444w_flux", 0.145), exposure.wcs)
-    assert image.sum() == pytest.approx(scene["f444w_flux"][0].value * 100, rel=2e-5)
-    image /= image.sum()
-    y, x = np.indices(image.shape)
-    centre = np.array([np.sum(image * x), np.sum(image * y)])
-    true_centre = np.array(exposure.wcs.all_world2pix(scene["ra"], scene["dec"], 0)).ravel()
-    np.testing.assert_allclose(centre, true_centre, atol=1e-3)
-    # Back on the sky, the second moments give the angle of the major axis east of north.
-    dx, dy = x - centre[0], y - centre[1]
-    xx, yy, xy = (np.sum(image * a * b) for a, b in ((dx, dx), (dy, dy), (dx, dy)))
-    major = np.linalg.eigh([[xx, xy], [xy, yy]])[1][:, 1]
-    east, north = exposure.wcs.wcs.cd @ major
-    # 4 px of distortion over half of this small detector (170 px) shear by some 2 %: a degree.
-    angle = np.degrees(np.arctan2(east, north)) % 180
-    assert angle == pytest.approx(30, abs=2)
-    # Variances: (0.4 / 1.1774)^2 and the PSF's, in detector pixels, and 1/12 of the pixel itself.
-    psf = (0.145 / 2.35482) ** 2
-    trace = ((0.4 / 1.17741) ** 2 * (1 + 0.4**2) + 2 * psf) / 0.063**2 + 2 / 12
-    assert xx + yy == pytest.approx(trace, rel=0.03)
-
-
-@pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
-def test_distortion_has_the_order_and_amplitude_asked_for(order: int) -> None:
-    grid = field_grid(34.4, -5.2, (300, 300), 0.04)
-    exposure = plan_exposures(grid, MosaicOptions(sip_order=order, distortion=3.5), np.random.default_rng(1))[0]
-    size = exposure.wcs.array_shape[0]
-    corners = np.array([[0, 0], [0, size], [size, 0], [size, size]]) - 0.5
-    if order == 1:
-        assert exposure.wcs.sip is None
-        return
-    assert exposure.wcs.sip.a_order == exposure.wcs.sip.b_order == order
-    plain = exposure.wcs.deepcopy()
-    plain.sip = None
-    shift = exposure.wcs.all_pix2world(corners, 0) - plain.wcs_pix2world(corners, 0)
-    arcsec = np.hypot(shift[:, 0] * np.cos(np.radians(-5.2)), shift[:, 1]) * 3600
-    # The tangent plane and the declination within the detector change it by 1e-5.
-    assert arcsec.max() / 0.063 == pytest.approx(3.5, rel=1e-4)
-
-
-def test_sources_far_from_a_detector_leave_no_light_on_it() -> None:
-    scene = simulate_scene(SceneOptions(shape=(3000, 3000), n_sources=300, isolated=True))
-    grid = field_grid(scene.meta["RA"], scene.meta["DEC"], (3000, 3000), 0.04)
-    options = MosaicOptions(detector_size=64, distortion=8.0)
-    exposure = plan_exposures(grid, options, np.random.default_rng(1))[0]
-    image = draw_light(trace_light(scene, "f444w_flux", 0.145), exposure.wcs)
-    x, y = (np.abs(c - 31.5) for c in exposure.wcs.wcs_world2pix(scene["ra"], scene["dec"], 0))
-    on = np.maximum(x, y) < 31.5 + 8 + 40
-    assert image.sum() <= scene["f444w_flux"][on].sum().value * 100 * 1.01 + 1
 
 
 # ---- fluxes
@@ -343,7 +197,7 @@ def test_exposure_map_agrees_with_the_log(partial: Products) -> None:
     ra, dec = WCS(partial.header).wcs_pix2world(x, y, 0)
     expected, near_edge = np.zeros(exposure.shape), np.zeros(exposure.shape, bool)
     for row in log:
-        px, py = row_wcs(row).all_world2pix(ra, dec, 0, quiet=True)
+        px, py = row_wcs(dict(zip(row.colnames, row, strict=True))).all_world2pix(ra, dec, 0, quiet=True)
         inside = np.minimum(np.minimum(px, py) + 0.5, row["naxis1"] - 0.5 - np.maximum(px, py))
         expected += int(row["exptime"]) * (inside >= 0)
         near_edge |= np.abs(inside) < 4  # sides are drawn straight, the distortion bows them by up to 4 px
@@ -388,7 +242,7 @@ def test_exposure_header_is_that_of_the_archive(partial: Products) -> None:
 
 
 def test_headers_and_log_are_spelt_like_real_ones(partial: Products, data: Path) -> None:
-    real = data / "uds" / "uds-test-v7.4-f444w-clear"
+    real = uds_prefix(data)
     columns = Table.read(f"{real}_wcs.csv", format="ascii.csv").colnames
     assert Table.read(f"{partial.mosaic.prefix}_wcs.csv", format="ascii.csv").colnames == columns
     header = fits.getheader(f"{real}_drc_sci.fits.gz")

@@ -25,6 +25,7 @@ from regions import (
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.pixels import ImageReader
 from dja_photplug.sky.grid import crop_header, header_wcs, pixel_scale, resolve_cutout
+from tests.helpers import uds_prefix
 
 SHAPE = (200, 300)
 SCALE = 0.04  # arcsec
@@ -100,7 +101,7 @@ def test_the_pixel_scale_is_that_of_the_header(matrix: str, scale: float) -> Non
 
 def test_real_mosaics_are_on_40_mas(data: Path) -> None:
     for band in ("f444w", "f115w"):
-        with ImageReader(data / "uds" / f"uds-test-v7.4-{band}-clear_drc_sci.fits.gz") as reader:
+        with ImageReader(f"{uds_prefix(data, band)}_drc_sci.fits.gz") as reader:
             assert {"CD1_1", "PC1_1"} <= set(reader.header)
             wcs = header_wcs(reader.header)
             # 1e-6: the cards hold 40 mas / 3600 to 12 digits or more.

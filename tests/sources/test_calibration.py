@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import sep
 from astropy import units as u
-from astropy.nddata import CCDData, InverseVariance
+from astropy.nddata import CCDData
 from astropy.table import QTable
-from astropy.wcs import WCS
 from photutils.aperture import CircularAperture
 from scipy.ndimage import convolve
 from scipy.signal import correlate2d
@@ -21,7 +20,6 @@ from scipy.stats import kstest, median_abs_deviation
 
 import dja_photplug as dp
 from dja_photplug.catalog.metadata import encode_metadata, make_metadata
-from dja_photplug.catalog.schema import dress_table
 from dja_photplug.options.stages import CalibrationOptions, MeasureOptions, Options
 from dja_photplug.sources import calibration as calibration_module
 from dja_photplug.sources.calibration import (
@@ -34,11 +32,11 @@ from dja_photplug.sources.calibration import (
     count_independent,
     place_apertures,
 )
-from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection
+from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.planes import native_pixels, variance_map
 from dja_photplug.sources.sep_engine import calibrate_sep, detect_sep, measure_sep, mesh_background
+from tests.helpers import SCALE, gaussian, make_calibration, make_detection, make_image, robust_scatter, uds_prefix
 
-SCALE = 0.04
 # Convolving with it correlates neighbours by 2/3 in x and in y.
 KERNEL = np.outer([1, 2, 1], [1, 2, 1]) / 16
 NONE = np.empty(0)
@@ -188,31 +186,18 @@ def test_factor_of_known_noise(noise, kernel: np.ndarray) -> None:
         np.testing.assert_allclose(expected, 1, rtol=1e-12)
 
 
-def make_wcs() -> WCS:
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
-    wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = (34.3, -5.1), (50, 50), (-SCALE / 3600, SCALE / 3600)
-    return wcs
+def make_noisy(data: np.ndarray, background: float | np.ndarray, photons: float | np.ndarray = 0.0) -> CCDData:
+    """An image with variances of the two kinds."""
+    return make_image(data, 1 / (background + photons), 1 / background)
 
 
-def make_image(data: np.ndarray, background: float | np.ndarray, photons: float | np.ndarray = 0.0) -> CCDData:
-    """Variances of the two kinds, as the weights of an image in 10 nJy."""
-    variance, total = (np.broadcast_to(np.float32(v), data.shape) for v in (background, background + photons))
-    image = CCDData(data, unit="10 nJy", uncertainty=InverseVariance(1 / total), wcs=make_wcs())
-    image.background_weight = 1 / variance
-    return image
-
-
-def make_detection(x, y, segmentation: np.ndarray, **shape) -> Detection:
-    """Sources at places; `shape` holds a, b in arcsec and theta."""
-    n = len(x)
-    columns = dict.fromkeys(("ra", "dec", "flag"), np.zeros(n)) | dict.fromkeys("ab", np.full(n, np.nan))
-    columns |= {"x": x, "y": y, "theta": np.zeros(n), "id": np.arange(1, n + 1), "npix": np.ones(n)} | shape
-    return Detection(sources=dress_table(columns, DETECTION_COLUMNS), segmentation=segmentation, wcs=make_wcs())
+def place(x, y, segmentation: np.ndarray, a: float = np.nan, b: float = np.nan) -> Detection:
+    """Sources at places, of no shape unless it is given."""
+    return make_detection(segmentation.shape, segmentation, x=x, y=y, a=a, b=b)
 
 
 def nothing(shape: tuple[int, int]) -> Detection:
-    return make_detection(NONE, NONE, np.zeros(shape, np.int32))
+    return place(NONE, NONE, np.zeros(shape, np.int32))
 
 
 def test_factor_of_the_engine() -> None:
@@ -220,7 +205,7 @@ def test_factor_of_the_engine() -> None:
     options = Options(calibration=CalibrationOptions(radius_max=0.7, n_radii=5))
     for noise, kernel in ((white, np.ones((1, 1))), (correlated, KERNEL)):
         data = noise()
-        result = calibrate_sep(make_image(3 * data, 9.0), nothing(data.shape), options)
+        result = calibrate_sep(make_noisy(3 * data, 9.0), nothing(data.shape), options)
         expected = np.array([expect_factor(radius / SCALE, kernel, "exact") for radius in result.radius])
         assert np.all(np.abs(result.factor[0] - expected) < 3 * result.measured_error[0])
         if noise is white:
@@ -228,20 +213,6 @@ def test_factor_of_the_engine() -> None:
 
 
 # --- interpolation
-
-
-def make_calibration(factor, radius=(0.1, 0.2, 0.4, 0.8, 1.6), edges=(), error: float = 0.02) -> NoiseCalibration:
-    factor = np.atleast_2d(np.asarray(factor, float))
-    return NoiseCalibration(
-        radius=np.array(radius, float),
-        measured=factor,
-        measured_error=error * factor,
-        factor=factor,
-        n_effective=np.full(factor.shape, 4000.0),
-        offset=np.zeros(factor.shape[1]),
-        edges=np.array(edges, float),
-        note="",
-    )
 
 
 def test_interpolation_is_monotone_and_smooth() -> None:
@@ -429,12 +400,11 @@ def power_law() -> NoiseCalibration:
 
 def test_variance_of_a_flux_is_that_of_the_formula() -> None:
     """a^2 * background + photons with flat planes, a at the radius of the circle of equal area."""
-    y, x = np.indices((120, 120))
-    data = (500 * np.exp(-(((x - 60) / 8) ** 2) / 2 - ((y - 60) / 4) ** 2 / 2)).astype(np.float32)
+    data = gaussian((120, 120), 60, 60, (8, 4), 500).astype(np.float32)
     segmentation = (data > 5).astype(np.int32)
-    detection = make_detection(np.array([60.0]), np.array([60.0]), segmentation, a=[8 * SCALE], b=[4 * SCALE])
+    detection = place([60.0], [60.0], segmentation, a=8, b=4)
     options = Options(measure=MeasureOptions(apertures=(0.4, 1.0)))
-    row = measure_sep(make_image(data, 0.2, 0.7), detection, power_law(), options)[0]
+    row = measure_sep(make_noisy(data, 0.2, 0.7), detection, power_law(), options)[0]
 
     def expect(area: float, photons: float = 0.7) -> float:
         """In uJy; area in pixels."""
@@ -457,8 +427,8 @@ def test_isophotes_sum_the_planes_of_their_pixels() -> None:
     background, photons = rng.uniform(1, 2, (2, 40, 50)).astype(np.float32)
     segmentation = np.zeros((40, 50), np.int32)
     segmentation[10:20, 5:25] = 1
-    detection = make_detection(np.array([15.0]), np.array([15.0]), segmentation)
-    row = measure_sep(make_image(white((40, 50)), background, photons), detection, power_law(), Options())[0]
+    detection = place([15.0], [15.0], segmentation)
+    row = measure_sep(make_noisy(white((40, 50)), background, photons), detection, power_law(), Options())[0]
     inside = segmentation == 1
     factor = 1.5 * (np.sqrt(200 / np.pi) * SCALE / 0.4) ** 0.3
     expected = factor**2 * background[inside].sum(dtype=float) + photons[inside].sum(dtype=float)
@@ -466,8 +436,8 @@ def test_isophotes_sum_the_planes_of_their_pixels() -> None:
 
 
 def test_without_calibration_the_variance_is_the_full_one() -> None:
-    detection = make_detection(np.array([25.0]), np.array([25.0]), np.zeros((50, 50), np.int32))
-    row = measure_sep(make_image(white((50, 50)), 0.2, 0.7), detection, None, Options())[0]
+    detection = place([25.0], [25.0], np.zeros((50, 50), np.int32))
+    row = measure_sep(make_noisy(white((50, 50)), 0.2, 0.7), detection, None, Options())[0]
     assert row["fluxerr_aper_3"].value == pytest.approx(0.01 * np.sqrt(0.9 * np.pi) * 12.5, rel=1e-6)
     assert row["depth5_3"].value == pytest.approx(23.9 - 2.5 * np.log10(0.05 * np.sqrt(0.2 * np.pi) * 12.5), abs=1e-6)
 
@@ -476,8 +446,8 @@ def test_depth_follows_the_weight() -> None:
     """Where the background variance is 4 times larger, sources 2 times brighter are the limit: 0.7526 mag."""
     variance = np.ones((60, 120), np.float32)
     variance[:, 60:] = 4
-    detection = make_detection(np.array([30.0, 90.0]), np.array([30.0, 30.0]), np.zeros((60, 120), np.int32))
-    table = measure_sep(make_image(white((60, 120)), variance), detection, power_law(), Options())
+    detection = place([30.0, 90.0], [30.0, 30.0], np.zeros((60, 120), np.int32))
+    table = measure_sep(make_noisy(white((60, 120)), variance), detection, power_law(), Options())
     np.testing.assert_allclose(-np.diff(table["depth5_1"].value), 2.5 * np.log10(2), rtol=1e-6)
 
 
@@ -485,8 +455,8 @@ def test_zones_choose_by_the_background_at_the_source() -> None:
     variance = np.ones((60, 120), np.float32)
     variance[:, 60:] = 4
     calibration = make_calibration([[1.0] * 5, [2.0] * 5], edges=[2.0])
-    detection = make_detection(np.array([30.0, 90.0]), np.array([30.0, 30.0]), np.zeros((60, 120), np.int32))
-    table = measure_sep(make_image(white((60, 120)), variance), detection, calibration, Options())
+    detection = place([30.0, 90.0], [30.0, 30.0], np.zeros((60, 120), np.int32))
+    table = measure_sep(make_noisy(white((60, 120)), variance), detection, calibration, Options())
     np.testing.assert_allclose(table["fluxerr_aper_1"][1] / table["fluxerr_aper_1"][0], 2 * 2, rtol=1e-6)
 
 
@@ -498,18 +468,18 @@ def scatter_at(
 ) -> float:
     """Robust scatter of flux/error of catalogue columns, in apertures of a radius in pixels."""
     options = Options(measure=MeasureOptions(apertures=(2 * radius * SCALE,), **sky))
-    table = measure_sep(image, make_detection(*places, segmentation), calibration, options)
-    return float(median_abs_deviation(table["flux_aper_0"] / table["fluxerr_aper_0"], scale="normal"))
+    table = measure_sep(image, place(*places, segmentation), calibration, options)
+    return robust_scatter(table["flux_aper_0"] / table["fluxerr_aper_0"])
 
 
 @pytest.mark.parametrize("sky", ["none", "masked", "annulus"])
 def test_errors_are_true_in_another_image_with_the_same_noise(sky: str) -> None:
     """Correlated noise whose weight says half of its variance, on a sky that is left in the mosaic."""
     shape = (900, 1000)
-    images = [make_image(correlated(shape, seed) + np.float32(0.1), 0.5, 0.02) for seed in (1, 2)]
+    images = [make_noisy(correlated(shape, seed) + np.float32(0.1), 0.5, 0.02) for seed in (1, 2)]
     segmentation = np.zeros(shape, np.int32)
     segmentation[200:260, 300:420] = 7
-    detection = make_detection(NONE, NONE, segmentation)
+    detection = place(NONE, NONE, segmentation)
     settings = CalibrationOptions(radius_max=0.6, n_radii=5, n_apertures=1500)
     options = Options(measure=MeasureOptions(background=sky), calibration=settings)
     calibration = calibrate_sep(images[0], detection, options)
@@ -526,16 +496,16 @@ def test_annulus_without_sky_does_not_count() -> None:
     """An image as small as the annulus: most apertures have sky, those without are left out."""
     segmentation = np.zeros((160, 160), np.int32)
     segmentation[:, 45:] = 1
-    detection = make_detection(NONE, NONE, segmentation)
+    detection = place(NONE, NONE, segmentation)
     measure = MeasureOptions(background="annulus", annulus=(1.7, 2.5))
     calibration = CalibrationOptions(radius_max=0.12, n_radii=2, margin=0)
     result = calibrate_sep(
-        make_image(white((160, 160)), 1.0), detection, Options(measure=measure, calibration=calibration)
+        make_noisy(white((160, 160)), 1.0), detection, Options(measure=measure, calibration=calibration)
     )
     assert np.isfinite(result.factor).all()
     measure = replace(measure, annulus=(9.0, 10.0))
     with pytest.raises(dp.PhotplugError, match="fewer than 100 empty apertures"):
-        calibrate_sep(make_image(white((160, 160)), 1.0), detection, Options(measure=measure, calibration=calibration))
+        calibrate_sep(make_noisy(white((160, 160)), 1.0), detection, Options(measure=measure, calibration=calibration))
 
 
 @dataclass
@@ -588,7 +558,7 @@ def measure_held_out(prefix: Path) -> list[tuple[float, int, float, float]]:
 
 @pytest.mark.parametrize("band", ["f444w", "f115w"])
 def test_errors_are_true_in_held_out_apertures_of_real_mosaics(band: str, data: Path) -> None:
-    rows = measure_held_out(data / f"uds/uds-test-v7.4-{band}-clear")
+    rows = measure_held_out(uds_prefix(data, band))
     np.testing.assert_allclose([row[0] for row in rows], np.geomspace(2, 17.5, 8))
     for radius, n, scatter, without in rows:
         assert n > 100

@@ -5,18 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from astropy import units as u
-from astropy.nddata import CCDData, InverseVariance
+from astropy.nddata import CCDData
 from astropy.table import QTable
-from astropy.wcs import WCS
 from photutils.segmentation import SegmentationImage, SourceCatalog
 
 import dja_photplug as dp
 from dja_photplug.catalog.flags import SourceFlag
-from dja_photplug.catalog.schema import describe_columns, dress_table
+from dja_photplug.catalog.schema import describe_columns
 from dja_photplug.cli.app import main
 from dja_photplug.options.stages import BackgroundOptions, CalibrationOptions, DetectOptions, MeasureOptions, Options
 from dja_photplug.sources import photutils_engine
-from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection
+from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.photutils_engine import (
     calibrate_photutils,
     detect_photutils,
@@ -24,35 +23,9 @@ from dja_photplug.sources.photutils_engine import (
     mesh_background_2d,
 )
 from dja_photplug.sources.sep_engine import calibrate_sep, detect_sep, measure_sep, mesh_background
+from tests.helpers import BANDS, SCALE, gaussian, make_detection, make_image, uds_prefix
 
-SCALE = 0.04
-BANDS = ("f444w", "f115w")
 PLAIN = Options(detect=DetectOptions(kernel=0, clean=0, n_sigma=5, n_pixels=3))
-
-
-def make_image(data, weight=1.0) -> CCDData:
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
-    wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = (34.3, -5.1), (50, 50), (-SCALE / 3600, SCALE / 3600)
-    data = np.asarray(data, dtype=np.float32)
-    weight = np.broadcast_to(np.asarray(weight, dtype=np.float32), data.shape).copy()
-    return CCDData(data, unit="10 nJy", uncertainty=InverseVariance(weight), mask=weight == 0, wcs=wcs)
-
-
-def make_detection(image, segmentation=None, **columns) -> Detection:
-    """Round sources of 3 pixels rms at given pixels."""
-    n = len(columns["x"])
-    fixed = {"id": np.arange(1, n + 1), "a": np.full(n, 3 * SCALE), "b": np.full(n, 3 * SCALE), "npix": np.ones(n)}
-    zeros = dict.fromkeys(("ra", "dec", "theta", "flag"), np.zeros(n))
-    if segmentation is None:
-        segmentation = np.zeros(image.data.shape, dtype=np.int32)
-    sources = dress_table(zeros | fixed | columns, DETECTION_COLUMNS)
-    return Detection(sources=sources, segmentation=segmentation, wcs=image.wcs)
-
-
-def gaussian(shape, x0, y0, sigma, peak) -> np.ndarray:
-    y, x = np.indices(shape)
-    return peak * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * sigma**2))
 
 
 def detect(image, options=PLAIN) -> Detection:
@@ -70,7 +43,7 @@ def field(request) -> tuple[dp.MosaicImage, Detection]:
     if request.param == "simulated":
         prefix = request.getfixturevalue("simulated").prefix
     else:
-        prefix = request.getfixturevalue("data") / f"uds/uds-test-v7.4-{request.param}-clear"
+        prefix = uds_prefix(request.getfixturevalue("data"), request.param)
     image = dp.load_mosaic(prefix, dp.VarianceOptions(noise="calibrated"))
     return image, detect_sep(image, mesh_background(image, BackgroundOptions()), Options())
 
@@ -140,7 +113,7 @@ def test_isophotes_and_shapes_are_those_of_sep(field) -> None:
 
 @pytest.mark.parametrize("band", BANDS)
 def test_command_on_real_bands(data, band, tmp_path) -> None:
-    prefix, path = data / f"uds/uds-test-v7.4-{band}-clear", tmp_path / "cat.fits"
+    prefix, path = uds_prefix(data, band), tmp_path / "cat.fits"
     assert main(["catalog", str(prefix), "--engine", "photutils", "-o", str(path), "--quiet"]) == 0
     catalog = QTable.read(path)
     assert catalog.meta["ENGINE"] == "photutils"
@@ -270,7 +243,7 @@ def test_background_of_few_pixels() -> None:
 
 def test_half_light_radius_of_a_gaussian() -> None:
     image = make_image(gaussian((101, 101), 50.3, 49.8, 3, 100))
-    row = measure_photutils(image, make_detection(image, x=[50.3], y=[49.8]), None, Options())[0]
+    row = measure_photutils(image, make_detection(image.data.shape, x=[50.3], y=[49.8]), None, Options())[0]
     flux = 0.01 * 100 * 2 * np.pi * 9
     inside = row["flux_auto"].value / flux
     # Pixels widen the profile by 1/12 of a pixel squared; exact sums of pixels leave their pattern on the rim.
@@ -297,7 +270,7 @@ def test_taken_apertures() -> None:
     segmentation[30:50, 30:50], segmentation[5:35, 55:85] = 1, 7
     image = make_image(data)
     places = {"x": [40.0, 70.0, -500.0, 20.0, np.nan, 88.0], "y": [40.0, 20.0, 40.0, 70.0, 5.0, 78.0]}
-    theirs, ours = both(image, make_detection(image, segmentation, **places))
+    theirs, ours = both(image, make_detection(image.data.shape, segmentation, **places))
     for name in ours.colnames:
         if name != "flux_radius" and not name.startswith("flag"):
             values, expected = (u.Quantity(table[name]).value for table in (ours, theirs))

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.nddata import CCDData, InverseVariance
 from astropy.table import QTable
-from astropy.wcs import WCS
 
 import dja_photplug as dp
 from dja_photplug.catalog.flags import SourceFlag
@@ -17,26 +15,9 @@ from dja_photplug.options.stages import DetectOptions, Options
 from dja_photplug.sources.detection import Background, gaussian_kernel
 from dja_photplug.sources.segments import convolve_pixels, describe_segments, detect_given, read_segmentation
 from dja_photplug.sources.sep_engine import detect_sep, mesh_background
+from tests.helpers import SCALE, flat_sky, make_image, make_wcs, uds_prefix
 
-SCALE = 0.04
 PLAIN = DetectOptions(kernel=0)
-
-
-def make_wcs(scale=SCALE, crpix=(50.5, 50.5), crval=(34.3, -5.1)) -> WCS:
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ("RA---TAN", "DEC--TAN"), crval, crpix
-    wcs.wcs.cdelt = -scale / 3600, scale / 3600
-    return wcs
-
-
-def make_image(data, weight=1.0) -> CCDData:
-    data = np.asarray(data, dtype=np.float32)
-    weight = np.broadcast_to(np.asarray(weight, dtype=np.float32), data.shape).copy()
-    return CCDData(data, unit="10 nJy", uncertainty=InverseVariance(weight), mask=weight == 0, wcs=make_wcs())
-
-
-def flat_sky(image) -> Background:
-    return Background(level=np.zeros(image.data.shape, dtype=np.float32))
 
 
 def describe(image, labels, options=PLAIN) -> QTable:
@@ -116,7 +97,7 @@ def test_shapes_of_the_segments_of_sep(request, band, contrast) -> None:
     if band == "simulated":
         prefix = request.getfixturevalue("simulated").prefix
     else:
-        prefix = request.getfixturevalue("data") / f"uds/uds-test-v7.4-{band}-clear"
+        prefix = uds_prefix(request.getfixturevalue("data"), band)
     image = dp.load_mosaic(prefix)
     options = Options(detect=DetectOptions(clean=0, contrast=contrast))
     sky = mesh_background(image, options.background)
@@ -261,13 +242,13 @@ def test_real_segments_are_measured(data, engine) -> None:
     path = data / "uds/uds-test-v7.4-lw_seg.fits.gz"
     labels = fits.getdata(path)
     options = Options(engine=engine, detect=DetectOptions(use_segmentation=str(path)))
-    result = dp.run([data / "uds/uds-test-v7.4-f444w-clear"], options)
+    result = dp.run([uds_prefix(data)], options)
     catalog = result.catalog
     np.testing.assert_array_equal(catalog["id"], np.unique(labels)[1:])
     assert (len(catalog), catalog["id"].max()) == (384, 160401)
     np.testing.assert_array_equal(result.detection.segmentation, labels)
     np.testing.assert_array_equal(catalog["npix"], np.bincount(labels.ravel())[catalog["id"]])
-    science = fits.getdata(data / "uds/uds-test-v7.4-f444w-clear_drc_sci.fits.gz").astype(float)
+    science = fits.getdata(f"{uds_prefix(data)}_drc_sci.fits.gz").astype(float)
     flux = 0.01 * np.bincount(labels.ravel(), weights=science.ravel())[catalog["id"]]
     np.testing.assert_allclose(catalog["flux_iso"].value, flux, rtol=1e-9)  # sums of the same float32 pixels
     # Positions lie in the segment of the source or, of arcs and rings, in what they enclose.
@@ -282,7 +263,7 @@ def test_real_segments_are_measured(data, engine) -> None:
 
 def test_command_measures_given_segments(data, tmp_path) -> None:
     seg, out = data / "uds/uds-test-v7.4-lw_seg.fits.gz", tmp_path / "cat.fits"
-    prefix = data / "uds/uds-test-v7.4-f115w-clear"
+    prefix = uds_prefix(data, "f115w")
     assert main(["catalog", str(prefix), "-o", str(out), "--use-segmentation", str(seg), "--quiet"]) == 0
     assert len(QTable.read(out)) == 384
 

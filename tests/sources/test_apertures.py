@@ -1,4 +1,4 @@
-"""Flags of quality, coverage and point sources, and Kron radii that are given, by both engines."""
+"""Flags of quality and coverage, and Kron radii that are given, by both engines."""
 
 from __future__ import annotations
 
@@ -7,25 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sep
-from astropy import units as u
-from astropy.nddata import CCDData, InverseVariance
 from astropy.table import QTable
-from astropy.wcs import WCS
 
 import dja_photplug as dp
 from dja_photplug.catalog.flags import SourceFlag
-from dja_photplug.catalog.schema import dress_table
 from dja_photplug.mosaic.image import replace_planes
 from dja_photplug.options.stages import BackgroundOptions, MeasureOptions, Options
-from dja_photplug.psf.model import half_light_radius, read_psf
-from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic, simulate_scene
-from dja_photplug.simulate.scene import SceneOptions
-from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection
-from dja_photplug.sources.photometry import flag_point_sources
+from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.photutils_engine import measure_photutils
 from dja_photplug.sources.sep_engine import detect_sep, measure_sep, mesh_background
+from tests.helpers import SCALE, gaussian, make_detection, make_image, make_wcs, uds_prefix
 
-SCALE = 0.04
 ENGINES = {"sep": measure_sep, "photutils": measure_photutils}
 FLUXES = ("flux_auto", "fluxerr_auto", "flux_iso", "fluxerr_iso", "flux_aper_0", "fluxerr_aper_0", "flux_aper_1")
 
@@ -41,32 +33,12 @@ def measure(request):
     return run
 
 
-def make_image(data, null=None, scale=SCALE) -> CCDData:
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
-    wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = (34.3, -5.1), (50, 50), (-scale / 3600, scale / 3600)
-    data = np.asarray(data, dtype=np.float32)
-    weight = np.ones_like(data) if null is None else np.where(null, np.float32(0), np.float32(1))
-    return CCDData(data, unit="10 nJy", uncertainty=InverseVariance(weight), mask=weight == 0, wcs=wcs)
-
-
-def make_detection(image, x, y, segmentation=None, rms=3.0, kron=None) -> Detection:
-    """Round sources at given pixels; by default each owns the pixels within 3 rms."""
-    n = len(x)
-    if segmentation is None:
-        segmentation = np.zeros(image.data.shape, dtype=np.int32)
-    size = np.broadcast_to(rms, n) * (image.wcs.wcs.cdelt[1] * 3600)
-    columns = {"x": x, "y": y, "a": size, "b": size, "id": np.arange(1, n + 1), "npix": np.ones(n)}
-    zeros = dict.fromkeys(("ra", "dec", "theta", "flag"), np.zeros(n))
-    sources = dress_table(zeros | columns, DETECTION_COLUMNS)
+def place(image, x, y, segmentation=None, rms=3.0, kron=None) -> Detection:
+    """Round sources on an image, with given Kron radii."""
+    detection = make_detection(image.data.shape, segmentation, x=x, y=y, a=rms, b=rms, wcs=image.wcs)
     if kron is not None:
-        sources["kron_radius"] = np.array(kron, dtype=float)
-    return Detection(sources=sources, segmentation=segmentation, wcs=image.wcs)
-
-
-def gaussian(shape, x0, y0, sigma) -> np.ndarray:
-    y, x = np.indices(shape)
-    return 100 * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * sigma**2))
+        detection.sources["kron_radius"] = np.array(kron, dtype=float)
+    return detection
 
 
 def disc(shape, x0, y0, radius) -> np.ndarray:
@@ -87,7 +59,7 @@ def test_given_kron_radius_is_that_of_the_flux(measure, sky) -> None:
     image = make_image(np.ones((120, 120)) if sky == "none" else np.zeros((120, 120)))
     if sky == "annulus":
         image.data[:] = disc((120, 120), 60, 60, 35)  # beyond all apertures, within the annulus
-    detection = make_detection(image, [60.0] * 3, [60.0] * 3, kron=[3.0, 5.0, np.nan])
+    detection = place(image, [60.0] * 3, [60.0] * 3, kron=[3.0, 5.0, np.nan])
     table = measure(image, detection, background=sky, annulus=(1.6, 2.0))
     np.testing.assert_array_equal(table["kron_radius"], [3, 5, np.nan])
     area = np.pi * np.square([9, 15, 0.35 / SCALE])
@@ -98,11 +70,11 @@ def test_given_kron_radius_is_that_of_the_flux(measure, sky) -> None:
 
 def test_ellipses_of_one_image_in_another(measure) -> None:
     """As in Source Extractor's dual-image mode: what was measured there changes nothing when it is given there."""
-    first, second = (make_image(gaussian((90, 90), 45, 45, sigma)) for sigma in (4, 2.5))
-    alone = make_detection(first, [45.0], [45.0])
+    first, second = (make_image(gaussian((90, 90), 45, 45, sigma, 100)) for sigma in (4, 2.5))
+    alone = place(first, [45.0], [45.0])
     there, here = measure(first, alone), measure(second, alone)
     assert not np.isclose(there["kron_radius"], here["kron_radius"], rtol=0.1)[0]
-    given = make_detection(first, [45.0], [45.0], kron=there["kron_radius"])
+    given = place(first, [45.0], [45.0], kron=there["kron_radius"])
     again, dual = measure(first, given), measure(second, given)
     for name in there.colnames:
         np.testing.assert_array_equal(np.asarray(again[name]), np.asarray(there[name]), err_msg=name)
@@ -113,8 +85,8 @@ def test_ellipses_of_one_image_in_another(measure) -> None:
 
 def test_limited_kron_radii(measure) -> None:
     """2.5 sqrt(pi/2) = 3.13 for a Gaussian in units of its rms: of a third less and half more it is clipped."""
-    image = make_image(gaussian((121, 121), 60, 60, 4))
-    detection = make_detection(image, [60.0] * 3, [60.0] * 3, rms=[4.0, 6.0, 3.0])
+    image = make_image(gaussian((121, 121), 60, 60, 4, 100))
+    detection = place(image, [60.0] * 3, [60.0] * 3, rms=[4.0, 6.0, 3.0])
     table = measure(image, detection)
     np.testing.assert_allclose(table["kron_radius"], [3.13, 2.4, 3.8], rtol=5e-3)  # sampled at 4 pixels
     assert has(table, SourceFlag.KRON_LIMITED) == [False, True, True]
@@ -132,8 +104,8 @@ def test_positions_without_coverage(measure, sky) -> None:
     segmentation[10:14, 10:90] = np.arange(1, 81) % 11 + 1
     x = [np.nan, 1e300, -0.51, 40.0, 40.0, 89.4, 75.0, 30.0, -0.5, 40.0, 62.0]
     y = [40.0, 40.0, 40.0, np.inf, -500.0, 40.0, 40.0, 79.5, 40.0, 79.4, 40.0]
-    image = make_image(np.where(null, 0, gaussian(null.shape, 40, 40, 3)), null)
-    table = measure(image, make_detection(image, x, y, segmentation), background=sky)
+    image = make_image(np.where(null, 0, gaussian(null.shape, 40, 40, 3, 100)), ~null)
+    table = measure(image, place(image, x, y, segmentation), background=sky)
     bare = np.array([True] * 8 + [False] * 3)
     for name in ("flag", "flag_aper_0", "flag_aper_1"):
         assert has(table, SourceFlag.NOT_COVERED, name) == bare.tolist(), name
@@ -153,8 +125,8 @@ def test_null_pixels_and_neighbours_are_told_apart(measure) -> None:
     null[38:43, 33], segmentation[47, 70:91] = 1, 9
     segmentation[35:46, 75:86] = 2  # its own
     null[40, 131], segmentation[40, 109] = 1, 9  # at 11 pixels: not within 10
-    image = make_image(np.ones(null.shape), null > 0)
-    detection = make_detection(image, [40.0, 80.0, 120.0], [40.0] * 3, segmentation, rms=1.0)
+    image = make_image(np.ones(null.shape), null == 0)
+    detection = place(image, [40.0, 80.0, 120.0], [40.0] * 3, segmentation, rms=1.0)
     table = measure(image, detection, kron_circle=0.24)
     assert (table["flag_aper_0"] == 0).all()
     masked = SourceFlag.APER_MASKED
@@ -173,13 +145,13 @@ def test_engines_give_the_same_bits() -> None:
     x, y = rng.uniform(-3, 403, (2, n))
     data, segmentation = rng.normal(size=shape), np.zeros(shape, dtype=np.int32)
     for i in range(n):
-        data += gaussian(shape, x[i], y[i], 2.5) * rng.uniform(0.1, 1)
+        data += gaussian(shape, x[i], y[i], 2.5, 100) * rng.uniform(0.1, 1)
         segmentation[disc(shape, x[i], y[i], 9)] = i + 1
     null = rng.random(shape) < 0.002
     for i in range(0, n, 5):
         null |= disc(shape, x[i], y[i], 2)
-    image = make_image(np.where(null, np.nan, data), null)
-    detection = make_detection(image, x, y, segmentation)
+    image = make_image(np.where(null, np.nan, data), ~null)
+    detection = place(image, x, y, segmentation)
     ours, theirs = (function(image, detection, None, Options()) for function in ENGINES.values())
     new = SourceFlag.NOT_COVERED | SourceFlag.NULL_WEIGHT | SourceFlag.NEIGHBOUR | SourceFlag.KRON_LIMITED
     new |= SourceFlag.SATURATED_CORE | SourceFlag.NOT_MEASURED
@@ -195,7 +167,7 @@ def test_circles_a_rounding_error_beside_the_rim_of_a_pixel(measure) -> None:
     x, y = np.full(9, 30.0), 29.5 + np.geomspace(1e-12, 1e-4, 9)
     bare, _, _ = sep.sum_ellipse(image.data, x, y, 4.5, 4.5, 0.0, 1.0, subpix=0)
     assert np.isnan(bare).sum() > 5
-    table = measure(image, make_detection(image, x, y), apertures=(0.36,))
+    table = measure(image, place(image, x, y), apertures=(0.36,))
     np.testing.assert_allclose(table["flux_aper_0"].value, 0.01 * np.pi * 4.5**2, rtol=1e-6)
     assert (table["flag_aper_0"] == 0).all()
     assert (table["mask_frac"] == 0).all()
@@ -218,14 +190,14 @@ def test_saturated_cores(measure, scale) -> None:
             segmentation[disc(shape, x[i], y[i], 0.5 / scale)] = i + 1
     segmentation[segmentation == 5] = 6
     segmentation[null] = 0  # as detection leaves them
-    image = make_image(np.ones(shape), null, scale)
-    table = measure(image, make_detection(image, x, y, segmentation))
+    image = make_image(np.ones(shape), ~null, wcs=make_wcs(scale))
+    table = measure(image, place(image, x, y, segmentation))
     assert has(table, SourceFlag.SATURATED_CORE) == [True] + [False] * 5
 
 
 def test_no_core_is_saturated_in_real_bands(data: Path) -> None:
     """None of the cut-outs has a null pixel; with the core of the one star null it is found and flagged."""
-    image = dp.load_mosaic(data / "uds/uds-test-v7.4-f444w-clear", dp.VarianceOptions(noise="background"))
+    image = dp.load_mosaic(uds_prefix(data), dp.VarianceOptions(noise="background"))
     star = (862, 332)  # x, y
     for hole, expected in ((0, 0), (2, 1)):
         clear = ~disc(image.data.shape, *star, hole)
@@ -235,62 +207,3 @@ def test_no_core_is_saturated_in_real_bands(data: Path) -> None:
         saturated = table[np.array(has(table, SourceFlag.SATURATED_CORE))]
         assert len(saturated) == expected
     assert np.hypot(saturated["x"][0].value - star[0], saturated["y"][0].value - star[1]) < 2
-
-
-# --- point sources
-
-
-def test_simulated_stars_are_point_like(tmp_path) -> None:
-    scene = simulate_scene(
-        SceneOptions(
-            shape=(600, 700),
-            bands=("f444w",),
-            n_sources=140,
-            star_fraction=0.5,
-            isolated=True,
-            flux_range=(0.3, 50),
-            flux_slope=0,
-            seed=100,
-        )
-    )
-    options = MosaicOptions(root="sim-test-v7.4", n_exposures=3, seed=1)
-    catalog, image = (
-        getattr(dp.run([simulate_mosaic(tmp_path, scene, options).prefix]), name) for name in ("catalog", "image")
-    )
-    x, y = image.wcs.world_to_pixel_values(scene["ra"], scene["dec"])
-    apart = np.hypot(catalog["x"].value[:, None] - x, catalog["y"].value[:, None] - y)
-    truth, matched = scene[apart.argmin(axis=1)], apart.min(axis=1) < 1.5
-    matched &= (catalog["flux_auto"] > 20 * catalog["fluxerr_auto"]) & (catalog["flag"] & SourceFlag.APER_MASKED == 0)
-    # A Gaussian widened by the pixels of detector, drop and mosaic, and half of its light within the Kron aperture.
-    width = np.sqrt((options.psf_fwhm / 2.3548) ** 2 + (0.063**2 * (1 + 0.75**2) + SCALE**2) / 12)
-    kron = catalog["kron_radius"] * np.sqrt(catalog["a"] * catalog["b"]).to_value(u.arcsec)
-    kron[np.array(has(catalog, SourceFlag.KRON_CIRCLE))] = 0.35
-    half_light = width * np.sqrt(-2 * np.log((1 + np.exp(-(kron**2) / (2 * width**2))) / 2))
-    point = flag_point_sources(catalog, half_light) > 0
-    star, size = truth["type"] == "star", truth["size"].to_value(u.arcsec) * np.sqrt(truth["axis_ratio"])
-    assert (star & matched).sum() > 30
-    # 98.4 % of 1,413 stars, masked ones too, and no galaxy above 0.04 arcsec of 1,348, in four larger simulations.
-    assert point[star & matched].mean() > 0.94
-    large = ~star & matched & (size > 0.04)
-    assert large.sum() > 30
-    assert not point[large].any()
-
-
-@pytest.mark.parametrize(("band", "psf"), [("f444w", "nrca5-f444w"), ("f115w", "nrca3-f115w")])
-def test_the_star_of_the_real_field(data: Path, band: str, psf: str) -> None:
-    result = dp.run([data / f"uds/uds-test-v7.4-{band}-clear"])
-    catalog = result.catalog
-    kron = catalog["kron_radius"] * np.sqrt(catalog["a"] * catalog["b"]).to_value(u.arcsec)
-    kron[np.array(has(catalog, SourceFlag.KRON_CIRCLE))] = 0.35
-    expected = half_light_radius(read_psf(data / f"uds/psf-ceers-{psf}.fits"), kron)
-    point = catalog[flag_point_sources(catalog, expected) == SourceFlag.POINT_LIKE]
-    # 1 of 64 (F444W) and of 38 (F115W) bright enough: a star with spikes, of 21.5 and 20.3 mag.
-    assert len(point) == 1
-    np.testing.assert_allclose([point["x"][0].value, point["y"][0].value], [862, 332], atol=1)
-
-
-def test_faint_sources_are_not_judged() -> None:
-    table = QTable({"flux_radius": [0.1, 0.1, 0.2, np.nan] * u.arcsec})
-    table["flux_auto"], table["fluxerr_auto"] = [21.0, 19.0, 21.0, 21.0] * u.uJy, np.ones(4) * u.uJy
-    assert (flag_point_sources(table, np.full(4, 0.095)) > 0).tolist() == [True, False, False, False]
-    assert flag_point_sources(table, [0.13, 0.1, 0.2, 0.1]).tolist() == [0, 0, SourceFlag.POINT_LIKE, 0]
