@@ -316,7 +316,7 @@ def expect_error(capsys: pytest.CaptureFixture[str], arguments: str, *parts: str
     assert captured.err.startswith("dja-photplug: ")
     assert captured.err.count("\n") == 1, captured.err
     for part in parts:
-        assert part in captured.err
+        assert part in captured.err, captured.err
     assert captured.out == ""
     assert {path: path.stat().st_mtime_ns for path in Path().iterdir()} == before
 

@@ -36,7 +36,7 @@ from dja_photplug.mosaic.noise import RescaledModel, counts_electrons
 from dja_photplug.options.stages import InjectionOptions, Options
 from dja_photplug.pipeline.images import Products, find_source, load_source, zero_point_factor
 from dja_photplug.pipeline.one_band import Result, analyse_image, describe_noise, remeasure
-from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
+from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager, split_work
 from dja_photplug.pipeline.workers import map_in_processes
 from dja_photplug.psf.model import PSF, read_psf
 from dja_photplug.simulate.exposures import draw_light
@@ -140,7 +140,7 @@ def inject(
         FITS image of the PSF, on the mosaic's pixel scale, for point sources; instead of the Gaussian. Its sum is the
         share of the light that it holds.
     manager : PluginManager, optional
-        For realisations in this process, one after the other. Without it, processes have plugins of their own.
+        All plugins by default. Where it has others than those that are installed, all is done in this process.
     progress : bool, optional
         Show a progress bar where stderr is a terminal.
 
@@ -154,17 +154,16 @@ def inject(
     PhotplugError
         Where the input does not allow it, nothing can be placed, or nothing is recovered.
     """
-    plugins = manager or get_plugin_manager()
+    manager = manager or get_plugin_manager()
     job = _Job(
-        source=find_source(source, plugins),
-        options=complete_options(options or Options(), plugins),
+        source=find_source(source, manager),
+        options=complete_options(options or Options(), manager),
         injection=injection or InjectionOptions(),
         psf=None if psf is None else Path(psf),
     )
     metadata = _check(job)
-    # Those of a manager are known in this process alone.
-    workers = 1 if manager is not None else job.injection.workers or os.cpu_count() or 1
-    parts = map_in_processes(_realise, range(job.injection.realisations), workers, _prepare, job, manager)
+    workers, own = split_work(manager, job.injection.workers or os.cpu_count() or 1)
+    parts = map_in_processes(_realise, range(job.injection.realisations), workers, _prepare, job, own)
     # disable=None: only where stderr is a terminal.
     bar = tqdm(parts, "injecting", job.injection.realisations, disable=None if progress else True)
     sources = vstack(list(bar))

@@ -23,7 +23,7 @@ from dja_photplug.files.names import Source
 from dja_photplug.options.stages import Options
 from dja_photplug.pipeline.images import Products, find_source
 from dja_photplug.pipeline.one_band import measure_band
-from dja_photplug.pipeline.plugins import get_plugin_manager
+from dja_photplug.pipeline.plugins import get_plugin_manager, split_work
 from dja_photplug.pipeline.workers import map_in_processes
 from dja_photplug.psf.model import PSF, encircled_energy, read_psf
 from dja_photplug.sky.grid import pixel_scale
@@ -145,10 +145,7 @@ def measure_bands(
         As for `dja_photplug.pipeline.one_band.measure_band`.
     """
     job = _Job(options=options, psfs=psfs, detection=detection, targets=targets)
-    workers = options.bands.workers
-    # A manager cannot be sent to a process, which makes its own of the installed plugins.
-    shared = workers > 1 and manager.list_name_plugin() == get_plugin_manager().list_name_plugin()
-    workers, own = (workers, None) if shared else (1, manager)
+    workers, own = split_work(manager, options.bands.workers)
     for source, table in zip(
         sources, map_in_processes(_measure, list(sources), workers, _start, job, own), strict=True
     ):

@@ -10,12 +10,13 @@ from typing import TypeVar
 
 import numpy as np
 import pluggy
+from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 from photutils.segmentation import SegmentationImage
 
 from dja_photplug.catalog.kron import kron_circle_radius
-from dja_photplug.catalog.schema import dress_table, epoch_columns
+from dja_photplug.catalog.schema import describe_columns, dress_table, epoch_columns
 from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
@@ -35,6 +36,7 @@ __all__ = [
     "analyse_image",
     "describe_image",
     "describe_noise",
+    "fill_columns",
     "find_epochs",
     "measure_background_errors",
     "measure_band",
@@ -322,6 +324,21 @@ def describe_image(result: Result, log: ExposureLog | None = None) -> dict[str, 
         "EPOCHS": "no WCS log" if log is None else Path(log.name).name,
         **({} if result.calibration is None else result.calibration.metadata()),
     }
+
+
+def fill_columns(result: Result) -> QTable:
+    """Return the catalogue with all columns of the schema, as regions and figures take it.
+
+    What the engine does not measure has the detection's shapes, or is NaN, and 0 for counts and flags.
+    """
+    table, sources = result.catalog.copy(copy_data=False), result.detection.sources
+    for spec in describe_columns(len(result.options.measure.apertures)):
+        if spec.name not in table.colnames and spec.name in sources.colnames:
+            table[spec.name] = sources[spec.name]
+        elif spec.name not in table.colnames:
+            empty = np.full(len(table), np.nan if spec.dtype.startswith("f") else 0, dtype=spec.dtype)
+            table[spec.name] = empty << u.Unit(spec.unit) if spec.unit else empty
+    return table
 
 
 def remeasure(result: Result, image: MosaicImage, manager: pluggy.PluginManager | None = None) -> QTable:

@@ -36,6 +36,7 @@ __all__ = [
     "has_plugins",
     "plugin_stages",
     "register_commands",
+    "split_work",
 ]
 
 T = TypeVar("T")
@@ -140,7 +141,7 @@ def _call(manager: pluggy.PluginManager, hook: str, arguments: Mapping[str, obje
         return caller(**arguments)
     except Exception as error:
         plugin = find_raiser(manager, error)
-        if plugin is None or plugin in BUILTINS or getattr(error, "plugin", None) is not None:
+        if plugin is None or (isinstance(error, PhotplugError) and error.plugin is not None):
             raise
         kind = "" if isinstance(error, PhotplugError) else f"{type(error).__name__}: "
         message = f"plugin {plugin!r} failed in {hook}: {kind}{error}"
@@ -150,9 +151,9 @@ def _call(manager: pluggy.PluginManager, hook: str, arguments: Mapping[str, obje
 
 
 def find_raiser(manager: pluggy.PluginManager, error: Exception) -> str | None:
-    """Return the plugin that is deepest in the error's traceback, by its hooks or by the package that they are in.
+    """Return the plugin of somebody else whose code is deepest in the error's traceback; None where that is ours.
 
-    The package, because what a hook returned, such as a noise model, is called later, by our code.
+    It is known by its hooks, and by the package that they are in: the package, because what a hook returned, such as a noise model, is called later, by our code.
     """
     hooks: dict[CodeType, str] = {}
     packages: dict[str, str] = {}
@@ -170,7 +171,7 @@ def find_raiser(manager: pluggy.PluginManager, error: Exception) -> str | None:
         package = str(frame.f_globals.get("__name__")).partition(".")[0]
         found = hooks.get(frame.f_code) or packages.get(package) or found
         trace = trace.tb_next
-    return found
+    return None if found in BUILTINS else found
 
 
 def _refuse(manager: pluggy.PluginManager, hook: str, purpose: str, known: Iterable[str]) -> PhotplugError:
@@ -260,6 +261,16 @@ def _implementations(manager: pluggy.PluginManager, hook: str) -> list[pluggy.Ho
 def has_plugins(manager: pluggy.PluginManager, *hooks: str) -> bool:
     """Return whether a plugin that is not built in implements one of the hooks."""
     return any(each.plugin_name not in BUILTINS for hook in hooks for each in _implementations(manager, hook))
+
+
+def split_work(manager: pluggy.PluginManager, workers: int) -> tuple[int, pluggy.PluginManager | None]:
+    """Return how many processes can share work, and the manager where all is done in this one.
+
+    A manager cannot be sent to a process, which makes its own of the installed plugins: others are known here alone.
+    """
+    if workers > 1 and manager.list_name_plugin() == get_plugin_manager().list_name_plugin():
+        return workers, None
+    return 1, manager
 
 
 def check_names(options: Options, manager: pluggy.PluginManager) -> None:

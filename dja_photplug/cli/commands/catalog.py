@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ def run(arguments: Namespace) -> None:
     from dja_photplug.catalog.regions import write_regions
     from dja_photplug.files.pixels import write_image
     from dja_photplug.pipeline.catalog import run as make_catalog
-    from dja_photplug.pipeline.one_band import write_result
+    from dja_photplug.pipeline.one_band import fill_columns, write_result
     from dja_photplug.pipeline.plugins import complete_options
 
     manager, overwrite = arguments.manager, arguments.overwrite
@@ -71,7 +72,7 @@ def run(arguments: Namespace) -> None:
     if arguments.segmentation:
         write_image(arguments.segmentation, result.detection.segmentation, wcs.to_header(), overwrite=overwrite)
     if arguments.regions:
-        write_regions(result.catalog, arguments.regions, wcs, overwrite=overwrite)
+        write_regions(fill_columns(result), arguments.regions, wcs, overwrite=overwrite)
     if arguments.plot:
         draw_catalog(result, arguments.plot, manager, overwrite=overwrite)
     meta = result.catalog.meta
@@ -88,9 +89,11 @@ def draw_catalog(result: Result, path: Path, manager: pluggy.PluginManager, *, o
     """Draw planes, sources and errors of a run."""
     from dja_photplug.figures.catalog import plot_catalog
     from dja_photplug.mosaic.load import load_exposure
-    from dja_photplug.pipeline.one_band import measure_background_errors
+    from dja_photplug.pipeline.one_band import fill_columns, measure_background_errors
 
-    alone = None if result.image.background_weight is None else measure_background_errors(result, manager)
+    alone = None
+    if result.image.background_weight is not None:
+        alone = fill_columns(replace(result, catalog=measure_background_errors(result, manager)))
     exposure = None if result.source is None else load_exposure(result.source, result.options.cutout)
     segments = result.detection.segmentation
-    plot_catalog(path, result.image, exposure, result.catalog, alone, segments, overwrite=overwrite)
+    plot_catalog(path, result.image, exposure, fill_columns(result), alone, segments, overwrite=overwrite)

@@ -53,7 +53,8 @@ def run(arguments: Namespace) -> None:
     options = complete_options(make_options(arguments), manager)
     injection = collect_stage(InjectionOptions, vars(arguments), arguments.config, arguments.plugin_stages)
     [source] = find_mosaics(arguments)
-    result = inject(source, options, injection, psf=arguments.psf, progress=not arguments.quiet)
+    given = {"psf": arguments.psf, "manager": manager, "progress": not arguments.quiet}
+    result = inject(source, options, injection, **given)
     write_result(result.table, arguments.output, options, manager)
     if arguments.sources:
         write_result(result.sources, arguments.sources, options, manager)
