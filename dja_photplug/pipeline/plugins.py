@@ -153,7 +153,8 @@ def _call(manager: pluggy.PluginManager, hook: str, arguments: Mapping[str, obje
 def find_raiser(manager: pluggy.PluginManager, error: Exception) -> str | None:
     """Return the plugin of somebody else whose code is deepest in the error's traceback; None where that is ours.
 
-    It is known by its hooks, and by the package that they are in: the package, because what a hook returned, such as a noise model, is called later, by our code.
+    It is known by its hooks, and by the package that they are in, because what a hook returned, such as a noise model,
+    is called later, by our code.
     """
     hooks: dict[CodeType, str] = {}
     packages: dict[str, str] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import functools
 import inspect
 import logging
 import sys
@@ -14,9 +15,12 @@ from astropy.nddata import NDData
 
 import dja_photplug as dp
 from dja_photplug import hookspecs
+from dja_photplug.cli.app import build_parser
 from dja_photplug.hookspecs import hookimpl
 from dja_photplug.mosaic.fullweight import NoiseModel
 from dja_photplug.pipeline import plugins
+from dja_photplug.pipeline.images import find_source
+from dja_photplug.pipeline.one_band import write_result
 from dja_photplug.pipeline.plugins import BUILTINS, ask_all, ask_first, describe_plugins, get_plugin_manager
 from dja_photplug.sources.detection import Background, Detection
 
@@ -217,10 +221,67 @@ def test_specification(name):
         assert parameter.annotation is not parameter.empty
     assert inspect.signature(spec).return_annotation is not inspect.Signature.empty
     examples = doctest.DocTestParser().get_examples(spec.__doc__)
-    namespace = {"hookimpl": hookimpl}
-    for example in examples:
-        exec(example.source, namespace)
+    imports = [example.source for example in examples if "import" in example.source]
+    assert any("from dja_photplug.plugin import" in source for source in imports)  # and from no other module of ours
+    assert not any("from dja_photplug" in source.replace("dja_photplug.plugin ", "") for source in imports)
+    namespace = make_example(name)
     manager = get_plugin_manager()
     manager.register(make_plugin(**{name: namespace[name]}), "example")  # raises where the signature does not fit
     manager.check_pending()
     assert isinstance(manager.get_plugin("example"), types.ModuleType)
+
+
+def make_example(name: str) -> dict:
+    """Return what the example of a specification defines."""
+    namespace = {}
+    for example in doctest.DocTestParser().get_examples(getattr(hookspecs, name).__doc__):
+        exec(compile(example.source, name, "single"), namespace)
+    return namespace
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_example_of_a_specification_does_what_it_says(name, simulated, tmp_path, capsys):
+    """Each is the one plugin of a run, claims what it is asked, and its result is what comes out."""
+    claimed = []
+    function = make_example(name)[name]
+
+    @functools.wraps(function)
+    def record(*arguments, **keywords):
+        claimed.append(function(*arguments, **keywords))
+        return claimed[-1]
+
+    manager = get_plugin_manager()
+    manager.register(make_plugin(**{name: record}), "example")
+    prefix, options = simulated.prefix, dp.Options(variance=dp.VarianceOptions(noise="dja"))
+    result = None
+    if name == "photplug_find":
+        assert find_source("a/jw01345-o001_t021_nircam_f200w_i2d.fits", manager).band == "f200w"
+    elif name == "photplug_load":
+        dp.load_mosaic(prefix).write(tmp_path / "x_i2d.fits")
+        assert len(dp.run([tmp_path / "x_i2d.fits"], options, manager=manager).catalog) > 10
+    elif name == "photplug_variance":
+        assert dp.load_mosaic(prefix, "mine", manager=manager).meta["NOISE"] == "mine"
+    elif name == "photplug_galfit":
+        sources = dp.run([prefix], options).catalog[:2]
+        written = dp.write_galfit(dp.load_mosaic(prefix), sources, tmp_path / "out", manager=manager, format="mine")
+        assert [len(path.read_text().splitlines()) for path in written] == [2]
+    elif name == "photplug_write":
+        path = write_result(dp.run([prefix], options).catalog, tmp_path / "c.xml", options, manager)
+        assert "flux_auto" in dp.read_catalog(path).colnames
+    elif name == "photplug_register_commands":
+        arguments = build_parser(manager).parse_args(["hello"])
+        arguments.run(arguments)
+        assert capsys.readouterr().out == "hello\n"
+    else:
+        engine = "mine" if name == "photplug_measure" else "sep"
+        result = dp.run([prefix], dp.Options(engine=engine), manager=manager)
+    assert claimed
+    assert claimed[0] is not None or name == "photplug_register_commands"
+    if name == "photplug_options":
+        assert result.options.plugins["flat"].error == 0.02
+    elif name == "photplug_columns":
+        assert "snr_auto" in result.catalog.colnames
+    elif name == "photplug_measure":
+        assert result.catalog.colnames[:5] == ["id", "ra", "dec", "flux_auto", "fluxerr_auto"]
+    elif result is not None:
+        assert len(result.catalog) > 10
