@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 from astropy.io import fits
@@ -51,10 +51,10 @@ class MosaicImage(CCDData):
     # The arguments of CCDData, and what it slices by, are astropy's, which has no types.
     def __init__(
         self,
-        *args: Any,
+        *args: object,
         background_weight: NDArray[np.float32] | None = None,
         noise_model: NoiseModel | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(*args, **kwargs)
         if args and isinstance(args[0], MosaicImage):
@@ -67,7 +67,7 @@ class MosaicImage(CCDData):
         self.background_weight = background_weight
         self.noise_model = noise_model
 
-    def _slice(self, item: Any) -> dict[str, Any]:
+    def _slice(self, item: slice | tuple[slice | int, ...]) -> dict[str, object]:
         kwargs = super()._slice(item)
         if self.background_weight is not None:
             kwargs["background_weight"] = self.background_weight[item]
@@ -92,7 +92,7 @@ class MosaicImage(CCDData):
     def __deepcopy__(self, memo: dict[int, object]) -> MosaicImage:
         return self.copy()
 
-    def to_hdu(self, *args: Any, **kwargs: Any) -> fits.HDUList:
+    def to_hdu(self, *args: object, **kwargs: object) -> fits.HDUList:
         """Return the HDUs of `~astropy.nddata.CCDData.to_hdu`, and ``BACKWHT`` with the background weight."""
         hdus = super().to_hdu(*args, **kwargs)
         if self.background_weight is not None:
@@ -100,9 +100,10 @@ class MosaicImage(CCDData):
         return hdus
 
 
-def _read_written(path: Any, *args: Any, **kwargs: Any) -> MosaicImage:
+def _read_written(path: str | Path | BinaryIO, *args: object, **kwargs: object) -> MosaicImage:
     """Read what `MosaicImage.write` wrote, back into native float32."""
-    name = getattr(path, "name", path)  # astropy hands over the file that it opened to find the format
+    # astropy hands over the file that it opened to find the format; a Path has a name too, without its folder.
+    name = path if isinstance(path, str | Path) else path.name
     image = fits_ccddata_reader(name, *args, **kwargs)
     with fits.open(name) as hdus:
         weight = hdus["BACKWHT"].data.astype(np.float32) if "BACKWHT" in hdus else None

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pluggy
@@ -61,7 +60,7 @@ def catalog_options(table: Table, options: Options | None = None) -> Options:
     return replace(options, measure=replace(options.measure, apertures=tuple(known.values())))
 
 
-def _known_apertures(meta: Mapping[str, Any]) -> dict[int, float]:
+def _known_apertures(meta: Mapping[str, float]) -> dict[int, float]:
     """Return the diameters (arcsec) that metadata tell, by number."""
     numbers = _find_numbers("ASEC_", meta)
     try:
@@ -70,7 +69,7 @@ def _known_apertures(meta: Mapping[str, Any]) -> dict[int, float]:
         raise PhotplugError(f"metadata ASEC_i of the catalogue: {error}; give aperture diameters in arcsec") from None
 
 
-def _find_numbers(prefix: str, meta: Mapping[str, Any]) -> list[int]:
+def _find_numbers(prefix: str, meta: Iterable[str]) -> list[int]:
     """Return the numbers of the keys that are `prefix` and a number, sorted."""
     numbers = (key.removeprefix(prefix) for key in meta if key.startswith(prefix))
     return sorted(int(number) for number in numbers if number.isdecimal())
@@ -142,7 +141,7 @@ def measure_columns(
     extend: ExtendOptions,
     manager: pluggy.PluginManager | None,
     progress: bool,
-) -> tuple[dict[str, Column], dict[str, Any]]:
+) -> tuple[dict[str, Column], dict[str, object]]:
     """Return the columns and the metadata that a catalogue gets; see :func:`extend_catalog`."""
     manager = manager or get_plugin_manager()
     options = complete_options(options or catalog_options(table), manager)
@@ -195,7 +194,7 @@ def _to_floats(table: Table, name: str, unit: str = "") -> NDArray[np.float64]:
 
 
 def _choose_columns(
-    extend: ExtendOptions, options: Options, numbers: Sequence[int], ratios: Mapping[int, Any]
+    extend: ExtendOptions, options: Options, numbers: Sequence[int], ratios: Collection[int]
 ) -> list[str]:
     """Return the names of the columns that each band gets, without those of plugins."""
     has_segments = options.detect.use_segmentation is not None

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pluggy
@@ -236,7 +235,7 @@ def describe_bands(tables: Mapping[str, QTable], psfs: Mapping[str, PSF], first:
     return encode_metadata(bands)
 
 
-def read_calibration(meta: Mapping[str, Any], source: Source) -> NoiseCalibration | None:
+def read_calibration(meta: Mapping[str, str], source: Source) -> NoiseCalibration | None:
     """Return the a(r) that the metadata of a catalogue tell of a mosaic; None where they tell none."""
     for key, text in meta.items():
         if key.startswith("BAND_") and (band := json.loads(text))["band"] == source.band:

@@ -41,6 +41,8 @@ def test_write_and_read_round_trip(image, tmp_path, suffix):
         assert mine.dtype.isnative
     assert isinstance(back.uncertainty, InverseVariance)
     assert back.unit == part.unit
+    given = MosaicImage.read(tmp_path / f"x{suffix}", format="fits")  # astropy then hands over the path
+    np.testing.assert_array_equal(given.background_weight, part.background_weight)
     assert back.meta["NOISE"] == "dja"
     x, y = np.meshgrid([0, 119], [0, 79])
     assert np.all(back.wcs.pixel_to_world(x, y).separation(part.wcs.pixel_to_world(x, y)) < 1e-6 * u.arcsec)
