@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,6 @@ from astropy.table import QTable
 from astropy.time import Time
 from astropy.wcs import WCS
 from astropy.wcs.utils import skycoord_to_pixel
-from regions import PolygonSkyRegion, RegionMeta
-from scipy.sparse import csr_array
 
 from dja_photplug.epochs.barycentre import Barycentre, barycentre_times, count_astray, plain_mjd
 from dja_photplug.epochs.footprints import Array, Footprints, as_vectors
@@ -28,6 +26,10 @@ from dja_photplug.epochs.reader import read_log
 from dja_photplug.epochs.sums import Pairs, detail_epochs, group_visits, sum_epochs, tabulate_visits
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.options.stages import EPOCH_DETAILS
+
+if TYPE_CHECKING:
+    from regions import PolygonSkyRegion
+    from scipy.sparse import csr_array
 
 __all__ = ["ExposureLog", "read_exposure_log"]
 
@@ -145,6 +147,8 @@ class ExposureLog:
             In the order of the exposures, with as many corners as their edges need; ``meta["text"]`` is the file (and
             ``ext``, if not 1).
         """
+        from regions import PolygonSkyRegion, RegionMeta  # 0.2 s to import
+
         corners = SkyCoord(*np.moveaxis(self.geometry.outline(), -1, 0), representation_type="cartesian")
         ra, dec = (angle.deg for angle in (corners.spherical.lon, corners.spherical.lat))
         names = [file if ext == 1 else f"{file}[{ext}]" for file, ext in self.table.iterrows("file", "ext")]

@@ -12,7 +12,6 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from astropy.wcs.utils import skycoord_to_pixel
 from numpy.typing import NDArray
-from regions import Regions
 
 from dja_photplug import __version__
 from dja_photplug.epochs.barycentre import barycentre_times, count_astray
@@ -53,6 +52,8 @@ def write_footprints(log: ExposureLog, path: str | Path, *, overwrite: bool = Fa
     PhotplugError
         For another suffix than ``.reg``, an existing file, or a folder that does not take it.
     """
+    from regions import Regions
+
     path = Path(path)
     with whole_file(path, overwrite=overwrite, suffixes=REGION_SUFFIXES) as temporary:
         Regions(log.footprints()).write(temporary, format="ds9")

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from astropy import units as u
 from astropy.table import QTable
 from astropy.time import Time
-from scipy.sparse import csr_array
 
 from dja_photplug.epochs.barycentre import Barycentre, plain_mjd
 from dja_photplug.epochs.footprints import Footprints
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 __all__ = ["Grouping", "Pairs", "detail_epochs", "group_visits", "sum_epochs", "tabulate_visits"]
 
@@ -156,6 +159,8 @@ def sum_epochs(covered: csr_array, table: QTable, grouping: Grouping) -> Columns
 
 def _memberships(number: npt.NDArray[np.intp]) -> csr_array:
     """Return which exposure is in which group, as a matrix."""
+    from scipy.sparse import csr_array
+
     return csr_array((np.ones(len(number), dtype=bool), (np.arange(len(number)), number)))
 
 
