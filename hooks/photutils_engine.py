@@ -42,9 +42,10 @@ def photplug_calibrate(image: MosaicImage, detection: Detection, options: Option
     """Claim the engine ``photutils`` and the noise preset ``calibrated``."""
     if options.engine != ENGINE or options.variance.noise != "calibrated":
         return None
-    from dja_photplug.sources.photutils_engine import calibrate_photutils
+    from dja_photplug.sources.photometry import calibrate_with
+    from dja_photplug.sources.photutils_engine import PHOTUTILS
 
-    return calibrate_photutils(image, detection, options)
+    return calibrate_with(PHOTUTILS, image, detection, options)
 
 
 @hookimpl
@@ -54,6 +55,7 @@ def photplug_measure(
     """Claim the engine ``photutils``."""
     if options.engine != ENGINE:
         return None
-    from dja_photplug.sources.photutils_engine import measure_photutils
+    from dja_photplug.sources.photometry import measure_with
+    from dja_photplug.sources.photutils_engine import PHOTUTILS
 
-    return measure_photutils(image, detection, calibration, options)
+    return measure_with(PHOTUTILS, image, detection, calibration, options)

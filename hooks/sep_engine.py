@@ -42,9 +42,10 @@ def photplug_calibrate(image: MosaicImage, detection: Detection, options: Option
     """Claim the engine ``sep`` and the noise preset ``calibrated``."""
     if options.engine != ENGINE or options.variance.noise != "calibrated":
         return None
-    from dja_photplug.sources.sep_engine import calibrate_sep
+    from dja_photplug.sources.photometry import calibrate_with
+    from dja_photplug.sources.sep_engine import SEP
 
-    return calibrate_sep(image, detection, options)
+    return calibrate_with(SEP, image, detection, options)
 
 
 @hookimpl
@@ -54,6 +55,7 @@ def photplug_measure(
     """Claim the engine ``sep``."""
     if options.engine != ENGINE:
         return None
-    from dja_photplug.sources.sep_engine import measure_sep
+    from dja_photplug.sources.photometry import measure_with
+    from dja_photplug.sources.sep_engine import SEP
 
-    return measure_sep(image, detection, calibration, options)
+    return measure_with(SEP, image, detection, calibration, options)

@@ -12,7 +12,6 @@ from importlib.util import find_spec
 
 import numpy as np
 from astropy.nddata import NDData
-from astropy.table import QTable
 from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
 from photutils.background import Background2D
@@ -25,7 +24,6 @@ from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions, Options
 from dja_photplug.sources.apertures import KRON_EXTENT, Engine, Floats, Pixels, Shapes, Sums
-from dja_photplug.sources.calibration import NoiseCalibration
 from dja_photplug.sources.detection import (
     FOUND,
     Background,
@@ -35,11 +33,10 @@ from dja_photplug.sources.detection import (
     place_sources,
     subtract_level,
 )
-from dja_photplug.sources.photometry import calibrate_with, measure_with
 from dja_photplug.sources.planes import native_pixels, null_pixels, variance_map
 from dja_photplug.sources.segments import convolve_pixels, segment_shapes
 
-__all__ = ["PHOTUTILS", "calibrate_photutils", "detect_photutils", "measure_photutils", "mesh_background_2d"]
+__all__ = ["PHOTUTILS", "detect_photutils", "mesh_background_2d"]
 
 Box = tuple[slice, slice]
 
@@ -331,46 +328,3 @@ PHOTUTILS = Engine(
     half_light=_half_light,
     average_annuli=_average_annuli,
 )
-
-
-def measure_photutils(
-    image: NDData, detection: Detection, calibration: NoiseCalibration | None, options: Options
-) -> QTable:
-    """Return the photometry of detected sources by photutils.
-
-    Parameters
-    ----------
-    image, detection, calibration, options
-        As for `dja_photplug.sources.photometry.measure_with`.
-
-    Returns
-    -------
-    `~astropy.table.QTable`
-        One row for each source, in their order; see `dja_photplug.catalog.schema.COLUMNS`.
-
-    Raises
-    ------
-    PhotplugError
-        Where the image has no flux unit, no uncertainty, or another shape than the segmentation.
-    """
-    return measure_with(PHOTUTILS, image, detection, calibration, options)
-
-
-def calibrate_photutils(image: NDData, detection: Detection, options: Options) -> NoiseCalibration:
-    """Measure a(r) in empty apertures with photutils.
-
-    Parameters
-    ----------
-    image, detection, options
-        As for `dja_photplug.sources.photometry.calibrate_with`.
-
-    Returns
-    -------
-    NoiseCalibration
-
-    Raises
-    ------
-    PhotplugError
-        Where too few empty apertures fit.
-    """
-    return calibrate_with(PHOTUTILS, image, detection, options)

@@ -13,14 +13,12 @@ from typing import TypedDict
 import numpy as np
 import sep
 from astropy.nddata import NDData
-from astropy.table import QTable
 from numpy.typing import NDArray
 
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions, Options
 from dja_photplug.sources.apertures import KRON_EXTENT, Engine, Floats, Pixels, Plane, Shapes, Sums, sum_overlap
-from dja_photplug.sources.calibration import NoiseCalibration
 from dja_photplug.sources.detection import (
     FOUND,
     Background,
@@ -30,10 +28,9 @@ from dja_photplug.sources.detection import (
     place_sources,
     subtract_level,
 )
-from dja_photplug.sources.photometry import calibrate_with, measure_with
 from dja_photplug.sources.planes import NULL_VARIANCE, native_pixels, null_pixels, variance_map
 
-__all__ = ["SEP", "calibrate_sep", "detect_sep", "measure_sep", "mesh_background"]
+__all__ = ["SEP", "detect_sep", "mesh_background"]
 
 # An object with more sub-objects at one level is kept whole: deblending 12,600 of them took 13 s, 3,300 took 1 s.
 MOST_SUB_OBJECTS = 4096
@@ -258,44 +255,3 @@ SEP = Engine(
     half_light=_half_light,
     average_annuli=_average_annuli,
 )
-
-
-def measure_sep(image: NDData, detection: Detection, calibration: NoiseCalibration | None, options: Options) -> QTable:
-    """Return the photometry of detected sources by sep.
-
-    Parameters
-    ----------
-    image, detection, calibration, options
-        As for `dja_photplug.sources.photometry.measure_with`.
-
-    Returns
-    -------
-    `~astropy.table.QTable`
-        One row for each source, in their order; see `dja_photplug.catalog.schema.COLUMNS`.
-
-    Raises
-    ------
-    PhotplugError
-        Where the image has no flux unit, no uncertainty, or another shape than the segmentation.
-    """
-    return measure_with(SEP, image, detection, calibration, options)
-
-
-def calibrate_sep(image: NDData, detection: Detection, options: Options) -> NoiseCalibration:
-    """Measure a(r) in empty apertures with sep.
-
-    Parameters
-    ----------
-    image, detection, options
-        As for `dja_photplug.sources.photometry.calibrate_with`.
-
-    Returns
-    -------
-    NoiseCalibration
-
-    Raises
-    ------
-    PhotplugError
-        Where too few empty apertures fit.
-    """
-    return calibrate_with(SEP, image, detection, options)

@@ -16,7 +16,8 @@ import dja_photplug as dp
 from dja_photplug.options.stages import CalibrationOptions
 from dja_photplug.sources.calibration import NoiseCalibration
 from dja_photplug.sources.detection import Detection
-from dja_photplug.sources.sep_engine import calibrate_sep, detect_sep, mesh_background
+from dja_photplug.sources.photometry import calibrate_with
+from dja_photplug.sources.sep_engine import SEP, detect_sep, mesh_background
 
 RADII = (2, 4.5, 6.25, 8.75, 12.5, 17.5)  # pixels of 40 mas
 MOSAICS = {"F444W": "uds/uds-test-v7.4-f444w-clear", "F115W": "uds/uds-test-v7.4-f115w-clear"}
@@ -41,7 +42,7 @@ def measure_all(folder: Path) -> dict[str, list[float]]:
         image = dp.load_mosaic(folder / prefix, noise="calibrated")
         detection = detect_sep(image, mesh_background(image, dp.BackgroundOptions()), dp.Options())
         for name, options in CHOICES.items():
-            calibration = calibrate_sep(image, detection, options)
+            calibration = calibrate_with(SEP, image, detection, options)
             rows[f"{band}{name}"] = describe(calibration, image, detection)
             if not name:
                 rows[f"{band}, sampling error"] = [np.nan, *calibration.error(np.array(RADII) * 0.04)]

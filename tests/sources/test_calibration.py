@@ -33,8 +33,9 @@ from dja_photplug.sources.calibration import (
     place_apertures,
 )
 from dja_photplug.sources.detection import Detection
+from dja_photplug.sources.photometry import calibrate_with, measure_with
 from dja_photplug.sources.planes import native_pixels, variance_map
-from dja_photplug.sources.sep_engine import calibrate_sep, detect_sep, measure_sep, mesh_background
+from dja_photplug.sources.sep_engine import SEP, detect_sep, mesh_background
 from tests.helpers import SCALE, gaussian, make_calibration, make_detection, make_image, robust_scatter, uds_prefix
 
 # Convolving with it correlates neighbours by 2/3 in x and in y.
@@ -205,7 +206,7 @@ def test_factor_of_the_engine() -> None:
     options = Options(calibration=CalibrationOptions(radius_max=0.7, n_radii=5))
     for noise, kernel in ((white, np.ones((1, 1))), (correlated, KERNEL)):
         data = noise()
-        result = calibrate_sep(make_noisy(3 * data, 9.0), nothing(data.shape), options)
+        result = calibrate_with(SEP, make_noisy(3 * data, 9.0), nothing(data.shape), options)
         expected = np.array([expect_factor(radius / SCALE, kernel, "exact") for radius in result.radius])
         assert np.all(np.abs(result.factor[0] - expected) < 3 * result.measured_error[0])
         if noise is white:
@@ -404,7 +405,7 @@ def test_variance_of_a_flux_is_that_of_the_formula() -> None:
     segmentation = (data > 5).astype(np.int32)
     detection = place([60.0], [60.0], segmentation, a=8, b=4)
     options = Options(measure=MeasureOptions(apertures=(0.4, 1.0)))
-    row = measure_sep(make_noisy(data, 0.2, 0.7), detection, power_law(), options)[0]
+    row = measure_with(SEP, make_noisy(data, 0.2, 0.7), detection, power_law(), options)[0]
 
     def expect(area: float, photons: float = 0.7) -> float:
         """In uJy; area in pixels."""
@@ -428,7 +429,7 @@ def test_isophotes_sum_the_planes_of_their_pixels() -> None:
     segmentation = np.zeros((40, 50), np.int32)
     segmentation[10:20, 5:25] = 1
     detection = place([15.0], [15.0], segmentation)
-    row = measure_sep(make_noisy(white((40, 50)), background, photons), detection, power_law(), Options())[0]
+    row = measure_with(SEP, make_noisy(white((40, 50)), background, photons), detection, power_law(), Options())[0]
     inside = segmentation == 1
     factor = 1.5 * (np.sqrt(200 / np.pi) * SCALE / 0.4) ** 0.3
     expected = factor**2 * background[inside].sum(dtype=float) + photons[inside].sum(dtype=float)
@@ -437,7 +438,7 @@ def test_isophotes_sum_the_planes_of_their_pixels() -> None:
 
 def test_without_calibration_the_variance_is_the_full_one() -> None:
     detection = place([25.0], [25.0], np.zeros((50, 50), np.int32))
-    row = measure_sep(make_noisy(white((50, 50)), 0.2, 0.7), detection, None, Options())[0]
+    row = measure_with(SEP, make_noisy(white((50, 50)), 0.2, 0.7), detection, None, Options())[0]
     assert row["fluxerr_aper_3"].value == pytest.approx(0.01 * np.sqrt(0.9 * np.pi) * 12.5, rel=1e-6)
     assert row["depth5_3"].value == pytest.approx(23.9 - 2.5 * np.log10(0.05 * np.sqrt(0.2 * np.pi) * 12.5), abs=1e-6)
 
@@ -447,7 +448,7 @@ def test_depth_follows_the_weight() -> None:
     variance = np.ones((60, 120), np.float32)
     variance[:, 60:] = 4
     detection = place([30.0, 90.0], [30.0, 30.0], np.zeros((60, 120), np.int32))
-    table = measure_sep(make_noisy(white((60, 120)), variance), detection, power_law(), Options())
+    table = measure_with(SEP, make_noisy(white((60, 120)), variance), detection, power_law(), Options())
     np.testing.assert_allclose(-np.diff(table["depth5_1"].value), 2.5 * np.log10(2), rtol=1e-6)
 
 
@@ -456,7 +457,7 @@ def test_zones_choose_by_the_background_at_the_source() -> None:
     variance[:, 60:] = 4
     calibration = make_calibration([[1.0] * 5, [2.0] * 5], edges=[2.0])
     detection = place([30.0, 90.0], [30.0, 30.0], np.zeros((60, 120), np.int32))
-    table = measure_sep(make_noisy(white((60, 120)), variance), detection, calibration, Options())
+    table = measure_with(SEP, make_noisy(white((60, 120)), variance), detection, calibration, Options())
     np.testing.assert_allclose(table["fluxerr_aper_1"][1] / table["fluxerr_aper_1"][0], 2 * 2, rtol=1e-6)
 
 
@@ -468,7 +469,7 @@ def scatter_at(
 ) -> float:
     """Robust scatter of flux/error of catalogue columns, in apertures of a radius in pixels."""
     options = Options(measure=MeasureOptions(apertures=(2 * radius * SCALE,), **sky))
-    table = measure_sep(image, place(*places, segmentation), calibration, options)
+    table = measure_with(SEP, image, place(*places, segmentation), calibration, options)
     return robust_scatter(table["flux_aper_0"] / table["fluxerr_aper_0"])
 
 
@@ -482,7 +483,7 @@ def test_errors_are_true_in_another_image_with_the_same_noise(sky: str) -> None:
     detection = place(NONE, NONE, segmentation)
     settings = CalibrationOptions(radius_max=0.6, n_radii=5, n_apertures=1500)
     options = Options(measure=MeasureOptions(background=sky), calibration=settings)
-    calibration = calibrate_sep(images[0], detection, options)
+    calibration = calibrate_with(SEP, images[0], detection, options)
     for radius in (2, 12):
         *places, n = place_apertures(segmentation > 0, radius, 5, 1000, np.random.default_rng(3))
         # Both have a sampling error.
@@ -499,13 +500,15 @@ def test_annulus_without_sky_does_not_count() -> None:
     detection = place(NONE, NONE, segmentation)
     measure = MeasureOptions(background="annulus", annulus=(1.7, 2.5))
     calibration = CalibrationOptions(radius_max=0.12, n_radii=2, margin=0)
-    result = calibrate_sep(
-        make_noisy(white((160, 160)), 1.0), detection, Options(measure=measure, calibration=calibration)
+    result = calibrate_with(
+        SEP, make_noisy(white((160, 160)), 1.0), detection, Options(measure=measure, calibration=calibration)
     )
     assert np.isfinite(result.factor).all()
     measure = replace(measure, annulus=(9.0, 10.0))
     with pytest.raises(dp.PhotplugError, match="fewer than 100 empty apertures"):
-        calibrate_sep(make_noisy(white((160, 160)), 1.0), detection, Options(measure=measure, calibration=calibration))
+        calibrate_with(
+            SEP, make_noisy(white((160, 160)), 1.0), detection, Options(measure=measure, calibration=calibration)
+        )
 
 
 @dataclass

@@ -21,9 +21,9 @@ from dja_photplug.psf.model import half_light_radius, read_psf
 from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.detection import Detection
-from dja_photplug.sources.photometry import flag_point_sources
+from dja_photplug.sources.photometry import flag_point_sources, measure_with
 from dja_photplug.sources.planes import variance_map
-from dja_photplug.sources.sep_engine import detect_sep, measure_sep, mesh_background
+from dja_photplug.sources.sep_engine import SEP, detect_sep, mesh_background
 from tests.helpers import SCALE, gaussian, isolated_scene, make_detection, make_image, read_uds, uds_prefix
 
 # Diameters of 10 and 20 pixels.
@@ -32,7 +32,7 @@ APERTURES = (0.4, 0.8)
 
 def measure(image, detection, **options) -> QTable:
     options = {"apertures": APERTURES} | options
-    return measure_sep(image, detection, None, Options(measure=MeasureOptions(**options)))
+    return measure_with(SEP, image, detection, None, Options(measure=MeasureOptions(**options)))
 
 
 def star(shape, x, y, sigma, flux) -> np.ndarray:
@@ -159,7 +159,7 @@ def test_photometry_equals_sep() -> None:
     image = make_image(data, weight)
     options = Options(measure=MeasureOptions(apertures=APERTURES))
     detection = detect_sep(image, mesh_background(image, options.background), options)
-    table = measure_sep(image, detection, None, options)
+    table = measure_with(SEP, image, detection, None, options)
     assert len(table) > 20
     assert np.isfinite(table["flux_auto"].value).all()
     check_against_sep(image, detection, table, options)
@@ -169,7 +169,7 @@ def test_real_photometry_equals_sep(data: Path) -> None:
     image = read_uds(data)
     options = Options()
     detection = detect_sep(image, mesh_background(image, options.background), options)
-    table = measure_sep(image, detection, None, options)
+    table = measure_with(SEP, image, detection, None, options)
     assert table.colnames == [spec.name for spec in describe_columns(4)]
     clean = table["mask_frac"] == 0
     assert clean.sum() > 100

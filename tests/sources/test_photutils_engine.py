@@ -16,13 +16,9 @@ from dja_photplug.cli.app import main
 from dja_photplug.options.stages import BackgroundOptions, CalibrationOptions, DetectOptions, MeasureOptions, Options
 from dja_photplug.sources import photutils_engine
 from dja_photplug.sources.detection import Detection
-from dja_photplug.sources.photutils_engine import (
-    calibrate_photutils,
-    detect_photutils,
-    measure_photutils,
-    mesh_background_2d,
-)
-from dja_photplug.sources.sep_engine import calibrate_sep, detect_sep, measure_sep, mesh_background
+from dja_photplug.sources.photometry import calibrate_with, measure_with
+from dja_photplug.sources.photutils_engine import PHOTUTILS, detect_photutils, mesh_background_2d
+from dja_photplug.sources.sep_engine import SEP, detect_sep, mesh_background
 from tests.helpers import BANDS, SCALE, gaussian, make_detection, make_image, uds_prefix
 
 PLAIN = Options(detect=DetectOptions(kernel=0, clean=0, n_sigma=5, n_pixels=3))
@@ -34,7 +30,7 @@ def detect(image, options=PLAIN) -> Detection:
 
 def both(image, detection, **settings) -> tuple[QTable, QTable]:
     options = Options(measure=MeasureOptions(**settings))
-    return measure_sep(image, detection, None, options), measure_photutils(image, detection, None, options)
+    return measure_with(SEP, image, detection, None, options), measure_with(PHOTUTILS, image, detection, None, options)
 
 
 @pytest.fixture(scope="session", params=[*BANDS, "simulated"])
@@ -81,7 +77,7 @@ def test_same_segments_give_the_same_photometry(field, settings) -> None:
 
 def test_same_segments_give_the_same_calibration(field) -> None:
     options = Options(calibration=CalibrationOptions(n_radii=4, radius_max=0.5, n_apertures=800))
-    ours, theirs = (function(*field, options) for function in (calibrate_photutils, calibrate_sep))
+    ours, theirs = (calibrate_with(engine, *field, options) for engine in (PHOTUTILS, SEP))
     np.testing.assert_allclose(ours.measured, theirs.measured, rtol=1e-9)  # the same places, and exact overlaps
     np.testing.assert_allclose(ours.offset, theirs.offset, rtol=1e-6, atol=1e-9)
 
@@ -179,7 +175,7 @@ def test_nothing_and_edges() -> None:
     assert len(empty.sources) == 0
     assert empty.sources["a"].unit == u.arcsec
     assert not empty.segmentation.any()
-    assert len(measure_photutils(make_image(np.zeros((20, 30))), empty, None, Options())) == 0
+    assert len(measure_with(PHOTUTILS, make_image(np.zeros((20, 30))), empty, None, Options())) == 0
     image = make_image(gaussian((60, 60), 1, 30, 3, 80) + gaussian((60, 60), 40, 30, 3, 80))
     flags = {round(row["x"].value / 40): row["flag"] for row in detect(image).sources}
     assert flags == {0: SourceFlag.TRUNCATED, 1: 0}
@@ -243,7 +239,7 @@ def test_background_of_few_pixels() -> None:
 
 def test_half_light_radius_of_a_gaussian() -> None:
     image = make_image(gaussian((101, 101), 50.3, 49.8, 3, 100))
-    row = measure_photutils(image, make_detection(image.data.shape, x=[50.3], y=[49.8]), None, Options())[0]
+    row = measure_with(PHOTUTILS, image, make_detection(image.data.shape, x=[50.3], y=[49.8]), None, Options())[0]
     flux = 0.01 * 100 * 2 * np.pi * 9
     inside = row["flux_auto"].value / flux
     # Pixels widen the profile by 1/12 of a pixel squared; exact sums of pixels leave their pattern on the rim.
@@ -257,7 +253,7 @@ def test_kron_radius_is_that_of_source_catalog() -> None:
     found = detect(image)
     expected = SourceCatalog(image.data, SegmentationImage(found.segmentation), kron_params=(1.0, 1e-6, 0.0))
     options = Options(measure=MeasureOptions(kron_factor=1, kron_min=0, kron_circle=0))
-    row = measure_photutils(image, found, None, options)[0]
+    row = measure_with(PHOTUTILS, image, found, None, options)[0]
     # Of the same moments, but the sky of 0.01 is taken off before them.
     assert row["kron_radius"] == pytest.approx(expected.kron_radius[0].value, rel=1e-3)
 
