@@ -55,7 +55,7 @@ def _describe_source(source: Source, manager: pluggy.PluginManager) -> None:
 
     image = load_source(source, PIXEL_DEFAULTS, manager)
     print(f"source      {source.name}   band {source.band or 'unknown'}")
-    print(f"log         {source.log.name if source.log else 'none'}")
+    print(f"log         {Path(source.log).name if source.log else 'none'}")
     _describe_grid(Grid(image.wcs, image.shape), f"{image.unit} once loaded")
     log = exposure_log(source)
     if log is not None:
