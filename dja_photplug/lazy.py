@@ -27,6 +27,18 @@ def defer(module: str) -> tuple[Callable[[str], object], Callable[[], list[str]]
     module : str
         Its ``__name__``.
 
+    Returns
+    -------
+    load, list_names : callable
+        The ``__getattr__`` and ``__dir__`` of the module. The first raises AttributeError for names that are not there.
+    names : list of str
+        Its ``__all__``, sorted.
+
+    Raises
+    ------
+    ImportError
+        Where the module has no source to read the names from.
+
     Examples
     --------
     >>> load, _, names = defer("dja_photplug.plugin")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -81,6 +82,47 @@ def test_packaging_lists_every_wing() -> None:
     listed = re.search(r"\npackages = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.DOTALL)
     assert listed is not None
     assert set(re.findall(r'"([\w.]+)"', listed[1])) == folders | {"dja_photplug.hooks"}
+
+
+def list_undocumented(body: list[ast.stmt], place: str) -> list[str]:
+    """Return the public functions, methods and dataclasses that lack sections of numpydoc, and these."""
+    found = []
+    for node in body:
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
+            continue
+        decorators = " ".join(map(ast.unparse, node.decorator_list))
+        if isinstance(node, ast.ClassDef):
+            found += list_undocumented(node.body, f"{place} {node.name}")
+            # Options are documented where they are declared.
+            options = any("Stage" in ast.unparse(base) for base in node.bases) or node.name == "Stage"
+            needed = {"Attributes": "dataclass" in decorators and not options}
+        elif (
+            decorators == "property"
+            or node.name.startswith("photplug_")  # documented by its spec
+            or (node.name == "run" and place.startswith("cli/commands"))  # documented by the help
+        ):
+            continue
+        else:
+            arguments = {each.arg for each in ast.walk(node.args) if isinstance(each, ast.arg)} - {"self", "cls"}
+            needed = {
+                "Parameters": bool(arguments),
+                "Returns|Yields": node.returns is not None and ast.unparse(node.returns) != "None",
+                "Raises": any(isinstance(each, ast.Raise) for each in ast.walk(node)),
+            }
+        text = ast.get_docstring(node) or ""
+        missing = [title for title, there in needed.items() if there and not re.search(rf"(?m)^({title})\n-+$", text)]
+        found += [f"{place} {node.name}: {', '.join(missing)}"] if missing else []
+    return found
+
+
+def test_public_code_says_what_it_takes_gives_and_raises() -> None:
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.name != "hookspecs.py":  # hooks say it in words, and docs/hooks.md in full
+            found += list_undocumented(ast.parse(path.read_text()).body, str(path.relative_to(PACKAGE)))
+    assert found == []
+    bare = "def measure(x) -> float:\n    'Returns what it raises.'\n    raise ValueError"
+    assert list_undocumented(ast.parse(bare).body, "a") == ["a measure: Parameters, Returns|Yields, Raises"]
 
 
 def test_front_doors_have_all_their_names() -> None:

@@ -95,9 +95,24 @@ def _summarise(sources: QTable) -> dict[str, float]:
 
 
 def find_limit(table: QTable, level: float, *, clear: bool = False) -> tuple[float, float]:
-    """Return the AB magnitude at which the completeness falls below `level`, and its error; NaN where it never does.
+    """Return the AB magnitude at which the completeness falls below a level, and its error.
 
-    Linear between the centres of the bins, where it falls last; with `clear`, of the sources that are not blended.
+    Linear between the centres of the bins, where it falls last.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        From :func:`bin_sources`.
+    level : float
+        Between 0 and 1.
+    clear : bool, optional
+        Of the sources that are not blended, instead of all.
+
+    Returns
+    -------
+    magnitude, error : float
+        Both in mag, both NaN where the completeness never falls below the level. The error is that of the
+        completeness in the two bins, over the slope between them.
     """
     name = "completeness_clear" if clear else "completeness"
     mag, completeness, error = table["mag"].value, np.asarray(table[name]), np.asarray(table[f"{name}_err"])
@@ -115,7 +130,19 @@ def find_limit(table: QTable, level: float, *, clear: bool = False) -> tuple[flo
 
 
 def describe_limits(table: QTable) -> dict[str, float]:
-    """Return the limits that are reached as FITS cards: MAG50, its error MAG50E, without blends MAG50C; MAG90 alike."""
+    """Return the limits that are reached as FITS cards.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        From :func:`bin_sources`.
+
+    Returns
+    -------
+    dict of str to float
+        In AB mag, to 4 decimals: MAG50 for a completeness of 50 %, its error MAG50E; without blends MAG50C and MAG50CE;
+        MAG90 alike. A limit that is not reached has no cards.
+    """
     cards: dict[str, float] = {}
     for level, clear in product((50, 90), (False, True)):
         mag, error = find_limit(table, level / 100, clear=clear)

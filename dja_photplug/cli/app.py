@@ -24,6 +24,15 @@ __all__ = ["build_parser", "main"]
 def build_parser(manager: pluggy.PluginManager) -> argparse.ArgumentParser:
     """Return the parser of the command line, with the commands and the flags of all plugins.
 
+    Parameters
+    ----------
+    manager : PluginManager
+
+    Returns
+    -------
+    ArgumentParser
+        What it parses has the function to call, ``run``, the manager and the options of plugins, ``plugin_stages``.
+
     Raises
     ------
     PhotplugError
@@ -76,9 +85,24 @@ def _describe_bug(error: Exception, manager: pluggy.PluginManager | None) -> str
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit status.
+    """Run the command line.
 
-    0 on success, 1 on bad input (one line on stderr), 2 on a usage error, 130 on Ctrl-C.
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments, without the name of the program; those of the process by default.
+
+    Returns
+    -------
+    int
+        The exit status: 0 on success, 1 on bad input (one line on stderr), 130 on Ctrl-C.
+
+    Raises
+    ------
+    SystemExit
+        With 2 on a usage error, with 0 after ``--help`` and ``--version``.
+    Exception
+        With ``--debug`` whatever went wrong, for its traceback.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     manager = None

@@ -100,19 +100,44 @@ def add_command(
 
 
 def add_cutout(command: argparse.ArgumentParser) -> None:
-    """Give a command the flag ``--cutout``."""
+    """Give a command the flag ``--cutout RA DEC ARCSEC``.
+
+    Parameters
+    ----------
+    command : ArgumentParser
+        :func:`make_options` makes the cut-out of its options from the flag.
+    """
     names, help = ("RA", "DEC", "ARCSEC"), "only a square around this position (deg) with this side"
     command.add_argument("--cutout", nargs=3, type=float, metavar=names, help=help)
 
 
 def say(arguments: argparse.Namespace, text: str) -> None:
-    """Print what was done, unless the user wants quiet."""
+    """Print what was done, unless the user wants quiet.
+
+    Parameters
+    ----------
+    arguments : Namespace
+        With the flag ``quiet``, which all commands have.
+    text : str
+    """
     if not arguments.quiet:
         print(text)
 
 
 def make_options(arguments: argparse.Namespace, defaults: Options | None = None) -> Options:
     """Return the options of a command from its flags and its TOML file, those of plugins too.
+
+    Parameters
+    ----------
+    arguments : Namespace
+        Of a command that :func:`add_command` made.
+    defaults : Options, optional
+        What holds where neither flags nor file say something; those of the command without it.
+
+    Returns
+    -------
+    Options
+        With the square of ``--cutout``, where the command has that flag, and with ``overwrite``.
 
     Raises
     ------
@@ -132,7 +157,18 @@ def make_options(arguments: argparse.Namespace, defaults: Options | None = None)
 
 
 def find_mosaics(arguments: argparse.Namespace) -> list[Source]:
-    """Return the sources that a command was given, found once, so that their files travel and not their names."""
+    """Return the sources that a command was given, found once, so that their files travel and not their names.
+
+    Parameters
+    ----------
+    arguments : Namespace
+        With ``mosaics``, or with one ``mosaic``.
+
+    Returns
+    -------
+    list of Source
+        In the order given.
+    """
     from dja_photplug.pipeline.images import find_source
 
     names = arguments.mosaics if "mosaics" in arguments else [arguments.mosaic]
@@ -142,7 +178,16 @@ def find_mosaics(arguments: argparse.Namespace) -> list[Source]:
 def check_outputs(arguments: argparse.Namespace, **suffixes: tuple[str, ...]) -> list[Path]:
     """Return the outputs that were asked for, or refuse those that cannot be written before any work is done.
 
-    The keywords are the names of the arguments, with the suffixes that each may have.
+    Parameters
+    ----------
+    arguments : Namespace
+    **suffixes : tuple of str
+        The suffixes that each output may have, by the name of its argument; any, where there are none.
+
+    Returns
+    -------
+    list of Path
+        Without those that the user left out.
 
     Raises
     ------
@@ -160,7 +205,18 @@ def check_outputs(arguments: argparse.Namespace, **suffixes: tuple[str, ...]) ->
 
 
 def catalog_suffixes(manager: pluggy.PluginManager, format: str = "table") -> tuple[str, ...]:
-    """Return the suffixes of catalogues; any, where a plugin from outside writes too.
+    """Return the suffixes that the file of a catalogue may have.
+
+    Parameters
+    ----------
+    manager : PluginManager
+    format : str, optional
+        That of ``OutputOptions``.
+
+    Returns
+    -------
+    tuple of str
+        Empty for any, where a plugin from outside writes too.
 
     Raises
     ------
@@ -178,7 +234,18 @@ def catalog_suffixes(manager: pluggy.PluginManager, format: str = "table") -> tu
 
 
 def describe_weight(meta: Mapping[str, str | float]) -> str:
-    """Return the choice of noise in words, from the metadata that every output holds."""
+    """Return the choice of noise in words, from the metadata that every output holds.
+
+    Parameters
+    ----------
+    meta : mapping
+        Cards of the noise model: NOISE, VARFILE, DETGAIN, GAINFROM, GROWTH, EXPFROM, NNULL, as far as there are such.
+
+    Returns
+    -------
+    str
+        Without a full stop, to go on with.
+    """
     text = f"noise preset {meta.get('NOISE', 'of the loader')}"
     if "VARFILE" in meta:
         return f"{text}, variance of {meta['VARFILE']} as it is"

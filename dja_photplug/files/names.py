@@ -39,6 +39,17 @@ _PREFIX = re.compile(rf"{_MOSAIC}(?:_(?P<drizzle>dr[cz]))?_?")
 class ProductName:
     """The parts of a product's file name; ``str()`` builds the name again.
 
+    Attributes
+    ----------
+    root, filter : str
+        Field with version, and filter as in the name, ``f444w-clear``.
+    kind : str
+        ``sci``, ``wht``, ``exp``, ``var`` or ``wcs`` (the log).
+    drizzle : str
+        ``drc`` or ``drz``; empty for the log, which has none.
+    suffix : str
+        ``.fits`` or ``.fits.gz``; ``.csv`` for the log.
+
     Examples
     --------
     >>> name = ProductName.parse("gds-grizli-v7.2-clearp-f356w_drc_sci.fits.gz")
@@ -53,14 +64,23 @@ class ProductName:
     root: str
     filter: str
     kind: str
-    """``sci``, ``wht``, ``exp``, ``var`` or ``wcs`` (the log)."""
     drizzle: str = ""
-    """``drc`` or ``drz``; empty for the log, which has none."""
     suffix: str = ".csv"
 
     @classmethod
     def parse(cls, name: str) -> ProductName | None:
-        """Return the parts of a file name, or None where it is no image, weight, exposure, variance or log."""
+        """Return the parts of a file name.
+
+        Parameters
+        ----------
+        name : str
+            Without a folder.
+
+        Returns
+        -------
+        ProductName or None
+            None where it is no image, weight, exposure, variance or log.
+        """
         match = _PRODUCT.fullmatch(name)
         if match is None:
             return None
@@ -86,6 +106,16 @@ class ProductName:
 
 def band_name(filter: str) -> str:
     """Return the name of a filter in catalogue columns.
+
+    Parameters
+    ----------
+    filter : str
+        As in the archive's names of files, in lower case.
+
+    Returns
+    -------
+    str
+        Without ``-clear``, and with ``_`` for hyphens; ``clearp-``, which only NIRISS has, becomes an ``n`` at the end.
 
     Examples
     --------
@@ -126,11 +156,28 @@ class Source:
         return self.label or self.name
 
     def grid(self) -> Grid | None:
-        """Return the grid of the pixels where it can be told without loading them; None where it cannot."""
+        """Return the grid of the pixels where it can be told without loading them.
+
+        Returns
+        -------
+        Grid or None
+            Of all pixels, without a cut-out; None where it cannot be told, as here.
+        """
         return None
 
     def beside(self, filter: str) -> Source | None:
-        """Return the products of the same field in another filter; None where there are none, or nobody knows."""
+        """Return the products of the same field in another filter.
+
+        Parameters
+        ----------
+        filter : str
+            As the user spells it, in lower case, such as ``f277w`` or ``ir``.
+
+        Returns
+        -------
+        Source or None
+            None where there are none, or nobody knows, as here.
+        """
         return None
 
 
@@ -171,6 +218,11 @@ class MosaicFiles(Source):
     def grid(self) -> Grid:
         """Return the grid of the mosaic, from the header of the science image.
 
+        Returns
+        -------
+        Grid
+            Of all pixels, without a cut-out.
+
         Raises
         ------
         PhotplugError
@@ -182,7 +234,18 @@ class MosaicFiles(Source):
         return read_grid(self.science)
 
     def beside(self, filter: str) -> MosaicFiles | None:
-        """Return the mosaic of the same root in another filter, also one written without its ``-clear``."""
+        """Return the mosaic of the same root in another filter, from the same folder.
+
+        Parameters
+        ----------
+        filter : str
+            Also without its ``-clear``.
+
+        Returns
+        -------
+        MosaicFiles or None
+            None where its science or weight are missing.
+        """
         for name in (filter, f"{filter}-clear"):
             with suppress(PhotplugError):
                 return find_mosaic(self.science.parent / f"{self.root}-{name}")
@@ -204,6 +267,11 @@ def is_mosaic_name(text: str | Path) -> bool:
     ----------
     text : str or Path
         A prefix, or the path of a member; neither need exist.
+
+    Returns
+    -------
+    bool
+        Whether :func:`find_mosaic` would look for its files.
     """
     return _parse_source(Path(text).name) is not None
 

@@ -230,6 +230,16 @@ def read_image(path: str | Path, window: Window | None = None) -> tuple[NDArray[
 def read_grid(path: str | Path) -> Grid:
     """Return the grid of an image from its header alone.
 
+    Parameters
+    ----------
+    path : str or Path
+        ``.fits`` or ``.fits.gz``.
+
+    Returns
+    -------
+    Grid
+        WCS and shape (ny, nx) of its first two-dimensional image.
+
     Raises
     ------
     PhotplugError

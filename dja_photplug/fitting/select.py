@@ -51,6 +51,11 @@ def write_stamps(image: MosaicImage, sources: FitSources, options: GalfitOptions
     options : GalfitOptions
         With the directory.
 
+    Returns
+    -------
+    list of Path
+        The files, by source, and by suffix for each. Without a PSF there is no ``_psf.fits``.
+
     Raises
     ------
     PhotplugError
@@ -88,6 +93,11 @@ def select_sources(
     ids, segmentation, psf, calibration
         As for :func:`dja_photplug.write_galfit`.
 
+    Returns
+    -------
+    FitSources
+        Stamps are named by the ids of their sources.
+
     Raises
     ------
     PhotplugError
@@ -110,7 +120,19 @@ def select_sources(
 
 
 def choose_rows(table: Table, ids: Sequence[int] | None) -> NDArray[np.intp]:
-    """Return the rows of a catalogue with these ids, in their order; all rows without any.
+    """Return the rows of a catalogue with these ids.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        With a column ``id``.
+    ids : sequence of int or None
+        None for all of the catalogue; an id that is given twice counts once.
+
+    Returns
+    -------
+    ndarray
+        (n,), 0-based rows in the order of the ids.
 
     Raises
     ------
@@ -132,9 +154,23 @@ def choose_rows(table: Table, ids: Sequence[int] | None) -> NDArray[np.intp]:
 
 
 def surround(places: SkyCoord, size: float | None) -> tuple[SkyCoord, u.Quantity]:
-    """Return centre and side of a cut-out that holds the stamps (arcsec; None for automatic) around places.
+    """Return centre and side of a square cut-out that holds the stamps around places.
 
     Beside them there is room for a background mesh and the neighbours.
+
+    Parameters
+    ----------
+    places : SkyCoord
+        (n,), the middles of the stamps.
+    size : float or None
+        Side of a stamp in arcsec; None for automatic ones, of which the largest has to fit.
+
+    Returns
+    -------
+    centre : SkyCoord
+        Scalar, in ICRS.
+    side : `~astropy.units.Quantity`
+        In arcsec.
     """
     places = places.icrs
     middle = SkyCoord(places.cartesian.mean(), frame=places.frame)
@@ -144,12 +180,23 @@ def surround(places: SkyCoord, size: float | None) -> tuple[SkyCoord, u.Quantity
 
 
 def prepare_kernel(psf: str | Path | PSF | None, image: MosaicImage) -> NDArray[np.float32] | None:
-    """Return a PSF on the image's pixels, (ny, nx), None for none.
+    """Return a PSF on the image's pixels.
+
+    Parameters
+    ----------
+    psf : str, Path, PSF or None
+        A FITS file that states no pixel scale has that of the image.
+    image : MosaicImage
+
+    Returns
+    -------
+    ndarray or None
+        float32, (ny, nx), both odd, centred, with the sum 1; None where there is no PSF.
 
     Raises
     ------
     PhotplugError
-        Where it is of even size, or none.
+        Where it has an even number of pixels on a side, or the file is no PSF.
     """
     if psf is None:
         return None
@@ -164,7 +211,18 @@ def prepare_kernel(psf: str | Path | PSF | None, image: MosaicImage) -> NDArray[
 
 
 def place_positions(image: MosaicImage, positions: SkyCoord) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return x and y of positions, (n,), 0-based pixels.
+    """Return the pixels at positions, all of which must be on the image.
+
+    Parameters
+    ----------
+    image : MosaicImage
+    positions : SkyCoord
+        (n,).
+
+    Returns
+    -------
+    x, y : ndarray
+        (n,), 0-based pixels.
 
     Raises
     ------
@@ -190,6 +248,12 @@ def match_positions(positions: SkyCoord, labels: NDArray[np.int32], table: QTabl
         (n,), the segment that each lies on, 0 for none.
     table : `~astropy.table.QTable`
         Of all sources, with the columns that stamps are made from.
+
+    Returns
+    -------
+    FitSources
+        Stamps are named ``target``, or ``target_1``, ``target_2`` ... in the order of positions. The table has one more
+        row for each small circle, with an id above all others. There is no segmentation, PSF or a(r) yet.
     """
     table = table["id", *SOURCE_COLUMNS, "flux_auto"]
     found = SkyCoord(table["ra"], table["dec"])

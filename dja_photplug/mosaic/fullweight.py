@@ -123,13 +123,28 @@ def grow(n: int, n_samples: int, sample: int, origin: int, *, registered: bool) 
 
 @dataclass(slots=True, kw_only=True)
 class FullWeight:
-    """``1 / (1/wht + max(sci, 0)/gain)`` by blocks of rows, written without a division by zero."""
+    """``1 / (1/wht + max(sci, 0)/gain)`` by blocks of rows, written without a division by zero.
+
+    Attributes
+    ----------
+    cards : dict
+        FITS cards of the preset: value and comment by keyword.
+    gain : ndarray
+        float32, (my + 1, mx + 1): electrons per 10 nJy for each sample of the exposure map, with a last row and column
+        of zeros that index -1 reaches.
+    filled : ndarray of bool
+        Samples that took a neighbour's exposure time; shaped as `gain`.
+    rows, columns : ndarray of int
+        (ny,) and (nx,): the sample of each row and column of the image; -1 for none.
+    n_filled, n_null : int
+        Pixels so far with a neighbour's exposure time, and with weight but no full weight.
+    lock : Lock
+        Held while these are counted.
+    """
 
     cards: Cards
     gain: NDArray[np.float32]
-    """Electrons per mosaic unit for each sample, with a last row and column of zeros that index -1 reaches."""
     filled: NDArray[np.bool_]
-    """Samples that took a neighbour's exposure time; shaped as `gain`."""
     rows: NDArray[np.intp]
     columns: NDArray[np.intp]
     n_filled: int = 0

@@ -75,7 +75,12 @@ class MosaicImage(CCDData):
         return kwargs
 
     def copy(self) -> MosaicImage:
-        """Return a copy of all planes; the noise model, which is asked and not changed, is shared."""
+        """Return a copy of all planes; the noise model, which is asked and not changed, is shared.
+
+        Returns
+        -------
+        MosaicImage
+        """
         kind, weight = type(self.uncertainty), self.uncertainty
         return self.__class__(
             self.data.copy(),
@@ -93,7 +98,18 @@ class MosaicImage(CCDData):
         return self.copy()
 
     def to_hdu(self, *args: object, **kwargs: object) -> fits.HDUList:
-        """Return the HDUs of `~astropy.nddata.CCDData.to_hdu`, and ``BACKWHT`` with the background weight."""
+        """Return the HDUs of `~astropy.nddata.CCDData.to_hdu`, and ``BACKWHT`` with the background weight.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            As for `~astropy.nddata.CCDData.to_hdu`.
+
+        Returns
+        -------
+        `~astropy.io.fits.HDUList`
+            Data, and those of mask, uncertainty and background weight (10 nJy to the power -2) that the image has.
+        """
         hdus = super().to_hdu(*args, **kwargs)
         if self.background_weight is not None:
             hdus.append(fits.ImageHDU(self.background_weight, name="BACKWHT"))
@@ -127,6 +143,12 @@ def as_mosaic_image(image: NDData) -> MosaicImage:
     image : NDData
         With a unit of flux density, an uncertainty that is a standard deviation, variance or inverse variance, and
         a celestial WCS. A mask is honoured; ``background_weight`` and ``noise_model`` are kept where there are such.
+
+    Returns
+    -------
+    MosaicImage
+        float32, (ny, nx), in 10 nJy; where it is one already, the same object. Pixels that are masked, not finite or
+        without weight have the weight 0 and the mask True.
 
     Raises
     ------
@@ -174,6 +196,11 @@ def replace_planes(
     image : MosaicImage
     data, weight : ndarray, optional
         float32, of the image's shape.
+
+    Returns
+    -------
+    MosaicImage
+        The mask is that of `image`, whatever the new planes hold.
     """
     return MosaicImage(
         image.data if data is None else data,
@@ -195,6 +222,11 @@ def rescale_image(image: MosaicImage, factor: float) -> MosaicImage:
     image : MosaicImage
     factor : float
         10 nJy in a pixel value of 1.
+
+    Returns
+    -------
+    MosaicImage
+        A copy in 10 nJy.
     """
     image = image.copy()
     image.data *= np.float32(factor)
@@ -217,6 +249,11 @@ def write_weight(image: MosaicImage, path: str | Path, kind: str = "weight", *, 
     kind : {"weight", "sigma", "variance"}
         Without data the weight is 0; sigma and variance are infinite there, never 0.
     overwrite : bool
+
+    Returns
+    -------
+    Path
+        The file: float32, (ny, nx), in 10 nJy to the power -2, 1 or 2; BUNIT says so.
 
     Raises
     ------

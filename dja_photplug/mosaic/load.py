@@ -122,6 +122,11 @@ def load_noise_model(
     files, noise, cutout
         As for :func:`load_mosaic`.
 
+    Returns
+    -------
+    NoiseModel
+        For the blocks of rows of the cut-out, (rows, nx).
+
     Raises
     ------
     PhotplugError
@@ -292,6 +297,15 @@ def load_exposure(files: str | Path | Source, cutout: Cutout = None) -> NDArray[
 
 def exposure_log(source: Source) -> ExposureLog | None:
     """Return the WCS log of a source, read once however often it is asked for; None where there is none.
+
+    Parameters
+    ----------
+    source : Source
+
+    Returns
+    -------
+    ExposureLog or None
+        Shared by all who ask, until the file changes.
 
     Raises
     ------

@@ -24,6 +24,7 @@ class RescaledModel:
     model : NoiseModel
         For the pixels as they were.
     factor : float
+        Pixel values now over those before, such as 10 nJy in a pixel value of 1.
     """
 
     model: NoiseModel
@@ -73,14 +74,40 @@ class CroppedModel:
 
 
 def counts_electrons(model: NoiseModel | None) -> bool:
-    """Return whether the photon noise of a model is that of electrons: the physics of the preset ``calibrated``."""
+    """Return whether the photon noise of a model is that of electrons: the physics of the preset ``calibrated``.
+
+    Parameters
+    ----------
+    model : NoiseModel or None
+        Also one that was rescaled or cropped.
+
+    Returns
+    -------
+    bool
+        False for None, for other presets, and for models of plugins, of which nothing is known.
+    """
     while isinstance(model, RescaledModel | CroppedModel):
         model = model.model
     return isinstance(model, FullWeight) and model.provenance["NOISE"][0] == "calibrated"
 
 
 def crop_model(model: NoiseModel | None, item: object, shape: tuple[int, int]) -> NoiseModel | None:
-    """Return the model of what `item` takes of an image of `shape` (ny, nx); None where that is no rectangle."""
+    """Return the model of a part of an image.
+
+    Parameters
+    ----------
+    model : NoiseModel or None
+        Of the whole image.
+    item : object
+        What the image is indexed by, (y, x).
+    shape : tuple of int
+        Of the whole image, (ny, nx).
+
+    Returns
+    -------
+    NoiseModel or None
+        None where there is no model, or the part is no rectangle of adjacent pixels.
+    """
     parts = item if isinstance(item, tuple) else (item, slice(None))
     if model is None or len(parts) != 2:
         return None

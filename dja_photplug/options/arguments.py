@@ -16,7 +16,7 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.options.declare import Declaration, Kind, declarations
 from dja_photplug.options.stages import COMMAND_STAGES, STAGES, Options, Stage
 
-__all__ = ["PluginStages", "add_flags", "add_plugin_flags", "collect_options", "collect_stage", "flag_of"]
+__all__ = ["PluginStages", "add_flags", "add_plugin_flags", "collect_options", "collect_stage"]
 
 S = TypeVar("S", bound=Stage)
 PluginStages = Mapping[str, type[Stage]]
@@ -24,7 +24,7 @@ PluginStages = Mapping[str, type[Stage]]
 Values = dict[str, dict[str, Any]]  # what TOML files and flags hold, before it is checked where options are made
 
 
-def flag_of(name: str, meta: Declaration, stage: str = "") -> str:
+def _flag_of(name: str, meta: Declaration, stage: str = "") -> str:
     """Return the flag of an option; that of a plugin's begins with the name of its `stage`."""
     return meta["flag"] or "--" + "-".join(filter(None, [stage, name])).replace("_", "-")
 
@@ -83,6 +83,15 @@ def add_flags(
 def add_plugin_flags(parser: argparse.ArgumentParser, name: str, kind: type[Stage]) -> None:
     """Give `parser` the flags of a plugin's options, ``--name-option``.
 
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Of a command.
+    name : str
+        Of the options, as the plugin gave it in ``photplug_options``.
+    kind : type
+        The class of the options; the help shows its defaults.
+
     Raises
     ------
     PhotplugError
@@ -100,7 +109,7 @@ def _add_group(
     group = parser.add_argument_group(title or name)
     for option, meta in declarations(stage):
         dest, keywords = f"{name}.{option}", _describe_flag(option, meta, getattr(stage, option))
-        group.add_argument(flag_of(option, meta, prefix), dest=dest, default=argparse.SUPPRESS, **keywords)  # type: ignore[arg-type]
+        group.add_argument(_flag_of(option, meta, prefix), dest=dest, default=argparse.SUPPRESS, **keywords)  # type: ignore[arg-type]
 
 
 def _describe_flag(name: str, meta: Declaration, default: object) -> dict[str, object]:
@@ -161,6 +170,11 @@ def collect_options(
     plugins : mapping of str to type, optional
         The options of plugins.
 
+    Returns
+    -------
+    Options
+        Checked, with those of `plugins`.
+
     Raises
     ------
     PhotplugError
@@ -179,6 +193,18 @@ def collect_stage(
     kind: type[S], arguments: Mapping[str, object], config: Path | None = None, plugins: PluginStages | None = None
 ) -> S:
     """Build one group of options, such as `InjectionOptions`, as :func:`collect_options` builds all of a run.
+
+    Parameters
+    ----------
+    kind : type
+        One of the classes in `COMMAND_STAGES`.
+    arguments, config, plugins
+        As for :func:`collect_options`.
+
+    Returns
+    -------
+    Stage
+        Of that class.
 
     Raises
     ------

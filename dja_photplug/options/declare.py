@@ -99,7 +99,19 @@ def option(
 
 
 def declarations(stage: Stage | type[Stage]) -> Iterator[tuple[str, Declaration]]:
-    """Yield name and declaration of each option of a group; fields that are no options are passed over."""
+    """Yield name and declaration of each option of a group; fields that are no options are passed over.
+
+    Parameters
+    ----------
+    stage : Stage, or its class
+
+    Yields
+    ------
+    name : str
+        Of the field.
+    declaration : Declaration
+        As :func:`option` was told.
+    """
     for field in dataclasses.fields(stage):
         if field.metadata:
             yield field.name, cast(Declaration, field.metadata)

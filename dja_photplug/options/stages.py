@@ -268,11 +268,22 @@ class Options(Stage):
         ----------
         kind : type
             The class that the plugin names in ``photplug_options``.
+
+        Returns
+        -------
+        Stage
+            Of that class.
         """
         return next((stage for stage in self.plugins.values() if isinstance(stage, kind)), None) or kind()
 
     def as_dict(self) -> dict[str, object]:
-        """Return nested plain values, as TOML would hold them, and the cut-out as text."""
+        """Return nested plain values, as TOML would hold them, and the cut-out as text.
+
+        Returns
+        -------
+        dict
+            Value by option and, for each group, a dictionary; those of plugins by their names. Without ``overwrite``.
+        """
         values: dict[str, object] = dataclasses.asdict(dataclasses.replace(self, cutout=None, plugins={}))
         del values["overwrite"], values["plugins"]
         values |= {name: dataclasses.asdict(stage) for name, stage in self.plugins.items()}
@@ -400,6 +411,14 @@ PIXEL_DEFAULTS = Options(variance=VarianceOptions())
 
 def as_variance_options(noise: str | VarianceOptions) -> VarianceOptions:
     """Return the options of a noise preset; options pass through unchanged.
+
+    Parameters
+    ----------
+    noise : str or VarianceOptions
+
+    Returns
+    -------
+    VarianceOptions
 
     Raises
     ------

@@ -52,7 +52,25 @@ SEGMENT_COLUMNS = ("flux_iso", "fluxerr_iso")
 
 
 def catalog_options(table: Table, options: Options | None = None) -> Options:
-    """Return options with the apertures of a catalogue, ``ASEC_i`` of its metadata, where it has them."""
+    """Return options with the apertures of a catalogue.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Whose metadata tell diameters in arcsec, ``ASEC_0``, ``ASEC_1`` ...
+    options : Options, optional
+        The defaults without them.
+
+    Returns
+    -------
+    Options
+        As given where the metadata tell no apertures, or their numbers have gaps.
+
+    Raises
+    ------
+    PhotplugError
+        Where one of the diameters is no number.
+    """
     options = options or Options()
     known = _known_apertures(table.meta)
     if list(known) != list(range(len(known))) or not known:
@@ -142,7 +160,25 @@ def measure_columns(
     manager: pluggy.PluginManager | None,
     progress: bool,
 ) -> tuple[dict[str, Column], dict[str, object]]:
-    """Return the columns and the metadata that a catalogue gets; see :func:`extend_catalog`."""
+    """Return the columns and the metadata that a catalogue gets.
+
+    Parameters
+    ----------
+    table, sources, options, extend, manager, progress
+        As for :func:`extend_catalog`.
+
+    Returns
+    -------
+    columns : dict of str to `~astropy.table.Column`
+        (n,), one value for each row of `table`, by the name with its band.
+    meta : dict
+        What its metadata lack: ``ASEC_i`` in arcsec, and ``BAND_i`` as JSON text.
+
+    Raises
+    ------
+    PhotplugError
+        As :func:`extend_catalog`.
+    """
     manager = manager or get_plugin_manager()
     options = complete_options(options or catalog_options(table), manager)
     bands = find_bands(sources, options, manager, named=True)

@@ -105,6 +105,20 @@ def write_selected(
 ) -> list[Path]:
     """Write what a fitting code needs of selected sources, through ``photplug_galfit``.
 
+    Parameters
+    ----------
+    image : MosaicImage
+    sources : FitSources
+        From `dja_photplug.fitting.select.select_sources` or :func:`find_fit_sources`.
+    options : GalfitOptions
+        With the directory.
+    manager : PluginManager
+
+    Returns
+    -------
+    list of Path
+        The files that the plugin of the format wrote.
+
     Raises
     ------
     PhotplugError
@@ -125,9 +139,16 @@ def find_fit_sources(
     ----------
     image : MosaicImage
     positions : SkyCoord
+        Scalar or (n,).
     options : Options
         Of detection and photometry, as for a catalogue; a(r) is not measured, as there is too little sky.
     manager : PluginManager
+
+    Returns
+    -------
+    FitSources
+        One stamp for each position, as of `dja_photplug.fitting.select.match_positions`. The segmentation has the
+        image's shape (ny, nx), and is 0 farther than `REACH` from the box around the positions.
 
     Raises
     ------

@@ -25,7 +25,6 @@ from dja_photplug.units import MOSAIC_ZERO_POINT, flux_of
 
 __all__ = [
     "Products",
-    "ask_variance",
     "find_grid",
     "find_source",
     "full_weight",
@@ -79,7 +78,7 @@ class _Variance:
         return self.model
 
 
-def ask_variance(options: Options, manager: pluggy.PluginManager) -> VarianceHook:
+def _ask_variance(options: Options, manager: pluggy.PluginManager) -> VarianceHook:
     """Return ``photplug_variance`` as the callable that loaders take: header, exposure, log -> NoiseModel."""
     purpose = f"noise preset {options.variance.noise!r}"
 
@@ -116,7 +115,7 @@ def load_source(
     PhotplugError
         Where the files are missing, no plugin loads them, or they do not allow it.
     """
-    model = _Variance(variance or ask_variance(options, manager))
+    model = _Variance(variance or _ask_variance(options, manager))
     arguments = {"source": source, "options": options, "variance": model}
     loaded = ask_first(manager, "photplug_load", f"loading {source}", NDData, **arguments)
     try:
@@ -131,7 +130,19 @@ def load_source(
 
 
 def zero_point_factor(source: Source, options: Options) -> float:
-    """Return what a value of 1 in a source's pixels is in 10 nJy, by the zero point of its band."""
+    """Return what a value of 1 in a source's pixels is in 10 nJy, by the zero point of its band.
+
+    Parameters
+    ----------
+    source : Source
+    options : Options
+        Its ``bands.zero_point`` are AB magnitudes by band.
+
+    Returns
+    -------
+    float
+        1 where no zero point is given for the band.
+    """
     return float(flux_of(options.bands.zero_point.get(source.band, MOSAIC_ZERO_POINT), MOSAIC_ZERO_POINT))
 
 
@@ -154,6 +165,18 @@ def _size(window: Window) -> tuple[int, int]:
 
 def find_grid(source: Source, options: Options, manager: pluggy.PluginManager) -> Grid:
     """Return the grid of all pixels of a source, by loading it where that alone tells.
+
+    Parameters
+    ----------
+    source : Source
+    options : Options
+        Its cut-out does not count.
+    manager : PluginManager
+
+    Returns
+    -------
+    Grid
+        WCS and shape (ny, nx).
 
     Raises
     ------
@@ -264,7 +287,7 @@ def full_weight(
     """
     manager = manager or get_plugin_manager()
     options = complete_options(Options(variance=as_variance_options(noise)), manager)
-    ask = ask_variance(options, manager)
+    ask = _ask_variance(options, manager)
     return fullweight.full_weight(
         science, weight, exposure, header, options.variance, exposure_header, log, variance=ask
     )

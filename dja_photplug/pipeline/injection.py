@@ -73,10 +73,19 @@ class InjectionResult:
     injection: InjectionOptions
 
     def limit(self, level: float = 0.5, *, clear: bool = False) -> tuple[float, float]:
-        """Return the AB magnitude at which the completeness falls below `level`, and its error.
+        """Return the AB magnitude at which the completeness falls below a level, and its error.
 
-        Linear between the centres of the bins, where it does so last; NaN where it never does. With `clear`, of
-        the sources that are not blended.
+        Parameters
+        ----------
+        level : float, optional
+            Between 0 and 1.
+        clear : bool, optional
+            Of the sources that are not blended, instead of all.
+
+        Returns
+        -------
+        magnitude, error : float
+            As of `dja_photplug.catalog.completeness.find_limit`, in mag; NaN where it never does.
         """
         return find_limit(self.table, level, clear=clear)
 

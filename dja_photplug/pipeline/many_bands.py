@@ -66,6 +66,11 @@ def find_bands(
     named : bool, optional
         Whether a single one needs a band too.
 
+    Returns
+    -------
+    dict of str to Source
+        A single one without a band, where that is allowed, has the key ``""``.
+
     Raises
     ------
     PhotplugError
@@ -97,7 +102,19 @@ def find_bands(
 
 
 def read_psfs(bands: Bands, options: Options) -> dict[str, PSF]:
-    """Read the PSFs that the options name; without a pixel scale of their own they have that of their mosaic.
+    """Read the PSFs that the options name.
+
+    Parameters
+    ----------
+    bands : mapping of str to Source
+        From :func:`find_bands`.
+    options : Options
+        Its ``bands.psf`` are files by band.
+
+    Returns
+    -------
+    dict of str to PSF
+        By band. A file without a pixel scale of its own has that of its mosaic.
 
     Raises
     ------
@@ -142,6 +159,11 @@ def measure_bands(
         Where it has other plugins than those that are installed, as registered by hand, all is done in this process.
     detection, targets : Detection, optional
         As for `dja_photplug.pipeline.one_band.measure_band`.
+
+    Yields
+    ------
+    `~astropy.table.QTable`
+        One row for each source of `detection` or `targets`, in their order; names of columns are without the band.
     """
     job = _Job(options=options, psfs=psfs, detection=detection, targets=targets)
     workers, own = split_work(manager, options.bands.workers)
@@ -168,7 +190,20 @@ def _measure(state: tuple[_Job, pluggy.PluginManager], source: Source) -> QTable
 
 
 def compare_apertures(auto: ArrayLike, apertures: Mapping[int, ArrayLike]) -> dict[int, Floats]:
-    """Return flux_auto over flux_aper of a detection image, (n,), by aperture; NaN where one is not positive."""
+    """Return flux_auto over flux_aper of a detection image: the factors from apertures to the Kron ellipse.
+
+    Parameters
+    ----------
+    auto : array_like
+        Fluxes in Kron apertures, (n,), in any unit.
+    apertures : mapping of int to array_like
+        Fluxes in circular apertures, (n,), in the same unit, by number.
+
+    Returns
+    -------
+    dict of int to ndarray
+        (n,), by the same numbers; NaN where one of the fluxes is not positive.
+    """
     auto = np.asarray(auto, dtype=float)
     ratios = {}
     for i, values in apertures.items():
@@ -178,7 +213,20 @@ def compare_apertures(auto: ArrayLike, apertures: Mapping[int, ArrayLike]) -> di
 
 
 def kron_radii(table: QTable, options: Options) -> Floats | None:
-    """Return the radius of the circle with the area of each Kron aperture, arcsec, (n,); None without the columns."""
+    """Return the radius of the circle with the area of each Kron aperture.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        (n,), with ``a b kron_radius``.
+    options : Options
+        Its ``measure.kron_circle`` is the smallest radius.
+
+    Returns
+    -------
+    ndarray or None
+        (n,), in arcsec; None where the table lacks the columns.
+    """
     if not {"a", "b", "kron_radius"} <= set(table.colnames):
         return None
     return kron_circle_radius(table, options.measure.kron_circle)
@@ -211,7 +259,21 @@ def add_totals(table: QTable, ratios: Mapping[int, Floats], radius: Floats | Non
 
 
 def name_columns(table: QTable, band: str, numbers: Sequence[int]) -> dict[str, Column]:
-    """Return the columns of a band under its name; `numbers` are those of its apertures in the catalogue."""
+    """Return the columns of a band under its name.
+
+    Parameters
+    ----------
+    table : `~astropy.table.QTable`
+        Of the band, whose apertures are numbered from 0.
+    band : str
+    numbers : sequence of int
+        Of these apertures in the catalogue, in their order.
+
+    Returns
+    -------
+    dict of str to `~astropy.table.Column`
+        By ``{band}_{name}``, without those of :data:`SOURCE_COLUMNS`.
+    """
     specs = APERTURE_COLUMNS + TOTAL_COLUMNS
     measured, wanted = describe_apertures(range(len(numbers)), specs), describe_apertures(numbers, specs)
     renamed = {spec.name: to for spec, to in zip(measured, wanted, strict=True)}
@@ -227,7 +289,22 @@ def name_columns(table: QTable, band: str, numbers: Sequence[int]) -> dict[str, 
 
 
 def describe_bands(tables: Mapping[str, QTable], psfs: Mapping[str, PSF], first: int = 0) -> dict[str, str]:
-    """Return metadata of bands, ``BAND_0``, ``BAND_1`` ... from `first`: JSON text, as keys of FITS are short."""
+    """Return metadata of bands.
+
+    Parameters
+    ----------
+    tables : mapping of str to `~astropy.table.QTable`
+        By band, with the metadata of each.
+    psfs : mapping of str to PSF
+        By band; a band without one has its totals without a correction.
+    first : int, optional
+        Number of the first band, where the catalogue has others.
+
+    Returns
+    -------
+    dict of str to str
+        JSON text by ``BAND_0``, ``BAND_1`` ..., as keys of FITS are short.
+    """
     bands = {
         f"BAND_{i}": {"band": band, "PSF": psfs[band].name if band in psfs else "none: tot is corr", **table.meta}
         for i, (band, table) in enumerate(tables.items(), start=first)
@@ -236,7 +313,20 @@ def describe_bands(tables: Mapping[str, QTable], psfs: Mapping[str, PSF], first:
 
 
 def read_calibration(meta: Mapping[str, str], source: Source) -> NoiseCalibration | None:
-    """Return the a(r) that the metadata of a catalogue tell of a mosaic; None where they tell none."""
+    """Return the a(r) that the metadata of a catalogue tell of a mosaic.
+
+    Parameters
+    ----------
+    meta : mapping of str to str
+        Of a catalogue of one band, or of several (``BAND_i``).
+    source : Source
+        The mosaic, known by its band, or by the name in ``INPUT``.
+
+    Returns
+    -------
+    NoiseCalibration or None
+        None where they tell none.
+    """
     for key, text in meta.items():
         if key.startswith("BAND_") and (band := json.loads(text))["band"] == source.band:
             return NoiseCalibration.from_metadata(band)

@@ -58,10 +58,13 @@ class Result:
     catalog : `~astropy.table.QTable`
         One row for each source; the columns of `dja_photplug.catalog.schema.COLUMNS`.
     planes : tuple of MosaicImage and Background, or None
-        Of the image that sources were detected on; None where they were not kept.
+        Of the image that sources were detected on, (ny, nx) in 10 nJy; None where they were not kept.
     detection : Detection
+        Sources, and the segmentation (ny, nx) on the grid of that image.
     calibration : NoiseCalibration or None
+        a(r) of that image; None where it was not measured.
     options : Options
+        With those of plugins.
     source : Source or None
         What that image was loaded from; None for a stack made of the bands, and for an image from elsewhere.
     psf : PSF or None
@@ -98,7 +101,27 @@ class Result:
 
 
 def find_epochs(log: ExposureLog, coordinates: SkyCoord, options: Options, manager: pluggy.PluginManager) -> QTable:
-    """Return the epochs of each position through ``photplug_epochs``, with units and descriptions."""
+    """Return the epochs of each position through ``photplug_epochs``, with units and descriptions.
+
+    Parameters
+    ----------
+    log : ExposureLog
+    coordinates : SkyCoord
+        (n,).
+    options : Options
+        Its group ``epochs`` says which columns there are.
+    manager : PluginManager
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        (n,), columns of `dja_photplug.catalog.schema.epoch_columns`, and the metadata of the plugin.
+
+    Raises
+    ------
+    PhotplugError
+        Where a plugin fails.
+    """
     arguments = {"log": log, "coordinates": coordinates, "options": options}
     epochs = ask_first(manager, "photplug_epochs", "epochs of positions", QTable, **arguments)
     if len(epochs) and not np.any(epochs["n_exp"]):
@@ -209,6 +232,11 @@ def analyse_image(
     begin : callable, optional
         Called with the name of each stage as it begins.
 
+    Returns
+    -------
+    Result
+        Without a source. Its catalogue has the columns that the engine measures, a row for each source or target.
+
     Raises
     ------
     PhotplugError
@@ -309,7 +337,17 @@ _NOISE_CARDS = (
 
 
 def describe_noise(image: MosaicImage) -> dict[str, HeaderValue]:
-    """Return the cards that say how the weight of an image was made, whoever made it."""
+    """Return the cards that say how the weight of an image was made, whoever made it.
+
+    Parameters
+    ----------
+    image : MosaicImage
+
+    Returns
+    -------
+    dict
+        Value by keyword, such as NOISE, DETGAIN (e-/DN), PHOTSCLE, NFILLED; empty where nobody tells.
+    """
     model = {} if image.noise_model is None else image.noise_model.provenance
     cards = {key: value for key, (value, _) in model.items()}
     # The image's own come last: counts of pixels are those of its loading.
@@ -317,7 +355,20 @@ def describe_noise(image: MosaicImage) -> dict[str, HeaderValue]:
 
 
 def describe_image(result: Result, log: ExposureLog | None = None) -> dict[str, object]:
-    """Return what the image and its calibration add to the metadata: input, noise model, a(r), log."""
+    """Return what the image and its calibration add to the metadata: input, noise model, a(r), log.
+
+    Parameters
+    ----------
+    result : Result
+        With its image.
+    log : ExposureLog, optional
+        Only its name is used.
+
+    Returns
+    -------
+    dict
+        Value by keyword; radii and factors of a(r) are lists.
+    """
     return {
         **({} if result.source is None else {"INPUT": str(result.source)}),
         **describe_noise(result.image),
@@ -330,6 +381,15 @@ def fill_columns(result: Result) -> QTable:
     """Return the catalogue with all columns of the schema, as regions and figures take it.
 
     What the engine does not measure has the detection's shapes, or is NaN, and 0 for counts and flags.
+
+    Parameters
+    ----------
+    result : Result
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        The data of columns that there were are shared with the catalogue.
     """
     table, sources = result.catalog.copy(copy_data=False), result.detection.sources
     for spec in describe_columns(len(result.options.measure.apertures)):
@@ -342,7 +402,27 @@ def fill_columns(result: Result) -> QTable:
 
 
 def remeasure(result: Result, image: MosaicImage, manager: pluggy.PluginManager | None = None) -> QTable:
-    """Measure the sources of a run in another image on the same grid, with the same engine and options."""
+    """Measure the sources of a run in another image on the same grid, with the same engine and options.
+
+    Parameters
+    ----------
+    result : Result
+        With its image: background, detection, a(r) and PSF are used as they are.
+    image : MosaicImage
+        On the grid of the run's image.
+    manager : PluginManager, optional
+        All plugins by default.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        One row for each source, without epochs and the columns of other plugins.
+
+    Raises
+    ------
+    PhotplugError
+        Where no plugin claims the engine, or one fails.
+    """
     manager, options = manager or get_plugin_manager(), result.options
     arguments = {"background": result.background, "detection": result.detection, "calibration": result.calibration}
     arguments |= {"image": image, "psf": result.psf, "options": options}
@@ -352,14 +432,23 @@ def remeasure(result: Result, image: MosaicImage, manager: pluggy.PluginManager 
 def measure_background_errors(result: Result, manager: pluggy.PluginManager | None = None) -> QTable:
     """Measure the sources of a run again, with errors that leave out their photons.
 
-    They are those of the background weight alone, times a(r) where the run was calibrated.
+    They are those of the background weight alone, times a(r) where the run was calibrated. Comparing them with those of
+    ``result.catalog`` shows what the source photons add.
 
-    Comparing them with those of ``result.catalog`` shows what the source photons add.
+    Parameters
+    ----------
+    result, manager
+        As for :func:`remeasure`.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        As of :func:`remeasure`.
 
     Raises
     ------
     PhotplugError
-        Where the image has no background weight.
+        Where the image has no background weight, or was not kept.
     """
     image = result.image
     if image.background_weight is None:
@@ -369,6 +458,26 @@ def measure_background_errors(result: Result, manager: pluggy.PluginManager | No
 
 
 def write_result(catalog: QTable, path: Path, options: Options, manager: pluggy.PluginManager) -> Path:
-    """Write a catalogue through ``photplug_write``."""
+    """Write a catalogue through ``photplug_write``.
+
+    Parameters
+    ----------
+    catalog : `~astropy.table.QTable`
+    path : Path
+        Its suffix is that of a format.
+    options : Options
+        Its group ``output``, and ``overwrite``.
+    manager : PluginManager
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    PhotplugError
+        Where no plugin writes it, or the file cannot be written.
+    """
     arguments = {"catalog": catalog, "path": path, "options": options}
     return ask_first(manager, "photplug_write", f"writing {path}", Path, **arguments)

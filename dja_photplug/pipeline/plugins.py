@@ -28,7 +28,6 @@ __all__ = [
     "BUILTINS",
     "ask_all",
     "ask_first",
-    "check_names",
     "complete_options",
     "describe_plugins",
     "find_raiser",
@@ -71,6 +70,11 @@ def get_plugin_manager(block: Iterable[str] = ()) -> pluggy.PluginManager:
     ----------
     block : iterable of str, optional
         Names of plugins that are not loaded, in addition to the environment's ``DJA_PHOTPLUG_BLOCK=name,name``.
+
+    Returns
+    -------
+    PluginManager
+        A new one: what is registered with it by hand is known to nobody else.
 
     Raises
     ------
@@ -155,6 +159,17 @@ def find_raiser(manager: pluggy.PluginManager, error: Exception) -> str | None:
 
     It is known by its hooks, and by the package that they are in, because what a hook returned, such as a noise model,
     is called later, by our code.
+
+    Parameters
+    ----------
+    manager : PluginManager
+    error : Exception
+        As caught, with its traceback.
+
+    Returns
+    -------
+    str or None
+        Name of the plugin.
     """
     hooks: dict[CodeType, str] = {}
     packages: dict[str, str] = {}
@@ -212,6 +227,11 @@ def ask_first(
     **arguments
         Of the hook.
 
+    Returns
+    -------
+    object
+        Of the expected type.
+
     Raises
     ------
     PhotplugError
@@ -241,6 +261,11 @@ def ask_all(manager: pluggy.PluginManager, hook: str, expected: type[T], **argum
     **arguments
         Of the hook.
 
+    Returns
+    -------
+    list
+        Of the expected type, those of the plugins that were asked first in front; empty where nobody gives any.
+
     Raises
     ------
     PhotplugError
@@ -260,7 +285,18 @@ def _implementations(manager: pluggy.PluginManager, hook: str) -> list[pluggy.Ho
 
 
 def has_plugins(manager: pluggy.PluginManager, *hooks: str) -> bool:
-    """Return whether a plugin that is not built in implements one of the hooks."""
+    """Return whether a plugin that is not built in implements one of the hooks.
+
+    Parameters
+    ----------
+    manager : PluginManager
+    *hooks : str
+        Names, such as ``photplug_measure``.
+
+    Returns
+    -------
+    bool
+    """
     return any(each.plugin_name not in BUILTINS for hook in hooks for each in _implementations(manager, hook))
 
 
@@ -268,21 +304,29 @@ def split_work(manager: pluggy.PluginManager, workers: int) -> tuple[int, pluggy
     """Return how many processes can share work, and the manager where all is done in this one.
 
     A manager cannot be sent to a process, which makes its own of the installed plugins: others are known here alone.
+
+    Parameters
+    ----------
+    manager : PluginManager
+    workers : int
+        Processes that are asked for.
+
+    Returns
+    -------
+    workers : int
+        As asked for; 1 where `manager` has other plugins than those that are installed.
+    manager : PluginManager or None
+        To work with in this process; None where each process makes its own.
     """
     if workers > 1 and manager.list_name_plugin() == get_plugin_manager().list_name_plugin():
         return workers, None
     return 1, manager
 
 
-def check_names(options: Options, manager: pluggy.PluginManager) -> None:
+def _check_names(options: Options, manager: pluggy.PluginManager) -> None:
     """Refuse, before the work, an engine or a noise preset that nobody can claim.
 
     Where there is a plugin that may claim it, that is known only when it is asked.
-
-    Raises
-    ------
-    PhotplugError
-        With the names that there are.
     """
     for what, name, known, hooks in (
         ("engine", options.engine, ENGINES, ("photplug_background", "photplug_detect", "photplug_measure")),
@@ -294,6 +338,15 @@ def check_names(options: Options, manager: pluggy.PluginManager) -> None:
 
 def plugin_stages(manager: pluggy.PluginManager) -> PluginStages:
     """Return the options that plugins declare, by the names that they give them.
+
+    Parameters
+    ----------
+    manager : PluginManager
+
+    Returns
+    -------
+    mapping of str to type
+        Classes of options by name.
 
     Raises
     ------
@@ -316,12 +369,22 @@ def plugin_stages(manager: pluggy.PluginManager) -> PluginStages:
 def complete_options(options: Options, manager: pluggy.PluginManager) -> Options:
     """Return options with those of all plugins, by default where nobody gave them.
 
+    Parameters
+    ----------
+    options : Options
+    manager : PluginManager
+
+    Returns
+    -------
+    Options
+        A copy with a group in ``plugins`` for each name that is declared.
+
     Raises
     ------
     PhotplugError
         Where options are given that no plugin declares, or engine or preset are names that nobody can claim.
     """
-    check_names(options, manager)
+    _check_names(options, manager)
     stages = plugin_stages(manager)
     for name, stage in options.plugins.items():
         if not isinstance(stage, stages.get(name, ())):
@@ -336,6 +399,15 @@ def describe_plugins(manager: pluggy.PluginManager) -> list[tuple[str, str, list
     """Return name, origin and hooks of each plugin, in the order in which they are asked.
 
     Blocked ones come last, with the origin ``blocked``.
+
+    Parameters
+    ----------
+    manager : PluginManager
+
+    Returns
+    -------
+    list of tuple
+        Name; the package with its version, ``built in``, ``registered`` or ``blocked``; and names of hooks, sorted.
     """
     origin = {plugin: f"{dist.project_name} {dist.version}" for plugin, dist in manager.list_plugin_distinfo()}
     rows: list[tuple[str, str, list[str]]] = []
@@ -351,6 +423,12 @@ def describe_plugins(manager: pluggy.PluginManager) -> list[tuple[str, str, list
 
 def register_commands(manager: pluggy.PluginManager, subparsers: _SubParsersAction[ArgumentParser]) -> None:
     """Let all plugins add their commands.
+
+    Parameters
+    ----------
+    manager : PluginManager
+    subparsers : object
+        Of the command line's parser, as `argparse.ArgumentParser.add_subparsers` returns it.
 
     Raises
     ------

@@ -43,6 +43,11 @@ def map_in_processes(
     *arguments
         Sent to each process once.
 
+    Yields
+    ------
+    object
+        What `work` returns, one for each item.
+
     Raises
     ------
     PhotplugError

@@ -167,7 +167,18 @@ def resolve_cutout(cutout: Cutout, wcs: WCS, shape: tuple[int, int]) -> Window:
 
 
 def pixel_size(cutout: Cutout) -> tuple[int, int] | None:
-    """Return the size (ny, nx) of a cut-out that is given in pixels; None where only a WCS tells, or for none."""
+    """Return the size of a cut-out that is given in pixels.
+
+    Parameters
+    ----------
+    cutout : optional
+        As for :func:`resolve_cutout`.
+
+    Returns
+    -------
+    tuple of int or None
+        (ny, nx); None where only a WCS tells, or for none.
+    """
     if isinstance(cutout, tuple):
         known = [part.stop - (part.start or 0) for part in cutout if isinstance(part, slice) and part.stop is not None]
     else:  # a region of pixels; one of the sky has no box

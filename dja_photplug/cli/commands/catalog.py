@@ -74,7 +74,7 @@ def run(arguments: Namespace) -> None:
     if arguments.regions:
         write_regions(fill_columns(result), arguments.regions, wcs, overwrite=overwrite)
     if arguments.plot:
-        draw_catalog(result, arguments.plot, manager, overwrite=overwrite)
+        _draw_catalog(result, arguments.plot, manager, overwrite=overwrite)
     meta = result.catalog.meta
     # The noise is that of the bands where the archive's stack, which has no photon noise, is the detection image.
     noise = describe_weight(json.loads(meta.get("BAND_0", "null")) or meta)
@@ -85,7 +85,7 @@ def run(arguments: Namespace) -> None:
     )
 
 
-def draw_catalog(result: Result, path: Path, manager: pluggy.PluginManager, *, overwrite: bool) -> None:
+def _draw_catalog(result: Result, path: Path, manager: pluggy.PluginManager, *, overwrite: bool) -> None:
     """Draw planes, sources and errors of a run."""
     from dja_photplug.figures.catalog import plot_catalog
     from dja_photplug.mosaic.load import load_exposure
