@@ -252,6 +252,24 @@ def test_api_page_lists_every_public_name() -> None:
     assert sorted(shown) == sorted(set(dp.__all__) - {"__version__"})
 
 
+def test_house_page_shows_the_wings_that_are_enforced() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    [layers] = [rule["layers"] for rule in config["tool"]["importlinter"]["contracts"] if "containers" in rule]
+    page = (ROOT / "docs" / "house.md").read_text()
+    table = re.search(r"^\| line \|.*?\n\n", page, re.MULTILINE | re.DOTALL)
+    assert table
+    rows = [re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| (`.*?) \|", table.group(), re.MULTILINE)]
+    assert [sorted(row) for row in rows] == [sorted(re.findall(r"\w+", line)) for line in layers]
+
+
+def test_house_page_names_files_that_are_there() -> None:
+    page = (ROOT / "docs" / "house.md").read_text()
+    named = re.findall(r"`((?:\w+/)+\w*(?:\.\w+)?|\w+\.py)`", page)
+    assert len(named) > 10
+    places = (ROOT, ROOT / "dja_photplug", ROOT / "tests")
+    assert [name for name in named if not any((place / name).exists() for place in places)] == []
+
+
 def test_links_of_readme_lead_somewhere() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README.read_text())
     assert links
