@@ -22,10 +22,12 @@ from scipy.ndimage import label
 
 import dja_photplug as dp
 from dja_photplug import hookspecs
+from dja_photplug import plugin as front_door
 from dja_photplug.cli.app import main
 from dja_photplug.files.pixels import read_image, write_image
 from dja_photplug.mosaic.electrons import DETECTOR_GAINS
 from dja_photplug.options.arguments import collect_options
+from dja_photplug.pipeline.plugins import plugin_stages
 from dja_photplug.psf.model import encircled_energy, read_psf
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
 from dja_photplug.sky.grid import header_wcs
@@ -123,7 +125,8 @@ def run_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
                 install(tomllib.loads(text), plugin, tmp_path / "site", monkeypatch)
             elif language == "toml":
                 Path("options.toml").write_text(text)
-                assert collect_options({}, Path("options.toml")) != dp.Options()
+                stages = plugin_stages(dp.get_plugin_manager())
+                assert collect_options({}, Path("options.toml"), plugins=stages) != collect_options({}, plugins=stages)
             elif language == "bash":
                 capsys.readouterr()
                 for setting, arguments in read_commands(text):
@@ -191,6 +194,34 @@ def test_every_hook_has_an_example_that_runs() -> None:
     assert sorted(implemented) == sorted(name for name in vars(hookspecs) if name.startswith("photplug_"))
 
 
+def imported_names(text: str) -> Iterator[tuple[str, str]]:
+    """Yield module and name of all that is imported from this package."""
+    for module, many, few in re.findall(r"^ *from (dja_photplug\S*) import (?:\(([^)]*)\)|(.*))$", text, re.MULTILINE):
+        for name in re.findall(r"\w+(?: as \w+)?", many or few):
+            yield module, name.partition(" as ")[0]
+    for module in re.findall(r"^ *import (dja_photplug[\w.]*)", text, re.MULTILINE):
+        yield module, "__name__"
+
+
+@pytest.mark.parametrize("page", ["docs/hooks.md", "README.md"])
+def test_plugins_import_from_the_front_door(page: str) -> None:
+    imported = set(imported_names((ROOT / page).read_text()))
+    assert ("dja_photplug.plugin", "hookimpl") in imported
+    assert {module for module, _ in imported} <= {"dja_photplug", "dja_photplug.plugin", "dja_photplug.testing"}
+    assert [(module, name) for module, name in imported if not hasattr(importlib.import_module(module), name)] == []
+
+
+def test_hooks_page_names_no_other_module() -> None:
+    page = (ROOT / "docs" / "hooks.md").read_text()
+    named = set(re.findall(r"dja_photplug\.(\w+)", page)) - set(dp.__all__)
+    assert named <= {"plugin", "testing"}
+
+
+def test_hooks_page_names_all_that_plugins_import() -> None:
+    page = (ROOT / "docs" / "hooks.md").read_text()
+    assert [name for name in front_door.__all__ if not re.search(rf"\b{name}\b", page)] == []
+
+
 def test_tables_are_those_of_the_code() -> None:
     tables = load_script("tables")
     text = "".join(page.read_text() for page in PAGES)
@@ -219,6 +250,24 @@ def test_metadata_of_a_catalogue_are_listed(simulated: Path) -> None:
 def test_api_page_lists_every_public_name() -> None:
     shown = re.findall(r"^\.\. auto\w+:: dja_photplug\.(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
     assert sorted(shown) == sorted(set(dp.__all__) - {"__version__"})
+
+
+def test_house_page_shows_the_wings_that_are_enforced() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    [layers] = [rule["layers"] for rule in config["tool"]["importlinter"]["contracts"] if "containers" in rule]
+    page = (ROOT / "docs" / "house.md").read_text()
+    table = re.search(r"^\| line \|.*?\n\n", page, re.MULTILINE | re.DOTALL)
+    assert table
+    rows = [re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| (`.*?) \|", table.group(), re.MULTILINE)]
+    assert [sorted(row) for row in rows] == [sorted(re.findall(r"\w+", line)) for line in layers]
+
+
+def test_house_page_names_files_that_are_there() -> None:
+    page = (ROOT / "docs" / "house.md").read_text()
+    named = re.findall(r"`((?:\w+/)+\w*(?:\.\w+)?|\w+\.py)`", page)
+    assert len(named) > 10
+    places = (ROOT, ROOT / "dja_photplug", ROOT / "tests")
+    assert [name for name in named if not any((place / name).exists() for place in places)] == []
 
 
 def test_links_of_readme_lead_somewhere() -> None:
