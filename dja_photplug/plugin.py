@@ -13,6 +13,10 @@ from dja_photplug.lazy import defer
 if TYPE_CHECKING:
     from dja_photplug.catalog.flags import SourceFlag as SourceFlag
     from dja_photplug.cli.shared import add_command as add_command
+    from dja_photplug.cli.shared import check_outputs as check_outputs
+    from dja_photplug.cli.shared import find_mosaics as find_mosaics
+    from dja_photplug.cli.shared import make_options as make_options
+    from dja_photplug.cli.shared import say as say
     from dja_photplug.epochs.log import ExposureLog as ExposureLog
     from dja_photplug.errors import PhotplugError as PhotplugError
     from dja_photplug.errors import PhotplugWarning as PhotplugWarning

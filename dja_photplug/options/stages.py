@@ -372,7 +372,9 @@ class GalfitOptions(Stage):
     ``directory`` is where they are written, ``overwrite`` replaces files there, ``progress`` shows a bar.
     """
 
-    format: str = option("galfit", "what the stamps are written for: galfit, imfit, pysersic, statmorph or npz")
+    format: str = option(
+        "galfit", "what the stamps are written for: galfit, imfit, pysersic, statmorph, npz, or a plugin's"
+    )
     size: float | None = option(
         None,
         "side of the stamps; without it 5 semi-major Kron axes and 1 arcsec, between 3 and 20 arcsec",
