@@ -17,7 +17,7 @@ version = release = dja_photplug.__version__
 copyright = "the authors of dja_photplug"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build", "scripts"]
+exclude_patterns = ["_build", "scripts", "example_plugin"]
 myst_heading_anchors = 3
 default_role = "py:obj"
 
