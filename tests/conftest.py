@@ -10,6 +10,7 @@ import pytest
 
 import dja_photplug
 from dja_photplug.simulate.mosaic import MosaicOptions, SimulatedMosaic, simulate_mosaic
+from dja_photplug.testing import photplug_manager, photplug_mosaic  # noqa: F401  # fixtures
 from tests.helpers import copy_products, isolated_scene
 
 # In a bare checkout nothing maps the top-level folder `hooks` to `dja_photplug.hooks`: the packaging does that

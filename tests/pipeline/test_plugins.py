@@ -23,16 +23,10 @@ from dja_photplug.pipeline.images import find_source
 from dja_photplug.pipeline.one_band import write_result
 from dja_photplug.pipeline.plugins import BUILTINS, ask_all, ask_first, describe_plugins, get_plugin_manager
 from dja_photplug.sources.detection import Background, Detection
+from dja_photplug.testing import make_plugin
 
 NOTHING = {"header": {}, "exposure": None, "log": None}
 SPECS = [name for name in vars(hookspecs) if name.startswith("photplug_")]
-
-
-def make_plugin(**functions) -> types.ModuleType:
-    module = types.ModuleType("plugin")
-    for name, function in functions.items():
-        setattr(module, name, hookimpl(function))
-    return module
 
 
 @pytest.fixture
