@@ -29,6 +29,10 @@ def make_plugin(**functions: Callable[..., object]) -> ModuleType:
     **functions
         Implementations by the names of their hooks; ``hookimpl`` marks them here.
 
+    Returns
+    -------
+    module
+
     Examples
     --------
     >>> from dja_photplug.plugin import Source

@@ -12,11 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from types import CodeType
 from typing import TypeVar
 
 import pluggy
 
+import dja_photplug
 from dja_photplug import hookspecs
 from dja_photplug.errors import PhotplugError
 from dja_photplug.hookspecs import PROJECT
@@ -81,6 +84,9 @@ def get_plugin_manager(block: Iterable[str] = ()) -> pluggy.PluginManager:
     PhotplugError
         Where a plugin cannot be loaded or has a hook that does not exist; the message names it.
     """
+    if find_spec("dja_photplug.hooks") is None:
+        # In a bare checkout nothing maps the folder `hooks` beside the package to that name, as packaging does.
+        dja_photplug.__path__.append(str(Path(dja_photplug.__path__[0]).parent))
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
     blocked = [name.strip() for name in os.environ.get(BLOCK_VARIABLE, "").split(",") if name.strip()]

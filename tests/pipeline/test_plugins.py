@@ -16,7 +16,6 @@ from astropy.nddata import NDData
 import dja_photplug as dp
 from dja_photplug import hookspecs
 from dja_photplug.cli.app import build_parser
-from dja_photplug.hookspecs import hookimpl
 from dja_photplug.mosaic.fullweight import NoiseModel
 from dja_photplug.pipeline import plugins
 from dja_photplug.pipeline.images import find_source
