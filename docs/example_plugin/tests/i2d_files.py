@@ -44,7 +44,7 @@ def write_i2d(path: Path, pixel: float, seed: int = 1) -> Path:
     edge = round(BORDER / pixel)
     border[edge:-edge, edge:-edge] = False
     hdus = [fits.PrimaryHDU()]
-    cards = {"TELESCOP": "JWST", "INSTRUME": "NIRCAM", "PUPIL": "CLEAR", "FILTER": path.name[-15:-10].upper()}
+    cards = {"TELESCOP": "JWST", "INSTRUME": "NIRCAM", "PUPIL": "CLEAR", "FILTER": path.name.split("-")[-1][:5].upper()}
     hdus[0].header.update(cards)
     for name, plane in planes.items():
         if name != "CON":
