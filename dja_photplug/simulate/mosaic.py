@@ -37,7 +37,16 @@ from dja_photplug.simulate.scene import Light, SceneOptions, field_grid, simulat
 if TYPE_CHECKING:
     from drizzle.resample import Drizzle
 
-__all__ = ["MosaicOptions", "SceneOptions", "SimulatedMosaic", "simulate_mosaic", "simulate_scene"]
+__all__ = [
+    "MosaicOptions",
+    "SceneOptions",
+    "SimulatedMosaic",
+    "exposure_header",
+    "log_exposures",
+    "science_header",
+    "simulate_mosaic",
+    "simulate_scene",
+]
 
 # Pixels drizzled around the mosaic and cut off: drizzle 3 loses drops that straddle the edge of its output, 70 % of
 # the weight in row 0 and 25 % in column 0.
@@ -110,15 +119,13 @@ def simulate_mosaic(directory: Path | str, scene: QTable, options: MosaicOptions
     light = trace_light(scene, column, options.psf_fwhm)
     planes, medians = _drizzle(new_mosaic, light, exposures, grid, options, rng)
 
-    log = _exposure_log(exposures, options)
-    header = _science_header(grid, log, medians, options)
+    log = log_exposures(exposures, options)
+    header = science_header(grid, log, medians, options)
     suffix = ".fits.gz" if options.compress else ".fits"
     for kind in ("sci", "wht", "var") if options.var else ("sci", "wht"):
         write_image(Path(f"{prefix}_drc_{kind}{suffix}"), planes[kind], header, overwrite=True)
     exposure_map = _exposure_map(exposures, grid, int(options.exposure_time))
-    write_image(
-        Path(f"{prefix}_drc_exp{suffix}"), exposure_map, _exposure_header(header, grid, options), overwrite=True
-    )
+    write_image(Path(f"{prefix}_drc_exp{suffix}"), exposure_map, exposure_header(header, grid, options), overwrite=True)
     truth_image = Path(f"{prefix}_truth_sci{suffix}")
     write_image(truth_image, planes["truth"], header, overwrite=True)
     log.write(f"{prefix}_wcs.csv", format="ascii.csv", overwrite=True)
@@ -195,8 +202,20 @@ def _exposure_map(exposures: list[Exposure], grid: WCS, seconds: int) -> NDArray
     return total
 
 
-def _exposure_log(exposures: list[Exposure], options: MosaicOptions) -> Table:
-    """WCS log with the columns of the archive's ``wcs.csv``; an undistorted detector has no SIP columns."""
+def log_exposures(exposures: list[Exposure], options: MosaicOptions) -> Table:
+    """Return the WCS log of exposures.
+
+    Parameters
+    ----------
+    exposures : list of Exposure
+    options : MosaicOptions
+        Exposure time.
+
+    Returns
+    -------
+    `~astropy.table.Table`
+        With the columns of the archive's ``wcs.csv``; an undistorted detector has no SIP columns.
+    """
     duration = options.exposure_time / 86400
     begin = np.array([exposure.begin for exposure in exposures])
     centres = np.array([exposure.wcs.wcs.crval for exposure in exposures])
@@ -240,8 +259,25 @@ def _add_sip_columns(log: Table, exposures: list[Exposure]) -> None:
                 log[f"{name}_{p}_{q}"] = polynomials[:, p, q]
 
 
-def _science_header(grid: WCS, log: Table, medians: list[float], options: MosaicOptions) -> fits.Header:
-    """Header of a real science image: WCS with CD, photometry, first exposure's dates, list of exposures."""
+def science_header(grid: WCS, log: Table, medians: list[float], options: MosaicOptions) -> fits.Header:
+    """Return the header of a real science image.
+
+    Parameters
+    ----------
+    grid : `~astropy.wcs.WCS`
+        Of the mosaic, with its array shape.
+    log : `~astropy.table.Table`
+        From :func:`log_exposures`.
+    medians : list of float
+        Median weight of each exposure, (MJy/sr)^-2.
+    options : MosaicOptions
+        Filter, drizzling, photometric keywords.
+
+    Returns
+    -------
+    `~astropy.io.fits.Header`
+        WCS with CD, photometry, first exposure's dates, list of exposures.
+    """
     name, _, pupil = options.filter.upper().partition("-")
     # Angstrom, as the names of NIRCam's filters tell it.
     wavelength = 100.0 * int("".join(c for c in name if c.isdigit())[:3] or 0)
@@ -269,8 +305,23 @@ def _science_header(grid: WCS, log: Table, medians: list[float], options: Mosaic
     return fits.Header([(key, value.item() if isinstance(value, np.generic) else value) for key, value in cards])
 
 
-def _exposure_header(science: fits.Header, grid: WCS, options: MosaicOptions) -> fits.Header:
-    """Header of a real exposure map, with its traps: ``CRPIX/4`` is 3/4 sample off, ``DNTOEPS`` is inverted."""
+def exposure_header(science: fits.Header, grid: WCS, options: MosaicOptions) -> fits.Header:
+    """Return the header of a real exposure map.
+
+    Parameters
+    ----------
+    science : `~astropy.io.fits.Header`
+        From :func:`science_header`.
+    grid : `~astropy.wcs.WCS`
+        Of the mosaic, with its array shape.
+    options : MosaicOptions
+        Photometric scale.
+
+    Returns
+    -------
+    `~astropy.io.fits.Header`
+        With its traps: ``CRPIX/4`` is 3/4 sample off, ``DNTOEPS`` is inverted.
+    """
     header = science.copy()
     for i in (1, 2):
         header[f"CRPIX{i}"] /= SAMPLE

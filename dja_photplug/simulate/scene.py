@@ -20,7 +20,7 @@ from scipy.special import gammaincinv
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import Stage, option
 
-__all__ = ["Light", "SceneOptions", "field_grid", "simulate_scene", "trace_light"]
+__all__ = ["Light", "SceneOptions", "expand_sersic", "field_grid", "simulate_scene", "trace_light"]
 
 Array = NDArray[np.float64]
 
@@ -176,14 +176,31 @@ def _draw_fluxes(quantile: Array, faint: float, bright: float, slope: float) -> 
 
 
 @cache
-def _expand_sersic(index: float) -> tuple[Array, Array]:
-    """Sersic profile as a sum of Gaussians: flux fractions (sum 1), and sigmas in half-light radii.
+def expand_sersic(index: float, limits: tuple[float, float] = (0.03, 8.0)) -> tuple[Array, Array]:
+    """Return a Sersic profile as a sum of Gaussians.
 
+    Parameters
+    ----------
+    index : float
+        Sersic index.
+    limits : tuple of float, optional
+        Radii in half-light radii between which the profile is fitted. With the default the sum lacks 2 % of the light
+        for index 4, in the wings.
+
+    Returns
+    -------
+    flux, sigma : ndarray
+        Shares of the light (sum 1), and sigmas in half-light radii.
+
+    Notes
+    -----
     A non-negative fit of the light per logarithmic radius (multi-Gaussian expansion, Cappellari 2002, MNRAS 333,
-    400) out to 8 half-light radii, scaled so that half of the light of the sum is within radius 1.
+    400), scaled so that half of the light of the sum is within radius 1.
     """
-    radius = np.geomspace(0.03, 8, 200)
-    sigma = np.append(np.geomspace(0.04, 5, 11), 1 / np.sqrt(2 * np.log(2)))  # the last is index 0.5 itself
+    radius = np.geomspace(*limits, 200)
+    narrow, wide = limits[0] * 4 / 3, limits[1] * 5 / 8
+    sigma = np.geomspace(narrow, wide, round(11 * np.log(wide / narrow) / np.log(125)))
+    sigma = np.append(sigma, 1 / np.sqrt(2 * np.log(2)))  # index 0.5 itself
     bn = gammaincinv(2 * index, 0.5)
     target = radius**2 * np.exp(-bn * (radius ** (1 / index) - 1))
     basis = (radius[:, None] / sigma) ** 2 * np.exp(-((radius[:, None] / sigma) ** 2) / 2)
@@ -214,7 +231,7 @@ def trace_light(scene: QTable, column: str, psf_fwhm: float) -> Light:
     psf = np.eye(2) * (psf_fwhm / np.sqrt(8 * np.log(2))) ** 2
     source, flux, covariance = [], [], []
     for i, row in enumerate(scene):
-        fraction, sigma = _expand_sersic(row["sersic"]) if row["sersic"] > 0 else (np.ones(1), np.zeros(1))
+        fraction, sigma = expand_sersic(row["sersic"]) if row["sersic"] > 0 else (np.ones(1), np.zeros(1))
         pa = row["pa"].to_value("rad")
         axes = np.array([[np.sin(pa), np.cos(pa)], [-np.cos(pa), np.sin(pa)]])  # major, minor in (east, north)
         shape = axes.T @ np.diag([1, row["axis_ratio"] ** 2]) @ axes * row["size"].to_value("arcsec") ** 2

@@ -29,6 +29,7 @@ from dja_photplug.mosaic.electrons import DETECTOR_GAINS
 from dja_photplug.options.arguments import collect_options
 from dja_photplug.pipeline.plugins import plugin_stages
 from dja_photplug.psf.model import encircled_energy, read_psf
+from dja_photplug.simulate.field import FieldOptions, simulate_field, write_field
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
 from dja_photplug.sky.grid import header_wcs
 
@@ -235,6 +236,25 @@ def test_detector_gains_are_those_of_the_code() -> None:
     shown = {name: float(gain) for name, gain in re.findall(r"\b(NRC[AB]\w+|NIS|MIRIMAGE) \| ([\d.]+)", page)}
     aliases = {"NRCA5", "NRCB5"}  # other names of NRCALONG and NRCBLONG
     assert shown == {name: gain for name, gain in DETECTOR_GAINS.items() if name not in aliases}
+
+
+def test_script_compares_a_field_with_the_light_of_each_source_alone(tmp_path: Path) -> None:
+    script = load_script("field_truth")
+    quiet = {"depths": (1.0,), "sky_level": 0.0, "sky_scatter": 0.0, "density": 100.0}
+    field = simulate_field(FieldOptions(shape=(500, 500), sigma=0.004, **quiet))
+    result = dp.run([write_field(field, tmp_path, "sim-v1")])
+    measured = script.compare(result, field)
+    assert list(measured) == ["aper_0", "aper_1", "aper_2", "aper_3", "auto"]
+    rows = script.match(result.catalog, field)
+    true = field.sources["flux"].value[rows[rows >= 0]]
+    np.testing.assert_array_equal(measured["aper_1"].total, true)
+    for part in measured.values():
+        assert np.all(part.own < part.total)
+        clean = ~part.neighbour & (part.total > 0.1)
+        # Ten times as deep as it needs to be: what is measured is the light, but for sources that were not found.
+        assert np.median(np.abs(part.bias[clean])) < 0.03
+    assert np.all(measured["aper_0"].own < measured["aper_3"].own)
+    assert np.mean(measured["aper_3"].neighbour) >= np.mean(measured["aper_0"].neighbour)
 
 
 def test_metadata_of_a_catalogue_are_listed(simulated: Path) -> None:

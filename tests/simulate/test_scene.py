@@ -10,7 +10,7 @@ from dja_photplug.simulate.mosaic import (
     SceneOptions,
     simulate_scene,
 )
-from dja_photplug.simulate.scene import SERSIC_INDICES, _expand_sersic, field_grid
+from dja_photplug.simulate.scene import SERSIC_INDICES, expand_sersic, field_grid
 
 
 def test_scene_is_reproducible_and_shared_by_bands() -> None:
@@ -42,7 +42,7 @@ def test_isolated_sources_keep_apart() -> None:
 
 @pytest.mark.parametrize("index", SERSIC_INDICES)
 def test_sersic_expansion_is_a_sersic(index: float) -> None:
-    flux, sigma = _expand_sersic(index)
+    flux, sigma = expand_sersic(index)
     assert flux.sum() == pytest.approx(1, abs=1e-12)
     radius = np.array([0.3, 1, 2, 4, 8])
     growth = 1 - np.exp(-((radius[:, None] / sigma) ** 2) / 2) @ flux

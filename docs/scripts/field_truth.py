@@ -1,0 +1,172 @@
+"""Print how far photometry in simulated real fields is from the light of each source alone, in units of its error.
+
+python docs/scripts/field_truth.py --density 300 --seeds 1 2 3 4 --options keep mask --sky none
+
+The truth is the source's own light in the very aperture that was measured (its place, its Kron ellipse), summed over
+all pixels by exact overlap. A detection is that of the brightest source within 0.3 arcsec.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import sep
+from astropy.table import QTable
+from scipy.spatial import KDTree
+from scipy.stats import median_abs_deviation
+
+import dja_photplug as dp
+from dja_photplug.catalog.kron import kron_apertures
+from dja_photplug.simulate.field import FieldOptions, SimulatedField, simulate_field, write_field
+
+MATCH_RADIUS = 0.3  # arcsec
+SCATTER_ERROR = 1.17  # over sqrt(n), of a robust scatter
+BINS = {"< 0.1 uJy": (0, 0.1), "0.1 to 1 uJy": (0.1, 1), "> 1 uJy": (1, np.inf)}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Sources in one aperture, all (n,): fluxes in uJy."""
+
+    total: np.ndarray  # true, of the source alone
+    own: np.ndarray  # of it in the aperture
+    flux: np.ndarray
+    error: np.ndarray
+    neighbour: np.ndarray  # whether the aperture reaches into segments of others
+
+    @property
+    def pull(self) -> np.ndarray:
+        return (self.flux - self.own) / self.error
+
+    @property
+    def bias(self) -> np.ndarray:
+        return self.flux / self.own - 1
+
+
+def match(catalog: QTable, field: SimulatedField) -> np.ndarray:
+    """Return the row of the source of each detection; -1 for none, and for all but the nearest of several."""
+    scale = field.options.pixel_scale
+    true = np.column_stack([field.sources[name].value for name in "xy"])
+    found = np.column_stack([catalog[name].value for name in "xy"])
+    flux = field.sources["flux"].value
+    rows = np.full(len(found), -1)
+    for i, near in enumerate(KDTree(true).query_ball_point(found, MATCH_RADIUS / scale)):
+        if near:
+            rows[i] = near[np.argmax(flux[near])]
+    distance = np.linalg.norm(found - true[rows], axis=1)
+    for row in np.unique(rows[rows >= 0]):
+        rivals = np.flatnonzero(rows == row)
+        rows[rivals[np.argsort(distance[rivals])[1:]]] = -1
+    return rows
+
+
+def find_apertures(result: dp.Result, scale: float) -> dict[str, tuple[np.ndarray, ...]]:
+    """Return semi-axes (pixels) and angle (rad) of each aperture that was measured, by the name of its columns."""
+    catalog, measure = result.catalog, result.options.measure
+    zero = np.zeros(len(catalog))
+    apertures = {
+        f"aper_{i}": (zero + diameter / 2 / scale, zero + diameter / 2 / scale, zero)
+        for i, diameter in enumerate(measure.apertures)
+    }
+    shapes = (catalog["a"].value, catalog["b"].value, catalog["theta"].to_value("rad"), catalog["kron_radius"].data)
+    major, minor, theta, _ = kron_apertures(*shapes, measure.kron_circle)
+    return apertures | {"auto": (major / scale, minor / scale, theta)}
+
+
+def compare(result: dp.Result, field: SimulatedField) -> dict[str, Measured]:
+    """Return the matched sources of a run, by aperture."""
+    catalog, rows = result.catalog, match(result.catalog, field)
+    use = np.flatnonzero(rows >= 0)
+    x, y = (catalog[name].value for name in "xy")
+    stamps = [field.own_light(row) for row in rows[use]]
+    others = result.detection.segmentation
+    measured = {}
+    for kind, (major, minor, theta) in find_apertures(result, field.options.pixel_scale).items():
+        own, neighbour = np.zeros(len(use)), np.zeros(len(use), bool)
+        for k, (i, (window, stamp)) in enumerate(zip(use, stamps, strict=True)):
+            where = (x[i] - window[1].start, y[i] - window[0].start, major[i], minor[i], theta[i])
+            strange = (others[window] > 0) & (others[window] != catalog["id"][i])
+            own[k] = sum_ellipse(stamp, *where)
+            neighbour[k] = sum_ellipse(strange.astype(float), *where) > 0.01
+        flux, error = (catalog[f"{name}_{kind}"].value[use] for name in ("flux", "fluxerr"))
+        total = field.sources["flux"].value[rows[use]]
+        known = np.isfinite(flux) & (error > 0)
+        columns = (total, own / 100, flux, error, neighbour)  # own light is in 10 nJy
+        measured[kind] = Measured(*(column[known] for column in columns))
+    return measured
+
+
+def sum_ellipse(image: np.ndarray, x: float, y: float, major: float, minor: float, theta: float) -> float:
+    """Return the sum over an ellipse by exact overlap."""
+    image = np.ascontiguousarray(image)
+    if major == minor:
+        return float(sep.sum_circle(image, [x], [y], major, subpix=0)[0][0])
+    # A rounding error above pi/2 is an error to sep.
+    theta = np.clip(theta, -np.pi / 2, np.pi / 2)
+    return float(sep.sum_ellipse(image, [x], [y], [major], [minor], [theta], r=1.0, subpix=0)[0][0])
+
+
+def join(parts: Iterable[Measured]) -> Measured:
+    parts = list(parts)
+    return Measured(*(np.concatenate([getattr(part, name) for part in parts]) for name in Measured.__annotations__))
+
+
+def format_rows(name: str, measured: dict[str, Measured], labels: dict[str, str]) -> list[str]:
+    """Return a row for each bin of true flux: scatter (median) of the pulls, and the bias beside neighbours."""
+    lines = []
+    for label, (low, high) in BINS.items():
+        pulls, biases, count, beside = [], [], 0, 0
+        for kind in labels:
+            m = measured[kind]
+            use = (m.total >= low) & (m.total < high)
+            count = max(count, np.count_nonzero(use))
+            pulls.append(f"{median_abs_deviation(m.pull[use], scale='normal'):.2f} ({np.median(m.pull[use]):+.2f})")
+            use &= m.neighbour & (m.own > 0)
+            beside = np.count_nonzero(use)
+            biases.append(
+                "{:+.2f} {:+.2f} ({})".format(*np.percentile(m.bias[use], [50, 84]), beside) if beside else ""
+            )
+        sampling = f"{100 * SCATTER_ERROR / np.sqrt(max(count, 1)):.0f} %"
+        lines.append(" | ".join([f"| {name}", label, f"{count}", sampling, *pulls, *biases]) + " |")
+    return lines
+
+
+def measure_fields(arguments: argparse.Namespace) -> list[str]:
+    """Return a Markdown table with rows for each set of options and flux."""
+    parts: dict[str, list[dict[str, Measured]]] = {name: [] for name in arguments.options}
+    for seed in arguments.seeds:
+        field = simulate_field(FieldOptions(density=arguments.density, seed=seed))
+        with TemporaryDirectory() as folder:
+            prefix = write_field(field, Path(folder), "sim-v1")
+            for name in arguments.options:
+                measure = dp.MeasureOptions(neighbours=name, background=arguments.sky)
+                calibration = dp.CalibrationOptions(zones=arguments.zones)
+                result = dp.run([prefix], dp.Options(measure=measure, calibration=calibration))
+                parts[name].append(compare(result, field))
+    diameters = dp.MeasureOptions().apertures
+    labels = {f"aper_{i}": f'{diameter:.2f}"' for i, diameter in enumerate(diameters)} | {"auto": "Kron"}
+    header = ["neighbours", "true flux", "N", "sampling error", *labels.values()]
+    header += [f"bias {label}" for label in labels.values()]
+    lines = [f"| {' | '.join(header)} |", "| --- | --- |" + " ---: |" * (len(header) - 2)]
+    for name, fields in parts.items():
+        lines += format_rows(name, {kind: join(part[kind] for part in fields) for kind in labels}, labels)
+    return lines
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--density", type=float, default=300, help="sources above 20 nJy in a square arcmin")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4], help="one field of 1 square arcmin each")
+    parser.add_argument("--options", nargs="+", default=["mask", "keep"], help="values of measure.neighbours")
+    parser.add_argument("--sky", default="none", help="value of measure.background")
+    parser.add_argument("--zones", type=int, default=1, help="value of calibration.zones")
+    start = time.perf_counter()
+    print("\n".join(measure_fields(parser.parse_args())))
+    print(f"\n{time.perf_counter() - start:.0f} s. Scatter (median) of (measured - own)/error; bias: median and 84th")
+    print("percentile of measured/own - 1 of the sources (N) whose aperture reaches into segments of others.")
