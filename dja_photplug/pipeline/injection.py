@@ -17,14 +17,21 @@ from pathlib import Path
 
 import numpy as np
 import pluggy
+import sep
 from astropy import units as u
 from astropy.table import QTable, vstack
 from numpy.typing import NDArray
-from scipy.ndimage import shift
+from scipy.ndimage import binary_erosion, shift
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
-from dja_photplug.catalog.completeness import SOURCE_COLUMNS, bin_sources, describe_limits, find_limit
+from dja_photplug.catalog.completeness import (
+    SOURCE_COLUMNS,
+    bin_sources,
+    describe_limits,
+    find_limit,
+    split_sources,
+)
 from dja_photplug.catalog.metadata import make_metadata
 from dja_photplug.catalog.schema import dress_table
 from dja_photplug.errors import PhotplugError, PhotplugWarning
@@ -42,7 +49,9 @@ from dja_photplug.psf.model import PSF, read_psf
 from dja_photplug.simulate.exposures import draw_light
 from dja_photplug.simulate.scene import trace_light
 from dja_photplug.sky.grid import pixel_scale
-from dja_photplug.units import flux_of
+from dja_photplug.sources.detection import FOUND, place_sources, sample_labels
+from dja_photplug.sources.planes import variance_map
+from dja_photplug.units import MOSAIC_UNIT, flux_of
 
 __all__ = ["InjectionResult", "inject"]
 
@@ -71,6 +80,16 @@ class InjectionResult:
     sources: QTable
     options: Options
     injection: InjectionOptions
+
+    @property
+    def splits(self) -> QTable:
+        """How fluxes compare with the truth by magnitude, distance to the nearest segment, and depth zone.
+
+        Columns of `dja_photplug.catalog.completeness.SPLIT_COLUMNS`, with the metadata of the other tables.
+        """
+        table = split_sources(self.sources)
+        table.meta = dict(self.sources.meta)
+        return table
 
     def limit(self, level: float = 0.5, *, clear: bool = False) -> tuple[float, float]:
         """Return the AB magnitude at which the completeness falls below a level, and its error.
@@ -105,7 +124,8 @@ class _Field:
     """The mosaic as it is, with what was found in it before.
 
     `model` is None where the weight is no function of the light, as of a ``_var`` file; `weight` (ny, nx) is without
-    photons. `electrons` (ny, nx) are those of one unit, 0 without data; None for light without noise.
+    photons. `electrons` (ny, nx) are those of one unit, 0 without data; None for light without noise. `rim` holds the
+    outermost pixels (x, y) of the segments.
     """
 
     job: _Job
@@ -115,6 +135,7 @@ class _Field:
     electrons: NDArray[np.float32] | None
     psf: PSF | None
     before: Result
+    rim: cKDTree
 
 
 def inject(
@@ -135,8 +156,9 @@ def inject(
     An injected source is *recovered* where a detection lies within ``match_radius`` of it that was not there before
     (the image as it is has none within ``match_radius`` of that detection), or that it has at least doubled in flux.
     It is *blended* where it lies on the segment of a brighter source. Fluxes are compared in one aperture around the
-    detection with the injected light alone in the same pixels, so that the light outside does not count; those of
-    blended sources are not.
+    detection with the injected light alone in all of that aperture, also in pixels that the measurement masked and
+    filled: light outside does not count, and how well the fill replaces what it takes does. Those of blended sources
+    are not compared in bins of magnitude. All sources are measured at their true places as well, detected or not.
 
     Parameters
     ----------
@@ -249,6 +271,7 @@ def _prepare(job: _Job, manager: pluggy.PluginManager | None) -> _Field:
     background = image.background_weight
     weight: NDArray[np.float32] = image.uncertainty.array if background is None else background
     photons = job.injection.photons == "poisson"
+    before = analyse_image(image, options, manager)
     return _Field(
         job=job,
         manager=manager,
@@ -257,7 +280,8 @@ def _prepare(job: _Job, manager: pluggy.PluginManager | None) -> _Field:
         weight=weight,
         electrons=_count_electrons(_find_photon_model(job, image), weight) if photons else None,
         psf=None if job.psf is None else _load_psf(job.psf, pixel_scale(image.wcs)),
-        before=analyse_image(image, options, manager),
+        before=before,
+        rim=_find_rim(before.detection.segmentation),
     )
 
 
@@ -292,12 +316,18 @@ def _realise(field: _Field, number: int) -> QTable:
     light = _draw(sources, field)
     image = _add_light(field, light, rng)
     after = analyse_image(image, job.options, field.manager, calibration=before.calibration)
-    # Of the light alone no sky is taken off: what a sky measured around a source takes from it is a bias.
-    bare = replace(job.options, measure=replace(job.options.measure, background="none"))
-    alone = replace_planes(image, data=light.astype(np.float32))
-    true = remeasure(replace(after, options=bare), alone, field.manager)
-    recovery = _recover(sources, before, after, true, job.injection)
-    columns = {"realisation": np.full(len(sources), number), **dict(sources.items()), **recovery}
+    aperture = job.options.measure.apertures[job.injection.aperture] / 2 / pixel_scale(image.wcs)
+    recovery = _recover(sources, before, after, _sum_light(light, _positions(after), aperture), job.injection)
+    places = np.stack([sources["x"], sources["y"]], axis=-1)
+    columns = {
+        "realisation": np.full(len(sources), number),
+        **dict(sources.items()),
+        **recovery,
+        "flux_true_forced": _sum_light(light, places, aperture),
+        **_force(sources, after, field),
+        "distance": _measure_distance(places, field),
+        "zone": _find_zone(sources, before),
+    }
     table = dress_table(columns, SOURCE_COLUMNS)
     # Counts of pixels are those of the mosaic, not of an injection.
     cards = describe_noise(before.image)
@@ -383,15 +413,57 @@ def _add_light(field: _Field, light: Floats, rng: np.random.Generator) -> Mosaic
     return replace_planes(image, data=data, weight=weight)
 
 
+def _sum_light(light: Floats, places: Floats, radius: float) -> Floats:
+    """Return the injected light in whole circles around places (n, 2), in uJy, by exact overlap; nothing is masked.
+
+    It is that of one source each, because their cells keep injected sources apart. Off the image nothing counts, as
+    in the measurement.
+    """
+    flux, _, _ = sep.sum_circle(light, *places.T.copy(), radius, subpix=0)
+    return flux * MOSAIC_UNIT.to(u.uJy)
+
+
+def _force(sources: QTable, after: Result, field: _Field) -> dict[str, Floats]:
+    """Return fluxes and errors at the true positions, as sources of the segments that they lie on."""
+    found = dict.fromkeys(FOUND, np.full(len(sources), np.nan))  # no shapes: apertures are circles
+    found |= {name: sources[name].value for name in "xy"} | dict.fromkeys(("npix", "flag"), np.zeros(len(sources), int))
+    segmentation = after.detection.segmentation
+    ids = sample_labels(segmentation, sources)
+    targets = place_sources(found, segmentation, after.image.wcs, ids)
+    catalog = remeasure(replace(after, detection=targets), after.image, field.manager)
+    names = {name: f"{name}_aper_{field.job.injection.aperture}" for name in ("flux", "fluxerr")}
+    return {f"{name}_forced": _fluxes(catalog, column) for name, column in names.items()}
+
+
+def _find_rim(segmentation: NDArray[np.int32]) -> cKDTree:
+    """Return the outermost pixels (x, y) of the segments: the nearest pixel of one from outside is among them."""
+    inside = segmentation > 0
+    return cKDTree(np.argwhere(inside & ~binary_erosion(inside))[:, ::-1])
+
+
+def _measure_distance(places: Floats, field: _Field) -> Floats:
+    """Return the distance of places (n, 2) to the nearest pixel of a segment, arcsec; infinite without segments."""
+    x, y = np.rint(places).astype(int).T
+    distance, _ = field.rim.query(places)
+    on_segment = field.before.detection.segmentation[y, x] > 0
+    return np.where(on_segment, 0, distance * pixel_scale(field.before.image.wcs))
+
+
+def _find_zone(sources: QTable, before: Result) -> NDArray[np.intp]:
+    """Return the depth zone of the pixel that each source lies on; 0 without a calibration."""
+    edges = np.empty(0) if before.calibration is None else before.calibration.edges
+    row, column = (np.rint(sources[axis]).astype(int) for axis in "yx")
+    return np.searchsorted(edges, variance_map(before.image, "background")[row, column])
+
+
 def _recover(
-    sources: QTable, before: Result, after: Result, true: QTable, injection: InjectionOptions
+    sources: QTable, before: Result, after: Result, light: Floats, injection: InjectionOptions
 ) -> dict[str, NDArray[np.generic]]:
-    """Return the columns that say what became of each injected source."""
+    """Return the columns that say what became of each injected source; `light` is that around each detection, uJy."""
     aperture, radius = f"aper_{injection.aperture}", injection.match_radius / pixel_scale(after.image.wcs)
     detected, existing = _positions(after), _positions(before)
     found, nearest = _match(np.stack([sources["x"], sources["y"]], axis=-1), detected, radius)
     _, earlier = _match(detected[nearest[found]], existing, radius)
-    light = _fluxes(true, f"flux_{aperture}")
     # Without an earlier detection there is nothing to double, and the index is that of the appended value.
     there = np.append(_fluxes(before.catalog, f"flux_{aperture}"), -np.inf)[earlier]
     recovered = found.copy()
