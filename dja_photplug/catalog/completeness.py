@@ -205,13 +205,13 @@ def describe_clear_sky(sources: QTable) -> str:
         With scatter over error and median pull of each class of magnitude that has sources there.
     """
     table = split_sources(sources, zones=False)
-    clear = table[(table["position"] == "true") & (table["distances"] == ">1.2") & (table["n"] > 0)]
+    clear = table[(table["position"] == "true") & (table["distances"] == ">1.2") & (table["n"] > 1)]
     parts = [
         f"{row['magnitudes']} {row['scatter_over_error']:.2f} +- {row['scatter_err']:.2f} "
         f"(median pull {row['median_pull']:+.2f}, n = {row['n']})"
         for row in clear
     ]
-    return f"clean sky (> 1.2 arcsec from segments), scatter over error: {', '.join(parts) or 'no fluxes there'}"
+    return f"clean sky (> 1.2 arcsec from segments), scatter over error: {', '.join(parts) or 'too few fluxes there'}"
 
 
 def find_limit(table: QTable, level: float, *, clear: bool = False) -> tuple[float, float]:
