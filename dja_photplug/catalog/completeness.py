@@ -1,16 +1,41 @@
-"""Completeness, flux bias and scatter over error of injected sources, in bins of magnitude."""
+"""Completeness, flux bias and scatter over error of injected sources: in bins of magnitude, and by their places."""
 
 from __future__ import annotations
 
 from itertools import product
 
 import numpy as np
+from astropy import units as u
 from astropy.table import QTable
+from numpy.typing import NDArray
 from scipy.stats import median_abs_deviation
 
 from dja_photplug.catalog.schema import ColumnSpec, dress_table
 
-__all__ = ["BIN_COLUMNS", "SOURCE_COLUMNS", "bin_sources", "describe_limits", "find_limit"]
+__all__ = [
+    "BIN_COLUMNS",
+    "DISTANCES",
+    "MAGNITUDES",
+    "SOURCE_COLUMNS",
+    "SPLIT_COLUMNS",
+    "bin_sources",
+    "describe_clear_sky",
+    "describe_limits",
+    "find_limit",
+    "split_sources",
+]
+
+MAGNITUDES: dict[str, tuple[float, float]] = {"bright": (24.0, 26.5), "faint": (26.5, np.inf)}
+"""Classes of total AB magnitude: from the first on, and below the second."""
+
+DISTANCES: dict[str, float] = {"on": 0.0, "<0.3": 0.0, "0.3-0.6": 0.3, "0.6-1.2": 0.6, ">1.2": 1.2}
+"""Classes of distance to the nearest segment, and where they begin, in arcsec; 0 itself is ``on`` one."""
+
+# Fluxes that are compared: at the place that was injected, or around what was detected.
+POSITIONS = {"true": "_forced", "detected": ""}
+
+# The sampling error of a robust scatter (1.4826 x median absolute deviation) of n values is 1.17 / sqrt(n) of it.
+SCATTER_ERROR = 1.17
 
 SOURCE_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("realisation", "", "number of the realisation, from 0", "i4"),
@@ -24,9 +49,18 @@ SOURCE_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("pa", "deg", "position angle, east of north"),
     ColumnSpec("blended", "", "it lies on the segment of a source that is brighter than itself", "bool"),
     ColumnSpec("recovered", "", "it was detected; see dja_photplug.inject", "bool"),
-    ColumnSpec("flux_true", "uJy", "its light in the aperture around the detection, without noise; NaN if not found"),
+    ColumnSpec(
+        "flux_true",
+        "uJy",
+        "its light alone in the whole aperture around the detection, nothing masked, no noise; NaN if not found",
+    ),
     ColumnSpec("flux", "uJy", "measured flux in that aperture"),
     ColumnSpec("fluxerr", "uJy", "1-sigma error of flux"),
+    ColumnSpec("flux_true_forced", "uJy", "its light alone in the whole aperture around its true position"),
+    ColumnSpec("flux_forced", "uJy", "flux measured at its true position, whether it was detected or not"),
+    ColumnSpec("fluxerr_forced", "uJy", "1-sigma error of flux_forced"),
+    ColumnSpec("distance", "arcsec", "to the nearest pixel of a segment of the mosaic as it was; 0 on a segment"),
+    ColumnSpec("zone", "", "depth zone of the calibration, by the background variance there; 0 is the deepest", "i4"),
 )
 
 BIN_COLUMNS: tuple[ColumnSpec, ...] = (
@@ -41,6 +75,18 @@ BIN_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("n_flux", "", "recovered sources that are not blended, of which the fluxes are compared", "i8"),
     ColumnSpec("flux_bias", "", "median of (flux - flux_true) / flux_true"),
     ColumnSpec("scatter_over_error", "", "robust scatter of (flux - flux_true) / fluxerr; 1 where errors are right"),
+)
+
+SPLIT_COLUMNS: tuple[ColumnSpec, ...] = (
+    ColumnSpec("position", "", "true: fluxes at the injected places; detected: those of recovered sources", "U"),
+    ColumnSpec("magnitudes", "", "class of total AB magnitude: bright (24 to 26.5) or faint (from 26.5 on)", "U"),
+    ColumnSpec("distances", "", "class of distance to the nearest segment, arcsec; on for those on a segment", "U"),
+    ColumnSpec("zone", "", "depth zone; 0 is the deepest", "i4"),
+    ColumnSpec("n", "", "sources whose fluxes are compared", "i8"),
+    ColumnSpec("scatter_over_error", "", "robust scatter of (flux - true) / error; 1 where errors are right"),
+    ColumnSpec("scatter_err", "", "its sampling error, 1.17 / sqrt(n) of it"),
+    ColumnSpec("median_pull", "", "median of (flux - true) / error; 0 where there is no bias"),
+    ColumnSpec("flux_bias", "", "median of (flux - true) / true"),
 )
 
 
@@ -92,6 +138,80 @@ def _summarise(sources: QTable) -> dict[str, float]:
         row["flux_bias"] = np.median(offset / sources["flux_true"][use])
         row["scatter_over_error"] = median_abs_deviation(offset / sources["fluxerr"][use], scale="normal")
     return row
+
+
+def split_sources(sources: QTable, *, zones: bool = True) -> QTable:
+    """Return how fluxes compare with the truth, by magnitude, distance to the nearest segment and depth zone.
+
+    Parameters
+    ----------
+    sources : `~astropy.table.QTable`
+        Injected sources: ``mag recovered distance zone``, and ``flux_true flux fluxerr`` and the same ``_forced``.
+    zones : bool, optional
+        Without it all zones count as one, which is called 0.
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        Columns of :data:`SPLIT_COLUMNS`; a row for each class, also where nothing is in it. Blended sources count:
+        they are on a segment.
+    """
+    zone = np.asarray(sources["zone"]) if zones else np.zeros(len(sources), int)
+    distance, mag = sources["distance"].to_value(u.arcsec), sources["mag"].value
+    # The first class, on a segment, begins and ends at 0.
+    place = np.where(distance > 0, np.searchsorted(list(DISTANCES.values())[2:], distance, side="right") + 1, 0)
+    rows = []
+    for position, magnitudes, (i, distances), number in product(
+        POSITIONS, MAGNITUDES, enumerate(DISTANCES), range(zone.max(initial=0) + 1)
+    ):
+        low, high = MAGNITUDES[magnitudes]
+        use = (mag >= low) & (mag < high) & (place == i) & (zone == number)
+        if position == "detected":
+            use &= sources["recovered"]
+        names = {"position": position, "magnitudes": magnitudes, "distances": distances, "zone": number}
+        rows.append(names | _compare(sources[use], POSITIONS[position]))
+    return dress_table({name: np.array([row[name] for row in rows]) for name in rows[0]}, SPLIT_COLUMNS)
+
+
+def _compare(sources: QTable, suffix: str) -> dict[str, float]:
+    """Return how the fluxes of columns with a suffix compare with the truth; NaN where there are none."""
+    true, flux, error = (sources[f"{name}{suffix}"].value for name in ("flux_true", "flux", "fluxerr"))
+    use: NDArray[np.bool_] = np.isfinite(flux) & (true > 0) & (error > 0)
+    n, offset = int(use.sum()), (flux - true)[use]
+    if n == 0:
+        return {"n": 0} | dict.fromkeys(("scatter_over_error", "scatter_err", "median_pull", "flux_bias"), np.nan)
+    pull = offset / error[use]
+    scatter = float(median_abs_deviation(pull, scale="normal")) if n > 1 else np.nan  # of one it is 0
+    return {
+        "n": n,
+        "scatter_over_error": scatter,
+        "scatter_err": scatter * SCATTER_ERROR / np.sqrt(n),
+        "median_pull": float(np.median(pull)),
+        "flux_bias": float(np.median(offset / true[use])),
+    }
+
+
+def describe_clear_sky(sources: QTable) -> str:
+    """Return a line on the fluxes at the true places more than 1.2 arcsec from any segment, all depth zones together.
+
+    Parameters
+    ----------
+    sources : `~astropy.table.QTable`
+        As for :func:`split_sources`.
+
+    Returns
+    -------
+    str
+        With scatter over error and median pull of each class of magnitude that has sources there.
+    """
+    table = split_sources(sources, zones=False)
+    clear = table[(table["position"] == "true") & (table["distances"] == ">1.2") & (table["n"] > 1)]
+    parts = [
+        f"{row['magnitudes']} {row['scatter_over_error']:.2f} +- {row['scatter_err']:.2f} "
+        f"(median pull {row['median_pull']:+.2f}, n = {row['n']})"
+        for row in clear
+    ]
+    return f"clean sky (> 1.2 arcsec from segments), scatter over error: {', '.join(parts) or 'too few fluxes there'}"
 
 
 def find_limit(table: QTable, level: float, *, clear: bool = False) -> tuple[float, float]:

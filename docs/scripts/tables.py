@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from dja_photplug.catalog.completeness import BIN_COLUMNS, SOURCE_COLUMNS
+from dja_photplug.catalog.completeness import BIN_COLUMNS, SOURCE_COLUMNS, SPLIT_COLUMNS
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import (
     APERTURE_COLUMNS,
@@ -126,6 +126,7 @@ def tables() -> dict[str, str]:
         "epoch columns": columns(EPOCH_COLUMNS),
         "epoch details": details(),
         "injection bins": columns(BIN_COLUMNS),
+        "injection splits": columns(SPLIT_COLUMNS),
         "injected sources": columns(SOURCE_COLUMNS),
         "flags": flags(),
         "options": options(),

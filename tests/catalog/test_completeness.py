@@ -7,7 +7,15 @@ import pytest
 from astropy import units as u
 from astropy.table import QTable
 
-from dja_photplug.catalog.completeness import BIN_COLUMNS, bin_sources, describe_limits, find_limit
+from dja_photplug.catalog.completeness import (
+    BIN_COLUMNS,
+    SPLIT_COLUMNS,
+    bin_sources,
+    describe_clear_sky,
+    describe_limits,
+    find_limit,
+    split_sources,
+)
 from tests.helpers import make_injected
 
 
@@ -52,3 +60,62 @@ def test_limit_is_interpolated_where_completeness_falls_last():
     assert find_limit(table, 0.9)[0] == pytest.approx(25.0)
     assert np.isnan(find_limit(table, 0.5, clear=True)).all()
     assert describe_limits(table) == {"MAG50": 26.4, "MAG50E": 0.1442, "MAG90": 25.0, "MAG90E": 0.5}
+
+
+def make_placed(mag, distance, zone, pull, recovered=True):
+    """Return injected sources of 2 uJy, forced fluxes off by `pull` errors of 0.1 and detected ones by twice that."""
+    mag, distance, zone, pull, recovered = np.broadcast_arrays(mag, distance, zone, pull, recovered)
+    sources = make_injected(mag, recovered, None, 2.0, np.where(recovered, 2 + 0.2 * pull, np.nan), 0.1)
+    for name, values in (("flux_true", 2.0), ("flux", 2 + 0.1 * pull), ("fluxerr", 0.1)):
+        sources[f"{name}_forced"] = np.broadcast_to(values, len(mag)) * u.uJy
+    sources["distance"], sources["zone"] = distance * u.arcsec, zone
+    return sources
+
+
+def find_row(table, position, magnitudes, distances, zone=0):
+    names = {"position": position, "magnitudes": magnitudes, "distances": distances, "zone": zone}
+    [row] = table[np.all([table[name] == value for name, value in names.items()], axis=0)]
+    return row
+
+
+def test_splits_hold_the_classes_of_their_sources():
+    """Limits belong to the fainter and the farther class; brighter than 24 mag is in none."""
+    mag = [23.9, 24.0, 26.49, 26.5, 31.0, 25.0, 25.0, 25.0, 25.0, 25.0, 25.0, 25.0]
+    distance = [9, 9, 9, 9, 9, 0, 0.04, 0.3, 0.6, 1.19, 1.2, np.inf]
+    table = split_sources(make_placed(mag, distance, 0, 0.5))
+    assert table.colnames == [spec.name for spec in SPLIT_COLUMNS]
+    assert len(table) == 2 * 2 * 5
+    expected = {"on": 1, "<0.3": 1, "0.3-0.6": 1, "0.6-1.2": 2, ">1.2": 4}
+    for position in ("true", "detected"):
+        assert {name: find_row(table, position, "bright", name)["n"] for name in expected} == expected
+        assert find_row(table, position, "faint", ">1.2")["n"] == 2
+        assert find_row(table, position, "faint", "on")["n"] == 0
+    assert np.isnan(find_row(table, "true", "faint", "on")["scatter_over_error"])
+    one = find_row(table, "true", "bright", "on")
+    assert (one["median_pull"], one["flux_bias"]) == pytest.approx((0.5, 0.025))
+    assert np.isnan(one["scatter_over_error"])  # of one source nothing is known
+    assert find_row(table, "detected", "bright", "on")["median_pull"] == pytest.approx(1.0)
+
+
+def test_splits_hold_the_scatter_of_their_sources():
+    """Pulls of 0.3 +- 1.5 in one zone and -0.2 +- 1 in another, a fifth not detected: within 3 standard errors."""
+    rng = np.random.default_rng(4)
+    n = 3000
+    zone = np.repeat([0, 1], n)
+    pull = np.where(zone == 0, rng.normal(0.3, 1.5, 2 * n), rng.normal(-0.2, 1, 2 * n))
+    sources = make_placed(25.0, 2.0, zone, pull, np.arange(2 * n) % 5 > 0)
+    table = split_sources(sources)
+    for number, mean, scatter in ((0, 0.3, 1.5), (1, -0.2, 1.0)):
+        for position, factor, size in (("true", 1, n), ("detected", 2, 0.8 * n)):
+            row = find_row(table, position, "bright", ">1.2", number)
+            assert row["n"] == size
+            error = 1.17 / np.sqrt(size)
+            assert row["scatter_over_error"] == pytest.approx(factor * scatter, rel=3 * error)
+            assert row["scatter_err"] == pytest.approx(error * row["scatter_over_error"])
+            assert row["median_pull"] == pytest.approx(factor * mean, abs=3 * 1.2533 * factor * scatter / np.sqrt(size))
+            assert row["flux_bias"] == pytest.approx(row["median_pull"] * 0.1 / 2)  # 0.1 of 2 uJy
+    whole = find_row(split_sources(sources, zones=False), "true", "bright", ">1.2")
+    assert whole["n"] == 2 * n
+    words = f"bright {whole['scatter_over_error']:.2f} +- 0.02 (median pull {whole['median_pull']:+.2f}, n = 6000)"
+    assert describe_clear_sky(sources).endswith(f"scatter over error: {words}")
+    assert describe_clear_sky(make_placed([25.0], 0.5, 0, 0.0)).endswith("too few fluxes there")

@@ -16,7 +16,13 @@ from scipy.spatial import cKDTree
 from scipy.stats import kstest
 
 import dja_photplug as dp
-from dja_photplug.catalog.completeness import BIN_COLUMNS, bin_sources, find_limit
+from dja_photplug.catalog.completeness import (
+    BIN_COLUMNS,
+    SPLIT_COLUMNS,
+    bin_sources,
+    describe_clear_sky,
+    find_limit,
+)
 from dja_photplug.cli.app import main
 from dja_photplug.files.names import find_mosaic
 from dja_photplug.files.pixels import write_image
@@ -26,7 +32,7 @@ from dja_photplug.options.stages import InjectionOptions
 from dja_photplug.pipeline import injection as module
 from dja_photplug.pipeline.plugins import get_plugin_manager
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
-from tests.helpers import DJA, gaussian, make_injected, uds_prefix
+from tests.helpers import DJA, gaussian, make_calibration, make_injected, uds_prefix
 
 FEW = InjectionOptions(realisations=3, magnitudes=(24, 30), bin_width=1.5, workers=1)
 
@@ -193,23 +199,148 @@ def test_what_counts_as_recovered_and_blended(empty):
     before = make_result(np.array([50.0]), np.array([1.0]), segmentation, field.before)
     after = make_result(np.array([51.0, 100.0, 206.0]), np.array([1.4, 0.3, 0.5]), segmentation, field.before)
     cases = [
-        # x of the source, magnitude, its light in the apertures of the three detections: recovered, blended
-        (50.0, 24.9, [0.4, 0.0, 0.0], False, True),  # on a brighter source, whose flux it does not double
-        (50.0, 23.8, [1.1, 0.0, 0.0], True, False),  # it doubles it, and is itself the brighter one
-        (98.0, 25.2, [0.0, 0.3, 0.0], True, False),  # a new detection 2 pixels off
-        (200.0, 24.6, [0.0, 0.0, 0.5], False, False),  # the nearest detection is 6 pixels off
+        # x of the source, magnitude, its light around the nearest detection: recovered, blended
+        (50.0, 24.9, 0.4, False, True),  # on a brighter source, whose flux it does not double
+        (50.0, 23.8, 1.1, True, False),  # it doubles it, and is itself the brighter one
+        (98.0, 25.2, 0.3, True, False),  # a new detection 2 pixels off
+        (200.0, 24.6, 0.5, False, False),  # the nearest detection is 6 pixels off
     ]
     for x, mag, light, recovered, blended in cases:
-        true = after.catalog.copy()
-        true["flux_aper_1"] = np.array(light) * u.uJy
-        columns = module._recover(place(field, x, 50.0, mag), before, after, true, FEW)
+        nearest = module._match(np.array([x, 50.0]), module._positions(after), 5)
+        columns = module._recover(place(field, x, 50.0, mag), before, after, nearest, np.array([light]), FEW)
         assert (bool(columns["recovered"][0]), bool(columns["blended"][0])) == (recovered, blended), (x, mag)
-        expected = max(light) if recovered else np.nan
-        np.testing.assert_equal(columns["flux_true"], [expected])
+        np.testing.assert_equal(columns["flux_true"], [light if recovered else np.nan])
     nothing = make_result(np.empty(0), np.empty(0), np.zeros((300, 400), np.int32), field.before)
-    columns = module._recover(place(field, 50.0, 50.0, 24.0), nothing, nothing, nothing.catalog, FEW)
+    nearest = module._match(np.array([50.0, 50.0]), module._positions(nothing), 5)
+    columns = module._recover(place(field, 50.0, 50.0, 24.0), nothing, nothing, nearest, np.ones(1), FEW)
     assert not columns["recovered"].any()
     assert np.isnan(columns["flux"]).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "share", "tolerance"),
+    [
+        # Of a Gaussian 1 - exp(-r^2 / 2 sigma^2), with r = 0.18 arcsec. To its variance add the pixels, once for the
+        # light in them and once for the aperture that cuts them; for a galaxy its own, half-light radius / 1.1774.
+        ({}, 1 - np.exp(-(0.18**2) / 2 / ((0.15 / 2.35482) ** 2 + 0.04**2 / 6)), 5e-4),
+        (
+            {"shape": "gaussian", "half_light": (0.2, 0.2)},
+            1 - np.exp(-(0.18**2) / 2 / ((0.15 / 2.35482) ** 2 + (0.2 / 1.17741) ** 2 + 0.04**2 / 6)),
+            0.002,  # a sum of Gaussians too, which holds the profile to 1 %
+        ),
+        # Half of it by definition; the profile holds to 1 %, and PSF and pixels take 1 % more.
+        ({"shape": "sersic", "sersic_index": 1.0, "half_light": (0.18, 0.18), "psf_fwhm": 0.04}, 0.5, 0.015),
+        ({"shape": "sersic", "sersic_index": 4.0, "half_light": (0.18, 0.18), "psf_fwhm": 0.04}, 0.5, 0.03),
+    ],
+)
+def test_truth_is_the_light_of_each_source_in_the_whole_aperture(empty, changes, share, tolerance):
+    """Also beside pixels without data, and whatever the light of one 10,000 times brighter 1 arcsec away."""
+    injection = replace(FEW, magnitudes=(20, 30), aperture=0, axis_ratio=(1, 1), separation=2.0, **changes)
+    sources = dp.inject(empty, DJA, injection).sources
+    found = sources["recovered"]
+    total = 10 ** (0.4 * (23.9 - sources["mag"].value))
+    assert 40 < found.sum() < len(sources) - 10
+    forced = sources["flux_true_forced"].value / total
+    np.testing.assert_allclose(forced, share, atol=tolerance)
+    # A circle around the true position holds the most, but for where in its pixel it lies.
+    bright = found & (sources["mag"] < 26 * u.mag)
+    assert (sources["flux_true"][found] < 1.01 * sources["flux_true_forced"][found]).all()
+    assert np.median(sources["flux_true"].value[bright] / total[bright]) == pytest.approx(share, abs=tolerance + 0.005)
+    assert np.isnan(sources["flux_true"][~found]).all()
+    # Those that were not detected are measured as well.
+    assert np.isfinite(sources["flux_forced"]).all()
+    assert (sources["fluxerr_forced"] > 0).all()
+
+
+def test_light_drawn_in_a_box_is_that_of_the_image(empty, tmp_path):
+    path = tmp_path / "psf.fits"
+    psf = gaussian((41, 41), 20, 20, 2, 1 / (2 * np.pi * 4))
+    fits.writeto(path, psf.astype(np.float32))
+    box = (slice(140, 160), slice(190, 230))
+    for field in (prepare(empty), prepare(empty, replace(FEW, shape="sersic")), prepare(empty, psf=path)):
+        sources = place(field, [200.3, 226.6], [150.8, 158.1], 18.9, size=0.1 * (field.psf is None))
+        part = module._draw(sources, field, box)
+        np.testing.assert_allclose(part, module._draw(sources, field)[box], atol=1e-4)
+
+
+def test_truth_does_not_follow_the_fill_of_a_masked_aperture(empty):
+    """A neighbour owns the columns from 203 on: they take the mean of the others, which has the core in it."""
+    field = prepare(empty, replace(FEW, photons="none"))
+    segmentation = np.zeros((300, 400), np.int32)
+    segmentation[:, 203:] = 7
+    sources = place(field, [200.0, 206.0], [150.0, 130.0], 20.0)
+    light = module._draw(sources, field)
+    image = module._add_light(field, light, np.random.default_rng(1))
+    after = replace(
+        field.before,
+        planes=(image, field.before.background),
+        detection=replace(field.before.detection, segmentation=segmentation),
+    )
+    radius, total = 0.25 / 0.04, 10 ** (0.4 * 3.9)
+    true = module._sum_light(sources, np.stack([sources["x"], sources["y"]], axis=-1)[:, None], field)[:, 0]
+    variance = (0.15 / 2.35482 / 0.04) ** 2
+    np.testing.assert_allclose(true, total * (1 - np.exp(-(radius**2) / 2 / (variance + 1 / 6))), rtol=5e-4)
+    # The neighbour begins at the edge of a pixel, so that pixels make no difference to what is clear.
+    x, y = (axis.ravel() for axis in np.meshgrid(*2 * [np.arange(-7, 7, 0.02) + 0.01]))
+    inside = np.hypot(x, y) < radius
+    clear = inside & (x < 2.5)
+    profile = total / (2 * np.pi * variance) * np.exp(-(x**2 + y**2) / 2 / variance) * 0.02**2
+    filled = profile[clear].sum() / clear.sum() * inside.sum()
+    assert filled > 1.1 * true[0]
+    # The second lies on the neighbour's segment and counts as its light: nothing of it is masked but the sky.
+    own = inside & (x > -3.5)
+    kept = profile[own].sum() + profile[inside & ~own].sum()
+    flux = module._force(sources, after, field)["flux_forced"]
+    np.testing.assert_allclose(flux, [filled, kept], rtol=0.002)
+
+
+def test_distance_to_the_nearest_segment(empty):
+    """By hand: a segment of pixels 45 to 55 in x and y, 0.04 arcsec each."""
+    field = prepare(empty)
+    segmentation = np.zeros((300, 400), np.int32)
+    segmentation[45:56, 45:56] = 1
+    detection = replace(field.before.detection, segmentation=segmentation)
+    field = replace(field, before=replace(field.before, detection=detection), rim=module._find_rim(segmentation))
+    places = np.array([[50, 50], [55.4, 50], [60, 50], [58.5, 59], [50, 40.2]])
+    expected = 0.04 * np.array([0, 0, 5, np.hypot(3.5, 4), 4.8])
+    np.testing.assert_allclose(module._measure_distance(places, field), expected, rtol=1e-4)
+    nothing = replace(detection, segmentation=np.zeros_like(segmentation))
+    bare = replace(field, before=replace(field.before, detection=nothing), rim=module._find_rim(nothing.segmentation))
+    assert np.isinf(module._measure_distance(places, bare)).all()
+
+
+def test_depth_zone_is_that_of_the_background_variance(empty):
+    """Variances 1, 4 and 16 in three stripes, with edges at 2 and 8; the photons of the full weight do not count."""
+    field = prepare(empty)
+    image = field.before.image
+    image.background_weight[:] = np.repeat(np.float32([1, 1 / 4, 1 / 16]), [150, 100, 150])
+    calibration = make_calibration(np.ones((3, 5)), edges=(2, 8))
+    before = replace(field.before, calibration=calibration)
+    sources = place(field, [100, 149.4, 149.6, 249.4, 300], 150.0, 25.0)
+    np.testing.assert_array_equal(module._find_zone(sources, before), [0, 0, 1, 1, 2])
+    np.testing.assert_array_equal(module._find_zone(sources, field.before), 0)  # no calibration
+
+
+@pytest.mark.parametrize("shape", ["point", "sersic"])
+def test_errors_on_clean_sky_are_those_of_the_noise(empty, shape):
+    """Drizzled noise with its a(r), two depth zones: each known to its sampling error, and a(r) to 5 %."""
+    options = dp.Options(
+        variance=dp.VarianceOptions(noise="calibrated"), calibration=dp.CalibrationOptions(zones=2, radius_max=0.5)
+    )
+    injection = InjectionOptions(
+        shape=shape, magnitudes=(24, 29), bin_width=1, separation=1.5, realisations=12, workers=1
+    )
+    result = dp.inject(empty, options, injection)
+    splits = result.splits
+    assert splits.meta["INJECT"] == result.table.meta["INJECT"]
+    true = splits[splits["position"] == "true"]
+    assert true["n"].sum() == len(result.sources)
+    assert set(true["zone"]) == {0, 1}
+    clear = true[true["distances"] == ">1.2"]
+    assert (clear["n"] > 40).all()
+    for row in clear:
+        assert abs(row["scatter_over_error"] - 1) < 3 * row["scatter_err"] + 0.05, dict(row)
+        assert abs(row["median_pull"]) < 3 * 1.2533 / np.sqrt(row["n"]) + 0.1, dict(row)
 
 
 def test_numbers_do_not_depend_on_the_number_of_processes(simulated):
@@ -234,9 +365,17 @@ def test_bright_sources_come_back_with_their_flux(simulated):
     sigma2 = (0.15 / 2.35482) ** 2 + 0.04**2 / 12
     share = 1 - np.exp(-(0.5**2) / 2 / sigma2)
     total = 10 ** (0.4 * (23.9 - sources["mag"].value))
-    # Neighbours' pixels are filled with the mean of the aperture; the median source has none.
-    assert np.median(sources["flux_true"].value / total) == pytest.approx(share, abs=0.002)
-    assert abs(result.table["flux_bias"][0]) < 0.002  # 15,000 electrons and more: 0.8 % each, of 40
+    # The truth knows no neighbours; only the edge of the image takes some of it.
+    x, y = sources["x"].value, sources["y"].value
+    inside = (np.minimum(x, 529 - x) > 15) & (np.minimum(y, 400 - y) > 15)
+    np.testing.assert_allclose((sources["flux_true"].value / total)[inside], share, atol=2e-6)
+    # 15,000 electrons and more: 0.8 % each, of 30. Nearer ones have the light of real sources in their apertures.
+    far = sources["distance"] > 0.6 * u.arcsec
+    assert far.sum() > 25
+    for suffix in ("", "_forced"):
+        bias = sources[f"flux{suffix}"] / sources[f"flux_true{suffix}"] - 1
+        assert abs(np.median(bias[far])) < 0.002
+        assert np.median(bias[sources["distance"] < 0.3 * u.arcsec]) > 0.05
     assert result.table.meta["INJASEC"] == 1.0
     assert json.loads(result.table.meta["INJECT"])["magnitudes"] == [20, 22]
     assert result.table.meta["NOISE"] == "dja"
@@ -320,10 +459,13 @@ def test_options_of_the_command_from_flags_and_toml(tmp_path):
 def test_command(simulated, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = f"inject {simulated.prefix} --noise dja --realisations 2 --magnitudes 22,31 --bin-width 1 --workers 1"
-    assert main([*words.split(), "-o", "t.fits", "--sources", "s.ecsv", "--plot", "t.png"]) == 0
+    outputs = "--sources s.ecsv --splits p.fits --plot t.png"
+    assert main([*words.split(), "-o", "t.fits", *outputs.split()]) == 0
     out = capsys.readouterr().out
+    assert QTable.read("p.fits").colnames == [spec.name for spec in SPLIT_COLUMNS]
     table, sources = QTable.read("t.fits"), QTable.read("s.ecsv")
     assert f"{len(sources)} point sources injected, complete to 50 % at {table.meta['MAG50']:.2f}" in out
+    assert describe_clear_sky(sources) in out
     assert table["n"].sum() == len(sources)
     assert [table[spec.name].info.description for spec in BIN_COLUMNS] == [spec.description for spec in BIN_COLUMNS]
     assert Path("t.png").read_bytes().startswith(b"\x89PNG")

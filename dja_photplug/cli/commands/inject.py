@@ -33,6 +33,8 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     help = "bins of magnitude; also .ecsv, .parquet"
     command.add_argument("-o", "--output", type=Path, required=True, metavar="TABLE.fits", help=help)
     command.add_argument("--sources", type=Path, metavar="OUT.fits", help="write each injected source")
+    help = "write scatter over error by magnitude, distance to the nearest segment and depth zone"
+    command.add_argument("--splits", type=Path, metavar="OUT.fits", help=help)
     command.add_argument("--plot", type=Path, metavar="OUT.png", help="draw completeness, bias and scatter")
     command.add_argument("--psf", type=Path, metavar="PSF.fits", help="PSF on the mosaic's pixel scale, for points")
     add_cutout(command)
@@ -42,6 +44,7 @@ def run(arguments: Namespace) -> None:
     """Inject sources of known flux, and write what became of them."""
     import numpy as np
 
+    from dja_photplug.catalog.completeness import describe_clear_sky
     from dja_photplug.figures.injection import plot_injection
     from dja_photplug.pipeline.injection import inject
     from dja_photplug.pipeline.one_band import write_result
@@ -49,7 +52,7 @@ def run(arguments: Namespace) -> None:
 
     manager = arguments.manager
     catalogs = catalog_suffixes(manager)
-    outputs = check_outputs(arguments, output=catalogs, sources=catalogs, plot=PLOT_SUFFIXES)
+    outputs = check_outputs(arguments, output=catalogs, sources=catalogs, splits=catalogs, plot=PLOT_SUFFIXES)
     options = complete_options(make_options(arguments), manager)
     injection = collect_stage(InjectionOptions, vars(arguments), arguments.config, arguments.plugin_stages)
     [source] = find_mosaics(arguments)
@@ -58,6 +61,8 @@ def run(arguments: Namespace) -> None:
     write_result(result.table, arguments.output, options, manager)
     if arguments.sources:
         write_result(result.sources, arguments.sources, options, manager)
+    if arguments.splits:
+        write_result(result.splits, arguments.splits, options, manager)
     if arguments.plot:
         plot_injection(arguments.plot, result.table, overwrite=arguments.overwrite)
     limits = [(f"{100 * level:.0f} %", *result.limit(level)) for level in (0.5, 0.9)]
@@ -67,3 +72,4 @@ def run(arguments: Namespace) -> None:
         f"{', '.join(map(str, outputs))}: {len(result.sources)} {injection.shape} sources injected, complete to "
         f"{', '.join(words) or 'neither 50 nor 90 % within the magnitudes'}, noise preset {options.variance.noise}",
     )
+    say(arguments, describe_clear_sky(result.sources))
