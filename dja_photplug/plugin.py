@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from dja_photplug.sky.grid import pixel_scale as pixel_scale
     from dja_photplug.sources.apertures import Engine as Engine
     from dja_photplug.sources.apertures import Pixels as Pixels
-    from dja_photplug.sources.apertures import Shapes as Shapes
     from dja_photplug.sources.apertures import Sums as Sums
     from dja_photplug.sources.calibration import ApertureSums as ApertureSums
     from dja_photplug.sources.calibration import NoiseCalibration as NoiseCalibration
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from dja_photplug.sources.photometry import calibrate_with as calibrate_with
     from dja_photplug.sources.photometry import measure_with as measure_with
     from dja_photplug.sources.photutils_engine import PHOTUTILS as PHOTUTILS
+    from dja_photplug.sources.planes import Shapes as Shapes
     from dja_photplug.sources.sep_engine import SEP as SEP
     from dja_photplug.sources.sep_engine import detect_sep as detect_sep
     from dja_photplug.sources.sep_engine import mesh_background as mesh_background

@@ -34,7 +34,7 @@ class SourceFlag(enum.IntFlag):
     DEBLEND_OVERFLOW = 4, "deblending overflowed"
     SINGULAR = 8, "x and y are fully correlated: the source is a line or a point"
     APER_TRUNCATED = 16, "the aperture reaches over the edge of the image"
-    APER_MASKED = 32, "pixels of the aperture are neighbours' or without data; its mean stands in for them"
+    APER_MASKED = 32, "pixels of the aperture are neighbours' or without data; others stand in for them"
     APER_ALL_MASKED = 64, "all pixels of the aperture are neighbours', which are kept, or without data"
     APER_NON_POSITIVE = 128, "the light in the Kron aperture is not positive: the smallest Kron radius is used"
     NOT_DEBLENDED = 256, "too complex to deblend: kept whole"
@@ -46,6 +46,7 @@ class SourceFlag(enum.IntFlag):
     KRON_LIMITED = 16384, "the Kron radius was clipped to kron_min or kron_max"
     SATURATED_CORE = 32768, "looks saturated: no data within 0.1 arcsec of the centre, but light with data around it"
     POINT_LIKE = 65536, "the half-light radius is that of a point source; judged where a PSF is given"
+    NEIGHBOUR_LIGHT = 131072, "more than 2 sigma of neighbours' light was taken off; only with neighbours subtract"
 
 
 def decode_flags(value: int) -> list[str]:

@@ -15,6 +15,7 @@ from dja_photplug.errors import PhotplugError
 __all__ = [
     "APERTURE_COLUMNS",
     "COLUMNS",
+    "CONTAMINATION_COLUMNS",
     "EPOCH_COLUMNS",
     "EPOCH_DETAIL_COLUMNS",
     "TOTAL_COLUMNS",
@@ -86,6 +87,11 @@ APERTURE_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("depth5_{i}", "mag", "5-sigma AB limit of that circle at this place, on empty sky"),
     ColumnSpec("flag_aper_{i}", "", "bits of SourceFlag of the circle of diameter ASEC_{i} arcsec", "i4"),
 )
+
+CONTAMINATION_COLUMNS: tuple[ColumnSpec, ...] = (
+    ColumnSpec("contam_{i}", "", "neighbours' light that was taken off in that circle, as a fraction of flux_aper_{i}"),
+)
+"""Columns of each aperture where the light of neighbours is subtracted."""
 
 TOTAL_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("corr_{i}", "uJy", "flux_aper_{i} times flux_auto/flux_aper_{i} of the detection image"),

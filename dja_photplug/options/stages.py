@@ -148,9 +148,9 @@ class MeasureOptions(Stage):
     )
     background: str = option(
         "none",
-        "sky taken off before photometry: 'none' (mosaics are background-subtracted), 'masked' mesh without "
-        "the sources, or local 'annulus'",
-        choices=("none", "masked", "annulus"),
+        "sky taken off before photometry: 'none' (mosaics are background-subtracted), 'mesh' without the sources and "
+        "the light around them, 'masked' mesh without their segments, or local 'annulus'",
+        choices=("none", "mesh", "masked", "annulus"),
         flag="--sky",
     )
     annulus: tuple[float, ...] = option(
@@ -158,8 +158,9 @@ class MeasureOptions(Stage):
     )
     neighbours: str = option(
         "mask",
-        "'mask' replaces other sources' pixels by the aperture's mean, 'keep' leaves them",
-        choices=("mask", "keep"),
+        "'mask' replaces other sources' pixels by the aperture's mean, 'keep' leaves them, 'subtract' takes off what "
+        "profiles say of others, and puts the source's own in their pixels",
+        choices=("mask", "keep", "subtract"),
     )
 
     def __post_init__(self) -> None:
@@ -170,6 +171,11 @@ class MeasureOptions(Stage):
             raise PhotplugError(f"option kron_min: {self.kron_min} is above kron_max {self.kron_max}")
         if len(self.annulus) != 2 or self.annulus[0] >= self.annulus[1]:
             raise PhotplugError(f"option annulus: {self.annulus} is not an inner and a larger outer radius")
+        if self.background == "annulus" and self.neighbours == "subtract":
+            raise PhotplugError(
+                "option background: an annulus holds the light that neighbours 'subtract' takes off; give the sky "
+                "'mesh', or neighbours 'mask'"
+            )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

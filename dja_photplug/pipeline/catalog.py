@@ -33,7 +33,7 @@ from dja_photplug.pipeline.many_bands import (
 from dja_photplug.pipeline.one_band import Result, analyse_image, describe_image, measure_band
 from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
 from dja_photplug.psf.model import PSF
-from dja_photplug.sources.apertures import Floats
+from dja_photplug.sources.planes import Floats
 
 __all__ = ["run"]
 

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dja_photplug.catalog.flags import SourceFlag
-from dja_photplug.catalog.schema import TOTAL_COLUMNS, describe_apertures, dress_table, epoch_columns
+from dja_photplug.catalog.schema import (
+    CONTAMINATION_COLUMNS,
+    TOTAL_COLUMNS,
+    describe_apertures,
+    dress_table,
+    epoch_columns,
+)
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
 from dja_photplug.files.tables import add_columns, check_new, find_ids, find_positions
@@ -237,10 +243,11 @@ def _choose_columns(
     if "iso" in extend.columns and not has_segments:
         raise PhotplugError("option columns: iso needs the segments of the catalogue; give --use-segmentation")
     totals = describe_apertures([numbers[k] for k in ratios], TOTAL_COLUMNS)
+    light = describe_apertures(numbers, CONTAMINATION_COLUMNS) if options.measure.neighbours == "subtract" else []
     groups = {
         "auto": KRON_COLUMNS,
         "iso": SEGMENT_COLUMNS if has_segments else (),
-        "aper": [spec.name for spec in describe_apertures(numbers) + totals],
+        "aper": [spec.name for spec in describe_apertures(numbers) + light + totals],
         "epochs": [spec.name for spec in epoch_columns(options.epochs.groups)],
     }
     wanted = EXTENSIONS if "all" in extend.columns else extend.columns

@@ -16,7 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.kron import kron_circle_radius
 from dja_photplug.catalog.metadata import encode_metadata
-from dja_photplug.catalog.schema import APERTURE_COLUMNS, TOTAL_COLUMNS, describe_apertures, dress_table
+from dja_photplug.catalog.schema import (
+    APERTURE_COLUMNS,
+    CONTAMINATION_COLUMNS,
+    TOTAL_COLUMNS,
+    describe_apertures,
+    dress_table,
+)
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
 from dja_photplug.options.stages import Options
@@ -274,7 +280,7 @@ def name_columns(table: QTable, band: str, numbers: Sequence[int]) -> dict[str, 
     dict of str to `~astropy.table.Column`
         By ``{band}_{name}``, without those of :data:`SOURCE_COLUMNS`.
     """
-    specs = APERTURE_COLUMNS + TOTAL_COLUMNS
+    specs = APERTURE_COLUMNS + CONTAMINATION_COLUMNS + TOTAL_COLUMNS
     measured, wanted = describe_apertures(range(len(numbers)), specs), describe_apertures(numbers, specs)
     renamed = {spec.name: to for spec, to in zip(measured, wanted, strict=True)}
     columns = {}

@@ -11,30 +11,26 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import sep
-from astropy import units as u
 from astropy.nddata import NDData
 from numpy.typing import NDArray
 
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.options.stages import BackgroundOptions, MeasureOptions
-from dja_photplug.sources.detection import Background, Detection
+from dja_photplug.sources.detection import Background
+from dja_photplug.sources.neighbours import Ellipses, Neighbours, sum_opposite, sum_own_light
+from dja_photplug.sources.planes import Flags, Floats, Plane, Shapes, sum_overlap
 
 __all__ = [
     "KRON_EXTENT",
     "Columns",
     "Engine",
-    "Floats",
     "Pixels",
-    "Plane",
-    "Shapes",
     "Sums",
     "find_saturated_cores",
     "measure_shapes",
     "measure_with_sky",
-    "shapes_on_grid",
     "sum_circles",
-    "sum_overlap",
     "sum_segments",
 ]
 
@@ -48,9 +44,6 @@ CORE, RING, RING_WITH_DATA, RING_OF_SOURCE = 0.1, 0.35, 0.9, 0.5
 # Overlap with a pixel that counts, in pixels: sums of exact overlaps are good to 1e-14 of the area, measured.
 LEAST_OVERLAP = 1e-9
 
-Floats = NDArray[np.float64]
-Flags = NDArray[np.int64]
-Plane = NDArray[np.generic]
 Columns = dict[str, NDArray]
 """Plain columns by name, (n,), of floats or of flags."""
 
@@ -69,6 +62,8 @@ class Pixels:
         Pixels without data.
     segmentation : ndarray or None
         Labels; None where neighbours are kept.
+    neighbours : Neighbours or None
+        What sources add to each other, where it is subtracted: then `data` is clear of it.
     """
 
     data: NDArray[np.float32]
@@ -76,6 +71,12 @@ class Pixels:
     background: NDArray[np.float32]
     null: NDArray[np.bool_]
     segmentation: NDArray[np.int32] | None
+    neighbours: Neighbours | None = None
+
+    @property
+    def alone(self) -> Pixels:
+        """The same with the light of the brightest source in each pixel of the sky, for radii."""
+        return self if self.neighbours is None else replace(self, data=self.neighbours.alone)
 
     def __getitem__(self, box: tuple[slice, slice]) -> Pixels:
         """Return copies of the pixels of `box`, contiguous as sep needs them."""
@@ -86,38 +87,6 @@ class Pixels:
             null=self.null[box].copy(),
             segmentation=None if self.segmentation is None else self.segmentation[box].copy(),
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Shapes:
-    """Sources on the grid of the image measured, all (n,).
-
-    Attributes
-    ----------
-    label : ndarray
-        In the segmentation.
-    x, y : ndarray
-        Positions in pixels, 0-based.
-    a, b : ndarray
-        Rms of the light along both axes in pixels, NaN where not known.
-    theta : ndarray
-        Angle of the major axis from +x in radians, within sep's limits of -pi/2 and pi/2; NaN where not known.
-    kron : ndarray or None
-        Scaled and clipped Kron radius in units of a and b; None where it is to be measured.
-    """
-
-    label: NDArray[np.int32]
-    x: Floats
-    y: Floats
-    a: Floats
-    b: Floats
-    theta: Floats
-    kron: Floats | None = None
-
-    def __getitem__(self, index: NDArray[np.bool_ | np.intp] | slice) -> Shapes:
-        """Return some of the sources."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        return replace(self, **{name: value[index] for name, value in values.items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -169,78 +138,6 @@ class Engine:
     average_annuli: Callable[[Pixels, Shapes, NDArray[np.bool_], float, float], tuple[Floats, Floats]]
 
 
-def shapes_on_grid(detection: Detection, scale: float) -> Shapes:
-    """Return the sources on the grid they were detected on.
-
-    Parameters
-    ----------
-    detection : Detection
-        Of n sources.
-    scale : float
-        Of the pixels, arcsec.
-
-    Returns
-    -------
-    Shapes
-        (n,); a, b and theta are NaN where one of them is not known.
-    """
-    sources = detection.sources
-    a, b = (sources[axis].to_value(u.arcsec) / scale for axis in "ab")
-    theta = sources["theta"].to_value(u.rad)
-    # An ellipse looks the same half a turn on; other engines give 0 to 360 degrees.
-    theta = np.where(np.abs(theta) > 1.6, (theta + np.pi / 2) % np.pi - np.pi / 2, theta)
-    # sep refuses angles a rounding error above pi/2, and its float32 pi/2 is one; a shape needs all its parts.
-    theta = np.clip(theta, -np.pi / 2, np.pi / 2)
-    known = np.isfinite(theta) & (b > 0) & (a >= b) & np.isfinite(a)
-    return Shapes(
-        label=np.asarray(sources["id"], dtype=np.int32),
-        x=sources["x"].value,
-        y=sources["y"].value,
-        **{name: np.where(known, value, np.nan) for name, value in (("a", a), ("b", b), ("theta", theta))},
-        kron=np.asarray(sources["kron_radius"], dtype=float) if "kron_radius" in sources.colnames else None,
-    )
-
-
-def sum_overlap(
-    plane: Plane, shapes: Shapes, a: Floats, b: Floats, theta: Floats, **settings: Plane
-) -> tuple[Floats, Floats, Flags]:
-    """Return sums over ellipses around the sources by sep, with exact overlap.
-
-    Parameters
-    ----------
-    plane : ndarray
-        (ny, nx), what is summed.
-    shapes : Shapes
-        Of n sources, whose positions are taken.
-    a, b : ndarray
-        Semi-axes in pixels, (n,).
-    theta : ndarray
-        Angle of the major axis in radians, (n,).
-    **settings
-        ``var``, ``mask`` and ``segmap``, (ny, nx), and ``seg_id``, (n,), of `sep.sum_ellipse`.
-
-    Returns
-    -------
-    sum, error : ndarray
-        (n,), in the unit of `plane`.
-    flag : ndarray
-        (n,), bits of sep.
-
-    Notes
-    -----
-    `sep.sum_ellipse` gives NaN for circles of 4.5 or 12.5 pixels with the x of a pixel's centre and the y of a pixel's
-    edge but for a rounding error of up to 1e-4; `sep.sum_circle` does not.
-    """
-    sums, circle = np.zeros((3, len(a))), a == b
-    for part, add in ((circle, sep.sum_circle), (~circle, sep.sum_ellipse)):
-        if part.any():
-            where = (a[part],) if add is sep.sum_circle else (a[part], b[part], theta[part], 1.0)
-            own = {"seg_id": settings["seg_id"][part]} if "seg_id" in settings else {}
-            sums[:, part] = add(plane, shapes.x[part], shapes.y[part], *where, subpix=0, **{**settings, **own})
-    flux, error, flag = sums
-    return flux, error, flag.astype(np.int64)
-
-
 def _flag_taken(pixels: Pixels, shapes: Shapes, a: Floats, b: Floats, theta: Floats) -> Flags:
     """Return whether ellipses overlap with null pixels, and with the segments of neighbours that are masked."""
 
@@ -255,12 +152,31 @@ def _flag_taken(pixels: Pixels, shapes: Shapes, a: Floats, b: Floats, theta: Flo
     return flag
 
 
+def _fill_neighbours(pixels: Pixels, shapes: Shapes, flux: Floats, a: Floats, b: Floats, theta: Floats) -> Floats:
+    """Return sums in which neighbours' pixels hold what the source itself has there, in place of the aperture's mean.
+
+    That is what lies opposite, or at the same distance from the source; 0 where neighbours are subtracted, because then
+    its profile is put there.
+    """
+    assert pixels.segmentation is not None
+    ones = np.ones(pixels.data.shape, np.uint8)
+    # Without a mask sep zeroes neighbours.
+    clear = sum_overlap(ones, shapes, a, b, theta, segmap=pixels.segmentation, seg_id=shapes.label)[0]
+    flux = flux * clear / np.maximum(sum_overlap(ones, shapes, a, b, theta)[0], LEAST_OVERLAP)
+    if pixels.neighbours is not None:
+        return flux
+    return flux + sum_opposite(pixels.data, pixels.null, pixels.segmentation, shapes, (a, b, theta))
+
+
 def _sum_ellipses(engine: Engine, pixels: Pixels, shapes: Shapes, a: Floats, b: Floats, theta: Floats) -> Sums:
     """Sum over ellipses around the sources, with the neighbours where there is nothing else."""
     sums = engine.sum_ellipses(pixels, shapes, a, b, theta)
     masked = (sums.flag & SourceFlag.APER_MASKED) > 0
     if masked.any():
         sums.flag[masked] |= _flag_taken(pixels, shapes[masked], a[masked], b[masked], theta[masked])
+        near = masked & ((sums.flag & SourceFlag.NEIGHBOUR) > 0) & np.isfinite(sums.flux)
+        if near.any():
+            sums.flux[near] = _fill_neighbours(pixels, shapes[near], sums.flux[near], a[near], b[near], theta[near])
     empty = ~np.isfinite(sums.flux)
     sums.flag[empty] |= SourceFlag.APER_ALL_MASKED
     if pixels.segmentation is not None and empty.any():
@@ -301,7 +217,7 @@ def _kron_radius(engine: Engine, pixels: Pixels, shapes: Shapes, options: Measur
         radius = shapes.kron
     else:
         known = np.isfinite(shapes.a)
-        kron, flags = engine.kron_radius(pixels, shapes[known])
+        kron, flags = engine.kron_radius(pixels.alone, shapes[known])
         scaled = np.clip(options.kron_factor * kron, options.kron_min, options.kron_max)
         radius[known] = np.where(flags & SourceFlag.APER_ALL_MASKED, np.nan, scaled)
         flag[known] = flags
@@ -311,8 +227,27 @@ def _kron_radius(engine: Engine, pixels: Pixels, shapes: Shapes, options: Measur
 
 def _half_light(engine: Engine, pixels: Pixels, shapes: Shapes, flux: Floats, limit: Floats) -> Floats:
     """Return the radius in pixels that holds half of `flux`, NaN where `limit` does not reach it."""
-    radius = engine.half_light(pixels, shapes, flux, limit)
+    radius = engine.half_light(pixels.alone, shapes, flux, limit)
     return np.where((flux > 0) & (radius < limit), radius, np.nan)
+
+
+def _restore_own(
+    pixels: Pixels, neighbours: Neighbours, shapes: Shapes, sums: dict[str, Sums], apertures: Ellipses
+) -> tuple[dict[str, Sums], Columns]:
+    """Return sums with the sources' own wings put back, also in the pixels of neighbours.
+
+    The columns ``removed_{name} filled_{name}`` are the light of neighbours that was taken off, and the wings that
+    stand in their pixels.
+    """
+    assert pixels.segmentation is not None
+    own = sum_own_light(neighbours, pixels.segmentation, shapes, apertures)
+    restored, columns = dict(sums), Columns()
+    for name, where in apertures.items():
+        # Without a mask sep zeroes neighbours.
+        wings, _, _ = sum_overlap(neighbours.wings, shapes, *where, segmap=pixels.segmentation, seg_id=shapes.label)
+        restored[name] = replace(sums[name], flux=sums[name].flux + own[name].sky + own[name].taken)
+        columns |= {f"removed_{name}": wings - own[name].sky, f"filled_{name}": own[name].taken}
+    return restored, columns
 
 
 def _mask_fraction(pixels: Pixels, shapes: Shapes, a: Floats, b: Floats, theta: Floats, radius: float) -> Floats:
@@ -322,6 +257,17 @@ def _mask_fraction(pixels: Pixels, shapes: Shapes, a: Floats, b: Floats, theta: 
     clear, _, _ = sum_overlap((~pixels.null).view(np.uint8), shapes, a, b, theta)
     fraction = 1 - clear / (np.pi * a * b)
     return np.where(np.abs(fraction) < LEAST_OVERLAP, 0.0, fraction)
+
+
+def _label_around(segmentation: NDArray[np.int32], shapes: Shapes, radius: float) -> NDArray[np.int32]:
+    """Return the label of most pixels about each source that are in a segment, 0 where none is."""
+    found = np.zeros(len(shapes.x), np.int32)
+    for i, (x, y) in enumerate(zip(shapes.x.tolist(), shapes.y.tolist(), strict=True)):
+        (y0, y1), (x0, x1) = ((max(0, round(v - radius)), max(0, round(v + radius) + 1)) for v in (y, x))
+        labels, counts = np.unique(segmentation[y0:y1, x0:x1], return_counts=True)
+        counts[labels == 0] = 0
+        found[i] = labels[np.argmax(counts)] if counts.any() else 0
+    return found
 
 
 def find_saturated_cores(
@@ -344,7 +290,7 @@ def find_saturated_cores(
     -------
     ndarray of bool
         (n,), True for null pixels within 0.1 arcsec, and a ring from there to 0.35 arcsec of which 90 % have data and
-        half belongs to the source.
+        half belongs to the source; where the source has no label, to any one.
     """
     core, _, _ = sep.sum_circle(null.view(np.uint8), shapes.x, shapes.y, CORE / scale, subpix=0)
     hollow = core > LEAST_OVERLAP
@@ -356,7 +302,9 @@ def find_saturated_cores(
         return sep.sum_circann(plane, one.x, one.y, CORE / scale, RING / scale, subpix=0, **settings)[0]
 
     clear = add((~null).view(np.uint8))
-    own = add(segmentation, segmap=segmentation, seg_id=one.label) / one.label
+    # A core without data is in no segment, so that a position on it has no label of its own.
+    label = np.where(one.label > 0, one.label, _label_around(segmentation, one, RING / scale))
+    own = add(segmentation, segmap=segmentation, seg_id=label) / np.maximum(label, 1)
     hollow[hollow] = (clear > RING_WITH_DATA * area) & (own > RING_OF_SOURCE * area)
     return hollow
 
@@ -383,13 +331,21 @@ def measure_shapes(
         (n,): ``kron_radius flux_radius flag mask_frac``, lengths in pixels.
     sums : dict of str to Sums
         Over the Kron aperture, ``auto``, and circles, ``aper_i``.
+
+    Where neighbours are subtracted there are columns ``removed_{kind} filled_{kind}`` for each sum as well, in the
+    unit of the image: light of neighbours that was taken off, and own light that stands in their pixels.
     """
     kron, flag = _kron_radius(engine, pixels, shapes, options)
     a, b, theta, circle = kron_apertures(shapes.a, shapes.b, shapes.theta, kron, options.kron_circle / scale)
-    sums = {"auto": _sum_ellipses(engine, pixels, shapes, a, b, theta)}
+    apertures = {"auto": (a, b, theta)}
     for i, diameter in enumerate(options.apertures):
-        sums[f"aper_{i}"] = sum_circles(engine, pixels, shapes, diameter / 2 / scale)
-    columns = {
+        radius = np.full(len(a), diameter / 2 / scale)
+        apertures[f"aper_{i}"] = radius, radius, np.zeros_like(radius)
+    sums = {name: _sum_ellipses(engine, pixels, shapes, *where) for name, where in apertures.items()}
+    light = Columns()
+    if pixels.neighbours is not None:
+        sums, light = _restore_own(pixels, pixels.neighbours, shapes, sums, apertures)
+    columns = light | {
         "kron_radius": kron,
         "flux_radius": _half_light(engine, pixels, shapes, sums["auto"].flux, np.fmax(KRON_EXTENT * shapes.a, a)),
         "flag": flag | sums["auto"].flag | np.where(circle, SourceFlag.KRON_CIRCLE.value, 0),

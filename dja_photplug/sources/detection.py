@@ -18,7 +18,7 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import BackgroundOptions
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sky.nesting import regrid_labels
-from dja_photplug.sources.planes import native_pixels, null_pixels
+from dja_photplug.sources.planes import Shapes, native_pixels, null_pixels
 
 __all__ = [
     "Background",
@@ -29,12 +29,14 @@ __all__ = [
     "regrid_detection",
     "regrid_sources",
     "sample_labels",
+    "shapes_on_grid",
     "subtract_level",
 ]
 
 DETECTION_COLUMNS = tuple(
     spec for spec in COLUMNS if spec.name in {"id", "ra", "dec", "x", "y", "a", "b", "theta", "npix", "flag"}
 )
+
 
 Found = NDArray[np.float64] | NDArray[np.int64]
 # What an engine says of each source.
@@ -269,3 +271,35 @@ def regrid_sources(sources: QTable, wcs: WCS, target: WCS) -> QTable:
     places = target.world_to_pixel_values(sources["ra"].to_value(u.deg), sources["dec"].to_value(u.deg))
     sources["x"][:], sources["y"][:] = (place * u.pix for place in places)
     return sources
+
+
+def shapes_on_grid(detection: Detection, scale: float) -> Shapes:
+    """Return the sources on the grid they were detected on.
+
+    Parameters
+    ----------
+    detection : Detection
+        Of n sources.
+    scale : float
+        Of the pixels, arcsec.
+
+    Returns
+    -------
+    Shapes
+        (n,); a, b and theta are NaN where one of them is not known.
+    """
+    sources = detection.sources
+    a, b = (sources[axis].to_value(u.arcsec) / scale for axis in "ab")
+    theta = sources["theta"].to_value(u.rad)
+    # An ellipse looks the same half a turn on; other engines give 0 to 360 degrees.
+    theta = np.where(np.abs(theta) > 1.6, (theta + np.pi / 2) % np.pi - np.pi / 2, theta)
+    # sep refuses angles a rounding error above pi/2, and its float32 pi/2 is one; a shape needs all its parts.
+    theta = np.clip(theta, -np.pi / 2, np.pi / 2)
+    known = np.isfinite(theta) & (b > 0) & (a >= b) & np.isfinite(a)
+    return Shapes(
+        label=np.asarray(sources["id"], dtype=np.int32),
+        x=sources["x"].value,
+        y=sources["y"].value,
+        **{name: np.where(known, value, np.nan) for name, value in (("a", a), ("b", b), ("theta", theta))},
+        kron=np.asarray(sources["kron_radius"], dtype=float) if "kron_radius" in sources.colnames else None,
+    )

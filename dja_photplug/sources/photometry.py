@@ -13,33 +13,35 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import maximum_filter
 
 from dja_photplug.catalog.flags import SourceFlag
-from dja_photplug.catalog.schema import describe_columns, dress_table
+from dja_photplug.catalog.schema import CONTAMINATION_COLUMNS, describe_apertures, describe_columns, dress_table
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import MeasureOptions, Options
 from dja_photplug.sky.grid import Scalar, pixel_scale
 from dja_photplug.sources.apertures import (
     Columns,
     Engine,
-    Floats,
     Pixels,
-    Shapes,
     Sums,
     find_saturated_cores,
     measure_shapes,
     measure_with_sky,
-    shapes_on_grid,
     sum_circles,
     sum_segments,
 )
 from dja_photplug.sources.calibration import ApertureSums, NoiseCalibration, calibrate, combine_variance
-from dja_photplug.sources.detection import Detection
-from dja_photplug.sources.planes import native_pixels, null_pixels, variance_map
+from dja_photplug.sources.detection import Detection, shapes_on_grid
+from dja_photplug.sources.neighbours import find_neighbours
+from dja_photplug.sources.planes import Floats, Shapes, mask_sources, native_pixels, null_pixels, variance_map
 from dja_photplug.units import magnitude
 
 __all__ = ["calibrate_with", "flag_point_sources", "measure_with"]
 
 # Light beyond the isophote that would bias the sky: segments grow by this much before the sky is measured, in arcsec.
 SKY_MARGIN = 0.2
+
+# Error of what profiles say of the light of sources beyond their segments, as a fraction of it, and the light of
+# neighbours that is flagged, in sigma.
+PROFILE_ERROR, MUCH_LIGHT = 0.25, 2.0
 
 # A point source: signal to noise above which the half-light radius tells, and how far it may be from the PSF's.
 POINT_SNR, POINT_TOLERANCE = 20, 0.15
@@ -104,6 +106,7 @@ def _measure(
     columns["flag"] |= np.where(saturated, SourceFlag.SATURATED_CORE.value, 0)
     columns = {name: _spread(values, placed, size) for name, values in columns.items()}
     columns["mask_frac"][~covered] = 1
+    columns |= {kind: np.nan_to_num(columns[kind]) for kind in columns if kind.startswith(("removed", "filled"))}
     not_covered = np.where(columns["mask_frac"] == 1, SourceFlag.NOT_COVERED.value, 0)
     known = (not_covered == 0) & np.isfinite(sky)
     columns["flag"] |= not_covered
@@ -115,6 +118,9 @@ def _measure(
     }
     iso = sum_segments(pixels, segmentation, shapes.label)
     sums["iso"] = replace(iso, flux=iso.flux - sky * iso.area)
+    if pixels.neighbours is not None:
+        wings = sum_segments(replace(pixels, data=pixels.neighbours.wings), segmentation, shapes.label)
+        columns |= {"removed_iso": np.nan_to_num(wings.flux), "filled_iso": np.zeros(size)}
     return columns, {kind: _blank(part, known, not_covered) for kind, part in sums.items()}, sky_error
 
 
@@ -140,17 +146,28 @@ def _read_pixels(
             f"the image of {image.data.shape} pixels (y, x) and the segmentation of {segmentation.shape} differ; "
             "measure on the grid of the detection"
         )
-    data = native_pixels(image.data)
-    if options.measure.background == "masked":
-        data = data - engine.mesh_background(image, options.background, _sky_mask(segmentation, scale)).level
+    data, null = native_pixels(image.data), null_pixels(image)
+    if options.measure.background in ("masked", "mesh"):
+        mask = (
+            mask_sources(data, null, segmentation, scale)
+            if options.measure.background == "mesh"
+            else _sky_mask(segmentation, scale)
+        )
+        data = data - engine.mesh_background(image, options.background, mask).level
     variance = variance_map(image)
     has_background = getattr(image, "background_weight", None) is not None
+    background = variance_map(image, "background") if has_background else variance
+    neighbours = None
+    if options.measure.neighbours == "subtract":
+        neighbours = find_neighbours(data, background, null, segmentation, scale)
+        data = neighbours.clear
     return Pixels(
         data=data,
         variance=variance,
-        background=variance_map(image, "background") if has_background else variance,
-        null=null_pixels(image),
-        segmentation=segmentation if options.measure.neighbours == "mask" else None,
+        background=background,
+        null=null,
+        segmentation=None if options.measure.neighbours == "keep" else segmentation,
+        neighbours=neighbours,
     )
 
 
@@ -191,8 +208,21 @@ def measure_with(
     shapes = shapes_on_grid(detection, scale)
     columns, sums, sky_error = _measure(engine, pixels, shapes, detection.segmentation, scale, options.measure)
     columns["flux_radius"] *= scale
+    specs = describe_columns(len(options.measure.apertures))
+    if pixels.neighbours is not None:
+        specs += tuple(describe_apertures(range(len(options.measure.apertures)), CONTAMINATION_COLUMNS))
     for kind, part in sums.items():
         error, empty = _combine_errors(part, sky_error, scale, calibration)
+        if pixels.neighbours is not None:
+            removed, filled = columns.pop(f"removed_{kind}"), columns.pop(f"filled_{kind}")
+            error = np.sqrt(error**2 + PROFILE_ERROR**2 * (removed**2 + filled**2))
+            much = np.where(removed > MUCH_LIGHT * error, SourceFlag.NEIGHBOUR_LIGHT.value, 0)
+            if kind.startswith("aper"):
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    columns[kind.replace("aper", "contam")] = removed / part.flux
+                part = replace(part, flag=part.flag | much)
+            elif kind == "auto":
+                columns["flag"] |= much
         columns |= {f"flux_{kind}": part.flux * microjansky, f"fluxerr_{kind}": error * microjansky}
         if kind.startswith("aper"):
             columns[f"flag_{kind}"] = part.flag
@@ -201,7 +231,7 @@ def measure_with(
     columns["flag"] |= detection.sources["flag"]
     columns["flag"] |= np.where(np.isnan(columns["flux_auto"]), SourceFlag.NOT_MEASURED.value, 0)
     positions = {name: column for name, column in detection.sources.items() if name != "flag"}
-    return dress_table({**positions, **columns}, describe_columns(len(options.measure.apertures)))
+    return dress_table({**positions, **columns}, specs)
 
 
 def flag_point_sources(table: QTable, psf_half_light: ArrayLike) -> NDArray[np.int64]:
@@ -252,13 +282,15 @@ def calibrate_with(engine: Engine, image: NDData, detection: Detection, options:
         Where too few empty apertures fit.
     """
     scale = pixel_scale(image.wcs)
-    pixels = _read_pixels(engine, image, detection.segmentation, scale, options)
+    # Between the masked sources there are no wings to subtract that would be worth the time.
+    kept = replace(options, measure=replace(options.measure, neighbours="keep"))
+    pixels = _read_pixels(engine, image, detection.segmentation, scale, kept)
     sky_mask = _sky_mask(detection.segmentation, scale) if options.measure.background == "annulus" else None
 
     def sum_empty(x: Floats, y: Floats, radius: float) -> ApertureSums:
         unknown = np.full(len(x), np.nan)
         shapes = Shapes(label=np.zeros(len(x), dtype=np.int32), x=x, y=y, a=unknown, b=unknown, theta=unknown)
-        sums = sum_circles(engine, replace(pixels, segmentation=None), shapes, radius)
+        sums = sum_circles(engine, pixels, shapes, radius)
         if sky_mask is None:
             return ApertureSums(flux=sums.flux, background=sums.background, total=sums.total)
         sky, sky_error = _annulus_sky(engine, pixels, shapes, sky_mask, scale, options.measure)
@@ -269,6 +301,8 @@ def calibrate_with(engine: Engine, image: NDData, detection: Detection, options:
         )
 
     blocked = (detection.segmentation > 0) | pixels.null
+    if options.measure.background == "mesh":
+        blocked |= mask_sources(native_pixels(image.data), pixels.null, detection.segmentation, scale)
     # Beyond its segment a source still has light: without the ellipses a(r) of simulations is 1 to 2 % too large.
     sources = shapes_on_grid(detection, scale)
     sources = sources[np.isfinite(sources.a)]

@@ -23,7 +23,7 @@ from scipy.optimize import brentq
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions, Options
-from dja_photplug.sources.apertures import KRON_EXTENT, Engine, Floats, Pixels, Shapes, Sums
+from dja_photplug.sources.apertures import KRON_EXTENT, Engine, Pixels, Sums
 from dja_photplug.sources.detection import (
     FOUND,
     Background,
@@ -33,7 +33,7 @@ from dja_photplug.sources.detection import (
     place_sources,
     subtract_level,
 )
-from dja_photplug.sources.planes import native_pixels, null_pixels, variance_map
+from dja_photplug.sources.planes import Floats, Shapes, native_pixels, null_pixels, variance_map
 from dja_photplug.sources.segments import convolve_pixels, segment_shapes
 
 __all__ = ["PHOTUTILS", "detect_photutils", "mesh_background_2d"]

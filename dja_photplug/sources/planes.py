@@ -1,14 +1,32 @@
-"""The planes of an image as detection and photometry take them: pixels, variance, and where there are no data."""
+"""The planes of an image as detection and photometry take them: pixels, variance, where data and where sources are."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
+import sep
 from astropy.nddata import InverseVariance, NDData
 from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.errors import PhotplugError
 
-__all__ = ["NULL_VARIANCE", "native_pixels", "null_pixels", "variance_map"]
+__all__ = [
+    "FLATTEST",
+    "MASK_GROWTH",
+    "MASK_MARGIN",
+    "NULL_VARIANCE",
+    "Flags",
+    "Floats",
+    "Plane",
+    "Shapes",
+    "mask_sources",
+    "measure_segments",
+    "native_pixels",
+    "null_pixels",
+    "sum_overlap",
+    "variance_map",
+]
 
 # sep's own stand-in for infinity; float32 holds it, and its root and products with weights stay finite.
 NULL_VARIANCE = np.float32(1e30)
@@ -94,3 +112,161 @@ def variance_map(image: NDData, kind: str = "full") -> NDArray[np.float32]:
     # The reciprocal of a smaller weight is above NULL_VARIANCE; the comparison also drops NaN.
     usable = (weight > 1 / NULL_VARIANCE) & np.isfinite(weight)
     return np.divide(np.float32(1), weight, out=variance, where=usable)
+
+
+# The mask of sources: growth of their segments, in radii and beyond that in arcsec, and the least axis ratio. With less
+# the sky holds the wings of bright sources; with more there is none left in crowded fields.
+MASK_GROWTH, MASK_MARGIN, FLATTEST = 1.8, 0.2, 0.3
+
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Shapes:
+    """Sources on the grid of the image measured, all (n,).
+
+    Attributes
+    ----------
+    label : ndarray
+        In the segmentation.
+    x, y : ndarray
+        Positions in pixels, 0-based.
+    a, b : ndarray
+        Rms of the light along both axes in pixels, NaN where not known.
+    theta : ndarray
+        Angle of the major axis from +x in radians, within sep's limits of -pi/2 and pi/2; NaN where not known.
+    kron : ndarray or None
+        Scaled and clipped Kron radius in units of a and b; None where it is to be measured.
+    """
+
+    label: NDArray[np.int32]
+    x: Floats
+    y: Floats
+    a: Floats
+    b: Floats
+    theta: Floats
+    kron: Floats | None = None
+
+    def __getitem__(self, index: NDArray[np.bool_ | np.intp] | slice) -> Shapes:
+        """Return some of the sources."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return replace(self, **{name: value[index] for name, value in values.items() if value is not None})
+
+
+def measure_segments(
+    data: NDArray[np.float32], null: NDArray[np.bool_], segmentation: NDArray[np.int32]
+) -> tuple[Shapes, NDArray[np.int64]]:
+    """Return the shapes of the light in segments, by moments of its positive pixels.
+
+    Parameters
+    ----------
+    data : ndarray
+        (ny, nx), less the sky.
+    null : ndarray of bool
+        (ny, nx), pixels to leave out.
+    segmentation : ndarray
+        (ny, nx), labels; 0 is sky.
+
+    Returns
+    -------
+    shapes : Shapes
+        One for each of the n labels that have a pixel, by label. Where no light is positive, all pixels count alike;
+        axes are those of a pixel at least.
+    npix : ndarray
+        (n,), pixels of each segment, those without data too.
+    """
+    members = np.flatnonzero(segmentation)
+    owner, nx = segmentation.ravel()[members], segmentation.shape[1]
+    npix = np.bincount(owner, minlength=1)
+    light = np.where(null.ravel()[members], 0, np.maximum(data.ravel()[members], 0)).astype(float)
+    light[(np.bincount(owner, light) <= 0)[owner]] = 1
+    label = np.flatnonzero(npix)
+    y, x = np.divmod(members, nx)
+    whole = np.bincount(owner, light)
+
+    def mean(values: Floats) -> Floats:
+        with np.errstate(invalid="ignore"):
+            return np.bincount(owner, light * values) / whole
+
+    x0, y0 = mean(x.astype(float)), mean(y.astype(float))
+    dx, dy = x - x0[owner], y - y0[owner]
+    # A pixel has a variance of 1/12 of its own.
+    xx, yy, xy = mean(dx * dx)[label] + 1 / 12, mean(dy * dy)[label] + 1 / 12, mean(dx * dy)[label]
+    half, mid = np.hypot((xx - yy) / 2, xy), (xx + yy) / 2
+    a, b = np.sqrt(mid + half), np.sqrt(np.maximum(mid - half, 1 / 12))
+    theta = np.arctan2(2 * xy, xx - yy) / 2
+    shapes = Shapes(label=label.astype(np.int32), x=x0[label], y=y0[label], a=a, b=b, theta=theta)
+    return shapes, npix[label]
+
+
+def mask_sources(
+    data: NDArray[np.float32], null: NDArray[np.bool_], segmentation: NDArray[np.int32], scale: float
+) -> NDArray[np.bool_]:
+    """Return where sources are, with the light that reaches beyond their segments: what is left is sky.
+
+    Parameters
+    ----------
+    data, null, segmentation : ndarray
+        As for :func:`measure_segments`.
+    scale : float
+        Of the pixels, arcsec.
+
+    Returns
+    -------
+    ndarray of bool
+        (ny, nx), True in the segments, and in an ellipse around each whose circle of equal area has `MASK_GROWTH`
+        times the radius of the segment's, and `MASK_MARGIN` more.
+    """
+    shapes, npix = measure_segments(data, null, segmentation)
+    mask = segmentation > 0
+    radius = MASK_GROWTH * np.sqrt(npix / np.pi) + MASK_MARGIN / scale
+    ratio = np.sqrt(np.maximum(shapes.b / shapes.a, FLATTEST))
+    sep.mask_ellipse(mask, shapes.x, shapes.y, radius / ratio, radius * ratio, shapes.theta, r=1.0)
+    return mask
+
+
+Flags = NDArray[np.int64]
+
+
+Plane = NDArray[np.generic]
+
+
+def sum_overlap(
+    plane: Plane, shapes: Shapes, a: Floats, b: Floats, theta: Floats, **settings: Plane
+) -> tuple[Floats, Floats, Flags]:
+    """Return sums over ellipses around the sources by sep, with exact overlap.
+
+    Parameters
+    ----------
+    plane : ndarray
+        (ny, nx), what is summed.
+    shapes : Shapes
+        Of n sources, whose positions are taken.
+    a, b : ndarray
+        Semi-axes in pixels, (n,).
+    theta : ndarray
+        Angle of the major axis in radians, (n,).
+    **settings
+        ``var``, ``mask`` and ``segmap``, (ny, nx), and ``seg_id``, (n,), of `sep.sum_ellipse`.
+
+    Returns
+    -------
+    sum, error : ndarray
+        (n,), in the unit of `plane`.
+    flag : ndarray
+        (n,), bits of sep.
+
+    Notes
+    -----
+    `sep.sum_ellipse` gives NaN for circles of 4.5 or 12.5 pixels with the x of a pixel's centre and the y of a pixel's
+    edge but for a rounding error of up to 1e-4; `sep.sum_circle` does not.
+    """
+    sums, circle = np.zeros((3, len(a))), a == b
+    for part, add in ((circle, sep.sum_circle), (~circle, sep.sum_ellipse)):
+        if part.any():
+            where = (a[part],) if add is sep.sum_circle else (a[part], b[part], theta[part], 1.0)
+            own = {"seg_id": settings["seg_id"][part]} if "seg_id" in settings else {}
+            sums[:, part] = add(plane, shapes.x[part], shapes.y[part], *where, subpix=0, **{**settings, **own})
+    flux, error, flag = sums
+    return flux, error, flag.astype(np.int64)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions, Options
-from dja_photplug.sources.apertures import KRON_EXTENT, Engine, Floats, Pixels, Plane, Shapes, Sums, sum_overlap
+from dja_photplug.sources.apertures import KRON_EXTENT, Engine, Pixels, Sums
 from dja_photplug.sources.detection import (
     FOUND,
     Background,
@@ -28,7 +28,16 @@ from dja_photplug.sources.detection import (
     place_sources,
     subtract_level,
 )
-from dja_photplug.sources.planes import NULL_VARIANCE, native_pixels, null_pixels, variance_map
+from dja_photplug.sources.planes import (
+    NULL_VARIANCE,
+    Floats,
+    Plane,
+    Shapes,
+    native_pixels,
+    null_pixels,
+    sum_overlap,
+    variance_map,
+)
 
 __all__ = ["SEP", "detect_sep", "mesh_background"]
 

@@ -1,6 +1,6 @@
 """Print how far photometry in simulated real fields is from the light of each source alone, in units of its error.
 
-python docs/scripts/field_truth.py --density 300 --seeds 1 2 3 4 --options keep mask --sky none
+python docs/scripts/field_truth.py --density 300 --seeds 1 2 3 4 --options keep/none subtract/mesh
 
 The truth is the source's own light in the very aperture that was measured (its place, its Kron ellipse), summed over
 all pixels by exact overlap. A detection is that of the brightest source within 0.3 arcsec.
@@ -27,7 +27,7 @@ from dja_photplug.simulate.field import FieldOptions, SimulatedField, simulate_f
 
 MATCH_RADIUS = 0.3  # arcsec
 SCATTER_ERROR = 1.17  # over sqrt(n), of a robust scatter
-BINS = {"< 0.1 uJy": (0, 0.1), "0.1 to 1 uJy": (0.1, 1), "> 1 uJy": (1, np.inf)}
+BINS = {"< 0.1 uJy": (0, 0.1), "0.1 to 1 uJy": (0.1, 1), "> 1 uJy": (1, np.inf), "all": (0, np.inf)}
 
 
 @dataclass(frozen=True)
@@ -145,13 +145,14 @@ def measure_fields(arguments: argparse.Namespace) -> list[str]:
         with TemporaryDirectory() as folder:
             prefix = write_field(field, Path(folder), "sim-v1")
             for name in arguments.options:
-                measure = dp.MeasureOptions(neighbours=name, background=arguments.sky)
+                neighbours, _, sky = name.partition("/")
+                measure = dp.MeasureOptions(neighbours=neighbours, background=sky or "none")
                 calibration = dp.CalibrationOptions(zones=arguments.zones)
                 result = dp.run([prefix], dp.Options(measure=measure, calibration=calibration))
                 parts[name].append(compare(result, field))
     diameters = dp.MeasureOptions().apertures
     labels = {f"aper_{i}": f'{diameter:.2f}"' for i, diameter in enumerate(diameters)} | {"auto": "Kron"}
-    header = ["neighbours", "true flux", "N", "sampling error", *labels.values()]
+    header = ["neighbours/sky", "true flux", "N", "sampling error", *labels.values()]
     header += [f"bias {label}" for label in labels.values()]
     lines = [f"| {' | '.join(header)} |", "| --- | --- |" + " ---: |" * (len(header) - 2)]
     for name, fields in parts.items():
@@ -163,8 +164,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--density", type=float, default=300, help="sources above 20 nJy in a square arcmin")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4], help="one field of 1 square arcmin each")
-    parser.add_argument("--options", nargs="+", default=["mask", "keep"], help="values of measure.neighbours")
-    parser.add_argument("--sky", default="none", help="value of measure.background")
+    parser.add_argument("--options", nargs="+", default=["mask", "keep"], help="measure.neighbours/measure.background")
     parser.add_argument("--zones", type=int, default=1, help="value of calibration.zones")
     start = time.perf_counter()
     print("\n".join(measure_fields(parser.parse_args())))

@@ -20,6 +20,7 @@ from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import (
     APERTURE_COLUMNS,
     COLUMNS,
+    CONTAMINATION_COLUMNS,
     EPOCH_COLUMNS,
     EPOCH_DETAIL_COLUMNS,
     TOTAL_COLUMNS,
@@ -122,6 +123,7 @@ def tables() -> dict[str, str]:
     return {
         "columns": columns(COLUMNS),
         "aperture columns": columns(APERTURE_COLUMNS),
+        "contamination columns": columns(CONTAMINATION_COLUMNS),
         "total columns": columns(TOTAL_COLUMNS),
         "epoch columns": columns(EPOCH_COLUMNS),
         "epoch details": details(),

@@ -1,0 +1,309 @@
+"""The light of neighbours: masks and shapes of segments, wings against truth, and what is put in masked pixels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sep
+from astropy.table import QTable
+from scipy.stats import median_abs_deviation
+
+import dja_photplug as dp
+from dja_photplug.catalog.flags import SourceFlag
+from dja_photplug.errors import PhotplugError
+from dja_photplug.options.stages import MeasureOptions, Options
+from dja_photplug.simulate.field import FieldOptions, simulate_field, write_field
+from dja_photplug.sources.neighbours import find_neighbours, sum_opposite, sum_own_light
+from dja_photplug.sources.photometry import calibrate_with, measure_with
+from dja_photplug.sources.photutils_engine import PHOTUTILS
+from dja_photplug.sources.planes import Shapes, mask_sources, measure_segments, null_pixels, variance_map
+from dja_photplug.sources.sep_engine import SEP
+from tests.docs.test_docs import load_script
+from tests.helpers import DJA, SCALE, gaussian, make_detection, make_image, uds_prefix
+
+ENGINES = {"sep": SEP, "photutils": PHOTUTILS}
+APERTURES = (0.4, 0.8)
+DETECT = dp.BandOptions(detect="f444w")
+
+
+def moffat(shape: tuple[int, int], x: float, y: float, flux: float, core: float = 3.0, beta: float = 2.5) -> np.ndarray:
+    rows, columns = np.indices(shape)
+    square = (columns - x) ** 2 + (rows - y) ** 2
+    return flux * (beta - 1) / (np.pi * core**2) * (1 + square / core**2) ** -beta
+
+
+def pair(apart: float = 16.0, faint: float = 300.0, bright: float = 100_000.0, seed: int = 1) -> dict[str, np.ndarray]:
+    """A faint source in the wing of a bright one: planes of the light of each, of both with noise, and their segments.
+
+    A pixel is the segment of the source that is brighter there, above 1.5 sigma, as a deblended detection has it.
+    """
+    shape = (141, 141)
+    lights = [moffat(shape, 70.2, 69.7, bright), moffat(shape, 70.2 + apart, 69.7, faint, core=2.0)]
+    total = lights[0] + lights[1]
+    segmentation = np.where(total > 1.5, 1 + (lights[1] > lights[0]), 0).astype(np.int32)
+    data = total + np.random.default_rng(seed).normal(size=shape)
+    return {"bright": lights[0], "faint": lights[1], "data": data, "segmentation": segmentation}
+
+
+def measure(engine: str, image, detection, **options) -> QTable:
+    options = {"apertures": APERTURES} | options
+    return measure_with(ENGINES[engine], image, detection, None, Options(measure=MeasureOptions(**options)))
+
+
+# --- segments
+
+
+def test_shapes_of_segments() -> None:
+    shape = (90, 120)
+    light = gaussian(shape, 30.3, 40.6, (8, 4), 100.0)
+    segmentation = np.zeros(shape, np.int32)
+    segmentation[light > 1e-4] = 7
+    segmentation[60:63, 80:90] = 2
+    null = np.zeros(shape, bool)
+    null[60] = True
+    shapes, npix = measure_segments(light.astype(np.float32), null, segmentation)
+    assert shapes.label.tolist() == [2, 7]
+    assert npix.tolist() == [30, np.count_nonzero(segmentation == 7)]
+    assert (shapes.x[1], shapes.y[1]) == (pytest.approx(30.3, abs=5e-3), pytest.approx(40.6, abs=5e-3))
+    # The truncation takes 1e-4 of the light.
+    assert (shapes.a[1], shapes.b[1]) == (pytest.approx(8, rel=2e-3), pytest.approx(4, rel=4e-3))
+    assert shapes.theta[1] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_dark_segment_has_the_shape_of_its_pixels() -> None:
+    segmentation = np.zeros((40, 40), np.int32)
+    segmentation[10:15, 20:24] = 1
+    shapes, _ = measure_segments(np.full((40, 40), -1.0, np.float32), np.zeros((40, 40), bool), segmentation)
+    assert (shapes.x[0], shapes.y[0]) == (21.5, 12)
+    # 5 pixels have a variance of 2, and 1/12 of their own.
+    assert shapes.a[0] == pytest.approx(np.sqrt(2 + 1 / 12))
+    assert abs(shapes.theta[0]) == pytest.approx(np.pi / 2)
+
+
+def test_the_mask_of_sources_is_their_ellipse_and_all_of_their_segments() -> None:
+    shape = (200, 200)
+    segmentation = np.zeros(shape, np.int32)
+    segmentation[(gaussian(shape, 90, 110, (20, 10)) > np.exp(-0.5))] = 3
+    mask = mask_sources(np.ones(shape, np.float32), np.zeros(shape, bool), segmentation, SCALE)
+    assert mask[segmentation > 0].all()
+    radius = 1.8 * np.sqrt(np.count_nonzero(segmentation) / np.pi) + 0.2 / SCALE
+    assert np.count_nonzero(mask) == pytest.approx(np.pi * radius**2, rel=0.01)
+    rows, columns = np.nonzero(mask)
+    assert np.ptp(columns) / np.ptp(rows) == pytest.approx(2, rel=0.05)
+
+
+def test_the_mask_is_never_flatter_than_it_may() -> None:
+    segmentation = np.zeros((100, 200), np.int32)
+    segmentation[50, 60:140] = 1
+    mask = mask_sources(np.ones((100, 200), np.float32), np.zeros((100, 200), bool), segmentation, SCALE)
+    radius = 1.8 * np.sqrt(80 / np.pi) + 0.2 / SCALE
+    assert np.ptp(np.nonzero(mask[:, 100])[0]) == pytest.approx(2 * radius * np.sqrt(0.3), abs=1.5)
+
+
+# --- wings
+
+
+def test_wings_of_a_bright_source_are_its_own() -> None:
+    """What is taken off the sky around a bright source is its light there; nothing is where there is none."""
+    scene = pair(faint=0.0)
+    data, null = scene["data"].astype(np.float32), np.zeros((141, 141), bool)
+    neighbours = find_neighbours(data, np.ones_like(data), null, scene["segmentation"], SCALE)
+    assert neighbours.owners.label.tolist() == [1]
+    assert not neighbours.wings[scene["segmentation"] == 1].any()
+    rows, columns = np.indices(data.shape)
+    radius = np.hypot(columns - 70.2, rows - 69.7)
+    edge = radius[scene["segmentation"] == 1].max()
+    near = (radius > edge) & (radius < 1.5 * edge)
+    assert neighbours.wings[near].sum() == pytest.approx(scene["bright"][near].sum(), rel=0.1)
+    np.testing.assert_allclose(neighbours.clear + neighbours.wings, data, rtol=0, atol=1e-4)
+
+
+def test_own_wings_are_put_back_whole() -> None:
+    """The sum over an aperture that is clear of others is the same with and without subtraction."""
+    scene = pair(faint=0.0)
+    image = make_image(scene["data"])
+    detection = make_detection(image.data.shape, scene["segmentation"], x=[70.2], y=[69.7], a=[8.0], b=[8.0])
+    for engine in ENGINES:
+        kept, subtracted = (
+            measure(engine, image, detection, neighbours=how, apertures=(1.0, 2.4)) for how in ("keep", "subtract")
+        )
+        for name in ("flux_aper_0", "flux_aper_1", "flux_auto", "fluxerr_aper_1", "kron_radius", "flux_radius"):
+            np.testing.assert_allclose(
+                np.asarray(subtracted[name]), np.asarray(kept[name]), rtol=2e-5, err_msg=f"{engine} {name}"
+            )
+        assert abs(subtracted["contam_1"][0]) < 1e-6
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_faint_source_in_a_bright_wing(engine: str) -> None:
+    """Twenty draws of the noise: the flux is that of the source alone, and the error covers what is left."""
+    pulls, biases, masked = [], [], []
+    for seed in range(20):
+        scene = pair(seed=seed)
+        image = make_image(scene["data"])
+        detection = make_detection(image.data.shape, scene["segmentation"], x=[70.2, 86.2], y=[69.7, 69.7])
+        own = 0.01 * sep.sum_circle(scene["faint"], [86.2], [69.7], 5.0, subpix=0)[0][0]
+        rows = {how: measure(engine, image, detection, neighbours=how)[1] for how in ("mask", "subtract")}
+        flux, error = (rows["subtract"][name].value for name in ("flux_aper_0", "fluxerr_aper_0"))
+        pulls.append((flux - own) / error)
+        biases.append(flux / own - 1)
+        masked.append(rows["mask"]["flux_aper_0"].value / own - 1)
+    assert np.median(masked) > 0.15
+    assert abs(np.median(biases)) < 0.07
+    assert np.sqrt(np.mean(np.square(pulls))) < 1.2
+    assert rows["subtract"]["contam_0"] > 0.1
+    assert rows["subtract"]["flag_aper_0"] & SourceFlag.NEIGHBOUR_LIGHT
+
+
+def test_own_light_in_the_segment_of_a_neighbour_is_modelled() -> None:
+    """A bright source whose aperture reaches into a neighbour: its own light stands there, not the neighbour's."""
+    scene = pair(apart=12.0, faint=3000.0, bright=30_000.0)
+    image = make_image(scene["data"])
+    detection = make_detection(image.data.shape, scene["segmentation"], x=[70.2, 82.2], y=[69.7, 69.7])
+    own = 0.01 * sep.sum_circle(scene["bright"], [70.2], [69.7], 15.0, subpix=0)[0][0]
+    flux = {
+        how: measure("sep", image, detection, neighbours=how, apertures=(1.2,))["flux_aper_0"][0].value
+        for how in ("keep", "mask", "subtract")
+    }
+    assert flux["keep"] / own > 1.05
+    assert flux["mask"] == pytest.approx(own, rel=0.02)
+    assert flux["subtract"] == pytest.approx(own, rel=0.02)
+
+
+def test_own_light_is_what_was_taken_off() -> None:
+    """Summed source by source in one aperture it is the sum over the plane of all, by exact overlap."""
+    scene = pair(faint=3000.0)
+    data, null = scene["data"].astype(np.float32), np.zeros((141, 141), bool)
+    neighbours = find_neighbours(data, np.ones_like(data), null, scene["segmentation"], SCALE)
+    assert neighbours.owners.label.tolist() == [1, 2]
+    here = replace(neighbours.owners, x=np.full(2, 72.4), y=np.full(2, 70.1))
+    ellipse = np.full(2, 20.3), np.full(2, 15.2), np.full(2, 0.4)
+    own = sum_own_light(neighbours, scene["segmentation"], here, {"auto": ellipse})["auto"]
+    assert (own.sky > 0).all()
+    assert (own.taken > 0).all()
+    where = [[value[0]] for value in (here.x, here.y, *ellipse)]
+    whole = sep.sum_ellipse(neighbours.wings, *where, 1.0, subpix=0)[0][0]
+    assert (own.sky + own.taken).sum() == pytest.approx(whole, rel=1e-5)
+
+
+def test_faint_sources_have_no_wings() -> None:
+    scene = pair(bright=100.0, faint=0.0)
+    data = scene["data"].astype(np.float32)
+    neighbours = find_neighbours(data, np.ones_like(data), np.zeros((141, 141), bool), scene["segmentation"], SCALE)
+    assert len(neighbours.owners.x) == 0
+    np.testing.assert_array_equal(neighbours.clear, data)
+
+
+def test_no_source_at_all() -> None:
+    image = make_image(np.ones((50, 50)))
+    table = measure("sep", image, make_detection((50, 50), x=[25.0], y=[25.0]), neighbours="subtract")
+    assert table["flux_aper_0"][0].value == pytest.approx(0.01 * np.pi * 25, rel=1e-6)
+    assert table["contam_0"][0] == 0
+
+
+# --- masked neighbours
+
+
+def test_masked_pixels_hold_what_is_opposite() -> None:
+    light = gaussian((60, 60), 30, 28, (5, 3), 100.0).astype(np.float32)
+    segmentation = np.zeros((60, 60), np.int32)
+    segmentation[20:40, 33:45] = 2
+    shapes, _ = measure_segments(light, np.zeros((60, 60), bool), np.where(segmentation == 0, 1, 0).astype(np.int32))
+    centred = Shapes(
+        label=shapes.label, x=np.array([30.0]), y=np.array([28.0]), a=shapes.a, b=shapes.b, theta=shapes.theta
+    )
+    data = light.copy()
+    data[segmentation == 2] = 1e6
+    ellipse = (np.array([10.0]), np.array([10.0]), np.array([0.0]))
+    found = sum_opposite(data, np.zeros((60, 60), bool), segmentation, centred, ellipse)
+    theirs = np.where(segmentation == 2, light, 0)
+    assert found[0] == pytest.approx(sep.sum_circle(theirs, [30.0], [28.0], 10.0, subpix=0)[0][0], rel=1e-5)
+
+
+def test_masked_pixels_without_an_opposite_hold_the_level_of_their_ring() -> None:
+    light = gaussian((60, 60), 30, 30, 4, 100.0).astype(np.float32)
+    segmentation = np.zeros((60, 60), np.int32)
+    segmentation[24:37, 34:45] = segmentation[24:37, 15:27] = 2
+    one, _ = measure_segments(light, np.zeros((60, 60), bool), (segmentation == 0).astype(np.int32))
+    data = np.where(segmentation == 2, np.float32(1e6), light)
+    centred = Shapes(label=one.label, x=np.array([30.0]), y=np.array([30.0]), a=one.a, b=one.a, theta=one.theta)
+    ellipse = (np.array([10.0]), np.array([10.0]), np.array([0.0]))
+    found = sum_opposite(data, np.zeros((60, 60), bool), segmentation, centred, ellipse)
+    theirs = np.where(segmentation == 2, light, 0)
+    assert found[0] == pytest.approx(sep.sum_circle(theirs, [30.0], [30.0], 10.0, subpix=0)[0][0], rel=0.1)
+
+
+# --- a field
+
+
+def test_annuli_and_subtraction_are_refused() -> None:
+    with pytest.raises(PhotplugError, match="an annulus holds the light that neighbours 'subtract' takes off"):
+        MeasureOptions(background="annulus", neighbours="subtract")
+
+
+def test_empty_apertures_are_those_of_the_photometry() -> None:
+    """a(r) with the mesh keeps out of the masked ellipses: wings that the mask of segments lets in do not scatter."""
+    shape = (600, 600)
+    rng = np.random.default_rng(5)
+    data, segmentation = rng.normal(size=shape), np.zeros(shape, np.int32)
+    x, y = (grid.ravel() for grid in np.meshgrid(np.arange(40, 600, 75.0), np.arange(40, 600, 75.0)))
+    for i in range(len(x)):
+        light = moffat(shape, x[i], y[i], 3000)
+        data += light
+        segmentation[light > 1.5] = i + 1
+    image, options = make_image(data), Options(measure=MeasureOptions(background="mesh", neighbours="subtract"))
+    detection = make_detection(shape, segmentation, x=x, y=y)
+    calibration = calibrate_with(SEP, image, detection, options)
+    np.testing.assert_allclose(calibration.factor[0, calibration.radius < 0.5], 1, atol=0.08)
+
+
+def test_photometry_of_a_crowded_field(tmp_path: Path) -> None:
+    """Fields as of a cluster, with counts, PSF wings, depth steps and 1/f: the errors mean what they say.
+
+    The reduced form of docs/scripts/field_truth.py; the bounds leave room for its sampling error of 6 %.
+    """
+    script = load_script("field_truth")
+    parts: dict[str, list] = {"mask": [], "subtract": []}
+    for seed in (31, 32):
+        field = simulate_field(FieldOptions(density=900, shape=(1000, 1000), seed=seed))
+        prefix = write_field(field, tmp_path / str(seed), "sim-v1")
+        for how in parts:
+            measured = MeasureOptions(neighbours=how, background="mesh" if how == "subtract" else "none")
+            parts[how].append(script.compare(dp.run([prefix], Options(measure=measured)), field))
+    joined = {how: script.join(part["aper_1"] for part in fields) for how, fields in parts.items()}
+    faint = {how: one.pull[one.total < 1] for how, one in joined.items()}
+    assert len(faint["mask"]) > 300
+    assert median_abs_deviation(faint["subtract"], scale="normal") < 1.2
+    median = {how: np.median(pull) for how, pull in faint.items()}
+    assert abs(median["subtract"]) < 0.2
+    assert median["mask"] > 0.3
+    bias = {how: np.median(one.bias[one.neighbour]) for how, one in joined.items()}
+    assert abs(bias["subtract"]) < 0.05
+    assert bias["mask"] > 0.1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_columns_of_real_bands(data: Path, engine: str) -> None:
+    """One band, two bands and an extended catalogue tell the same light of neighbours, and flag it alike."""
+    measured = MeasureOptions(background="mesh", neighbours="subtract", apertures=(0.5, 1.0))
+    options = replace(DJA, engine=engine, measure=measured)
+    mosaics = [uds_prefix(data, band) for band in ("f444w", "f115w")]
+    alone, both = dp.run(mosaics[:1], options).catalog, dp.run(mosaics, replace(options, bands=DETECT)).catalog
+    extended = dp.extend_catalog(alone, mosaics[1:], options)
+    for i in range(2):
+        np.testing.assert_array_equal(alone[f"contam_{i}"], both[f"f444w_contam_{i}"])
+        assert f"f115w_contam_{i}" in extended.colnames
+        light = np.asarray(alone[f"contam_{i}"]) * alone[f"flux_aper_{i}"].value
+        flagged = (alone[f"flag_aper_{i}"] & SourceFlag.NEIGHBOUR_LIGHT) > 0
+        np.testing.assert_array_equal(flagged, light > 2 * alone[f"fluxerr_aper_{i}"].value)
+        assert 0 < flagged.sum() < 0.5 * len(alone)
+
+
+def test_planes_of_an_image_without_segments() -> None:
+    image = make_image(np.ones((20, 20)), weight=4)
+    null = null_pixels(image)
+    neighbours = find_neighbours(image.data, variance_map(image), null, np.zeros((20, 20), np.int32), SCALE)
+    assert not neighbours.wings.any()
