@@ -95,7 +95,13 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OwnLight:
-    """Sums of the sources' own wings in an aperture, (n,): on the sky, and in the pixels of neighbours."""
+    """Sums of the sources' own wings in an aperture.
+
+    Attributes
+    ----------
+    sky, taken : ndarray
+        On the sky, and in the pixels of neighbours, (n,), in the unit of the image.
+    """
 
     sky: Floats
     taken: Floats

@@ -264,7 +264,7 @@ def test_light_drawn_in_a_box_is_that_of_the_image(empty, tmp_path):
 
 
 def test_truth_does_not_follow_the_fill_of_a_masked_aperture(empty):
-    """A neighbour owns the columns from 203 on: they take the mean of the others, which has the core in it."""
+    """A neighbour owns the columns from 203 on: they take what lies opposite, where it is alike."""
     field = prepare(empty, replace(FEW, photons="none"))
     segmentation = np.zeros((300, 400), np.int32)
     segmentation[:, 203:] = 7
@@ -283,15 +283,12 @@ def test_truth_does_not_follow_the_fill_of_a_masked_aperture(empty):
     # The neighbour begins at the edge of a pixel, so that pixels make no difference to what is clear.
     x, y = (axis.ravel() for axis in np.meshgrid(*2 * [np.arange(-7, 7, 0.02) + 0.01]))
     inside = np.hypot(x, y) < radius
-    clear = inside & (x < 2.5)
     profile = total / (2 * np.pi * variance) * np.exp(-(x**2 + y**2) / 2 / variance) * 0.02**2
-    filled = profile[clear].sum() / clear.sum() * inside.sum()
-    assert filled > 1.1 * true[0]
     # The second lies on the neighbour's segment and counts as its light: nothing of it is masked but the sky.
     own = inside & (x > -3.5)
     kept = profile[own].sum() + profile[inside & ~own].sum()
     flux = module._force(sources, after, field)["flux_forced"]
-    np.testing.assert_allclose(flux, [filled, kept], rtol=0.002)
+    np.testing.assert_allclose(flux, [true[0], kept], rtol=0.002)
 
 
 def test_distance_to_the_nearest_segment(empty):
@@ -375,7 +372,7 @@ def test_bright_sources_come_back_with_their_flux(simulated):
     for suffix in ("", "_forced"):
         bias = sources[f"flux{suffix}"] / sources[f"flux_true{suffix}"] - 1
         assert abs(np.median(bias[far])) < 0.002
-        assert np.median(bias[sources["distance"] < 0.3 * u.arcsec]) > 0.05
+        assert 0 < np.median(bias[sources["distance"] < 0.3 * u.arcsec]) < 0.03
     assert result.table.meta["INJASEC"] == 1.0
     assert json.loads(result.table.meta["INJECT"])["magnitudes"] == [20, 22]
     assert result.table.meta["NOISE"] == "dja"
