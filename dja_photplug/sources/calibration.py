@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
-import sep
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import PchipInterpolator
@@ -51,7 +50,7 @@ TAIL = 4
 # Points of a circle that are looked at before its pixels are summed, and those that tell its depth.
 PROBES, DEPTH_PROBES = 32, 8
 # Pixels summed at a radius in all zones together: beyond, fewer apertures do, in all at least as many as of one zone.
-MOST_PIXELS = 1.5e7
+MOST_PIXELS = 1e7
 # Depth zones: least difference of the means of log10 sigma, and the least part of the area.
 ZONE_GAP, ZONE_AREA = 0.05, 0.05
 # Depth is that of blocks of this many pixels on a side: single pixels of a shallow place scatter by 0.03 dex, which
@@ -346,6 +345,7 @@ def place_apertures(
     count: int,
     rng: np.random.Generator,
     zones: DepthZones | None = None,
+    counts: NDArray[np.uint16] | None = None,
 ) -> tuple[Floats, Floats, float]:
     """Choose places for apertures that touch no blocked pixel.
 
@@ -360,6 +360,8 @@ def place_apertures(
     rng : `~numpy.random.Generator`
     zones : DepthZones, optional
         Without them the image is one.
+    counts : ndarray, optional
+        What `count_blocked` returns, where it serves several radii.
 
     Returns
     -------
@@ -374,14 +376,14 @@ def place_apertures(
     jitter of half a pixel makes all positions within a pixel equally likely. Where too few of them are clear, those of
     further grids join, which overlap the first.
     """
-    blocked = np.ascontiguousarray(blocked)
+    counts = count_blocked(blocked) if counts is None else counts
     number = 1 if zones is None else len(zones.edges) + 1
     places, zone = np.empty((0, 2)), np.empty(0, dtype=np.intp)
     for part in _draw_places(blocked.shape, 2 * radius + 1, radius + margin, 2 * count, rng):
         where = np.zeros(len(part), dtype=np.intp) if zones is None else zones.find(part, radius)
         lacking = np.bincount(zone, minlength=number) < count
         part, where = part[lacking[where]], where[lacking[where]]
-        clear = _find_clear(blocked, part, radius + margin)
+        clear = _find_clear(blocked, counts, part, radius + margin)
         places, zone = np.concatenate([places, part[clear]]), np.concatenate([zone, where[clear]])
         first = np.sort(np.concatenate([np.flatnonzero(zone == i)[:count] for i in range(number)]))
         places, zone = places[first], zone[first]
@@ -406,17 +408,44 @@ def _draw_places(
             yield places + rng.uniform(-0.5, 0.5, places.shape)
 
 
-def _find_clear(blocked: NDArray[np.bool_], places: Floats, reach: float) -> NDArray[np.intp]:
+def count_blocked(blocked: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    """Return how many pixels of each row are blocked before each column.
+
+    Parameters
+    ----------
+    blocked : ndarray of bool
+        (ny, nx).
+
+    Returns
+    -------
+    ndarray
+        (ny, nx + 1), modulo 65536: only differences within an aperture count.
+    """
+    counts = np.zeros((blocked.shape[0], blocked.shape[1] + 1), dtype=np.uint16)
+    counts[:, 1:] = blocked  # summing with a change of type takes five times as long
+    return np.cumsum(counts, axis=1, dtype=np.uint16, out=counts)
+
+
+def _find_clear(
+    blocked: NDArray[np.bool_], counts: NDArray[np.uint16], places: Floats, reach: float
+) -> NDArray[np.intp]:
     """Return the indices of those of the places (n, 2) whose circle touches no blocked pixel.
 
-    Most that do are told by points spread over the circle: between 100,000 sources that takes a tenth of the time of
-    summing all their pixels.
+    Most that do are told by points spread over the circle, the others by their rows of pixels: at 42 pixels that takes
+    a fifth of the time of summing them all.
     """
     index = np.arange(len(places))
     for i in range(PROBES):
         index = index[~blocked[_find_pixels(places[index], reach, i, PROBES, blocked.shape)]]
-    touched, _, _ = sep.sum_circle(blocked.view(np.uint8), *places[index].T.copy(), reach, subpix=0)
-    return index[touched == 0]
+    x, y = places[index].T[..., None]
+    row = np.rint(y).astype(int) + np.arange(-int(reach) - 1, int(reach) + 2)
+    # Pixels are squares: the nearest edge of a row, and half of the chord there.
+    half = np.sqrt(np.maximum(reach**2 - np.maximum(np.abs(row - y) - 0.5, 0) ** 2, 0))
+    first = np.clip(np.floor(x - half + 0.5).astype(int), 0, blocked.shape[1])
+    last = np.clip(np.ceil(x + half + 0.5).astype(int), 0, blocked.shape[1])
+    row = np.clip(row, 0, blocked.shape[0] - 1)
+    touched = (counts[row, first] != counts[row, last]) & (half > 0)
+    return index[~touched.any(axis=1)]
 
 
 def _find_pixels(
@@ -502,12 +531,12 @@ def calibrate(
     rng = np.random.default_rng(options.seed)
     wanted = np.geomspace(options.radius_min, options.radius_max, options.n_radii)
     rows: list[Floats] = []
-    overlap = ""
+    overlap, counts = "", count_blocked(blocked)
     for radius in wanted:
         pixels = radius / scale
         most = max(options.n_apertures, MOST_PIXELS / (np.pi * pixels**2))
         count = min(options.n_apertures, int(most / (len(edges) + 1)))
-        x, y, n_effective = place_apertures(blocked, pixels, options.margin / scale, count, rng, zones)
+        x, y, n_effective = place_apertures(blocked, pixels, options.margin / scale, count, rng, zones, counts)
         if n_effective < FEWEST_APERTURES:
             break  # a larger aperture fits in fewer places still
         row = _measure_zones(x, y, pixels, sum_circles(x, y, pixels), edges, f"{radius:.2f} arcsec")
