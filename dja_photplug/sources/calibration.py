@@ -279,7 +279,20 @@ class DepthZones:
     edges: Floats
 
     def find(self, places: Floats, radius: float) -> NDArray[np.intp]:
-        """Return the zone of circles of a radius in pixels around places (n, 2), by points spread over them."""
+        """Return the zone of each circle, by the mean of points spread over it.
+
+        Parameters
+        ----------
+        places : ndarray
+            Centres, x and y, (n, 2).
+        radius : float
+            In pixels.
+
+        Returns
+        -------
+        ndarray
+            (n,), 0 for the deepest.
+        """
         points = (_find_pixels(places, radius, i, DEPTH_PROBES, self.variance.shape) for i in range(DEPTH_PROBES))
         depth: Floats = np.mean([self.variance[point] for point in points], axis=0, dtype=float)
         return np.searchsorted(self.edges, depth)
