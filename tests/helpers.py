@@ -152,7 +152,7 @@ def make_calibration(
         measured_error=error * factor,
         factor=factor,
         n_effective=np.full(factor.shape, 4000.0),
-        offset=np.zeros(factor.shape[1]),
+        offset=np.zeros(factor.shape),
         edges=np.array(edges, float),
         note="",
     )

@@ -121,9 +121,14 @@ class CalibrationOptions(Stage):
     radius_min: float = option(0.08, "smallest radius of the empty apertures", unit="arcsec", minimum=1e-3)
     radius_max: float = option(1.5, "largest radius of the empty apertures", unit="arcsec", minimum=1e-3)
     n_radii: int = option(12, "number of radii, evenly in log r", minimum=2)
-    n_apertures: int = option(4000, "empty apertures of each radius, as far as they fit", minimum=100)
+    n_apertures: int = option(4000, "empty apertures of a radius in each depth zone, as far as they fit", minimum=100)
     margin: float = option(0.2, "distance they keep from sources, edges and null weight", unit="arcsec", minimum=0)
-    zones: int = option(1, "depth zones with an a(r) each, of equal area by background variance", minimum=1)
+    zones: int | None = option(
+        None,
+        "depth zones with an a(r) each, of equal area by background variance; without it those that the image has",
+        kind=int,
+        minimum=1,
+    )
     seed: int = option(1, "seed of their positions", minimum=0, flag="--calibration-seed")
 
     def __post_init__(self) -> None:

@@ -308,4 +308,4 @@ def calibrate_with(engine: Engine, image: NDData, detection: Detection, options:
     sources = sources[np.isfinite(sources.a)]
     where = (sources.x, sources.y, sources.a, sources.b, sources.theta)
     sep.mask_ellipse(blocked, *where, r=options.measure.kron_max)
-    return calibrate(blocked, scale, sum_empty, options.calibration)
+    return calibrate(blocked, scale, sum_empty, options.calibration, pixels.background)

@@ -22,9 +22,11 @@ from dja_photplug.sources.sep_engine import SEP, detect_sep, mesh_background
 RADII = (2, 4.5, 6.25, 8.75, 12.5, 17.5)  # pixels of 40 mas
 MOSAICS = {"F444W": "uds/uds-test-v7.4-f444w-clear", "F115W": "uds/uds-test-v7.4-f115w-clear"}
 CHOICES = {
-    "": dp.Options(),
-    ", `--margin 1`": dp.Options(calibration=CalibrationOptions(margin=1)),
-    ", `--sky masked`": dp.Options(measure=dp.MeasureOptions(background="masked")),
+    "": dp.Options(calibration=CalibrationOptions(zones=1)),
+    ", `--margin 1`": dp.Options(calibration=CalibrationOptions(zones=1, margin=1)),
+    ", `--sky masked`": dp.Options(
+        calibration=CalibrationOptions(zones=1), measure=dp.MeasureOptions(background="masked")
+    ),
 }
 
 

@@ -39,7 +39,7 @@ def test_the_defaults_are_those_of_the_published_catalogues() -> None:
     assert replace(PIXEL_DEFAULTS, variance=options.variance) == options
     empty = options.calibration
     assert (empty.radius_min, empty.radius_max, empty.n_radii, empty.n_apertures) == (0.08, 1.5, 12, 4000)
-    assert (empty.margin, empty.zones) == (0.2, 1)
+    assert (empty.margin, empty.zones) == (0.2, None)
     detect = options.detect
     assert (detect.noise, detect.n_sigma, detect.n_pixels, detect.kernel) == ("full", 1.5, 9, 3.0)
     assert (detect.filter_type, detect.n_levels, detect.contrast, detect.clean) == ("conv", 32, 0.001, 1.0)
