@@ -165,7 +165,7 @@ if __name__ == "__main__":
     parser.add_argument("--density", type=float, default=300, help="sources above 20 nJy in a square arcmin")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4], help="one field of 1 square arcmin each")
     parser.add_argument("--options", nargs="+", default=["mask", "keep"], help="measure.neighbours/measure.background")
-    parser.add_argument("--zones", type=int, default=1, help="value of calibration.zones")
+    parser.add_argument("--zones", type=int, help="value of calibration.zones; without it those that the field has")
     start = time.perf_counter()
     print("\n".join(measure_fields(parser.parse_args())))
     print(f"\n{time.perf_counter() - start:.0f} s. Scatter (median) of (measured - own)/error; bias: median and 84th")
