@@ -18,6 +18,7 @@ __all__ = [
     "CONTAMINATION_COLUMNS",
     "EPOCH_COLUMNS",
     "EPOCH_DETAIL_COLUMNS",
+    "SKY_COLUMNS",
     "TOTAL_COLUMNS",
     "ColumnSpec",
     "describe_apertures",
@@ -87,6 +88,11 @@ APERTURE_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("depth5_{i}", "mag", "5-sigma AB limit of that circle at this place, on empty sky"),
     ColumnSpec("flag_aper_{i}", "", "bits of SourceFlag of the circle of diameter ASEC_{i} arcsec", "i4"),
 )
+
+SKY_COLUMNS: tuple[ColumnSpec, ...] = (
+    ColumnSpec("bkg_aper_{i}", "uJy", "sky that was taken off in the circle of diameter ASEC_{i} arcsec"),
+)
+"""Columns of each aperture where a sky is taken off before the photometry."""
 
 CONTAMINATION_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("contam_{i}", "", "neighbours' light that was taken off in that circle, as a fraction of flux_aper_{i}"),

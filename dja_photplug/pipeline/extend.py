@@ -18,6 +18,7 @@ from tqdm import tqdm
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import (
     CONTAMINATION_COLUMNS,
+    SKY_COLUMNS,
     TOTAL_COLUMNS,
     describe_apertures,
     dress_table,
@@ -243,11 +244,12 @@ def _choose_columns(
     if "iso" in extend.columns and not has_segments:
         raise PhotplugError("option columns: iso needs the segments of the catalogue; give --use-segmentation")
     totals = describe_apertures([numbers[k] for k in ratios], TOTAL_COLUMNS)
-    light = describe_apertures(numbers, CONTAMINATION_COLUMNS) if options.measure.neighbours == "subtract" else []
+    off = SKY_COLUMNS if options.measure.background != "none" else ()
+    off += CONTAMINATION_COLUMNS if options.measure.neighbours == "subtract" else ()
     groups = {
         "auto": KRON_COLUMNS,
         "iso": SEGMENT_COLUMNS if has_segments else (),
-        "aper": [spec.name for spec in describe_apertures(numbers) + light + totals],
+        "aper": [spec.name for spec in describe_apertures(numbers) + describe_apertures(numbers, off) + totals],
         "epochs": [spec.name for spec in epoch_columns(options.epochs.groups)],
     }
     wanted = EXTENSIONS if "all" in extend.columns else extend.columns

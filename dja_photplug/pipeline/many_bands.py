@@ -19,6 +19,7 @@ from dja_photplug.catalog.metadata import encode_metadata
 from dja_photplug.catalog.schema import (
     APERTURE_COLUMNS,
     CONTAMINATION_COLUMNS,
+    SKY_COLUMNS,
     TOTAL_COLUMNS,
     describe_apertures,
     dress_table,
@@ -280,7 +281,7 @@ def name_columns(table: QTable, band: str, numbers: Sequence[int]) -> dict[str, 
     dict of str to `~astropy.table.Column`
         By ``{band}_{name}``, without those of :data:`SOURCE_COLUMNS`.
     """
-    specs = APERTURE_COLUMNS + CONTAMINATION_COLUMNS + TOTAL_COLUMNS
+    specs = APERTURE_COLUMNS + SKY_COLUMNS + CONTAMINATION_COLUMNS + TOTAL_COLUMNS
     measured, wanted = describe_apertures(range(len(numbers)), specs), describe_apertures(numbers, specs)
     renamed = {spec.name: to for spec, to in zip(measured, wanted, strict=True)}
     columns = {}

@@ -62,6 +62,8 @@ class Pixels:
         Pixels without data.
     segmentation : ndarray or None
         Labels; None where neighbours are kept.
+    sky : ndarray or None
+        What was taken off before as the sky, where it was a mesh.
     neighbours : Neighbours or None
         What sources add to each other, where it is subtracted: then `data` is clear of it.
     """
@@ -71,6 +73,7 @@ class Pixels:
     background: NDArray[np.float32]
     null: NDArray[np.bool_]
     segmentation: NDArray[np.int32] | None
+    sky: NDArray[np.float32] | None = None
     neighbours: Neighbours | None = None
 
     @property

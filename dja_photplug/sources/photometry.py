@@ -13,7 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import maximum_filter
 
 from dja_photplug.catalog.flags import SourceFlag
-from dja_photplug.catalog.schema import CONTAMINATION_COLUMNS, describe_apertures, describe_columns, dress_table
+from dja_photplug.catalog.schema import (
+    CONTAMINATION_COLUMNS,
+    SKY_COLUMNS,
+    describe_apertures,
+    describe_columns,
+    dress_table,
+)
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import MeasureOptions, Options
 from dja_photplug.sky.grid import Scalar, pixel_scale
@@ -31,7 +37,15 @@ from dja_photplug.sources.apertures import (
 from dja_photplug.sources.calibration import ApertureSums, NoiseCalibration, calibrate, combine_variance
 from dja_photplug.sources.detection import Detection, shapes_on_grid
 from dja_photplug.sources.neighbours import find_neighbours
-from dja_photplug.sources.planes import Floats, Shapes, mask_sources, native_pixels, null_pixels, variance_map
+from dja_photplug.sources.planes import (
+    Floats,
+    Shapes,
+    mask_sources,
+    native_pixels,
+    null_pixels,
+    sum_overlap,
+    variance_map,
+)
 from dja_photplug.units import magnitude
 
 __all__ = ["calibrate_with", "flag_point_sources", "measure_with"]
@@ -102,6 +116,7 @@ def _measure(
         columns, sums = measure_with_sky(engine, pixels, on_image, np.nan_to_num(sky[placed]), scale, options)
     else:
         columns, sums = measure_shapes(engine, pixels, on_image, scale, options)
+    columns |= _sum_sky(pixels, on_image, sky[placed], scale, options)
     saturated = find_saturated_cores(pixels.null, segmentation, on_image, scale)
     columns["flag"] |= np.where(saturated, SourceFlag.SATURATED_CORE.value, 0)
     columns = {name: _spread(values, placed, size) for name, values in columns.items()}
@@ -122,6 +137,19 @@ def _measure(
         wings = sum_segments(replace(pixels, data=pixels.neighbours.wings), segmentation, shapes.label)
         columns |= {"removed_iso": np.nan_to_num(wings.flux), "filled_iso": np.zeros(size)}
     return columns, {kind: _blank(part, known, not_covered) for kind, part in sums.items()}, sky_error
+
+
+def _sum_sky(pixels: Pixels, shapes: Shapes, sky: Floats, scale: float, options: MeasureOptions) -> Columns:
+    """Return the sky that was taken off in the circular apertures, none where there was none to take off."""
+    columns = Columns()
+    for i, diameter in enumerate(options.apertures if options.background != "none" else ()):
+        radius = np.full(len(shapes.x), diameter / 2 / scale)
+        around = sky * np.pi * radius**2
+        mesh = pixels.sky
+        columns[f"bkg_aper_{i}"] = (
+            around if mesh is None else sum_overlap(mesh, shapes, radius, radius, np.zeros_like(radius))[0]
+        )
+    return columns
 
 
 def _combine_errors(
@@ -146,14 +174,15 @@ def _read_pixels(
             f"the image of {image.data.shape} pixels (y, x) and the segmentation of {segmentation.shape} differ; "
             "measure on the grid of the detection"
         )
-    data, null = native_pixels(image.data), null_pixels(image)
+    data, null, sky = native_pixels(image.data), null_pixels(image), None
     if options.measure.background in ("masked", "mesh"):
         mask = (
             mask_sources(data, null, segmentation, scale)
             if options.measure.background == "mesh"
             else _sky_mask(segmentation, scale)
         )
-        data = data - engine.mesh_background(image, options.background, mask).level
+        sky = engine.mesh_background(image, options.background, mask).level
+        data = data - sky
     variance = variance_map(image)
     has_background = getattr(image, "background_weight", None) is not None
     background = variance_map(image, "background") if has_background else variance
@@ -167,6 +196,7 @@ def _read_pixels(
         background=background,
         null=null,
         segmentation=None if options.measure.neighbours == "keep" else segmentation,
+        sky=sky,
         neighbours=neighbours,
     )
 
@@ -208,9 +238,13 @@ def measure_with(
     shapes = shapes_on_grid(detection, scale)
     columns, sums, sky_error = _measure(engine, pixels, shapes, detection.segmentation, scale, options.measure)
     columns["flux_radius"] *= scale
-    specs = describe_columns(len(options.measure.apertures))
+    columns |= {name: columns[name] * microjansky for name in columns if name.startswith("bkg_aper")}
+    numbers = range(len(options.measure.apertures))
+    specs = describe_columns(len(numbers))
+    if options.measure.background != "none":
+        specs += tuple(describe_apertures(numbers, SKY_COLUMNS))
     if pixels.neighbours is not None:
-        specs += tuple(describe_apertures(range(len(options.measure.apertures)), CONTAMINATION_COLUMNS))
+        specs += tuple(describe_apertures(numbers, CONTAMINATION_COLUMNS))
     for kind, part in sums.items():
         error, empty = _combine_errors(part, sky_error, scale, calibration)
         if pixels.neighbours is not None:

@@ -23,6 +23,7 @@ from dja_photplug.catalog.schema import (
     CONTAMINATION_COLUMNS,
     EPOCH_COLUMNS,
     EPOCH_DETAIL_COLUMNS,
+    SKY_COLUMNS,
     TOTAL_COLUMNS,
     ColumnSpec,
 )
@@ -123,6 +124,7 @@ def tables() -> dict[str, str]:
     return {
         "columns": columns(COLUMNS),
         "aperture columns": columns(APERTURE_COLUMNS),
+        "sky columns": columns(SKY_COLUMNS),
         "contamination columns": columns(CONTAMINATION_COLUMNS),
         "total columns": columns(TOTAL_COLUMNS),
         "epoch columns": columns(EPOCH_COLUMNS),

@@ -220,6 +220,21 @@ def test_masked_neighbours_are_filled_with_what_is_opposite() -> None:
     assert row["mask_frac"] == 0
 
 
+@pytest.mark.parametrize("sky", ["annulus", "masked", "mesh"])
+def test_the_sky_that_was_taken_off_is_told(sky: str) -> None:
+    """A flat sky of 3: what is measured and what was taken off are what is measured without."""
+    rng = np.random.default_rng(1)
+    image = make_image(star((120, 120), 60, 60, 3, 1000) + 3 + rng.normal(0, 0.01, (120, 120)))
+    segmentation = (star((120, 120), 60, 60, 3, 1000) > 0.1).astype(np.int32)
+    detection = make_detection((120, 120), segmentation, x=[60.0], y=[60.0])
+    plain, taken = (measure(image, detection, background=how)[0] for how in ("none", sky))
+    for i, radius in enumerate((5, 10)):
+        assert taken[f"bkg_aper_{i}"].value == pytest.approx(0.01 * 3 * np.pi * radius**2, rel=0.01)
+        whole = (taken[f"flux_aper_{i}"] + taken[f"bkg_aper_{i}"]).value
+        assert whole == pytest.approx(plain[f"flux_aper_{i}"].value, rel=1e-5)
+    assert "bkg_aper_0" not in plain.colnames
+
+
 def test_kept_neighbours_count() -> None:
     image, detection = blend(10)
     kept, masked = (measure(image, detection, neighbours=how)[0] for how in ("keep", "mask"))
@@ -230,7 +245,7 @@ def test_kept_neighbours_count() -> None:
     assert kept["flag_aper_1"] == 0
 
 
-@pytest.mark.parametrize("how", ["mask", "keep"])
+@pytest.mark.parametrize("how", ["mask", "keep", "subtract"])
 @pytest.mark.parametrize("junk", [1e6, np.nan, np.inf])
 def test_null_pixels_do_not_matter_anywhere(how: str, junk: float) -> None:
     tables = []
@@ -359,10 +374,11 @@ def test_negative_light_has_no_magnitude() -> None:
 
 
 def test_no_source_is_a_valid_table() -> None:
-    for sky in ("none", "masked", "annulus"):
+    for sky in ("none", "mesh", "masked", "annulus"):
         table = measure(make_image(np.ones((50, 50))), make_detection((50, 50), x=[], y=[]), background=sky)
         assert len(table) == 0
-        assert table.colnames == [spec.name for spec in describe_columns(2)]
+        taken = [] if sky == "none" else ["bkg_aper_0", "bkg_aper_1"]
+        assert table.colnames == [spec.name for spec in describe_columns(2)] + taken
         assert table["flux_auto"].unit == u.uJy
 
 
