@@ -47,11 +47,12 @@ def field(request) -> tuple[dp.MosaicImage, Detection]:
 # --- the same segments
 
 
-@pytest.mark.parametrize("settings", [{}, {"neighbours": "keep"}, {"background": "annulus"}])
+@pytest.mark.parametrize("settings", [{}, {"neighbours": "keep"}, {"neighbours": "subtract"}, {"background": "annulus"}])
 def test_same_segments_give_the_same_photometry(field, settings) -> None:
     ours, theirs = reversed(both(*field, **settings))
     assert len(ours) >= 35
     taken = [f"bkg_aper_{i}" for i in range(4)] if settings.get("background", "none") != "none" else []
+    taken += [f"contam_{i}" for i in range(4)] if settings.get("neighbours") == "subtract" else []
     assert ours.colnames == theirs.colnames == [spec.name for spec in describe_columns(4)] + taken
     same = ["kron_radius", "flux_auto", "flux_iso", "mask_frac", *(f"flux_aper_{i}" for i in range(4))]
     same += [name.replace("flux", "fluxerr") for name in same if name.startswith("flux")]
