@@ -31,7 +31,7 @@ SIGNIFICANCE = 1.5 * 1.5 * 1.2533
 # signal to noise, and so many pixels more, but no farther than LONGEST arcsec.
 LEAST_SNR, REACH, MORE, LONGEST = 15.0, (1.6, 0.5), 5, 8.0
 STEP = 1.0  # magnitudes: sources as bright are modelled at a time
-BATCH = 2_000_000  # pixels of stamps at a time: 100 MB
+BATCH = 300_000  # pixels of stamps at a time: 15 MB
 FINE = 16  # steps of a pixel in which radii are told apart
 
 
