@@ -83,7 +83,7 @@ def test_a_process_that_is_killed():
 
 
 INTERRUPTED = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from dja_photplug.pipeline.workers import map_in_processes
 
@@ -95,6 +95,8 @@ def work(folder, item):
     time.sleep(100)
 
 if __name__ == "__main__":
+    # A shell that runs the tests in the background has it ignored, which processes inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         list(map_in_processes(work, range(3), 2, start, Path(sys.argv[1])))
     except KeyboardInterrupt:
