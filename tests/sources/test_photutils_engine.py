@@ -47,7 +47,9 @@ def field(request) -> tuple[dp.MosaicImage, Detection]:
 # --- the same segments
 
 
-@pytest.mark.parametrize("settings", [{}, {"neighbours": "keep"}, {"neighbours": "subtract"}, {"background": "annulus"}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"neighbours": "keep"}, {"neighbours": "subtract"}, {"background": "annulus"}]
+)
 def test_same_segments_give_the_same_photometry(field, settings) -> None:
     ours, theirs = reversed(both(*field, **settings))
     assert len(ours) >= 35
