@@ -21,10 +21,12 @@ from scipy.optimize import isotonic_regression
 from scipy.spatial import KDTree
 from scipy.stats import median_abs_deviation
 
+from dja_photplug.catalog.completeness import SCATTER_ERROR
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import CalibrationOptions
 
 __all__ = [
+    "SCATTER_ERROR",
     "ApertureSums",
     "DepthZones",
     "NoiseCalibration",
@@ -39,8 +41,6 @@ Floats = NDArray[np.float64]
 Nested: TypeAlias = "float | list[Nested]"
 """A number, or lists of them."""
 
-# The sampling error of a robust scatter (1.4826 x median absolute deviation) of n values is 1.17 / sqrt(n) of it.
-SCATTER_ERROR = 1.17
 # Fewer empty apertures than these (12 % error) say nothing about a radius.
 FEWEST_APERTURES = 100
 # Square grids with origins of their own: more of them add overlapping apertures that say little new.
