@@ -23,6 +23,7 @@ __all__ = [
     "ColumnSpec",
     "describe_apertures",
     "describe_columns",
+    "describe_removed",
     "dress_table",
     "epoch_columns",
 ]
@@ -167,6 +168,27 @@ def describe_apertures(numbers: Iterable[int], specs: Sequence[ColumnSpec] = APE
         for i in numbers
         for spec in specs
     ]
+
+
+def describe_removed(numbers: Iterable[int], *, sky: bool, neighbours: bool) -> list[ColumnSpec]:
+    """Return the columns that say what was taken off in the apertures with these numbers.
+
+    Parameters
+    ----------
+    numbers : iterable of int
+    sky, neighbours : bool
+        Whether a sky, and the light of neighbours, is taken off.
+
+    Returns
+    -------
+    list of ColumnSpec
+
+    Examples
+    --------
+    >>> [spec.name for spec in describe_removed([1], sky=True, neighbours=True)]
+    ['bkg_aper_1', 'contam_1']
+    """
+    return describe_apertures(numbers, SKY_COLUMNS * sky + CONTAMINATION_COLUMNS * neighbours)
 
 
 def describe_columns(n_apertures: int, *, epochs: bool = False) -> tuple[ColumnSpec, ...]:

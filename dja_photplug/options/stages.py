@@ -163,8 +163,8 @@ class MeasureOptions(Stage):
     )
     neighbours: str = option(
         "mask",
-        "'mask' replaces other sources' pixels by the aperture's mean, 'keep' leaves them, 'subtract' takes off what "
-        "profiles say of others, and puts the source's own in their pixels",
+        "'mask' puts what lies opposite of the source into others' pixels, 'keep' leaves them, 'subtract' takes off "
+        "what profiles say of others, and puts the source's own in their pixels",
         choices=("mask", "keep", "subtract"),
     )
 

@@ -17,10 +17,9 @@ from tqdm import tqdm
 
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import (
-    CONTAMINATION_COLUMNS,
-    SKY_COLUMNS,
     TOTAL_COLUMNS,
     describe_apertures,
+    describe_removed,
     dress_table,
     epoch_columns,
 )
@@ -244,12 +243,12 @@ def _choose_columns(
     if "iso" in extend.columns and not has_segments:
         raise PhotplugError("option columns: iso needs the segments of the catalogue; give --use-segmentation")
     totals = describe_apertures([numbers[k] for k in ratios], TOTAL_COLUMNS)
-    off = SKY_COLUMNS if options.measure.background != "none" else ()
-    off += CONTAMINATION_COLUMNS if options.measure.neighbours == "subtract" else ()
+    measure = options.measure
+    off = describe_removed(numbers, sky=measure.background != "none", neighbours=measure.neighbours == "subtract")
     groups = {
         "auto": KRON_COLUMNS,
         "iso": SEGMENT_COLUMNS if has_segments else (),
-        "aper": [spec.name for spec in describe_apertures(numbers) + describe_apertures(numbers, off) + totals],
+        "aper": [spec.name for spec in describe_apertures(numbers) + off + totals],
         "epochs": [spec.name for spec in epoch_columns(options.epochs.groups)],
     }
     wanted = EXTENSIONS if "all" in extend.columns else extend.columns

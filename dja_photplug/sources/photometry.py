@@ -13,13 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import maximum_filter
 
 from dja_photplug.catalog.flags import SourceFlag
-from dja_photplug.catalog.schema import (
-    CONTAMINATION_COLUMNS,
-    SKY_COLUMNS,
-    describe_apertures,
-    describe_columns,
-    dress_table,
-)
+from dja_photplug.catalog.schema import describe_columns, describe_removed, dress_table
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import MeasureOptions, Options
 from dja_photplug.sky.grid import Scalar, pixel_scale
@@ -165,6 +159,19 @@ def _combine_errors(
     return error, np.sqrt(combine_variance(sums.background, sums.background, factor) + sky)
 
 
+def _add_profile_error(columns: Columns, kind: str, part: Sums, error: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """Return the error of a flux with that of the light of profiles in it, and the flag NEIGHBOUR_LIGHT.
+
+    The columns of that light are replaced by ``contam_i`` of circular apertures.
+    """
+    removed, filled = columns.pop(f"removed_{kind}"), columns.pop(f"filled_{kind}")
+    error = np.sqrt(error**2 + PROFILE_ERROR**2 * (removed**2 + filled**2))
+    if kind.startswith("aper"):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            columns[kind.replace("aper", "contam")] = removed / part.flux
+    return error, np.where(removed > MUCH_LIGHT * error, SourceFlag.NEIGHBOUR_LIGHT.value, 0)
+
+
 def _read_pixels(
     engine: Engine, image: NDData, segmentation: NDArray[np.int32], scale: float, options: Options
 ) -> Pixels:
@@ -222,7 +229,7 @@ def measure_with(
     `~astropy.table.QTable`
         One row for each source of `detection`, in its order; see `dja_photplug.catalog.schema.COLUMNS`.
         The variance of a flux is ``a(r)^2 * background + photons``, each the sum of the pixels' variances weighted by
-        their overlap, as both engines do.
+        their overlap, as both engines do, and where neighbours are subtracted `PROFILE_ERROR` of what profiles say.
 
     Raises
     ------
@@ -240,23 +247,14 @@ def measure_with(
     columns["flux_radius"] *= scale
     columns |= {name: columns[name] * microjansky for name in columns if name.startswith("bkg_aper")}
     numbers = range(len(options.measure.apertures))
-    specs = describe_columns(len(numbers))
-    if options.measure.background != "none":
-        specs += tuple(describe_apertures(numbers, SKY_COLUMNS))
-    if pixels.neighbours is not None:
-        specs += tuple(describe_apertures(numbers, CONTAMINATION_COLUMNS))
+    subtracted = pixels.neighbours is not None
+    removed = describe_removed(numbers, sky=options.measure.background != "none", neighbours=subtracted)
     for kind, part in sums.items():
         error, empty = _combine_errors(part, sky_error, scale, calibration)
-        if pixels.neighbours is not None:
-            removed, filled = columns.pop(f"removed_{kind}"), columns.pop(f"filled_{kind}")
-            error = np.sqrt(error**2 + PROFILE_ERROR**2 * (removed**2 + filled**2))
-            much = np.where(removed > MUCH_LIGHT * error, SourceFlag.NEIGHBOUR_LIGHT.value, 0)
-            if kind.startswith("aper"):
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    columns[kind.replace("aper", "contam")] = removed / part.flux
-                part = replace(part, flag=part.flag | much)
-            elif kind == "auto":
-                columns["flag"] |= much
+        if subtracted:
+            error, much = _add_profile_error(columns, kind, part, error)
+            part = replace(part, flag=part.flag | much)
+            columns["flag"] |= much if kind == "auto" else 0
         columns |= {f"flux_{kind}": part.flux * microjansky, f"fluxerr_{kind}": error * microjansky}
         if kind.startswith("aper"):
             columns[f"flag_{kind}"] = part.flag
@@ -265,7 +263,7 @@ def measure_with(
     columns["flag"] |= detection.sources["flag"]
     columns["flag"] |= np.where(np.isnan(columns["flux_auto"]), SourceFlag.NOT_MEASURED.value, 0)
     positions = {name: column for name, column in detection.sources.items() if name != "flag"}
-    return dress_table({**positions, **columns}, specs)
+    return dress_table({**positions, **columns}, [*describe_columns(len(numbers)), *removed])
 
 
 def flag_point_sources(table: QTable, psf_half_light: ArrayLike) -> NDArray[np.int64]:
