@@ -1,0 +1,85 @@
+"""Inputs that are unusual or bad, and what happens to each: the rows of tests and of the table in docs/inputs.md."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["Case", "Outcome", "describe_outcome", "find_faults"]
+
+Outcome = Literal["obeyed", "warned", "refused"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One input.
+
+    Attributes
+    ----------
+    kind : str
+        Heading of its table in the docs.
+    given : str
+        What is unusual about it, as the docs have it.
+    command : str
+        What a user types, without the name of the program, in the folder of the files.
+    outcome : {'obeyed', 'warned', 'refused'}
+        Done without a word, done with one line on stderr that says what is wrong, or refused in one line with status 1.
+    says : tuple of str
+        What that line holds.
+    prepare : callable, optional
+        ``prepare(folder)`` spoils the files of a simulated mosaic, ``sim-test-v7.4-f444w-clear``, in its folder.
+    check : callable, optional
+        ``check(folder)`` asserts that what was written is right.
+    """
+
+    kind: str
+    given: str
+    command: str
+    outcome: Outcome
+    says: tuple[str, ...] = ()
+    prepare: Callable[[Path], object] | None = None
+    check: Callable[[Path], object] | None = None
+
+    @property
+    def arguments(self) -> list[str]:
+        """The command as a shell splits it."""
+        return shlex.split(self.command)
+
+
+def find_faults(case: Case, status: int, err: str) -> list[str]:
+    """Return what is wrong with what a command did: its exit status and its stderr.
+
+    Parameters
+    ----------
+    case : Case
+    status : int
+    err : str
+
+    Returns
+    -------
+    list of str
+        Empty where it did what it should.
+    """
+    lines = [line for line in err.splitlines() if line.startswith("dja-photplug: ")]
+    faults = [f"exit status {status}"] if status != (1 if case.outcome == "refused" else 0) else []
+    if "Traceback" in err or re.search(r"\b(?!Photplug)\w+(Error|Exception)\b", err):
+        faults.append("a foreign exception")
+    if case.outcome == "refused" and (len(lines) != 1 or err.count("\n") != 1):
+        faults.append("not one line")
+    if case.outcome == "warned" and not lines:
+        faults.append("no warning")
+    if case.outcome == "obeyed" and lines:
+        faults.append("a warning")
+    if missing := [words for words in case.says if words not in err]:
+        faults.append(f"does not say {missing}")
+    return faults
+
+
+def describe_outcome(case: Case, err: str) -> str:
+    """Return what the docs say of a case: its outcome, and the line that the user sees."""
+    said = [line.removeprefix("dja-photplug: ") for line in err.splitlines() if line.startswith("dja-photplug: ")]
+    return f"{case.outcome}: {said[-1]}" if said else case.outcome
