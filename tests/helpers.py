@@ -32,6 +32,7 @@ from dja_photplug.sources.detection import DETECTION_COLUMNS, Background, Detect
 SCALE = 0.04  # arcsec
 BANDS = ("f444w", "f115w")
 DJA = Options(variance=VarianceOptions(noise="dja"))  # without a(r), which takes most of the time
+AS_IS = MeasureOptions(background="none", neighbours="mask")  # nothing taken off
 SOURCE_NAMES = (
     "id ra dec x y a b theta npix kron_radius flux_radius flux_auto fluxerr_auto mag_auto magerr_auto "
     "flux_iso fluxerr_iso flag mask_frac"

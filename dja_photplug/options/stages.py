@@ -152,20 +152,22 @@ class MeasureOptions(Stage):
         0.35, "radius of the circle that replaces smaller Kron ellipses", unit="arcsec", minimum=0
     )
     background: str = option(
-        "none",
+        "auto",
         "sky taken off before photometry: 'none' (mosaics are background-subtracted), 'mesh' without the sources and "
-        "the light around them, 'masked' mesh without their segments, or local 'annulus'",
-        choices=("none", "mesh", "masked", "annulus"),
+        "the light around them, 'masked' mesh without their segments, or local 'annulus'; 'auto' is 'mesh' with the "
+        "noise preset calibrated, else 'none'",
+        choices=("auto", "none", "mesh", "masked", "annulus"),
         flag="--sky",
     )
     annulus: tuple[float, ...] = option(
         (1.5, 2.5), "inner and outer radius of the sky annulus", unit="arcsec", minimum=0
     )
     neighbours: str = option(
-        "mask",
+        "auto",
         "'mask' puts what lies opposite of the source into others' pixels, 'keep' leaves them, 'subtract' takes off "
-        "what profiles say of others, and puts the source's own in their pixels",
-        choices=("mask", "keep", "subtract"),
+        "what profiles say of others, and puts the source's own in their pixels; 'auto' is 'subtract' with the noise "
+        "preset calibrated and no sky annulus, else 'mask'",
+        choices=("auto", "mask", "keep", "subtract"),
     )
 
     def __post_init__(self) -> None:
@@ -271,6 +273,23 @@ class Options(Stage):
     bands: BandOptions = BandOptions()
     output: OutputOptions = OutputOptions()
     plugins: Mapping[str, Stage] = dataclasses.field(default_factory=dict, hash=False)
+
+    def settle(self) -> Options:
+        """Return the options with what ``auto`` stands for in the group ``measure``.
+
+        Returns
+        -------
+        Options
+            The same where nothing is left open. The preset ``calibrated`` takes off sky and neighbours, because its
+            errors say nothing of them; others measure what is published.
+        """
+        measure, calibrated = self.measure, self.variance.noise == "calibrated"
+        sky, neighbours = measure.background, measure.neighbours
+        if sky == "auto":
+            sky = "mesh" if calibrated else "none"
+        if neighbours == "auto":
+            neighbours = "subtract" if calibrated and sky != "annulus" else "mask"
+        return dataclasses.replace(self, measure=dataclasses.replace(measure, background=sky, neighbours=neighbours))
 
     def of(self, kind: type[S]) -> S:
         """Return the options of a plugin, their defaults where nobody gave any.

@@ -195,7 +195,7 @@ def _complete_table(result: Result, source: Source, manager: pluggy.PluginManage
     if log is not None:
         epochs = find_epochs(log, SkyCoord(catalog["ra"], catalog["dec"]), options, manager)
     joined = _join(catalog, epochs, result.image, source.band, options, manager)
-    joined.meta = describe_image(result, log) | ({} if epochs is None else dict(epochs.meta))
+    joined.meta = describe_image(result, log) | dict(catalog.meta) | ({} if epochs is None else dict(epochs.meta))
     return joined
 
 
@@ -242,7 +242,7 @@ def analyse_image(
     PhotplugError
         Where no plugin claims the engine, or one fails.
     """
-    manager = manager or get_plugin_manager()
+    manager, options = manager or get_plugin_manager(), options.settle()
     begin("background")
     background = _ask_engine(manager, "photplug_background", Background, options, image=image)
     if detection is None:

@@ -373,7 +373,7 @@ def plugin_stages(manager: pluggy.PluginManager) -> PluginStages:
 
 
 def complete_options(options: Options, manager: pluggy.PluginManager) -> Options:
-    """Return options with those of all plugins, by default where nobody gave them.
+    """Return options with those of all plugins, by default where nobody gave them, and nothing left open.
 
     Parameters
     ----------
@@ -383,7 +383,7 @@ def complete_options(options: Options, manager: pluggy.PluginManager) -> Options
     Returns
     -------
     Options
-        A copy with a group in ``plugins`` for each name that is declared.
+        A copy with a group in ``plugins`` for each name that is declared, settled.
 
     Raises
     ------
@@ -398,7 +398,8 @@ def complete_options(options: Options, manager: pluggy.PluginManager) -> Options
             raise PhotplugError(
                 f"option plugins: {name} of type {type(stage).__name__} is not declared; there are {known or 'none'}"
             )
-    return replace(options, plugins={name: options.plugins.get(name, kind()) for name, kind in stages.items()})
+    plugins = {name: options.plugins.get(name, kind()) for name, kind in stages.items()}
+    return replace(options, plugins=plugins).settle()
 
 
 def describe_plugins(manager: pluggy.PluginManager) -> list[tuple[str, str, list[str]]]:

@@ -8,16 +8,31 @@ in the pixels of neighbours. Sources are modelled by falling flux, and all of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
+from typing import TypeVar
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.spatial import KDTree
 
 from dja_photplug.sources.planes import FLATTEST, Floats, Shapes, measure_segments, sum_overlap
 
-__all__ = ["Ellipses", "Neighbours", "OwnLight", "find_neighbours", "sum_opposite", "sum_own_light"]
+__all__ = [
+    "Ellipses",
+    "Neighbours",
+    "OwnLight",
+    "ProfileError",
+    "find_neighbours",
+    "measure_profile_error",
+    "sum_opposite",
+    "sum_own_light",
+]
 
+T = TypeVar("T", np.float32, np.bool_)
 Image = NDArray[np.float32]
 Index = NDArray[np.intp]
 
@@ -33,11 +48,18 @@ LEAST_SNR, REACH, MORE, LONGEST = 15.0, (1.6, 0.5), 5, 8.0
 STEP = 1.0  # magnitudes: sources as bright are modelled at a time
 BATCH = 300_000  # pixels of stamps at a time: 15 MB
 FINE = 16  # steps of a pixel in which radii are told apart
+# Error of what profiles say, as a fraction of it, where an image has fewer than so many apertures with light of more
+# than so many sigma to measure it. It was 0.25 for sources injected into the UDS cut-outs.
+PROFILE_ERROR, LEAST_PLACES, LIT = 0.25, 50, 2.0
+MEDIAN_DEVIATION = 0.6745  # of a Gaussian, in sigma
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Rings:
-    """Rings of elliptical radius: their mean radii (pixels), and the place among them of a radius in steps of FINE."""
+    """Rings of elliptical radius: their mean radii (pixels); number of the ring and place among them by step of radius.
+
+    Steps are a FINE-th of a pixel, and there is one more than the longest radius has.
+    """
 
     radius: Floats
     number: NDArray[np.int16]
@@ -55,9 +77,9 @@ class _Rings:
         place = np.interp(steps, radius, np.arange(len(radius)))
         return cls(radius=radius, number=number.astype(np.int16), place=place.astype(np.float32))
 
-    def step(self, radius: Image) -> NDArray[np.int32]:
+    def step(self, radius: Image) -> Index:
         """Return the step of each radius."""
-        return np.minimum((radius * np.float32(FINE)).astype(np.int32), len(self.number) - 1)
+        return np.minimum((radius * np.float32(FINE)).astype(np.intp), len(self.number) - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -109,42 +131,53 @@ class OwnLight:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Stamps:
-    """Pixels around m sources, (m, s, s): index in the flattened image, step of the elliptical radius, label there.
+    """Pixels around m sources, (m, sy, sx): step of the elliptical radius, and label there.
 
-    `x y` (m,) are the pixels of the image at their first column and row; labels are -1 off the image.
+    `x y` (m,) are the pixels of the image at their first column and row. Stamps end at the edges of the image: near
+    them they are moved.
     """
 
-    index: Index
-    step: NDArray[np.int32]
+    step: Index
     label: NDArray[np.int32]
     x: Index
     y: Index
 
+    def cut(self, plane: NDArray[T]) -> NDArray[T]:
+        """Return the pixels of an image."""
+        return sliding_window_view(plane, self.step.shape[1:])[self.y, self.x]
+
+    def windows(self) -> Iterator[tuple[slice, slice]]:
+        """Yield rows and columns of each in the image."""
+        _, height, width = self.step.shape
+        for y, x in zip(self.y.tolist(), self.x.tolist(), strict=True):
+            yield slice(y, y + height), slice(x, x + width)
+
 
 def _cut(owners: Shapes, axis_ratio: Image, half: int, segmentation: NDArray[np.int32], rings: _Rings) -> _Stamps:
-    """Return the stamps of sources, `half` pixels to each side."""
-    ny, nx = segmentation.shape
-    span = np.arange(-half, half + 1)
-    px, py = (np.rint(place).astype(np.intp)[:, None] + span for place in (owners.x, owners.y))
-    inside = ((py >= 0) & (py < ny))[:, :, None] & ((px >= 0) & (px < nx))[:, None, :]
-    index = np.clip(py, 0, ny - 1)[:, :, None] * nx + np.clip(px, 0, nx - 1)[:, None, :]
+    """Return the stamps of sources on the image, `half` pixels to each side."""
+
+    def span(centre: Floats, size: int) -> Index:
+        side = min(2 * half + 1, size)
+        return np.clip(np.rint(centre).astype(np.intp) - half, 0, size - side)[:, None] + np.arange(side)
+
+    py, px = (span(*place) for place in zip((owners.y, owners.x), segmentation.shape, strict=True))
     dx, dy = (px - owners.x[:, None]).astype(np.float32), (py - owners.y[:, None]).astype(np.float32)
     theta, q = np.nan_to_num(owners.theta).astype(np.float32)[:, None], axis_ratio[:, None]
     cos, sin = np.cos(theta), np.sin(theta)
     # u^2 q + v^2 / q with u along the major axis, written as a quadratic form.
     xx, yy, xy = cos**2 * q + sin**2 / q, sin**2 * q + cos**2 / q, 2 * sin * cos * (q - 1 / q)
     square = (xx * dx**2)[:, None, :] + (yy * dy**2)[:, :, None] + (xy * dx)[:, None, :] * dy[:, :, None]
-    label = np.where(inside, segmentation.ravel()[index], np.int32(-1))
-    return _Stamps(index=index, step=rings.step(np.sqrt(square)), label=label, x=px[:, 0], y=py[:, 0])
+    label = sliding_window_view(segmentation, (py.shape[1], px.shape[1]))[py[:, 0], px[:, 0]]
+    return _Stamps(step=rings.step(np.sqrt(square)), label=label, x=px[:, 0], y=py[:, 0])
 
 
 def _evaluate(profile: Image, stamps: _Stamps, rings: _Rings, outside: NDArray[np.bool_]) -> Image:
     """Return wings: profiles (m, k), linear between the rings, in the pixels that are outside of their segments."""
-    place = rings.place[stamps.step]
-    low = np.minimum(place.astype(np.int32), len(rings.radius) - 2)
-    flat = low + (profile.shape[1] * np.arange(len(profile), dtype=np.int32))[:, None, None]
-    left = profile.ravel()[flat]
-    wing = left + (place - low).astype(np.float32) * (profile.ravel()[flat + 1] - left)
+    place = rings.place[: stamps.step.max(initial=0) + 1]
+    low = np.minimum(place.astype(np.intp), len(rings.radius) - 2)
+    left = profile[:, low]
+    table = left + (place - low.astype(np.float32)) * (profile[:, low + 1] - left)
+    wing = table.ravel()[stamps.step + (table.shape[1] * np.arange(len(table)))[:, None, None]]
     return np.where(outside, wing, np.float32(0))
 
 
@@ -218,10 +251,24 @@ def _batches(reach: Index) -> Iterator[tuple[int, Index]]:
             yield half, chosen[start : start + step]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Owners:
+    """Sources that are modelled, by falling flux, all (m,): with flux and radius of segments, and reach of stamps."""
+
+    shapes: Shapes
+    flux: Floats
+    radius: Floats
+    axis_ratio: Image
+    reach: Index
+
+    def __getitem__(self, index: NDArray[np.bool_ | np.intp]) -> _Owners:
+        return _Owners(**{name: getattr(self, name)[index] for name in self.__slots__})
+
+
 def _choose_owners(
-    data: Image, variance: Image, null: NDArray[np.bool_], segmentation: NDArray[np.int32]
-) -> tuple[Shapes, Floats, Floats, Floats]:
-    """Return the sources that are modelled, by falling flux, and of their segments flux, signal to noise and radius."""
+    data: Image, variance: Image, null: NDArray[np.bool_], segmentation: NDArray[np.int32], scale: float
+) -> _Owners:
+    """Return the sources that are bright enough."""
     shapes, npix = measure_segments(data, null, segmentation)
     members = np.flatnonzero(segmentation)
     members = members[~null.ravel()[members]]
@@ -235,7 +282,28 @@ def _choose_owners(
         snr = np.nan_to_num(flux / np.sqrt(add(variance)))
     rows = np.flatnonzero(snr > LEAST_SNR)
     rows = rows[np.argsort(-flux[rows], kind="stable")]
-    return shapes[rows], flux[rows], snr[rows], np.sqrt(npix[rows] / np.pi)
+    shapes, radius = shapes[rows], np.sqrt(npix[rows] / np.pi)
+    axis_ratio = np.clip(np.nan_to_num(shapes.b / shapes.a, nan=1.0), FLATTEST, 1).astype(np.float32)
+    far = radius * (REACH[0] + REACH[1] * np.log10(snr[rows])) + MORE
+    reach = np.ceil(np.minimum(far, LONGEST / scale) / np.sqrt(axis_ratio)).astype(np.intp)
+    return _Owners(shapes=shapes, flux=flux[rows], radius=radius, axis_ratio=axis_ratio, reach=reach)
+
+
+def _matter(owners: _Owners, targets: Shapes, extent: Floats) -> NDArray[np.bool_]:
+    """Return whether the stamp of each source reaches the aperture of any other."""
+    found = np.zeros(len(owners.reach), bool)
+    somewhere = np.isfinite(targets.x) & np.isfinite(targets.y)
+    targets, extent = targets[somewhere], extent[somewhere]
+    near, far = (np.frexp(np.maximum(size, 1))[1] for size in (owners.reach, extent))
+    # Radii of up to a factor of two at a time: with the largest of all of them there were too many pairs.
+    for i, j in product(np.unique(near), np.unique(far)):
+        one, other = np.flatnonzero(near == i), np.flatnonzero(far == j)
+        trees = [KDTree(np.column_stack([who.x, who.y])) for who in (owners.shapes[one], targets[other])]
+        pairs = trees[0].sparse_distance_matrix(trees[1], 2.0**i + 2.0**j, output_type="ndarray")
+        row, column = one[pairs["i"]], other[pairs["j"]]
+        touch = pairs["v"] < owners.reach[row] + extent[column]
+        found[row[touch & (owners.shapes.label[row] != targets.label[column])]] = True
+    return found
 
 
 def find_neighbours(
@@ -244,62 +312,154 @@ def find_neighbours(
     null: NDArray[np.bool_],
     segmentation: NDArray[np.int32],
     scale: float,
+    targets: Shapes,
+    extent: Floats,
 ) -> Neighbours:
     """Model what sources add to the sky and to the segments around them, and take it off.
 
     Parameters
     ----------
-    data, variance : ndarray
-        (ny, nx), less the sky, and its background variance, in the unit of the image and its square.
+    data : ndarray
+        (ny, nx), less the sky, in the unit of the image; it is overwritten, and becomes `Neighbours.clear`.
+    variance : ndarray
+        (ny, nx), that of the background, in the squared unit of the image.
     null : ndarray of bool
         (ny, nx), pixels without data.
     segmentation : ndarray
         (ny, nx), labels.
     scale : float
         Of the pixels, arcsec.
+    targets : Shapes
+        Of n positions that are measured, with the label of the source of each. Sources without another's near have no
+        light to take off, and no profile.
+    extent : ndarray
+        How far the apertures around them reach, in pixels, (n,).
 
     Returns
     -------
     Neighbours
     """
-    owners, flux, snr, radius = _choose_owners(data, variance, null, segmentation)
-    q = np.clip(np.nan_to_num(owners.b / owners.a, nan=1.0), FLATTEST, 1).astype(np.float32)
-    far = radius * (REACH[0] + REACH[1] * np.log10(np.maximum(snr, 1))) + MORE
-    reach = np.ceil(np.minimum(far, LONGEST / scale) / np.sqrt(q)).astype(np.intp)
+    owners = _choose_owners(data, variance, null, segmentation, scale)
+    owners = owners[_matter(owners, targets, extent)]
+    shapes, q, reach = owners.shapes, owners.axis_ratio, owners.reach
     rings = _Rings.up_to(1.5 * reach.max(initial=8))
-    profile = np.zeros((len(flux), len(rings.radius)), np.float32)
-    total = np.zeros(data.size, np.float32)
-    flat, known = data.ravel(), ~null.ravel()
-    inner = np.searchsorted(rings.radius, radius).astype(np.int16) - 2
-    level = np.floor(-2.5 / STEP * np.log10(np.maximum(flux, 1e-30)))
+    profile = np.zeros((len(reach), len(rings.radius)), np.float32)
+    inner = np.searchsorted(rings.radius, owners.radius).astype(np.int16) - 2
+    level = np.floor(-2.5 / STEP * np.log10(np.maximum(owners.flux, 1e-30)))
     for again in (False, True):
         if again:
             reach = np.minimum(reach, _end(profile, rings, q))
         for group in (np.flatnonzero(level == value) for value in np.unique(level)):
             for half, part in _batches(reach[group]):
                 chosen = group[part]
-                stamps = _cut(owners[chosen], q[chosen], half, segmentation, rings)
-                own = stamps.label == owners.label[chosen][:, None, None]
-                outside = ~own & (stamps.label >= 0)
-                old = _evaluate(profile[chosen], stamps, rings, outside)
-                values = flat[stamps.index] - total[stamps.index] + old
+                stamps = _cut(shapes[chosen], q[chosen], half, segmentation, rings)
+                own = stamps.label == shapes.label[chosen][:, None, None]
+                old = _evaluate(profile[chosen], stamps, rings, ~own)
+                values = stamps.cut(data) + old
                 number = rings.number[stamps.step]
                 # Within the segment nothing is asked of a profile; its last rings there are the most that follows.
-                use = (own | (stamps.label == 0)) & (number >= inner[chosen][:, None, None]) & known[stamps.index]
+                use = (own | (stamps.label == 0)) & (number >= inner[chosen][:, None, None]) & ~stamps.cut(null)
                 levels = _measure_rings(values, number, use, rings)
-                profile[chosen] = _end_profiles(*levels, rings, radius[chosen], half)
-                change = _evaluate(profile[chosen], stamps, rings, outside) - old
-                np.add.at(total, stamps.index.ravel(), change.ravel())
+                profile[chosen] = _end_profiles(*levels, rings, owners.radius[chosen], half)
+                change = _evaluate(profile[chosen], stamps, rings, ~own) - old
+                for window, light in zip(stamps.windows(), change, strict=True):
+                    data[window] -= light
     reach = _end(profile, rings, q)
-    largest = np.zeros(data.size, np.float32)
+    # Not zeros_like, which writes its zeros: most pixels are never touched.
+    wings, largest = (np.zeros(data.shape, np.float32) for _ in range(2))
     for half, chosen in _batches(reach):
-        stamps = _cut(owners[chosen], q[chosen], half, segmentation, rings)
-        wing = _evaluate(profile[chosen], stamps, rings, stamps.label == 0)
-        np.maximum.at(largest, stamps.index.ravel(), wing.ravel())
-    wings = total.reshape(data.shape)
-    clear = data - wings
-    planes = {"clear": clear, "wings": wings, "alone": clear + largest.reshape(data.shape)}
-    return Neighbours(**planes, owners=owners, axis_ratio=q, profile=profile, reach=reach, rings=rings)
+        stamps = _cut(shapes[chosen], q[chosen], half, segmentation, rings)
+        outside = stamps.label != shapes.label[chosen][:, None, None]
+        light = _evaluate(profile[chosen], stamps, rings, outside)
+        on_sky = np.where(stamps.label == 0, light, np.float32(0))
+        for window, one, sky in zip(stamps.windows(), light, on_sky, strict=True):
+            wings[window] += one
+            np.maximum(largest[window], sky, out=largest[window])
+    alone = np.add(data, largest, out=largest)
+    planes = {"clear": data, "wings": wings, "alone": alone}
+    return Neighbours(**planes, owners=shapes, axis_ratio=q, profile=profile, reach=reach, rings=rings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileError:
+    """Error of what profiles say of the light beyond segments.
+
+    Attributes
+    ----------
+    fraction : float
+        Of that light.
+    count : int
+        Apertures it was measured in, as many as do not overlap; 0 where they were too few, and it is what other
+        fields have.
+    """
+
+    fraction: float
+    count: int
+
+    def metadata(self) -> dict[str, float | int | str]:
+        """Return what a catalogue says of it.
+
+        Returns
+        -------
+        dict
+            ``PROFERR``, ``PROFERRN`` its number of apertures, and where that is 0 a ``PROFNOTE``.
+        """
+        cards: dict[str, float | int | str] = {"PROFERR": float(f"{self.fraction:.3g}"), "PROFERRN": self.count}
+        note = f"PROFERR is that of other fields: fewer than {LEAST_PLACES} apertures in the light beyond segments"
+        return cards if self.count else cards | {"PROFNOTE": note}
+
+
+def measure_profile_error(
+    neighbours: Neighbours,
+    null: NDArray[np.bool_],
+    segmentation: NDArray[np.int32],
+    radius: float,
+    sum_variance: Callable[[Shapes, float], Floats],
+) -> ProfileError:
+    """Measure how wrong profiles are, where nothing but the light that they took off was.
+
+    Parameters
+    ----------
+    neighbours : Neighbours
+    null, segmentation : ndarray
+        (ny, nx), as they were made with.
+    radius : float
+        Of the apertures, in pixels.
+    sum_variance : callable
+        ``(shapes, radius)`` gives the variance of sums over circles around positions, (n,), by all other noise.
+
+    Returns
+    -------
+    ProfileError
+        With it the sums over apertures on the sky beside bright sources, in which profiles took off more than twice
+        their noise, scatter about 0 as much as their error says.
+    """
+    ny, nx = neighbours.wings.shape
+    # Half as far apart as would not overlap: four times as many say half as much again.
+    step, overlap = int(radius + 1), 4
+    rows, columns = (np.arange(step, n - step, step) for n in (ny, nx))
+    y, x = (place.ravel() for place in np.meshgrid(rows, columns, indexing="ij"))
+    lit = neighbours.wings[y, x] > 0
+    places = Shapes.at(x[lit].astype(float), y[lit].astype(float))
+
+    def add(plane: NDArray[np.generic], places: Shapes) -> Floats:
+        size = np.full(len(places.x), radius)
+        return sum_overlap(plane, places, size, size, np.zeros_like(size))[0]
+
+    places = places[(add(segmentation, places) == 0) & (add(null.view(np.uint8), places) == 0)]
+    light, left, variance = add(neighbours.wings, places), add(neighbours.clear, places), sum_variance(places, radius)
+    use = light > LIT * np.sqrt(variance)
+    count = int(np.count_nonzero(use)) // overlap
+    if count < LEAST_PLACES:
+        return ProfileError(fraction=PROFILE_ERROR, count=0)
+    light, left, variance = light[use], left[use], variance[use]
+
+    def excess(fraction: float) -> float:
+        """How much the median deviation is above that of a Gaussian."""
+        return float(np.median(np.abs(left) / np.sqrt(variance + np.square(fraction * light)))) / MEDIAN_DEVIATION - 1
+
+    fraction = brentq(excess, 0, 1, xtol=1e-3) if excess(0) > 0 > excess(1) else float(excess(0) > 0)
+    return ProfileError(fraction=fraction, count=count)
 
 
 Ellipse = tuple[Floats, Floats, Floats]
@@ -337,7 +497,7 @@ def sum_own_light(
         chosen = pairs[part]
         source = owners[row[chosen]]
         stamps = _cut(source, neighbours.axis_ratio[row[chosen]], half, segmentation, neighbours.rings)
-        outside = (stamps.label >= 0) & (stamps.label != source.label[:, None, None])
+        outside = stamps.label != source.label[:, None, None]
         wing = _evaluate(neighbours.profile[row[chosen]], stamps, neighbours.rings, outside)
         on_sky = stamps.label == 0
         place = targets.x[chosen] - stamps.x, targets.y[chosen] - stamps.y
@@ -381,13 +541,13 @@ def sum_opposite(
         one = targets[chosen]
         stamps = _cut(one, ratio[chosen], half, segmentation, rings)
         label = one.label[:, None, None]
-        usable = ((stamps.label == 0) | (stamps.label == label)) & ~null.ravel()[stamps.index]
-        levels, _ = _measure_rings(data.ravel()[stamps.index], rings.number[stamps.step], usable, rings)
+        usable = ((stamps.label == 0) | (stamps.label == label)) & ~stamps.cut(null)
+        levels, _ = _measure_rings(stamps.cut(data), rings.number[stamps.step], usable, rings)
         levels = np.nan_to_num(np.take_along_axis(levels, _nearest_known(np.isfinite(levels)), axis=1))
         fill = _evaluate(levels, stamps, rings, np.array(True))
-        span = np.arange(2 * half + 1)
-        column = (np.rint(2 * one.x).astype(np.intp) - stamps.x)[:, None, None] - span
-        row = (np.rint(2 * one.y).astype(np.intp) - stamps.y)[:, None, None] - span[:, None]
+        _, height, width = stamps.step.shape
+        column = (np.rint(2 * one.x).astype(np.intp) - stamps.x)[:, None, None] - np.arange(width)
+        row = (np.rint(2 * one.y).astype(np.intp) - stamps.y)[:, None, None] - np.arange(height)[:, None]
         inside = (row >= 0) & (row < ny) & (column >= 0) & (column < nx)
         opposite = np.where(inside, row * nx + column, 0)
         theirs = segmentation.ravel()[opposite]
@@ -400,11 +560,11 @@ def sum_opposite(
 
 
 def _sum_stamps(plane: Image, x: Floats, y: Floats, ellipse: Ellipse) -> Floats:
-    """Return the sum over an ellipse on each stamp of (m, s, s), from the place of the source on it; 0 beyond it."""
-    m, side, _ = plane.shape
+    """Return the sum over an ellipse on each stamp of (m, sy, sx), from the place of the source on it; 0 beyond it."""
+    m, height, width = plane.shape
     # One below the other they are an image, on which each is the segment of its source: without a mask sep zeroes the
     # others.
     label = np.arange(1, m + 1, dtype=np.int32)
-    places = Shapes(label=label, x=x, y=y + side * np.arange(m), a=x, b=x, theta=x)
-    stacked, labels = plane.reshape(-1, side), np.repeat(label, side * side).reshape(-1, side)
+    places = Shapes(label=label, x=x, y=y + height * np.arange(m), a=x, b=x, theta=x)
+    stacked, labels = plane.reshape(-1, width), np.repeat(label, height * width).reshape(-1, width)
     return sum_overlap(np.ascontiguousarray(stacked), places, *ellipse, segmap=labels, seg_id=label)[0]

@@ -18,6 +18,7 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import MeasureOptions, Options
 from dja_photplug.sky.grid import Scalar, pixel_scale
 from dja_photplug.sources.apertures import (
+    KRON_EXTENT,
     Columns,
     Engine,
     Pixels,
@@ -30,7 +31,7 @@ from dja_photplug.sources.apertures import (
 )
 from dja_photplug.sources.calibration import ApertureSums, NoiseCalibration, calibrate, combine_variance
 from dja_photplug.sources.detection import Detection, shapes_on_grid
-from dja_photplug.sources.neighbours import find_neighbours
+from dja_photplug.sources.neighbours import Neighbours, ProfileError, find_neighbours, measure_profile_error
 from dja_photplug.sources.planes import (
     Floats,
     Shapes,
@@ -47,9 +48,8 @@ __all__ = ["calibrate_with", "flag_point_sources", "measure_with"]
 # Light beyond the isophote that would bias the sky: segments grow by this much before the sky is measured, in arcsec.
 SKY_MARGIN = 0.2
 
-# Error of what profiles say of the light of sources beyond their segments, as a fraction of it, and the light of
-# neighbours that is flagged, in sigma.
-PROFILE_ERROR, MUCH_LIGHT = 0.25, 2.0
+# Light of neighbours that is flagged, in sigma, and the radius of the apertures that tell how well it is known, arcsec.
+MUCH_LIGHT, PROFILE_RADIUS = 2.0, 0.25
 
 # A point source: signal to noise above which the half-light radius tells, and how far it may be from the PSF's.
 POINT_SNR, POINT_TOLERANCE = 20, 0.15
@@ -159,13 +159,28 @@ def _combine_errors(
     return error, np.sqrt(combine_variance(sums.background, sums.background, factor) + sky)
 
 
-def _add_profile_error(columns: Columns, kind: str, part: Sums, error: Floats) -> tuple[Floats, NDArray[np.int64]]:
+def _measure_profiles(
+    engine: Engine, pixels: Pixels, neighbours: Neighbours, scale: float, calibration: NoiseCalibration | None
+) -> ProfileError:
+    """Return the error of what profiles say of the light of sources beyond their segments."""
+    assert pixels.segmentation is not None
+
+    def sum_variance(shapes: Shapes, radius: float) -> Floats:
+        sums = sum_circles(engine, pixels, shapes, radius)
+        return np.square(_combine_errors(sums, np.zeros(len(shapes.x)), scale, calibration)[0])
+
+    return measure_profile_error(neighbours, pixels.null, pixels.segmentation, PROFILE_RADIUS / scale, sum_variance)
+
+
+def _add_profile_error(
+    columns: Columns, kind: str, part: Sums, error: Floats, fraction: float
+) -> tuple[Floats, NDArray[np.int64]]:
     """Return the error of a flux with that of the light of profiles in it, and the flag NEIGHBOUR_LIGHT.
 
     The columns of that light are replaced by ``contam_i`` of circular apertures.
     """
     removed, filled = columns.pop(f"removed_{kind}"), columns.pop(f"filled_{kind}")
-    error = np.sqrt(error**2 + PROFILE_ERROR**2 * (removed**2 + filled**2))
+    error = np.sqrt(error**2 + fraction**2 * (removed**2 + filled**2))
     if kind.startswith("aper"):
         with np.errstate(divide="ignore", invalid="ignore"):
             columns[kind.replace("aper", "contam")] = removed / part.flux
@@ -173,9 +188,17 @@ def _add_profile_error(columns: Columns, kind: str, part: Sums, error: Floats) -
 
 
 def _read_pixels(
-    engine: Engine, image: NDData, segmentation: NDArray[np.int32], scale: float, options: Options
+    engine: Engine,
+    image: NDData,
+    segmentation: NDArray[np.int32],
+    scale: float,
+    options: Options,
+    shapes: Shapes | None = None,
 ) -> Pixels:
-    """Return the planes of an image, the mesh background without the sources taken off where asked."""
+    """Return the planes of an image, the mesh background without the sources taken off where asked.
+
+    What sources add to each other is taken off where `shapes` are given, which is whom it may not reach.
+    """
     if image.data.shape != segmentation.shape:
         raise PhotplugError(
             f"the image of {image.data.shape} pixels (y, x) and the segmentation of {segmentation.shape} differ; "
@@ -194,9 +217,11 @@ def _read_pixels(
     has_background = getattr(image, "background_weight", None) is not None
     background = variance_map(image, "background") if has_background else variance
     neighbours = None
-    if options.measure.neighbours == "subtract":
-        neighbours = find_neighbours(data, background, null, segmentation, scale)
-        data = neighbours.clear
+    if shapes is not None and options.measure.neighbours == "subtract":
+        data = data.copy() if sky is None else data
+        largest = max(options.measure.kron_circle, *options.measure.apertures) / scale
+        extent = np.maximum(KRON_EXTENT * np.nan_to_num(shapes.a), largest)
+        neighbours = find_neighbours(data, background, null, segmentation, scale, shapes, extent)
     return Pixels(
         data=data,
         variance=variance,
@@ -229,30 +254,34 @@ def measure_with(
     `~astropy.table.QTable`
         One row for each source of `detection`, in its order; see `dja_photplug.catalog.schema.COLUMNS`.
         The variance of a flux is ``a(r)^2 * background + photons``, each the sum of the pixels' variances weighted by
-        their overlap, as both engines do, and where neighbours are subtracted `PROFILE_ERROR` of what profiles say.
+        their overlap, as both engines do, and where neighbours are subtracted a fraction of what profiles say, which
+        the metadata tell (``PROFERR``).
 
     Raises
     ------
     PhotplugError
         Where the image has no flux unit, no uncertainty, or another shape than the segmentation.
     """
+    options = options.settle()
     try:
         microjansky = u.Unit(image.unit).to(u.uJy)
     except (TypeError, u.UnitConversionError):
         raise PhotplugError(f"the image has the unit {image.unit}, which is no flux density; give it 10 nJy") from None
     scale = pixel_scale(image.wcs)
-    pixels = _read_pixels(engine, image, detection.segmentation, scale, options)
     shapes = shapes_on_grid(detection, scale)
+    pixels = _read_pixels(engine, image, detection.segmentation, scale, options, shapes)
     columns, sums, sky_error = _measure(engine, pixels, shapes, detection.segmentation, scale, options.measure)
     columns["flux_radius"] *= scale
     columns |= {name: columns[name] * microjansky for name in columns if name.startswith("bkg_aper")}
     numbers = range(len(options.measure.apertures))
-    subtracted = pixels.neighbours is not None
-    removed = describe_removed(numbers, sky=options.measure.background != "none", neighbours=subtracted)
+    profiles = None
+    if pixels.neighbours is not None:
+        profiles = _measure_profiles(engine, pixels, pixels.neighbours, scale, calibration)
+    removed = describe_removed(numbers, sky=options.measure.background != "none", neighbours=profiles is not None)
     for kind, part in sums.items():
         error, empty = _combine_errors(part, sky_error, scale, calibration)
-        if subtracted:
-            error, much = _add_profile_error(columns, kind, part, error)
+        if profiles is not None:
+            error, much = _add_profile_error(columns, kind, part, error, profiles.fraction)
             part = replace(part, flag=part.flag | much)
             columns["flag"] |= much if kind == "auto" else 0
         columns |= {f"flux_{kind}": part.flux * microjansky, f"fluxerr_{kind}": error * microjansky}
@@ -263,7 +292,9 @@ def measure_with(
     columns["flag"] |= detection.sources["flag"]
     columns["flag"] |= np.where(np.isnan(columns["flux_auto"]), SourceFlag.NOT_MEASURED.value, 0)
     positions = {name: column for name, column in detection.sources.items() if name != "flag"}
-    return dress_table({**positions, **columns}, [*describe_columns(len(numbers)), *removed])
+    table = dress_table({**positions, **columns}, [*describe_columns(len(numbers)), *removed])
+    table.meta.update({} if profiles is None else profiles.metadata())
+    return table
 
 
 def flag_point_sources(table: QTable, psf_half_light: ArrayLike) -> NDArray[np.int64]:
@@ -313,15 +344,14 @@ def calibrate_with(engine: Engine, image: NDData, detection: Detection, options:
     PhotplugError
         Where too few empty apertures fit.
     """
-    scale = pixel_scale(image.wcs)
+    scale, options = pixel_scale(image.wcs), options.settle()
     # Between the masked sources there are no wings to subtract that would be worth the time.
     kept = replace(options, measure=replace(options.measure, neighbours="keep"))
     pixels = _read_pixels(engine, image, detection.segmentation, scale, kept)
     sky_mask = _sky_mask(detection.segmentation, scale) if options.measure.background == "annulus" else None
 
     def sum_empty(x: Floats, y: Floats, radius: float) -> ApertureSums:
-        unknown = np.full(len(x), np.nan)
-        shapes = Shapes(label=np.zeros(len(x), dtype=np.int32), x=x, y=y, a=unknown, b=unknown, theta=unknown)
+        shapes = Shapes.at(x, y)
         sums = sum_circles(engine, pixels, shapes, radius)
         if sky_mask is None:
             return ApertureSums(flux=sums.flux, background=sums.background, total=sums.total)

@@ -116,7 +116,7 @@ def variance_map(image: NDData, kind: str = "full") -> NDArray[np.float32]:
 
 # The mask of sources: growth of their segments, in radii and beyond that in arcsec, and the least axis ratio. With less
 # the sky holds the wings of bright sources; with more there is none left in crowded fields.
-MASK_GROWTH, MASK_MARGIN, FLATTEST = 1.8, 0.2, 0.3
+MASK_GROWTH, MASK_MARGIN, FLATTEST = 2.5, 0.3, 0.3
 
 
 Floats = NDArray[np.float64]
@@ -147,6 +147,23 @@ class Shapes:
     b: Floats
     theta: Floats
     kron: Floats | None = None
+
+    @classmethod
+    def at(cls, x: Floats, y: Floats) -> Shapes:
+        """Return positions without a source.
+
+        Parameters
+        ----------
+        x, y : ndarray
+            In pixels, 0-based, (n,).
+
+        Returns
+        -------
+        Shapes
+            (n,), with the label 0 and no shape.
+        """
+        unknown = np.full(len(x), np.nan)
+        return cls(label=np.zeros(len(x), dtype=np.int32), x=x, y=y, a=unknown, b=unknown, theta=unknown)
 
     def __getitem__(self, index: NDArray[np.bool_ | np.intp] | slice) -> Shapes:
         """Return some of the sources."""

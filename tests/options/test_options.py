@@ -46,7 +46,7 @@ def test_the_defaults_are_those_of_the_published_catalogues() -> None:
     measure = options.measure
     assert measure.apertures == (0.36, 0.5, 0.7, 1.0)
     assert (measure.kron_factor, measure.kron_min, measure.kron_max, measure.kron_circle) == (2.5, 2.4, 3.8, 0.35)
-    assert (measure.background, measure.neighbours) == ("none", "mask")
+    assert (measure.background, measure.neighbours) == ("auto", "auto")
 
 
 def test_options_are_frozen_and_know_their_fields() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,12 @@ from astropy.table import QTable
 import dja_photplug as dp
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.mosaic.image import replace_planes
-from dja_photplug.options.stages import BackgroundOptions, MeasureOptions, Options
+from dja_photplug.options.stages import BackgroundOptions, Options
 from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.photometry import measure_with
 from dja_photplug.sources.photutils_engine import PHOTUTILS
 from dja_photplug.sources.sep_engine import SEP, detect_sep, mesh_background
-from tests.helpers import SCALE, gaussian, make_detection, make_image, make_wcs, uds_prefix
+from tests.helpers import AS_IS, SCALE, gaussian, make_detection, make_image, make_wcs, uds_prefix
 
 ENGINES = {"sep": SEP, "photutils": PHOTUTILS}
 FLUXES = ("flux_auto", "fluxerr_auto", "flux_iso", "fluxerr_iso", "flux_aper_0", "fluxerr_aper_0", "flux_aper_1")
@@ -28,7 +29,7 @@ def measure(request):
     """``measure(image, detection, **settings)`` by each engine, in circles of 5 and 10 pixels of 40 mas."""
 
     def run(image, detection, **settings) -> QTable:
-        options = Options(measure=MeasureOptions(**({"apertures": (0.4, 0.8)} | settings)))
+        options = Options(measure=replace(AS_IS, **({"apertures": (0.4, 0.8)} | settings)))
         return measure_with(ENGINES[request.param], image, detection, None, options)
 
     return run
@@ -153,7 +154,7 @@ def test_engines_give_the_same_bits() -> None:
         null |= disc(shape, x[i], y[i], 2)
     image = make_image(np.where(null, np.nan, data), ~null)
     detection = place(image, x, y, segmentation)
-    ours, theirs = (measure_with(engine, image, detection, None, Options()) for engine in ENGINES.values())
+    ours, theirs = (measure_with(engine, image, detection, None, Options(measure=AS_IS)) for engine in ENGINES.values())
     new = SourceFlag.NOT_COVERED | SourceFlag.NULL_WEIGHT | SourceFlag.NEIGHBOUR | SourceFlag.KRON_LIMITED
     new |= SourceFlag.SATURATED_CORE | SourceFlag.NOT_MEASURED
     for name in ("flag", *(f"flag_aper_{i}" for i in range(4))):
@@ -204,7 +205,7 @@ def test_no_core_is_saturated_in_real_bands(data: Path) -> None:
         clear = ~disc(image.data.shape, *star, hole)
         hollow = replace_planes(image, weight=image.uncertainty.array * clear)
         found = detect_sep(hollow, mesh_background(hollow, BackgroundOptions()), Options())
-        table = measure_with(SEP, hollow, found, None, Options())
+        table = measure_with(SEP, hollow, found, None, Options(measure=AS_IS))
         saturated = table[np.array(has(table, SourceFlag.SATURATED_CORE))]
         assert len(saturated) == expected
     assert np.hypot(saturated["x"][0].value - star[0], saturated["y"][0].value - star[1]) < 2

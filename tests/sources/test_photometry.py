@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import dja_photplug as dp
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import describe_columns
 from dja_photplug.errors import PhotplugError
-from dja_photplug.options.stages import MeasureOptions, Options
+from dja_photplug.options.stages import Options
 from dja_photplug.psf.model import half_light_radius, read_psf
 from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic
 from dja_photplug.sky.grid import pixel_scale
@@ -24,7 +25,7 @@ from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.photometry import flag_point_sources, measure_with
 from dja_photplug.sources.planes import variance_map
 from dja_photplug.sources.sep_engine import SEP, detect_sep, mesh_background
-from tests.helpers import SCALE, gaussian, isolated_scene, make_detection, make_image, read_uds, uds_prefix
+from tests.helpers import AS_IS, SCALE, gaussian, isolated_scene, make_detection, make_image, read_uds, uds_prefix
 
 # Diameters of 10 and 20 pixels.
 APERTURES = (0.4, 0.8)
@@ -32,7 +33,7 @@ APERTURES = (0.4, 0.8)
 
 def measure(image, detection, **options) -> QTable:
     options = {"apertures": APERTURES} | options
-    return measure_with(SEP, image, detection, None, Options(measure=MeasureOptions(**options)))
+    return measure_with(SEP, image, detection, None, Options(measure=replace(AS_IS, **options)))
 
 
 def star(shape, x, y, sigma, flux) -> np.ndarray:
@@ -161,7 +162,7 @@ def test_photometry_equals_sep() -> None:
     weight = rng.uniform(0.5, 2, shape)
     weight[:, 150:153] = 0
     image = make_image(data, weight)
-    options = Options(measure=MeasureOptions(apertures=APERTURES))
+    options = Options(measure=replace(AS_IS, apertures=APERTURES))
     detection = detect_sep(image, mesh_background(image, options.background), options)
     table = measure_with(SEP, image, detection, None, options)
     assert len(table) > 20
@@ -171,7 +172,7 @@ def test_photometry_equals_sep() -> None:
 
 def test_real_photometry_equals_sep(data: Path) -> None:
     image = read_uds(data)
-    options = Options()
+    options = Options(measure=AS_IS)
     detection = detect_sep(image, mesh_background(image, options.background), options)
     table = measure_with(SEP, image, detection, None, options)
     assert table.colnames == [spec.name for spec in describe_columns(4)]
