@@ -66,6 +66,8 @@ class Pixels:
         What was taken off before as the sky, where it was a mesh.
     neighbours : Neighbours or None
         What sources add to each other, where it is subtracted: then `data` is clear of it.
+    note : str
+        What could not be done as asked; empty where all was.
     """
 
     data: NDArray[np.float32]
@@ -75,6 +77,7 @@ class Pixels:
     segmentation: NDArray[np.int32] | None
     sky: NDArray[np.float32] | None = None
     neighbours: Neighbours | None = None
+    note: str = ""
 
     @property
     def alone(self) -> Pixels:

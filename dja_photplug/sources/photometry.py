@@ -204,15 +204,16 @@ def _read_pixels(
             f"the image of {image.data.shape} pixels (y, x) and the segmentation of {segmentation.shape} differ; "
             "measure on the grid of the detection"
         )
-    data, null, sky = native_pixels(image.data), null_pixels(image), None
+    data, null, sky, note = native_pixels(image.data), null_pixels(image), None, ""
     if options.measure.background in ("masked", "mesh"):
-        mask = (
-            mask_sources(data, null, segmentation, scale)
-            if options.measure.background == "mesh"
-            else _sky_mask(segmentation, scale)
-        )
-        sky = engine.mesh_background(image, options.background, mask).level
-        data = data - sky
+        mask = _sky_mask(segmentation, scale)
+        if options.measure.background == "mesh":
+            mask, note = mask_sources(data, null, segmentation, scale)
+        if (mask | null).all() and not null.all():
+            note = "no pixel is left between the sources: no sky is taken off"
+        else:
+            sky = engine.mesh_background(image, options.background, mask).level
+            data = data - sky
     variance = variance_map(image)
     has_background = getattr(image, "background_weight", None) is not None
     background = variance_map(image, "background") if has_background else variance
@@ -230,6 +231,7 @@ def _read_pixels(
         segmentation=None if options.measure.neighbours == "keep" else segmentation,
         sky=sky,
         neighbours=neighbours,
+        note=note,
     )
 
 
@@ -294,6 +296,7 @@ def measure_with(
     positions = {name: column for name, column in detection.sources.items() if name != "flag"}
     table = dress_table({**positions, **columns}, [*describe_columns(len(numbers)), *removed])
     table.meta.update({} if profiles is None else profiles.metadata())
+    table.meta.update({"SKYNOTE": pixels.note} if pixels.note else {})
     return table
 
 
@@ -363,11 +366,14 @@ def calibrate_with(engine: Engine, image: NDData, detection: Detection, options:
         )
 
     blocked = (detection.segmentation > 0) | pixels.null
+    note = ""
     if options.measure.background == "mesh":
-        blocked |= mask_sources(native_pixels(image.data), pixels.null, detection.segmentation, scale)
+        mask, note = mask_sources(native_pixels(image.data), pixels.null, detection.segmentation, scale)
+        blocked |= mask
     # Beyond its segment a source still has light: without the ellipses a(r) of simulations is 1 to 2 % too large.
     sources = shapes_on_grid(detection, scale)
     sources = sources[np.isfinite(sources.a)]
     where = (sources.x, sources.y, sources.a, sources.b, sources.theta)
     sep.mask_ellipse(blocked, *where, r=options.measure.kron_max)
-    return calibrate(blocked, scale, sum_empty, options.calibration, pixels.background)
+    measured = calibrate(blocked, scale, sum_empty, options.calibration, pixels.background)
+    return replace(measured, note="; ".join(filter(None, (measured.note, note))))

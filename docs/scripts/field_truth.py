@@ -38,6 +38,7 @@ class Measured:
     own: np.ndarray  # of it in the aperture
     flux: np.ndarray
     error: np.ndarray
+    kept: np.ndarray  # flux less all that is not of the source, in the pixels that were summed; NaN where not known
     neighbour: np.ndarray  # whether the aperture reaches into segments of others
 
     @property
@@ -46,7 +47,7 @@ class Measured:
 
     @property
     def bias(self) -> np.ndarray:
-        return self.flux / self.own - 1
+        return self.kept / self.own - 1
 
 
 def match(catalog: QTable, field: SimulatedField) -> np.ndarray:
@@ -85,21 +86,34 @@ def compare(result: dp.Result, field: SimulatedField) -> dict[str, Measured]:
     use = np.flatnonzero(rows >= 0)
     x, y = (catalog[name].value for name in "xy")
     stamps = [field.own_light(row) for row in rows[use]]
-    others = result.detection.segmentation
+    others, kept = result.detection.segmentation, result.options.measure.neighbours == "keep"
     measured = {}
     for kind, (major, minor, theta) in find_apertures(result, field.options.pixel_scale).items():
-        own, neighbour = np.zeros(len(use)), np.zeros(len(use), bool)
+        own, given, masked = np.zeros((3, len(use)))
         for k, (i, (window, stamp)) in enumerate(zip(use, stamps, strict=True)):
             where = (x[i] - window[1].start, y[i] - window[0].start, major[i], minor[i], theta[i])
             strange = (others[window] > 0) & (others[window] != catalog["id"][i])
             own[k] = sum_ellipse(stamp, *where)
-            neighbour[k] = sum_ellipse(strange.astype(float), *where) > 0.01
+            masked[k] = sum_ellipse(strange.astype(float), *where)
+            given[k] = sum_ellipse(np.where(strange & (not kept), 0, field.science[window] - stamp), *where)
         flux, error = (catalog[f"{name}_{kind}"].value[use] for name in ("flux", "fluxerr"))
+        clear = 1 - masked / (np.pi * major[use] * minor[use]) * (not kept)
+        sky, light = (find_taken(result, kind, name)[use] for name in ("bkg_aper", "contam"))
+        left = flux - given / 100 + sky * clear + light * flux
         total = field.sources["flux"].value[rows[use]]
         known = np.isfinite(flux) & (error > 0)
-        columns = (total, own / 100, flux, error, neighbour)  # own light is in 10 nJy
+        columns = (total, own / 100, flux, error, left, masked > 0.01)  # own light is in 10 nJy
         measured[kind] = Measured(*(column[known] for column in columns))
     return measured
+
+
+def find_taken(result: dp.Result, kind: str, name: str) -> np.ndarray:
+    """Return a column of what was taken off in an aperture; NaN where the catalogue does not tell."""
+    catalog, measure, name = result.catalog, result.options.measure, kind.replace("aper", name)
+    if name in catalog.colnames:
+        return np.asarray(getattr(catalog[name], "value", catalog[name]))
+    nothing = measure.background == "none" if "bkg" in name else measure.neighbours != "subtract"
+    return np.full(len(catalog), 0 if nothing else np.nan)
 
 
 def sum_ellipse(image: np.ndarray, x: float, y: float, major: float, minor: float, theta: float) -> float:
@@ -127,10 +141,10 @@ def format_rows(name: str, measured: dict[str, Measured], labels: dict[str, str]
             use = (m.total >= low) & (m.total < high)
             count = max(count, np.count_nonzero(use))
             pulls.append(f"{median_abs_deviation(m.pull[use], scale='normal'):.2f} ({np.median(m.pull[use]):+.2f})")
-            use &= m.neighbour & (m.own > 0)
+            use &= m.neighbour & (m.own > 0) & np.isfinite(m.kept)
             beside = np.count_nonzero(use)
             biases.append(
-                "{:+.2f} {:+.2f} ({})".format(*np.percentile(m.bias[use], [50, 84]), beside) if beside else ""
+                "{:+.3f} {:+.3f} ({})".format(*np.percentile(m.bias[use], [50, 84]), beside) if beside else ""
             )
         sampling = f"{100 * SCATTER_ERROR / np.sqrt(max(count, 1)):.0f} %"
         lines.append(" | ".join([f"| {name}", label, f"{count}", sampling, *pulls, *biases]) + " |")
@@ -169,4 +183,5 @@ if __name__ == "__main__":
     start = time.perf_counter()
     print("\n".join(measure_fields(parser.parse_args())))
     print(f"\n{time.perf_counter() - start:.0f} s. Scatter (median) of (measured - own)/error; bias: median and 84th")
-    print("percentile of measured/own - 1 of the sources (N) whose aperture reaches into segments of others.")
+    print("percentile of (what is measured of the own light)/own - 1, of the sources (N) whose aperture reaches into")
+    print("segments of others.")

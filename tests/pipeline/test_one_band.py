@@ -31,6 +31,7 @@ from tests.epochs.shots import (
     write_shots,
 )
 from tests.helpers import (
+    AS_IS,
     BANDS,
     DJA,
     EPOCH_NAMES,
@@ -256,7 +257,7 @@ def test_plain_nddata_of_another_loader(simulated):
 
     manager = get_plugin_manager()
     manager.register(Loader, "mine")
-    result = dp.run(["mine"], manager=manager)
+    result = dp.run(["mine"], dp.Options(measure=AS_IS), manager=manager)
     catalog = result.catalog
     assert "all variance counts as background" in catalog.meta["BACKWHT"]
     assert catalog.meta["EPOCHS"] == "no WCS log"
