@@ -1,4 +1,4 @@
-"""Catalogues that exist already: read them, find positions and ids, add columns, keep all the rest as it was."""
+"""Catalogues that exist already: read them, add columns, keep all the rest as it was."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 from astropy import units as u
-from astropy.coordinates import Angle, SkyCoord
 from astropy.io import fits
 from astropy.table import Column, QTable, Table
 from astropy.utils.exceptions import AstropyWarning
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.fitsbytes import extend_fits, first_table
@@ -23,8 +21,7 @@ from dja_photplug.files.whole import check_output, whole_file
 __all__ = [
     "add_columns",
     "check_new",
-    "find_ids",
-    "find_positions",
+    "name_some",
     "read_catalog",
     "write_catalog",
     "write_extended",
@@ -35,15 +32,6 @@ _READ_OPTIONS: dict[str, dict[str, bool | int | str]] = {
     "fits": {"mask_invalid": False, "unit_parse_strict": "silent"},
     "votable": {"table_id": 0, "use_names_over_ids": True},
 }
-
-_POSITION_NAMES = (
-    ("ra", "dec"),
-    ("RA", "DEC"),
-    ("ALPHA_J2000", "DELTA_J2000"),
-    ("X_WORLD", "Y_WORLD"),
-    ("RAJ2000", "DEJ2000"),
-)
-_ID_NAMES = ("id", "ID", "NUMBER", "number")
 
 
 def read_catalog(path: str | Path) -> Table:
@@ -81,134 +69,25 @@ def read_catalog(path: str | Path) -> Table:
         raise PhotplugError(f"{path}: cannot be read as a catalogue ({reason}); check the file") from error
 
 
-def find_positions(table: Table, ra: str | None = None, dec: str | None = None) -> SkyCoord:
-    """Return the positions of a catalogue's rows, ICRS.
+def name_some(names: Sequence[str], most: int = 8) -> str:
+    """Return the first names of a list as text, and how many there are beside them.
 
     Parameters
     ----------
-    table : `~astropy.table.Table`
-    ra, dec : str, optional
-        Names of the columns. Without them: the first SkyCoord column, then ``ra dec``, ``RA DEC``,
-        ``ALPHA_J2000 DELTA_J2000``, ``X_WORLD Y_WORLD``, ``RAJ2000 DEJ2000``, then ``ra dec`` in any case.
-        Numbers without a unit are degrees; text is degrees too, or sexagesimal hours and degrees.
+    names : sequence of str
+    most : int, optional
+        How many are named.
 
     Returns
     -------
-    `~astropy.coordinates.SkyCoord`
-        One for each row, all of them finite.
-
-    Raises
-    ------
-    PhotplugError
-        Without such columns or rows; for a value that is missing or out of range, with its column and row.
+    str
 
     Examples
     --------
-    >>> find_positions(Table({"RA": [34.5], "DEC": [-5.25]})).to_string()
-    ['34.5 -5.25']
+    >>> name_some(["ra", "dec", "mag"], 2)
+    'ra, dec and 1 more'
     """
-    if not len(table):
-        raise PhotplugError("the catalogue has no rows; give one with sources")
-    if ra is None and dec is None:
-        for column in table.itercols():
-            if isinstance(column, SkyCoord):
-                ra, dec = (f"{axis} of {column.info.name}" for axis in ("ra", "dec"))
-                return _check_positions(column.icrs.ra.deg, column.icrs.dec.deg, ra, dec)
-    ra, dec = _position_names(table, ra, dec)
-    return _check_positions(_to_degrees(table[ra], u.hourangle), _to_degrees(table[dec], u.deg), ra, dec)
-
-
-def _position_names(table: Table, ra: str | None, dec: str | None) -> tuple[str, str]:
-    """Return the names of the two columns."""
-    lower = {name.lower(): name for name in reversed(table.colnames)}
-    any_case = (lower.get("ra", "ra"), lower.get("dec", "dec"))
-    looked_for = ((ra or "ra", dec or "dec"),) if ra or dec else (*_POSITION_NAMES, any_case)
-    for names in looked_for:
-        if set(names) <= set(table.colnames):
-            return names
-    asked = ", ".join("/".join(names) for names in looked_for[: len(_POSITION_NAMES)])
-    raise PhotplugError(
-        f"the catalogue has no position columns {asked}; name them by ra and dec (--ra, --dec), it has "
-        f"{_name_some(table.colnames)}"
-    )
-
-
-def _name_some(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _to_degrees(column: Column | u.Quantity, sexagesimal: u.UnitBase) -> NDArray[np.float64]:
-    """Return the angles of a column in degrees, NaN where masked."""
-    name = column.info.name
-    values = np.ma.filled(column, "nan") if column.dtype.kind in "SU" else np.ma.filled(column.astype(float), np.nan)
-    try:
-        if column.dtype.kind not in "SU":
-            return u.Quantity(values, column.unit or u.deg).to_value(u.deg)
-        try:
-            return values.astype(float)
-        except ValueError:
-            return Angle(values.astype(str), unit=sexagesimal).to_value(u.deg)
-    except (ValueError, TypeError, u.UnitsError) as error:
-        raise PhotplugError(f"column {name} holds no angles ({error}); name another by --ra or --dec") from None
-
-
-def _check_positions(ra: NDArray[np.float64], dec: NDArray[np.float64], *names: str) -> SkyCoord:
-    """Return positions all of which exist."""
-    for name, values, limit in zip(names, (ra, dec), (360, 90), strict=True):
-        if values.ndim != 1:
-            raise PhotplugError(f"column {name} holds {values.shape[1:]} values a row; name one with a single angle")
-        wrong = np.flatnonzero(~(np.abs(values) <= limit))
-        if len(wrong):
-            raise PhotplugError(
-                f"row {wrong[0]} (from 0): {name} is {values[wrong[0]]}, and so in {len(wrong)} of {len(values)} rows; "
-                f"give positions within +-{limit} deg"
-            )
-    return SkyCoord(ra, dec, unit=u.deg)
-
-
-def find_ids(table: Table, name: str | None = None) -> NDArray[np.int64] | None:
-    """Return the source numbers of a catalogue, or None where it has none.
-
-    Parameters
-    ----------
-    table : `~astropy.table.Table`
-    name : str, optional
-        Of the column; without it ``id``, ``ID``, ``NUMBER`` or ``number``.
-
-    Returns
-    -------
-    ndarray of int64, shape (n,), or None
-        One for each row; None only without `name`.
-
-    Raises
-    ------
-    PhotplugError
-        Where they are not distinct positive integers, with the first that is not; where there is no column `name`.
-
-    Examples
-    --------
-    >>> find_ids(Table({"NUMBER": [3, 1]}))
-    array([3, 1])
-    """
-    if name is not None and name not in table.colnames:
-        raise PhotplugError(f"the catalogue has no column {name} of ids; it has {_name_some(table.colnames)}")
-    name = name or next((name for name in _ID_NAMES if name in table.colnames), None)
-    if name is None:
-        return None
-    column = table[name]
-    if column.dtype.kind not in "iuf" or column.ndim != 1:
-        raise PhotplugError(f"column {name} holds no ids but {column.dtype}; name one of distinct positive integers")
-    values = np.ma.filled(column, 0)  # not as floats, which round the ids of Gaia
-    whole = (values > 0) & (values == np.round(values))
-    distinct = np.zeros(len(values), dtype=bool)
-    distinct[np.unique(values, return_index=True)[1]] = True
-    wrong = np.flatnonzero(~(whole & distinct))
-    if len(wrong):
-        what = "a duplicate" if whole[wrong[0]] else "no id"
-        raise PhotplugError(
-            f"row {wrong[0]} (from 0): {name} {column[wrong[0]]} is {what}; ids are distinct positive integers"
-        )
-    return np.asarray(values, dtype=np.int64)
 
 
 def check_new(table: Table, names: Iterable[str], *, overwrite: bool = False) -> None:
@@ -230,7 +109,8 @@ def check_new(table: Table, names: Iterable[str], *, overwrite: bool = False) ->
     there = [name for name in names if name in table.colnames]
     if there and not overwrite:
         raise PhotplugError(
-            f"the catalogue has {_name_some(there, 1)} of the new columns; add --overwrite-columns to replace them"
+            f"the catalogue has {name_some(there, 1)} of the new columns; add --overwrite-columns to replace them, or "
+            "--prefix to name the new ones otherwise"
         )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from dja_photplug.catalog.columns import column_values, find_ids, find_positions, has_position, warn_missing
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import (
     TOTAL_COLUMNS,
@@ -25,7 +27,7 @@ from dja_photplug.catalog.schema import (
 )
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
-from dja_photplug.files.tables import add_columns, check_new, find_ids, find_positions
+from dja_photplug.files.tables import add_columns, check_new
 from dja_photplug.options.stages import EXTENSIONS, ExtendOptions, Options
 from dja_photplug.pipeline.images import Products
 from dja_photplug.pipeline.many_bands import (
@@ -41,6 +43,7 @@ from dja_photplug.pipeline.many_bands import (
 from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
 from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection, sample_labels
 from dja_photplug.sources.segments import read_segmentation
+from dja_photplug.units import convert, read_unit
 
 __all__ = ["catalog_options", "extend_catalog", "measure_columns"]
 
@@ -165,6 +168,7 @@ def measure_columns(
     extend: ExtendOptions,
     manager: pluggy.PluginManager | None,
     progress: bool,
+    check: Callable[[Sequence[str]], object] = lambda names: None,
 ) -> tuple[dict[str, Column], dict[str, object]]:
     """Return the columns and the metadata that a catalogue gets.
 
@@ -172,6 +176,8 @@ def measure_columns(
     ----------
     table, sources, options, extend, manager, progress
         As for :func:`extend_catalog`.
+    check : callable, optional
+        Called with the names of the new columns before the work begins; it raises where they cannot be written.
 
     Returns
     -------
@@ -194,9 +200,11 @@ def measure_columns(
     numbers = _number_apertures(_known_apertures(table.meta), options.measure.apertures)
     ratios = _compare_apertures(table, numbers)
     names = _choose_columns(extend, options, numbers, ratios)
-    check_new(table, [f"{band}_{name}" for band in bands for name in names], overwrite=extend.overwrite_columns)
+    added = [f"{extend.prefix}{band}_{name}" for band in bands for name in names]
+    check_new(table, added, overwrite=extend.overwrite_columns)
     rows = _read_rows(table, next(iter(bands.values())), options, extend)
     radius = kron_radii(rows.sources, options)
+    check(added)
     # Without segments of their own the rows are positions on those that each band has.
     role = "targets" if options.detect.use_segmentation is None else "detection"
     measured = measure_bands(list(bands.values()), options, psfs, manager, **{role: rows})
@@ -210,10 +218,10 @@ def measure_columns(
             short = name.removeprefix(f"{band}_")
             # Those of plugins come with all.
             if short in names or ("all" in extend.columns and short not in SEGMENT_COLUMNS):
-                columns[name] = column
+                columns[extend.prefix + name] = column
     diameters = {f"ASEC_{i}": diameter for i, diameter in zip(numbers, options.measure.apertures, strict=True)}
-    added = diameters | describe_bands(tables, psfs, max(_find_numbers("BAND_", table.meta), default=-1) + 1)
-    return columns, {key: value for key, value in added.items() if key not in table.meta}
+    meta = diameters | describe_bands(tables, psfs, max(_find_numbers("BAND_", table.meta), default=-1) + 1)
+    return columns, {key: value for key, value in meta.items() if key not in table.meta}
 
 
 def _compare_apertures(table: Table, numbers: Sequence[int]) -> dict[int, NDArray[np.float64]]:
@@ -222,17 +230,26 @@ def _compare_apertures(table: Table, numbers: Sequence[int]) -> dict[int, NDArra
     there = {k: name for k, name in there.items() if {name, "flux_auto"} <= set(table.colnames)}
     if not there:
         return {}
-    return compare_apertures(_to_floats(table, "flux_auto"), {k: _to_floats(table, name) for k, name in there.items()})
+    auto = getattr(table["flux_auto"], "unit", None)
+    unit = u.uJy if isinstance(read_unit(auto), u.MagUnit) else auto
+    return compare_apertures(
+        _to_unit(table, "flux_auto", unit), {k: _to_unit(table, name, unit) for k, name in there.items()}
+    )
 
 
-def _to_floats(table: Table, name: str, unit: str = "") -> NDArray[np.float64]:
-    """Return the numbers of a column, NaN where masked, in `unit`, which they have where they have no other."""
-    column = table[name]
-    try:
-        values: NDArray[np.float64] = np.ma.filled(np.ma.asarray(column, dtype=float), np.nan)
-        return u.Quantity(values, getattr(column, "unit", None) or unit).to_value(unit) if unit else values
-    except (ValueError, TypeError) as error:  # units that do not fit are of both kinds
-        raise PhotplugError(f"column {name} holds no {unit or 'numbers'} ({error}); correct or rename it") from None
+def _to_unit(table: Table, name: str, unit: u.UnitBase | None) -> NDArray[np.float64]:
+    """Return the fluxes of a column in the unit that they are compared in."""
+    values, given = column_values(table, name), getattr(table[name], "unit", None)
+    if given == unit and given != u.mag:
+        return values
+    known, to = read_unit(given), read_unit(unit)
+    if known is not None and to is not None and known != u.mag:
+        with contextlib.suppress(u.UnitsError):
+            return convert(values, known, to)
+    raise PhotplugError(
+        f"column {name} is in {given or 'no unit'} and flux_auto in {unit or 'no unit'}, so their ratio, which corr_i "
+        "is made with, is not known; correct the units, or rename the column"
+    )
 
 
 def _choose_columns(
@@ -258,6 +275,7 @@ def _choose_columns(
 def _read_rows(table: Table, first: Source, options: Options, extend: ExtendOptions) -> Detection:
     """Return the rows of a catalogue as sources, with their segments where these are given."""
     position = find_positions(table, extend.ra, extend.dec)
+    warn_missing(position, "their fluxes are NaN, with the flag NOT_COVERED")
     path = options.detect.use_segmentation
     if path is None:
         sources = _make_sources(table, position, np.arange(1, len(table) + 1), _north_up(position))
@@ -268,7 +286,8 @@ def _read_rows(table: Table, first: Source, options: Options, extend: ExtendOpti
         raise PhotplugError(f"{path}: the catalogue has no ids to find its segments by; name them by --id-column")
     wcs = wcs or _take_wcs(first, labels.shape, path)
     sources = _make_sources(table, position, ids, wcs)
-    _check_segments(sources, labels, path)
+    # Rows without a segment are on none; the labels of others would be cut to 32 bits.
+    sources["id"][~_check_segments(sources, labels, path)] = 0
     return Detection(sources=sources, segmentation=labels, wcs=wcs)
 
 
@@ -277,11 +296,11 @@ def _make_sources(table: Table, position: SkyCoord, ids: NDArray[np.int64], wcs:
     x, y = wcs.world_to_pixel_values(position.icrs.ra.deg, position.icrs.dec.deg)
     shapes = {name: np.full(len(table), np.nan) for name in ("a", "b", "theta", "kron_radius")}
     if {"a", "b"} <= set(table.colnames):
-        known = [getattr(table[name], "unit", None) for name in "ab"]
+        known = [read_unit(getattr(table[name], "unit", None)) for name in "ab"]
         # Axes in pixels, as others have them, are in a unit that is no angle, or in none.
         if all(unit is not None and unit.is_equivalent(u.arcsec) for unit in known):
-            units = {"a": "arcsec", "b": "arcsec", "theta": "deg", "kron_radius": ""}
-            shapes |= {name: _to_floats(table, name, unit) for name, unit in units.items() if name in table.colnames}
+            units = {"a": u.arcsec, "b": u.arcsec, "theta": u.deg, "kron_radius": u.dimensionless_unscaled}
+            shapes |= {name: column_values(table, name, unit) for name, unit in units.items() if name in table.colnames}
         else:
             warnings.warn(
                 "columns a and b are in no unit of angle, so each Kron aperture is the smallest circle; give them one, "
@@ -289,7 +308,9 @@ def _make_sources(table: Table, position: SkyCoord, ids: NDArray[np.int64], wcs:
                 PhotplugWarning,
                 stacklevel=2,
             )
-    ours = "flag" in table.colnames and "KRONCIRC" in table.meta
+    flag = np.zeros(len(table), dtype=int)
+    if "flag" in table.colnames and "KRONCIRC" in table.meta:  # ours
+        flag = np.nan_to_num(column_values(table, "flag")).astype(int) & DETECTION_FLAGS
     columns = {
         "id": ids,
         "ra": position.icrs.ra.deg,
@@ -298,7 +319,7 @@ def _make_sources(table: Table, position: SkyCoord, ids: NDArray[np.int64], wcs:
         "y": y,
         **{name: shapes[name] for name in ("a", "b", "theta")},
         "npix": np.zeros(len(table), dtype=int),
-        "flag": np.asarray(table["flag"]) & DETECTION_FLAGS if ours else np.zeros(len(table), dtype=int),
+        "flag": flag,
     }
     sources = dress_table(columns, DETECTION_COLUMNS)
     sources["kron_radius"] = shapes["kron_radius"]
@@ -307,7 +328,8 @@ def _make_sources(table: Table, position: SkyCoord, ids: NDArray[np.int64], wcs:
 
 def _north_up(position: SkyCoord) -> WCS:
     """Return a tangent plane in the midst of positions, with north up as in the mosaics of the archive."""
-    middle = SkyCoord(position.cartesian.mean(), frame=position.frame).spherical
+    there = position[has_position(position)]
+    middle = SkyCoord(there.cartesian.mean(), frame=there.frame).spherical
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
     wcs.wcs.crval = middle.lon.deg, middle.lat.deg
@@ -326,20 +348,24 @@ def _take_wcs(first: Source, shape: tuple[int, ...], path: str) -> WCS:
     )
 
 
-def _check_segments(sources: QTable, labels: NDArray[np.int32], path: str) -> None:
-    """Refuse a segmentation that is not that of the sources."""
+def _check_segments(sources: QTable, labels: NDArray[np.int32], path: str) -> NDArray[np.bool_]:
+    """Return which sources have a segment; refuse a segmentation that is not theirs."""
     label = sample_labels(labels, sources)
     ids = np.asarray(sources["id"])
     there = np.isin(ids, np.flatnonzero(np.bincount(labels.ravel())))
     missing = np.flatnonzero((label >= 0) & ~there)
     if len(missing):
-        raise PhotplugError(
+        found = (
             f"{path}: has no segment {ids[missing[0]]} for row {missing[0]} (from 0), and so for {len(missing)} of "
-            f"{len(ids)} rows; give the segmentation that the catalogue was made from"
+            f"{len(ids)} rows"
         )
-    on_segment = label > 0
+        if len(missing) > np.sum(label >= 0) / 2:
+            raise PhotplugError(f"{found}; give the segmentation that the catalogue was made from")
+        warnings.warn(f"{found}: their flux_iso is NaN", PhotplugWarning, stacklevel=2)
+    on_segment = (label > 0) & there
     if on_segment.any() and np.mean(label[on_segment] == ids[on_segment]) < 0.5:
         raise PhotplugError(
             f"{path}: {np.sum(label[on_segment] != ids[on_segment])} of {on_segment.sum()} positions lie on segments "
             "of other ids; give the segmentation that the catalogue was made from"
         )
+    return there

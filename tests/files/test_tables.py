@@ -17,8 +17,9 @@ from astropy.time import Time
 from astropy.units import UnitsWarning
 from astropy.utils.masked import Masked
 
+from dja_photplug.catalog.columns import find_ids, find_positions
 from dja_photplug.errors import PhotplugError
-from dja_photplug.files.tables import add_columns, find_ids, find_positions, read_catalog, write_catalog, write_extended
+from dja_photplug.files.tables import add_columns, read_catalog, write_catalog, write_extended
 from tests.helpers import make_catalog, need_pyarrow
 
 STRUCTURE = {"NAXIS1", "PCOUNT", "TFIELDS", "THEAP"}
@@ -333,9 +334,10 @@ def test_positions_by_name_unit_and_text() -> None:
     ("columns", "words"),
     [
         ({"a": [1.0]}, "no position columns ra/dec, RA/DEC, .*X_WORLD/Y_WORLD.* it has a$"),
-        ({"ra": [1.0, np.nan], "dec": [1.0, 2]}, r"row 1 \(from 0\): ra is nan, and so in 1 of 2 rows"),
-        ({"ra": MaskedColumn([1, 2], mask=[1, 0]), "dec": [1.0, 2]}, "row 0 .*: ra is nan"),
-        ({"ra": [1.0, 2], "dec": [1.0, -90.5]}, r"row 1 .*: dec is -90.5.*within \+-90"),
+        ({"ra": [np.nan, np.nan], "dec": [1.0, 2]}, r"row 0 \(from 0\): ra is nan, and so in 2 of 2 rows"),
+        ({"ra": MaskedColumn([1, 2], mask=[1, 1]), "dec": [1.0, 2]}, "row 0 .*: ra is nan"),
+        ({"ra": [1.0, np.nan], "dec": [np.nan, 2]}, "no row of the catalogue has both ra and dec"),
+        ({"ra": [1.0, 2, 3], "dec": [1.0, -90.5, 91]}, r"row 1 .*: dec is -90.5.*within \+-90"),
         ({"ra": [361.0], "dec": [1.0]}, "ra is 361.0"),
         ({"ra": [1.0] * u.s, "dec": [1.0]}, "column ra holds no angles"),
         ({"ra": ["here"], "dec": [1.0]}, "column ra holds no angles"),
