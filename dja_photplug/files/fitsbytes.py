@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.smallfits import CardValue
 
-__all__ = ["extend_fits", "first_table"]
+__all__ = ["extend_fits", "first_table", "is_ascii_table"]
 
 _RECORD, _CARD = 2880, 80  # bytes of a FITS record and of a header card (FITS standard 4.0, section 3)
 # Keywords that belong to one column: those of the standard (section 7.3), of TOPCAT and of VizieR.
@@ -55,6 +55,21 @@ def first_table(hdus: fits.HDUList) -> int:
         if isinstance(hdu, fits.TableHDU | fits.BinTableHDU):
             return index
     raise ValueError("it holds no table")
+
+
+def is_ascii_table(path: Path) -> bool:
+    """Return whether the first table of a FITS file is one of text, which takes no columns of bytes.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    bool
+    """
+    with fits.open(path) as hdus:
+        return isinstance(hdus[first_table(hdus)], fits.TableHDU)
 
 
 class _ColumnList(TypedDict):
@@ -103,13 +118,11 @@ def _column_number(keyword: str) -> int:
     return int(match[2]) if match else 0
 
 
-def _parse_table(content: bytes | bytearray) -> _RawTable | None:
-    """Return the first table of a FITS file, or None where it is an ASCII table."""
+def _parse_table(content: bytes | bytearray) -> _RawTable:
+    """Return the first table of a FITS file, which is a binary one."""
     view = memoryview(content)
     with fits.open(io.BytesIO(content)) as hdus:
         hdu = hdus[first_table(hdus)]
-        if isinstance(hdu, fits.TableHDU):
-            return None
         where, header, dtype = hdu.fileinfo(), hdu.header, hdu.columns.dtype
     cards: list[tuple[str, bytes]] = []
     for start in range(where["hdrLoc"], where["datLoc"], _CARD):
@@ -133,13 +146,13 @@ def _parse_table(content: bytes | bytearray) -> _RawTable | None:
     )
 
 
-def extend_fits(original: Path, table: Table, added: Sequence[str]) -> list[bytes | memoryview] | None:
+def extend_fits(original: Path, table: Table, added: Sequence[str]) -> list[bytes | memoryview]:
     """Return the bytes of a FITS file whose first table has more columns and metadata.
 
     Parameters
     ----------
     original : Path
-        A ``.fits`` or ``.fits.gz`` file.
+        A ``.fits`` or ``.fits.gz`` file whose first table is binary.
     table : `~astropy.table.Table`
         What was read from it, with new columns, or replaced ones, and new entries of ``meta``.
     added : sequence of str
@@ -147,8 +160,8 @@ def extend_fits(original: Path, table: Table, added: Sequence[str]) -> list[byte
 
     Returns
     -------
-    list of bytes and memoryview, or None
-        To be written one after the other; None for an ASCII table, which does not take columns of bytes.
+    list of bytes and memoryview
+        To be written one after the other.
 
     Raises
     ------
@@ -157,8 +170,6 @@ def extend_fits(original: Path, table: Table, added: Sequence[str]) -> list[byte
     """
     content = original.read_bytes()
     old = _parse_table(igzip.decompress(content) if content.startswith(b"\x1f\x8b") else content)
-    if old is None:
-        return None
     if len(old.rows) != len(table):
         raise PhotplugError(f"{original}: has {len(old.rows)} rows, the table read from it {len(table)}; read it again")
     addition = table[list(added)]
@@ -171,7 +182,6 @@ def extend_fits(original: Path, table: Table, added: Sequence[str]) -> list[byte
         warnings.simplefilter("ignore", AstropyWarning)
         addition.write(stream, format="fits")
         new = _parse_table(bytearray(stream.getvalue()))  # whose rows can be changed
-        assert new is not None  # astropy writes binary tables
         _shift_heap(new, len(old.tail) - old.gap)
         rows, tail = _merge_rows(old, new), [old.tail, new.tail]
         cards = _merge_cards(old, new, {*addition.meta, *map(str.upper, addition.meta)})

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
+import numpy as np
 from astropy import units as u
 from astropy.io import fits
-from astropy.table import Column, QTable, Table
+from astropy.table import Column, MaskedColumn, QTable, Table
+from astropy.table.column import BaseColumn
 from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import ArrayLike
 
-from dja_photplug.errors import PhotplugError
-from dja_photplug.files.fitsbytes import extend_fits, first_table
+from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.files.csvtext import extend_csv, format_csv, read_csv
+from dja_photplug.files.fitsbytes import extend_fits, first_table, is_ascii_table
 from dja_photplug.files.formats import CATALOG_FORMATS, EXTENDED_FORMATS, TABLE_FORMATS
+from dja_photplug.files.parquet import need_pyarrow, read_parquet
 from dja_photplug.files.whole import check_output, whole_file
 
 __all__ = [
     "add_columns",
+    "check_extended",
     "check_new",
     "name_some",
     "read_catalog",
@@ -27,11 +33,23 @@ __all__ = [
     "write_extended",
 ]
 
-# What makes these read the first table of many, and keep NaN, which is not the same as masked.
-_READ_OPTIONS: dict[str, dict[str, bool | int | str]] = {
-    "fits": {"mask_invalid": False, "unit_parse_strict": "silent"},
-    "votable": {"table_id": 0, "use_names_over_ids": True},
-}
+_READ_OPTIONS: dict[str, dict[str, bool | int | str]] = {"votable": {"table_id": 0, "use_names_over_ids": True}}
+MOST_COLUMNS = 999
+"""Of a FITS table (FITS standard 4.0, section 7.3)."""
+
+
+def _read_fits(path: Path) -> Table:
+    """Return the first table of a file; NaN is not masked, and what FITS says is a time is one."""
+    options: dict[str, bool | str] = {"mask_invalid": False, "unit_parse_strict": "silent"}
+    with fits.open(path, memmap=False) as hdus:
+        hdu = hdus[first_table(hdus)]
+        try:
+            return Table.read(hdu, format="fits", astropy_native=True, **options)
+        except (ValueError, TypeError, KeyError, AttributeError):  # times of a kind that astropy does not know
+            return Table.read(hdu, format="fits", **options)
+
+
+_READERS: dict[str, Callable[[Path], Table]] = {"fits": _read_fits, "ascii.csv": read_csv, "parquet": read_parquet}
 
 
 def read_catalog(path: str | Path) -> Table:
@@ -60,10 +78,12 @@ def read_catalog(path: str | Path) -> Table:
         with warnings.catch_warnings():
             # Units that astropy does not know and liberties with the format are the file's own, and kept as they are.
             warnings.simplefilter("ignore", AstropyWarning)
-            if kind != "fits":
-                return Table.read(path, format=kind, **_READ_OPTIONS.get(kind, {}))
-            with fits.open(path, memmap=False) as hdus:
-                return Table.read(hdus[first_table(hdus)], format=kind, **_READ_OPTIONS[kind])
+            warnings.simplefilter("default", PhotplugWarning)
+            if kind in _READERS:
+                return _READERS[kind](path)
+            return Table.read(path, format=kind, **_READ_OPTIONS.get(kind, {}))
+    except PhotplugError:
+        raise
     except Exception as error:  # each of five parsers has its own
         reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
         raise PhotplugError(f"{path}: cannot be read as a catalogue ({reason}); check the file") from error
@@ -149,6 +169,236 @@ def add_columns(
     return extended
 
 
+def check_extended(
+    table: Table, path: str | Path, *, new: Mapping[str, bool] | None = None, original: str | Path | None = None
+) -> None:
+    """Refuse, before the work, a catalogue that the format of an output would not hold as it is.
+
+    Unless the original's bytes are kept, the catalogue is written to a temporary file and read again, and each column
+    compared: values, mask, type, unit and description.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        What was read from `original`.
+    path : str or Path
+        Of the output.
+    new : mapping of str to bool, optional
+        Names of the columns that will be added, and whether each row of them holds an array.
+    original : str or Path, optional
+        The file that was read.
+
+    Raises
+    ------
+    PhotplugError
+        With the first column, or the number of them, that the format does not hold.
+    """
+    path, new = Path(path), new or {}
+    suffix = path.suffix.lower()
+    arrays = [name for name, is_array in new.items() if is_array]
+    if suffix == ".csv" and arrays:
+        raise PhotplugError(
+            f"{path}: .csv does not hold the arrays of column {arrays[0]}; write .ecsv, or leave it out"
+        )
+    if suffix == ".fits":
+        _check_names(path, {*table.colnames, *new})
+    if not _keeps_bytes(path, original):
+        _rehearse(table, path)
+
+
+def _check_names(path: Path, names: Collection[str]) -> None:
+    """Refuse what FITS does not hold of the names of columns."""
+    if len(names) > MOST_COLUMNS:
+        raise PhotplugError(
+            f"{path}: FITS holds {MOST_COLUMNS} columns, and there would be {len(names)}; write .ecsv or .parquet, or "
+            "choose fewer"
+        )
+    for name in names:
+        if not name.isascii() or not name.isprintable() or len(name) > 68:
+            raise PhotplugError(
+                f"{path}: FITS holds names of up to 68 characters of ASCII, and column {name!r} is none; rename it, or "
+                "write .ecsv"
+            )
+
+
+def _keeps_bytes(path: Path, original: str | Path | None) -> bool:
+    """Return whether the original's part of an output is copied, not written."""
+    endings = {".fits": (".fits", ".fits.gz"), ".csv": (".csv",)}.get(path.suffix.lower())
+    if original is None or endings is None or not str(original).lower().endswith(endings):
+        return False
+    return endings != (".fits", ".fits.gz") or not is_ascii_table(Path(original))
+
+
+def _rehearse(table: Table, path: Path) -> None:
+    """Write a table to a temporary file and read it; refuse the first column that is not as it was."""
+    suffix = path.suffix.lower()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / f"copy{suffix}"
+        try:
+            _write(table, copy)
+            after = read_catalog(copy)
+        except (ValueError, TypeError, AssertionError, KeyError, NotImplementedError, OverflowError) as error:
+            _find_culprit(table, path, error)
+        except PhotplugError as error:
+            _find_culprit(table, path, error)
+    for name in table.colnames:
+        if name not in after.colnames:
+            raise _refusal(path, name, "it is lost")
+        reason = _find_change(table[name], after[name], suffix)
+        if reason:
+            raise _refusal(path, name, reason)
+    if suffix != ".csv":  # which has none, as is told when it is written
+        _compare_metadata(table, after, path)
+
+
+def _compare_metadata(before: Table, after: Table, path: Path) -> None:
+    """Warn of metadata that a file would not give back: FITS holds numbers and text, by keys without case."""
+    there = {key.upper(): value for key, value in after.meta.items()}
+    lost = [key for key, value in before.meta.items() if repr(there.get(key.upper())) != repr(value)]
+    if lost:
+        warnings.warn(
+            f"{path}: the metadata {name_some(lost, 4)} will be left out or change; write .ecsv to keep them",
+            PhotplugWarning,
+            stacklevel=4,
+        )
+
+
+def _refusal(path: Path, name: str, reason: str) -> PhotplugError:
+    other = ".parquet" if path.suffix == ".ecsv" else ".ecsv"
+    return PhotplugError(
+        f"{path}: {path.suffix.lower()} does not hold column {name} as it is ({reason}); write {other}, or rename or "
+        "remove the column"
+    )
+
+
+def _find_culprit(table: Table, path: Path, error: Exception) -> NoReturn:
+    """Refuse the first column that alone cannot be written, after the whole table could not."""
+    for name in table.colnames:
+        alone = table[[name]]
+        alone.meta = {}
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                _write(alone, Path(folder) / f"copy{path.suffix.lower()}")
+                read_catalog(Path(folder) / f"copy{path.suffix.lower()}")
+            except Exception as reason:  # of five writers and readers
+                raise _refusal(path, name, " ".join(str(reason).split())) from None
+    raise PhotplugError(
+        f"{path}: {path.suffix.lower()} does not hold this catalogue ({' '.join(str(error).split())}); write .ecsv"
+    ) from error
+
+
+def _find_change(before: Column, after: Column, suffix: str) -> str:
+    """Return how a column has changed in a file; empty where it has not."""
+    if isinstance(before, BaseColumn | u.Quantity) != isinstance(after, BaseColumn | u.Quantity):
+        return f"it is no longer {type(before).__name__}"
+    if not isinstance(before, BaseColumn | u.Quantity):
+        same = np.all(np.asarray(before == after))
+        return "" if same and type(before) is type(after) else "its values differ"
+    if suffix != ".csv":
+        if _spell(before.info.unit) != _spell(after.info.unit):
+            return f"its unit {before.info.unit} would be {after.info.unit}"
+        if (before.info.description or "") != (after.info.description or ""):
+            return "its description would differ"
+    ours, theirs = (np.ma.asarray(getattr(each, "value", each)) for each in (before, after))
+    return _find_changed_values(ours, theirs, suffix)
+
+
+def _spell(unit: u.UnitBase | None) -> str:
+    """Return a unit as text; FITS keeps what it does not know as text too."""
+    return "" if unit is None else str(unit if isinstance(unit, u.UnrecognizedUnit) else u.Unit(unit))
+
+
+def _find_changed_values(before: np.ma.MaskedArray, after: np.ma.MaskedArray, suffix: str) -> str:
+    if before.shape != after.shape:
+        return f"its rows of shape {before.shape[1:]} would be of {after.shape[1:]}"
+    if not np.array_equal(np.ma.getmaskarray(before), np.ma.getmaskarray(after)):
+        return "its missing values would differ"
+    text = before.dtype.kind in "SU"
+    if suffix == ".csv" and before.dtype.kind != "O":  # CSV holds no types: the same text makes the same value
+        try:
+            after = np.ma.asarray(after.astype(str) if text else after.astype(before.dtype))
+        except (ValueError, TypeError):
+            return f"its {before.dtype} would be {after.dtype}"
+    elif text != (after.dtype.kind in "SU") or (
+        not text and before.dtype.newbyteorder("=") != after.dtype.newbyteorder("=")
+    ):
+        return f"its {before.dtype} would be {after.dtype}"
+    there = ~np.ma.getmaskarray(before)
+    ours, theirs = np.asarray(before.data)[there], np.asarray(after.data)[there]
+    if before.dtype.kind == "O":
+        return "" if all(map(_same_object, ours, theirs)) else "its values would differ"
+    if text:
+        ours, theirs = ours.astype(str), theirs.astype(str)
+    same = (ours == theirs) | ((ours != ours) & (theirs != theirs))
+    if same.all():
+        return ""
+    wrong = np.flatnonzero(~same)[0]
+    return f"{ours.ravel()[wrong]!r} would be {theirs.ravel()[wrong]!r}"
+
+
+def _same_object(one: object, two: object) -> bool:
+    equal_nan = isinstance(one, np.ndarray) and one.dtype.kind in "fc"
+    return bool(np.array_equal(np.asarray(one), np.asarray(two), equal_nan=equal_nan))
+
+
+def _dress(table: Table, suffix: str) -> Table:
+    """Return a table whose missing values, empty texts and units the format gives back."""
+    dressed = table.copy(copy_data=False)
+    for name in table.colnames:
+        column = dressed[name]
+        if not isinstance(column, Column):
+            continue
+        masked = isinstance(column, MaskedColumn) and bool(np.any(column.mask))
+        blank = (
+            suffix == ".ecsv"
+            and column.dtype.kind in "SU"
+            and bool(np.any(np.asarray(column) == np.array("").astype(column.dtype)))
+        )
+        if isinstance(column, MaskedColumn) and not masked:
+            column = Column(column, copy=False)  # FITS would call one of its values missing
+        if masked or blank:
+            column = MaskedColumn(column, copy=False)
+            null = _unused_value(column) if suffix == ".fits" else None
+            if null is not None:
+                column.fill_value = null
+            elif suffix == ".fits" or column.dtype.kind in "SU":
+                column.info.serialize_method = dict.fromkeys(column.info.serialize_method, "data_mask")
+        if suffix == ".fits" and column.unit is not None:
+            column.unit = _fits_unit(column.unit)
+        if column is not dressed[name]:
+            dressed.replace_column(name, column)
+    return dressed
+
+
+def _unused_value(column: MaskedColumn) -> int | None:
+    """Return an integer that is none of a column's, for its missing ones; None for types that FITS has none for."""
+    if column.dtype.kind != "i" or column.dtype.itemsize == 1:
+        return None
+    there = np.unique(column.data.data[~column.mask])
+    limits = np.iinfo(column.dtype)
+    return next((value for value in (limits.min, limits.max) if value not in there), None)
+
+
+def _fits_unit(unit: u.UnitBase) -> u.UnitBase:
+    """Return a unit as FITS takes it: those that it does not know as text."""
+    try:
+        unit.to_string(format="fits")
+    except ValueError:
+        return u.Unit(unit.to_string(), format="fits", parse_strict="silent")
+    return unit
+
+
+def _write(table: Table, path: Path) -> None:
+    """Write a table in the format of a suffix."""
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        path.write_text(format_csv(table), encoding="utf-8", newline="")
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)  # what is not kept is found by reading it again
+        _dress(table, suffix).write(path, format=EXTENDED_FORMATS[suffix])
+
+
 def write_extended(
     table: Table, path: str | Path, *, added: Sequence[str], original: str | Path | None = None, overwrite: bool = False
 ) -> Path:
@@ -183,20 +433,40 @@ def write_extended(
     """
     path = check_output(Path(path), overwrite=overwrite, suffixes=tuple(EXTENDED_FORMATS))
     suffix = path.suffix.lower()
-    if suffix == ".fits" and original is not None and str(original).lower().endswith((".fits", ".fits.gz")):
-        pieces = extend_fits(Path(original), table, added)
-        if pieces is not None:
-            with whole_file(path, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
-                stream.writelines(pieces)
-            return path
+    if _keeps_bytes(path, original):
+        assert original is not None
+        if suffix == ".fits":
+            _check_names(path, table.colnames)
+        extend = extend_fits if suffix == ".fits" else extend_csv
+        pieces = extend(Path(original), table, added)
+        with whole_file(path, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
+            stream.writelines(pieces)
+        _tell_left_out(path, table)
+        return path
+    if suffix == ".parquet":
+        need_pyarrow(path)
     try:
-        if suffix != ".csv":
-            return write_catalog(table, path, overwrite=overwrite)
         with whole_file(path, overwrite=overwrite) as temporary:
-            table.write(temporary, format=EXTENDED_FORMATS[suffix])
-    except (ValueError, TypeError) as error:
-        raise PhotplugError(f"{path}: {suffix} does not hold this catalogue ({error}); write .ecsv") from error
+            _write(table, temporary)
+    except (ValueError, TypeError, AssertionError) as error:
+        raise PhotplugError(
+            f"{path}: {suffix} does not hold this catalogue ({' '.join(str(error).split())}); write .ecsv"
+        ) from error
+    _tell_left_out(path, table)
     return path
+
+
+def _tell_left_out(path: Path, table: Table) -> None:
+    """Warn of what CSV has no place for."""
+    named = [name for name in table.colnames if getattr(table[name].info, "unit", None) or table[name].info.description]
+    if path.suffix.lower() == ".csv" and (named or table.meta):
+        lost = f"units and descriptions of {name_some(named, 3)}" if named else "metadata"
+        warnings.warn(
+            f"{path}: CSV has no place for {lost}{' and for metadata' if named and table.meta else ''}; write .ecsv to "
+            "keep them",
+            PhotplugWarning,
+            stacklevel=3,
+        )
 
 
 def write_catalog(table: QTable, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -221,9 +491,10 @@ def write_catalog(table: QTable, path: str | Path, *, overwrite: bool = False) -
         For another suffix, parquet without pyarrow, an existing file, or a folder that does not take it.
     """
     path = Path(path)
-    kind = CATALOG_FORMATS.get(path.suffix.lower())
-    if kind == "parquet" and find_spec("pyarrow") is None:
-        raise PhotplugError(f"{path}: parquet needs pyarrow; pip install 'dja_photplug[parquet]', or write .fits")
+    if path.suffix.lower() == ".parquet":
+        need_pyarrow(path)
+    if path.suffix.lower() == ".fits":
+        _check_names(path, table.colnames)
     with whole_file(path, overwrite=overwrite, suffixes=tuple(CATALOG_FORMATS)) as temporary:
-        table.write(temporary, format=kind)
+        _write(table, temporary)
     return path

@@ -263,6 +263,7 @@ def make_table() -> Table:
     return table
 
 
+@pytest.mark.filterwarnings("ignore:.*CSV has no place for")
 @pytest.mark.parametrize("target", [".fits", ".ecsv", ".parquet", ".csv"])
 @pytest.mark.parametrize("source", [".fits", ".ecsv", ".parquet", ".csv", ".vot", ".xml"])
 def test_all_pairs_of_formats_keep_the_values(tmp_path: Path, source: str, target: str) -> None:
@@ -274,7 +275,6 @@ def test_all_pairs_of_formats_keep_the_values(tmp_path: Path, source: str, targe
     formats = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv", ".vot": "votable", ".xml": "votable"}
     table.write(original, format=formats.get(source, source[1:]))
     new = measure(3)
-    new["f115w_visits"][0] = "b"  # ECSV and CSV read empty text as masked
     before, after = read_catalog(original), read_catalog(extend(original, tmp_path / f"b{target}", new))
     assert after.colnames == [*table.colnames, *new.colnames]
     for name in table.colnames:

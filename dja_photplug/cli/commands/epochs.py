@@ -163,8 +163,8 @@ def _extend_catalog(arguments: Namespace, log: ExposureLog, options: Options) ->
 def _add_epochs(table: Table, log: ExposureLog, options: Options, arguments: Namespace) -> tuple[Table, list[str]]:
     """Return the catalogue with the epochs of its positions, and the names of their columns."""
     from dja_photplug.catalog.columns import find_positions, warn_missing
-    from dja_photplug.catalog.schema import epoch_columns
-    from dja_photplug.files.tables import add_columns
+    from dja_photplug.catalog.schema import array_columns, epoch_columns
+    from dja_photplug.files.tables import add_columns, check_extended
     from dja_photplug.pipeline.one_band import find_epochs
 
     path, prefix = arguments.catalog, arguments.prefix
@@ -179,6 +179,7 @@ def _add_epochs(table: Table, log: ExposureLog, options: Options, arguments: Nam
         position = find_positions(table, arguments.ra, arguments.dec)
     except PhotplugError as error:
         raise PhotplugError(f"{path}: {error}") from None
+    check_extended(table, arguments.output, new=array_columns(names, options.epochs.groups), original=path)
     warn_missing(position, "they are covered by no exposure")
     epochs = find_epochs(log, position, options, arguments.manager)
     columns = {prefix + name: column for name, column in epochs.items()}

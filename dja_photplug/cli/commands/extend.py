@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 from dja_photplug.cli.shared import (
@@ -40,7 +41,8 @@ def run(arguments: Namespace) -> None:
     from astropy.table import QTable
 
     from dja_photplug.catalog.eazy import check_eazy
-    from dja_photplug.files.tables import add_columns, read_catalog, write_extended
+    from dja_photplug.catalog.schema import array_columns
+    from dja_photplug.files.tables import add_columns, check_extended, read_catalog, write_extended
     from dja_photplug.pipeline.extend import catalog_options, measure_columns
     from dja_photplug.pipeline.one_band import write_result
     from dja_photplug.pipeline.plugins import complete_options
@@ -54,8 +56,20 @@ def run(arguments: Namespace) -> None:
     if options.output.format == "eazy":
         check_eazy(arguments.output, overwrite=overwrite)
     extend = collect_stage(ExtendOptions, vars(arguments), arguments.config, arguments.plugin_stages)
+
+    def check(names: Sequence[str]) -> None:
+        if written_here:
+            new = array_columns(names, options.epochs.groups)
+            check_extended(table, arguments.output, new=new, original=arguments.catalog)
+
     columns, meta = measure_columns(
-        table, find_mosaics(arguments), options, extend=extend, manager=manager, progress=not arguments.quiet
+        table,
+        find_mosaics(arguments),
+        options,
+        extend=extend,
+        manager=manager,
+        progress=not arguments.quiet,
+        check=check,
     )
     extended = add_columns(table, columns, overwrite=extend.overwrite_columns)
     extended.meta |= meta
