@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-import warnings
 
 import numpy as np
 from astropy import units as u
@@ -11,11 +11,11 @@ from astropy.coordinates import Angle, SkyCoord
 from astropy.table import Column, Table
 from numpy.typing import NDArray
 
-from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.errors import PhotplugError
 from dja_photplug.files.tables import name_some
 from dja_photplug.units import convert, read_unit
 
-__all__ = ["column_values", "find_ids", "find_positions", "has_position", "warn_missing"]
+__all__ = ["column_values", "describe_missing", "find_ids", "find_positions", "has_position"]
 
 Floats = NDArray[np.float64]
 
@@ -72,7 +72,8 @@ def column_values(table: Table, name: str, unit: str | u.UnitBase = "") -> Float
     try:
         return convert(values, known, unit)
     except u.UnitsError:
-        raise PhotplugError(f"column {name} holds no {unit} but {known}; correct its unit, or rename it") from None
+        wanted = str(unit) or "numbers without a unit"
+        raise PhotplugError(f"column {name} holds no {wanted} but {known}; correct its unit, or rename it") from None
 
 
 def _column_unit(table: Table, name: str) -> u.UnitBase | None:
@@ -161,8 +162,8 @@ def has_position(positions: SkyCoord) -> NDArray[np.bool_]:
     return np.isfinite(positions.ra.deg) & np.isfinite(positions.dec.deg)
 
 
-def warn_missing(positions: SkyCoord, what: str) -> None:
-    """Tell of rows without a position.
+def describe_missing(positions: SkyCoord, what: str) -> list[str]:
+    """Return what is to be told of rows without a position.
 
     Parameters
     ----------
@@ -170,14 +171,16 @@ def warn_missing(positions: SkyCoord, what: str) -> None:
         (n,), from :func:`find_positions`.
     what : str
         What becomes of them.
+
+    Returns
+    -------
+    list of str
+        Empty where all have one.
     """
     missing = np.flatnonzero(~has_position(positions))
-    if len(missing):
-        warnings.warn(
-            f"row {missing[0]} (from 0) has no position, and so {len(missing)} of {len(positions)} rows: {what}",
-            PhotplugWarning,
-            stacklevel=3,
-        )
+    if not len(missing):
+        return []
+    return [f"row {missing[0]} (from 0) has no position, and so {len(missing)} of {len(positions)} rows: {what}"]
 
 
 def _position_names(table: Table, ra: str | None, dec: str | None) -> tuple[str, str]:
@@ -229,7 +232,25 @@ def _read_text(column: Column, unit: u.UnitBase) -> Floats:
     try:
         values[there] = convert(text[there].astype(np.float64), decimal, u.deg)
     except ValueError:
-        values[there] = Angle(text[there], unit=unit).to_value(u.deg)
+        values[there] = _read_angles(text[there], decimal, unit)
+    return values
+
+
+def _read_angles(text: NDArray[np.str_], decimal: u.UnitBase, sexagesimal: u.UnitBase) -> Floats:
+    """Return angles of which not all are decimal, NaN for a few that are none; ValueError where most are none."""
+    with contextlib.suppress(ValueError):
+        return np.asarray(Angle(text, unit=sexagesimal).to_value(u.deg))
+    values, first = np.full(len(text), np.nan), None
+    for i, cell in enumerate(text):
+        try:
+            values[i] = convert(float(cell), decimal, u.deg)
+        except ValueError:
+            try:
+                values[i] = Angle(cell, unit=sexagesimal).to_value(u.deg)
+            except ValueError as error:
+                first = first or error
+    if first is not None and np.isnan(values).sum() > len(values) / 2:
+        raise first
     return values
 
 

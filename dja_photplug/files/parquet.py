@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
+from astropy.io.misc import yaml
 from astropy.table import Column, MaskedColumn, Table
 from astropy.table.meta import get_header_from_yaml
 from astropy.table.serialize import _construct_mixins_from_columns  # as astropy's own readers do
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.files.fitsbytes import ColumnDescriptions, merge_descriptions
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["need_pyarrow", "read_parquet"]
+__all__ = ["extend_parquet", "need_pyarrow", "read_parquet"]
+
+_DESCRIPTION = b"table_meta_yaml"  # where astropy keeps what Parquet has no place for
 
 
 def need_pyarrow(path: Path) -> None:
@@ -59,16 +65,74 @@ def read_parquet(path: Path) -> Table:
 
     with parquet.ParquetFile(path) as file:
         arrow = file.read()
-    described = (arrow.schema.metadata or {}).get(b"table_meta_yaml")
-    header = get_header_from_yaml(described.decode().split("\n")) if described else {}
-    table = Table(meta=header.get("meta", {}))
+    header = _read_description(arrow)
+    table = Table(meta=header["meta"])
     for name in arrow.column_names:
         table[name] = _make_column(arrow[name])
-    for entry in header.get("datatype", []):
+    for entry in header["datatype"]:
+        column = table[str(entry["name"])]
         for attribute in ("description", "format", "unit", "meta"):
-            if attribute in entry and entry["name"] in table.colnames:
-                setattr(table[entry["name"]], attribute, entry[attribute])
+            if attribute in entry:
+                setattr(column, attribute, entry[attribute])
     return _construct_mixins_from_columns(table)
+
+
+def _read_description(arrow: pa.Table) -> ColumnDescriptions:
+    """Return what astropy has written of columns; of those of others only the names."""
+    described = (arrow.schema.metadata or {}).get(_DESCRIPTION)
+    found = get_header_from_yaml(described.decode().split("\n")) if described else {}
+    names = [{"name": name} for name in arrow.column_names]
+    return cast(ColumnDescriptions, {"datatype": names, "meta": {}} | found)
+
+
+def extend_parquet(original: Path, table: Table, added: Sequence[str]) -> list[bytes]:
+    """Return the bytes of a Parquet file with more columns and metadata; the others are copied as they are.
+
+    Parameters
+    ----------
+    original : Path
+    table : `~astropy.table.Table`
+        What was read from it, with new columns, or replaced ones, and new entries of ``meta``.
+    added : sequence of str
+        Names of those columns.
+
+    Returns
+    -------
+    list of bytes
+        To be written one after the other.
+
+    Raises
+    ------
+    PhotplugError
+        Where the file has other rows than `table`.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(original) as file:
+        old = file.read()
+    if old.num_rows != len(table):
+        raise PhotplugError(f"{original}: has {old.num_rows} rows, the table read from it {len(table)}; read it again")
+    description = _read_description(old)
+    addition = table[list(added)]
+    addition.meta = {
+        key: value for key, value in table.meta.items() if repr(description["meta"].get(key)) != repr(value)
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        addition.write(Path(folder) / "new.parquet", format="parquet")
+        new = parquet.read_table(Path(folder) / "new.parquet")
+    merged = merge_descriptions(description, _read_description(new), added)
+    extended = old
+    for name in new.column_names:
+        place = extended.column_names.index(name) if name in extended.column_names else extended.num_columns
+        if place < extended.num_columns:
+            extended = extended.remove_column(place)
+        extended = extended.add_column(place, new.schema.field(name), new[name])
+    metadata = (old.schema.metadata or {}) | (new.schema.metadata or {})
+    metadata[_DESCRIPTION] = yaml.dump(merged, default_flow_style=None, sort_keys=False).encode()
+    stream = pa.BufferOutputStream()
+    parquet.write_table(extended.replace_schema_metadata(metadata), stream)
+    return [stream.getvalue().to_pybytes()]
 
 
 def _make_column(values: pa.ChunkedArray) -> Column:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,9 +18,9 @@ from numpy.typing import ArrayLike
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.csvtext import extend_csv, format_csv, read_csv
-from dja_photplug.files.fitsbytes import extend_fits, first_table, is_ascii_table
+from dja_photplug.files.fitsbytes import extend_fits, find_table, is_ascii_table, name_tables, split_name
 from dja_photplug.files.formats import CATALOG_FORMATS, EXTENDED_FORMATS, TABLE_FORMATS
-from dja_photplug.files.parquet import need_pyarrow, read_parquet
+from dja_photplug.files.parquet import extend_parquet, need_pyarrow, read_parquet
 from dja_photplug.files.whole import check_output, whole_file
 
 __all__ = [
@@ -39,10 +39,15 @@ MOST_COLUMNS = 999
 
 
 def _read_fits(path: Path) -> Table:
-    """Return the first table of a file; NaN is not masked, and what FITS says is a time is one."""
+    """Return a table of a file; NaN is not masked, and what FITS says is a time is one."""
     options: dict[str, bool | str] = {"mask_invalid": False, "unit_parse_strict": "silent"}
-    with fits.open(path, memmap=False) as hdus:
-        hdu = hdus[first_table(hdus)]
+    file, wanted = split_name(path)
+    with fits.open(file, memmap=False) as hdus:
+        hdu = hdus[find_table(hdus, wanted)]
+        tables = name_tables(hdus)
+        if wanted is None and tables.count("[") > 1:
+            name = f"{path}[{hdu.name or hdus.index_of(hdu)}]"
+            warnings.warn(f"{name} is read; name another of the tables {tables}", PhotplugWarning, stacklevel=4)
         try:
             return Table.read(hdu, format="fits", astropy_native=True, **options)
         except (ValueError, TypeError, KeyError, AttributeError):  # times of a kind that astropy does not know
@@ -50,15 +55,21 @@ def _read_fits(path: Path) -> Table:
 
 
 _READERS: dict[str, Callable[[Path], Table]] = {"fits": _read_fits, "ascii.csv": read_csv, "parquet": read_parquet}
+_EXTENDERS: dict[str, Callable[[Path, Table, Sequence[str]], Sequence[bytes | memoryview]]] = {
+    ".fits": extend_fits,
+    ".csv": extend_csv,
+    ".parquet": extend_parquet,
+}
 
 
 def read_catalog(path: str | Path) -> Table:
-    """Read a catalogue; of a file with several tables the first.
+    """Read a catalogue; of a file with several tables the first, with a warning.
 
     Parameters
     ----------
     path : str or Path
-        Ends in one of the suffixes of :data:`TABLE_FORMATS`.
+        Ends in one of the suffixes of :data:`TABLE_FORMATS`. Behind that of FITS brackets may name one of several
+        tables, ``cat.fits[LDAC_OBJECTS]``, by its name or number.
 
     Returns
     -------
@@ -71,7 +82,8 @@ def read_catalog(path: str | Path) -> Table:
         For another suffix, or a file that cannot be read.
     """
     path = Path(path)
-    kind = next((kind for suffix, kind in TABLE_FORMATS.items() if path.name.lower().endswith(suffix)), None)
+    name = split_name(path)[0].name.lower()
+    kind = next((kind for suffix, kind in TABLE_FORMATS.items() if name.endswith(suffix)), None)
     if kind is None:
         raise PhotplugError(f"{path}: catalogues are read from {', '.join(TABLE_FORMATS)}; convert it to one of them")
     try:
@@ -201,12 +213,12 @@ def check_extended(
             f"{path}: .csv does not hold the arrays of column {arrays[0]}; write .ecsv, or leave it out"
         )
     if suffix == ".fits":
-        _check_names(path, {*table.colnames, *new})
+        _check_names(path, list(dict.fromkeys([*table.colnames, *new])))
     if not _keeps_bytes(path, original):
         _rehearse(table, path)
 
 
-def _check_names(path: Path, names: Collection[str]) -> None:
+def _check_names(path: Path, names: Sequence[str]) -> None:
     """Refuse what FITS does not hold of the names of columns."""
     if len(names) > MOST_COLUMNS:
         raise PhotplugError(
@@ -223,8 +235,8 @@ def _check_names(path: Path, names: Collection[str]) -> None:
 
 def _keeps_bytes(path: Path, original: str | Path | None) -> bool:
     """Return whether the original's part of an output is copied, not written."""
-    endings = {".fits": (".fits", ".fits.gz"), ".csv": (".csv",)}.get(path.suffix.lower())
-    if original is None or endings is None or not str(original).lower().endswith(endings):
+    endings = {".fits": (".fits", ".fits.gz"), ".csv": (".csv",), ".parquet": (".parquet",)}.get(path.suffix.lower())
+    if original is None or endings is None or not str(split_name(Path(original))[0]).lower().endswith(endings):
         return False
     return endings != (".fits", ".fits.gz") or not is_ascii_table(Path(original))
 
@@ -316,7 +328,8 @@ def _find_changed_values(before: np.ma.MaskedArray, after: np.ma.MaskedArray, su
     text = before.dtype.kind in "SU"
     if suffix == ".csv" and before.dtype.kind != "O":  # CSV holds no types: the same text makes the same value
         try:
-            after = np.ma.asarray(after.astype(str) if text else after.astype(before.dtype))
+            plain = np.asarray(after.data).astype(str if text else before.dtype)
+            after = np.ma.MaskedArray(plain, mask=np.ma.getmaskarray(after))
         except (ValueError, TypeError):
             return f"its {before.dtype} would be {after.dtype}"
     elif text != (after.dtype.kind in "SU") or (
@@ -406,7 +419,8 @@ def write_extended(
 
     Where both files are FITS, every byte of the original's columns, cards and other HDUs is kept: only the cards that
     say how large the table is change, the checksums of the table, which hold no longer, are left out, and the list of
-    columns that astropy keeps in COMMENT cards grows. All other pairs of formats go through `table`.
+    columns that astropy keeps in COMMENT cards grows. Where both are CSV, lines keep their text and get cells behind
+    it; where both are Parquet, the original's columns are copied. All other pairs of formats go through `table`.
 
     Parameters
     ----------
@@ -437,8 +451,7 @@ def write_extended(
         assert original is not None
         if suffix == ".fits":
             _check_names(path, table.colnames)
-        extend = extend_fits if suffix == ".fits" else extend_csv
-        pieces = extend(Path(original), table, added)
+        pieces = _EXTENDERS[suffix](Path(original), table, added)
         with whole_file(path, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
             stream.writelines(pieces)
         _tell_left_out(path, table)

@@ -179,7 +179,11 @@ def place_targets(table: Table, ids: Sequence[int] | None) -> SkyCoord:
         As :func:`choose_rows`; and where one of them has no position.
     """
     rows = choose_rows(table, ids)
-    places = find_positions(table)[rows]
+    if missing_columns := [name for name in ("ra", "dec") if name not in table.colnames]:
+        raise PhotplugError(
+            f"the catalogue has no column {', '.join(missing_columns)}; make stamps of one that `catalog` wrote"
+        )
+    places = find_positions(table, "ra", "dec")[rows]
     missing = np.flatnonzero(~has_position(places))
     if len(missing):
         row = rows[missing[0]]

@@ -16,7 +16,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from dja_photplug.catalog.columns import column_values, find_ids, find_positions, has_position, warn_missing
+from dja_photplug.catalog.columns import column_values, describe_missing, find_ids, find_positions, has_position
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import (
     TOTAL_COLUMNS,
@@ -202,9 +202,11 @@ def measure_columns(
     names = _choose_columns(extend, options, numbers, ratios)
     added = [f"{extend.prefix}{band}_{name}" for band in bands for name in names]
     check_new(table, added, overwrite=extend.overwrite_columns)
-    rows = _read_rows(table, next(iter(bands.values())), options, extend)
+    rows, notes = _read_rows(table, next(iter(bands.values())), options, extend)
     radius = kron_radii(rows.sources, options)
     check(added)
+    for note in notes:  # once nothing is refused any more, as a refusal is one line
+        warnings.warn(note, PhotplugWarning, stacklevel=2)
     # Without segments of their own the rows are positions on those that each band has.
     role = "targets" if options.detect.use_segmentation is None else "detection"
     measured = measure_bands(list(bands.values()), options, psfs, manager, **{role: rows})
@@ -272,27 +274,30 @@ def _choose_columns(
     return [name for group in wanted for name in groups[group]]
 
 
-def _read_rows(table: Table, first: Source, options: Options, extend: ExtendOptions) -> Detection:
-    """Return the rows of a catalogue as sources, with their segments where these are given."""
+def _read_rows(table: Table, first: Source, options: Options, extend: ExtendOptions) -> tuple[Detection, list[str]]:
+    """Return the rows of a catalogue as sources, with their segments where these are given, and what is to be told."""
     position = find_positions(table, extend.ra, extend.dec)
-    warn_missing(position, "their fluxes are NaN, with the flag NOT_COVERED")
+    notes = describe_missing(position, "their fluxes are NaN, with the flag NOT_COVERED")
     path = options.detect.use_segmentation
     if path is None:
-        sources = _make_sources(table, position, np.arange(1, len(table) + 1), _north_up(position))
-        return Detection(sources=sources, segmentation=np.zeros((1, 1), np.int32), wcs=_north_up(position))
+        wcs = _north_up(position)
+        sources, unknown = _make_sources(table, position, np.arange(1, len(table) + 1), wcs)
+        return Detection(sources=sources, segmentation=np.zeros((1, 1), np.int32), wcs=wcs), notes + unknown
     labels, wcs = read_segmentation(path)
     ids = find_ids(table, extend.id_column)
     if ids is None:
         raise PhotplugError(f"{path}: the catalogue has no ids to find its segments by; name them by --id-column")
     wcs = wcs or _take_wcs(first, labels.shape, path)
-    sources = _make_sources(table, position, ids, wcs)
+    sources, unknown = _make_sources(table, position, ids, wcs)
     # Rows without a segment are on none; the labels of others would be cut to 32 bits.
-    sources["id"][~_check_segments(sources, labels, path)] = 0
-    return Detection(sources=sources, segmentation=labels, wcs=wcs)
+    there, missing = _check_segments(sources, labels, path)
+    sources["id"][~there] = 0
+    return Detection(sources=sources, segmentation=labels, wcs=wcs), notes + unknown + missing
 
 
-def _make_sources(table: Table, position: SkyCoord, ids: NDArray[np.int64], wcs: WCS) -> QTable:
-    """Return what a `Detection` says of sources; NaN for shapes that the catalogue does not tell."""
+def _make_sources(table: Table, position: SkyCoord, ids: NDArray[np.int64], wcs: WCS) -> tuple[QTable, list[str]]:
+    """Return what a `Detection` says of sources, NaN for shapes that the catalogue does not tell, and what is told."""
+    notes = []
     x, y = wcs.world_to_pixel_values(position.icrs.ra.deg, position.icrs.dec.deg)
     shapes = {name: np.full(len(table), np.nan) for name in ("a", "b", "theta", "kron_radius")}
     if {"a", "b"} <= set(table.colnames):
@@ -302,12 +307,10 @@ def _make_sources(table: Table, position: SkyCoord, ids: NDArray[np.int64], wcs:
             units = {"a": u.arcsec, "b": u.arcsec, "theta": u.deg, "kron_radius": u.dimensionless_unscaled}
             shapes |= {name: column_values(table, name, unit) for name, unit in units.items() if name in table.colnames}
         else:
-            warnings.warn(
+            notes = [
                 "columns a and b are in no unit of angle, so each Kron aperture is the smallest circle; give them one, "
-                "such as arcsec, in a format that holds units",
-                PhotplugWarning,
-                stacklevel=2,
-            )
+                "such as arcsec, in a format that holds units"
+            ]
     flag = np.zeros(len(table), dtype=int)
     if "flag" in table.colnames and "KRONCIRC" in table.meta:  # ours
         flag = np.nan_to_num(column_values(table, "flag")).astype(int) & DETECTION_FLAGS
@@ -323,7 +326,7 @@ def _make_sources(table: Table, position: SkyCoord, ids: NDArray[np.int64], wcs:
     }
     sources = dress_table(columns, DETECTION_COLUMNS)
     sources["kron_radius"] = shapes["kron_radius"]
-    return sources
+    return sources, notes
 
 
 def _north_up(position: SkyCoord) -> WCS:
@@ -348,8 +351,9 @@ def _take_wcs(first: Source, shape: tuple[int, ...], path: str) -> WCS:
     )
 
 
-def _check_segments(sources: QTable, labels: NDArray[np.int32], path: str) -> NDArray[np.bool_]:
-    """Return which sources have a segment; refuse a segmentation that is not theirs."""
+def _check_segments(sources: QTable, labels: NDArray[np.int32], path: str) -> tuple[NDArray[np.bool_], list[str]]:
+    """Return which sources have a segment, and what is told of others; refuse a segmentation that is not theirs."""
+    notes = []
     label = sample_labels(labels, sources)
     ids = np.asarray(sources["id"])
     there = np.isin(ids, np.flatnonzero(np.bincount(labels.ravel())))
@@ -361,11 +365,11 @@ def _check_segments(sources: QTable, labels: NDArray[np.int32], path: str) -> ND
         )
         if len(missing) > np.sum(label >= 0) / 2:
             raise PhotplugError(f"{found}; give the segmentation that the catalogue was made from")
-        warnings.warn(f"{found}: their flux_iso is NaN", PhotplugWarning, stacklevel=2)
+        notes = [f"{found}: their flux_iso is NaN"]
     on_segment = (label > 0) & there
     if on_segment.any() and np.mean(label[on_segment] == ids[on_segment]) < 0.5:
         raise PhotplugError(
             f"{path}: {np.sum(label[on_segment] != ids[on_segment])} of {on_segment.sum()} positions lie on segments "
             "of other ids; give the segmentation that the catalogue was made from"
         )
-    return there
+    return there, notes

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dja_photplug.cli.shared import Subparsers, add_command, check_outputs, find_mosaics, make_options, say
+from dja_photplug.cli.shared import Subparsers, add_command, check_outputs, find_mosaics, make_options, read_given, say
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.formats import EXTENDED_FORMATS, IMAGE_SUFFIXES, PLOT_SUFFIXES, REGION_SUFFIXES
 from dja_photplug.hookspecs import hookimpl
@@ -151,10 +151,12 @@ def _extend_catalog(arguments: Namespace, log: ExposureLog, options: Options) ->
     """Write the catalogue with the epochs of its positions."""
     import numpy as np
 
-    from dja_photplug.files.tables import read_catalog, write_extended
+    from dja_photplug.files.tables import write_extended
 
     path, overwrite = arguments.catalog, arguments.overwrite
-    table, added = _add_epochs(read_catalog(path), log, options, arguments)
+    given, tell = read_given(path)
+    table, added = _add_epochs(given, log, options, arguments)
+    tell()
     write_extended(table, arguments.output, added=added, original=path, overwrite=overwrite)
     covered = np.sum(table[f"{arguments.prefix}n_exp"] > 0)
     say(arguments, f"{arguments.output}: {len(table)} rows, {covered} covered by {log.name}")
@@ -162,7 +164,7 @@ def _extend_catalog(arguments: Namespace, log: ExposureLog, options: Options) ->
 
 def _add_epochs(table: Table, log: ExposureLog, options: Options, arguments: Namespace) -> tuple[Table, list[str]]:
     """Return the catalogue with the epochs of its positions, and the names of their columns."""
-    from dja_photplug.catalog.columns import find_positions, warn_missing
+    from dja_photplug.catalog.columns import describe_missing, find_positions
     from dja_photplug.catalog.schema import array_columns, epoch_columns
     from dja_photplug.files.tables import add_columns, check_extended
     from dja_photplug.pipeline.one_band import find_epochs
@@ -180,7 +182,8 @@ def _add_epochs(table: Table, log: ExposureLog, options: Options, arguments: Nam
     except PhotplugError as error:
         raise PhotplugError(f"{path}: {error}") from None
     check_extended(table, arguments.output, new=array_columns(names, options.epochs.groups), original=path)
-    warn_missing(position, "they are covered by no exposure")
+    for note in describe_missing(position, "they are covered by no exposure"):
+        warnings.warn(note, PhotplugWarning, stacklevel=2)
     epochs = find_epochs(log, position, options, arguments.manager)
     columns = {prefix + name: column for name, column in epochs.items()}
     extended = add_columns(table, columns, overwrite=True)

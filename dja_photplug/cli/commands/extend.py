@@ -14,6 +14,7 @@ from dja_photplug.cli.shared import (
     check_outputs,
     find_mosaics,
     make_options,
+    read_given,
     say,
 )
 from dja_photplug.files.formats import EXTENDED_FORMATS, TABLE_FORMATS
@@ -42,13 +43,13 @@ def run(arguments: Namespace) -> None:
 
     from dja_photplug.catalog.eazy import check_eazy
     from dja_photplug.catalog.schema import array_columns
-    from dja_photplug.files.tables import add_columns, check_extended, read_catalog, write_extended
+    from dja_photplug.files.tables import add_columns, check_extended, write_extended
     from dja_photplug.pipeline.extend import catalog_options, measure_columns
     from dja_photplug.pipeline.one_band import write_result
     from dja_photplug.pipeline.plugins import complete_options
 
     manager, overwrite = arguments.manager, arguments.overwrite
-    table = read_catalog(arguments.catalog)
+    table, tell = read_given(arguments.catalog)
     options = complete_options(make_options(arguments, catalog_options(table)), manager)
     written_here = options.output.format == "table"
     suffixes = tuple(EXTENDED_FORMATS) if written_here else catalog_suffixes(manager, options.output.format)
@@ -71,6 +72,7 @@ def run(arguments: Namespace) -> None:
         progress=not arguments.quiet,
         check=check,
     )
+    tell()
     extended = add_columns(table, columns, overwrite=extend.overwrite_columns)
     extended.meta |= meta
     if written_here:

@@ -13,6 +13,7 @@ from dja_photplug.cli.shared import (
     describe_weight,
     find_mosaics,
     make_options,
+    read_given,
     say,
 )
 from dja_photplug.errors import PhotplugError
@@ -48,7 +49,6 @@ def run(arguments: Namespace) -> None:
     from astropy.coordinates import SkyCoord
 
     from dja_photplug.figures.stamps import plot_stamps
-    from dja_photplug.files.tables import read_catalog
     from dja_photplug.fitting.select import place_targets, prepare_kernel, select_sources, surround
     from dja_photplug.fitting.stamps import cut_stamps
     from dja_photplug.pipeline.galfit import find_fit_sources, write_selected
@@ -69,7 +69,7 @@ def run(arguments: Namespace) -> None:
     if arguments.catalog is None:
         table, places = None, SkyCoord([arguments.position], unit="deg")
     else:
-        table = read_catalog(arguments.catalog)
+        table, tell = read_given(arguments.catalog)
         places = place_targets(table, arguments.id)
         own = f"{source.band}_{galfit.flux}"
         galfit = replace(galfit, flux=own) if own in table.colnames else galfit
@@ -79,6 +79,7 @@ def run(arguments: Namespace) -> None:
     else:
         path, calibration = options.detect.use_segmentation, read_calibration(table.meta, source)
         labels = None if path is None else read_labels(path, image)
+        tell()
         selected = select_sources(
             image, table, ids=arguments.id, segmentation=labels, psf=arguments.psf, calibration=calibration
         )
