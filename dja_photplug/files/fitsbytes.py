@@ -228,7 +228,7 @@ def extend_fits(original: Path, table: Table, added: Sequence[str]) -> list[byte
     old = _parse_table(igzip.decompress(content) if content.startswith(b"\x1f\x8b") else content, wanted)
     if len(old.rows) != len(table):
         raise PhotplugError(f"{original}: has {len(old.rows)} rows, the table read from it {len(table)}; read it again")
-    addition = table[list(added)]
+    addition = table[list(added)] if added else Table()  # an empty list would choose rows
     addition.meta = {
         key: value for key, value in table.meta.items() if not isinstance(value, list) and old.value(key) != value
     }

@@ -114,7 +114,7 @@ def extend_parquet(original: Path, table: Table, added: Sequence[str]) -> list[b
     if old.num_rows != len(table):
         raise PhotplugError(f"{original}: has {old.num_rows} rows, the table read from it {len(table)}; read it again")
     description = _read_description(old)
-    addition = table[list(added)]
+    addition = table[list(added)] if added else Table()  # an empty list would choose rows
     addition.meta = {
         key: value for key, value in table.meta.items() if repr(description["meta"].get(key)) != repr(value)
     }

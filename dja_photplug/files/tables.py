@@ -321,6 +321,8 @@ def _spell(unit: u.UnitBase | None) -> str:
 
 
 def _find_changed_values(before: np.ma.MaskedArray, after: np.ma.MaskedArray, suffix: str) -> str:
+    if len(before) != len(after):
+        return f"its {len(before)} rows would be {len(after)}, as blank lines are none"
     if before.shape != after.shape:
         return f"its rows of shape {before.shape[1:]} would be of {after.shape[1:]}"
     if not np.array_equal(np.ma.getmaskarray(before), np.ma.getmaskarray(after)):
@@ -356,6 +358,8 @@ def _same_object(one: object, two: object) -> bool:
 
 def _dress(table: Table, suffix: str) -> Table:
     """Return a table whose missing values, empty texts and units the format gives back."""
+    if suffix == ".csv":
+        return table
     dressed = table.copy(copy_data=False)
     for name in table.colnames:
         column = dressed[name]
@@ -451,7 +455,7 @@ def write_extended(
         assert original is not None
         if suffix == ".fits":
             _check_names(path, table.colnames)
-        pieces = _EXTENDERS[suffix](Path(original), table, added)
+        pieces = _EXTENDERS[suffix](Path(original), _dress(table, suffix), added)
         with whole_file(path, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
             stream.writelines(pieces)
         _tell_left_out(path, table)
