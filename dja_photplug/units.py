@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import warnings
 
 import numpy as np
 from astropy import units as u
@@ -157,10 +159,9 @@ def read_unit(unit: u.UnitBase | u.FunctionUnitBase | str | None) -> u.UnitBase 
     jansky = _JANSKY.fullmatch(squeezed)
     if squeezed in _SPELLINGS and squeezed != "h":
         return _SPELLINGS[squeezed]
-    try:
+    with contextlib.suppress(ValueError, TypeError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", u.UnitsWarning)  # such as of two slashes
         return u.Unit(text)
-    except (ValueError, TypeError):
-        pass
     if number and (rest := read_unit(number[2])) is not None and not isinstance(rest, u.FunctionUnitBase):
         return u.Unit(float(number[1]) * rest)
     # A capital M is mega or milli, by who wrote it.

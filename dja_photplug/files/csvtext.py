@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -78,7 +79,7 @@ def _parse(content: bytes, path: Path) -> _Text:
     if "\0" in text:
         raise ValueError("it is no text")
     # Not str.splitlines, which ends lines at form feeds and other separators of Unicode too.
-    lines = [line for line in re.split(r"(?<=\n)|(?<=\r)(?!\n)", text) if line]
+    lines = list(io.StringIO(text, newline=""))
     plain = [i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")]
     comments = [i for i, line in enumerate(lines) if line.lstrip().startswith("#")]
     if not plain and not comments:
@@ -231,7 +232,7 @@ def _convert(cells: list[str], kind: str) -> NDArray[np.generic]:
             if np.iinfo(dtype).min <= min(numbers) and max(numbers) <= np.iinfo(dtype).max:
                 return np.array(numbers, dtype=dtype)
     if kind == "float":
-        return np.array(cells, dtype=np.float64)
+        return np.fromiter(map(float, cells), np.float64, len(cells))
     if kind == "bool":
         return np.array([cell == "True" for cell in cells], dtype=bool)
     return np.array(cells, dtype=str)
@@ -265,7 +266,8 @@ def _format_cells(table: Table, name: str, separator: str) -> list[str]:
     values = np.ma.asarray(getattr(column, "value", column)) if hasattr(column, "dtype") else np.ma.empty((0, 0))
     if values.ndim != 1 or values.dtype.kind not in "biufcSUM":
         raise ValueError(f"column {name} holds more than a number or a text in each row")
-    plain = np.ma.getdata(values).astype(str).tolist()
+    data = np.ma.getdata(values)
+    plain = list(map(repr, data.tolist())) if data.dtype == np.float64 else data.astype(str).tolist()
     cells = [_quote(cell, separator) for cell in plain] if values.dtype.kind in "SU" else plain
     mask = np.ma.getmaskarray(values)
     return ["" if hidden else cell for cell, hidden in zip(cells, mask, strict=True)] if mask.any() else cells
