@@ -88,11 +88,13 @@ def _parse(content: bytes, path: Path) -> _Text:
     separator = _find_separator(lines, header, plain[1:3])
     names = _read_names(lines[header], separator)
     above = [i for i in comments if i < header]
-    if plain and all(re.fullmatch(_FLOAT, name) for name in names if name):  # as numpy and TOPCAT write it
-        commented = [] if not above else _read_names(lines[above[-1]].lstrip().removeprefix("#"), separator)
-        if len(commented) != len(names):
-            raise ValueError("its first line holds no names of columns")
-        names, header = commented, above[-1]
+    numbers = [bool(re.fullmatch(_FLOAT, name)) for name in names]
+    if any(numbers) and above:  # numpy and TOPCAT write the names in a comment
+        commented = _read_names(lines[above[-1]].lstrip().removeprefix("#"), separator)
+        if len(commented) == len(names) and not any(re.fullmatch(_FLOAT, name) for name in commented):
+            names, header, numbers = commented, above[-1], [False]
+    if all(number or not name for number, name in zip(numbers, names, strict=False)):
+        raise ValueError("its first line holds no names of columns")
     return _read_rows(
         _Text(
             encoding=encoding,
@@ -211,12 +213,14 @@ def read_csv(path: Path) -> Table:
 
 def _make_column(cells: list[str | None], name: str, separator: str) -> Column:
     """Return a column of the type that all of its cells have."""
-    there = [cell for cell in cells if cell is not None]
+    there = [cell for cell in cells if cell]
     joined = "\n".join([*there, ""])
     if separator != "," and _DECIMAL_COMMAS.fullmatch(joined):
         raise ValueError(f"column {name} has decimal commas, such as {there[0]}; write points")
     kind = next((kind for kind, pattern in _KINDS.items() if pattern.fullmatch(joined)), "text")
-    mask = np.array([cell is None for cell in cells], dtype=bool)
+    if kind == "text":  # where a quoted blank is an empty text, not a missing number
+        there = [cell for cell in cells if cell is not None]
+    mask = np.array([cell is None or (kind != "text" and not cell) for cell in cells], dtype=bool)
     values = _convert(there, kind)
     if not mask.any():
         return Column(values)
@@ -270,16 +274,14 @@ def _format_cells(table: Table, name: str, separator: str) -> list[str]:
     plain = list(map(repr, data.tolist())) if data.dtype == np.float64 else data.astype(str).tolist()
     cells = [_quote(cell, separator) for cell in plain] if values.dtype.kind in "SU" else plain
     mask = np.ma.getmaskarray(values)
-    return ["" if hidden else cell for cell, hidden in zip(cells, mask, strict=True)] if mask.any() else cells
+    blank = '""' if separator == " " else ""
+    return [blank if hidden else cell for cell, hidden in zip(cells, mask, strict=True)] if mask.any() else cells
 
 
 def _quote(cell: str, separator: str) -> str:
     """Return the text of a cell, in quotes where it would be read as something else."""
-    if (
-        cell == cell.strip() != ""
-        and not cell.startswith("#")
-        and not re.search(rf'[{re.escape(separator)}"\r\n]', cell)
-    ):
+    special = r'[\s"]' if separator == " " else rf'[{re.escape(separator)}"\r\n]'
+    if cell == cell.strip() != "" and not cell.startswith("#") and not re.search(special, cell):
         return cell
     return '"' + cell.replace('"', '""') + '"'
 
