@@ -29,7 +29,7 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     help = "the epochs of the exposures, of a position or of each source"
     command = add_command(subparsers, "epochs", run, help, mosaic=True, stages=("epochs",))
     command.add_argument("--position", nargs=2, type=float, metavar=("RA", "DEC"), help="of this position, in deg")
-    command.add_argument("--catalog", type=Path, metavar="CAT", help="of each row of this catalogue (ra, dec)")
+    command.add_argument("--catalog", type=Path, metavar="CAT", help="of each row of this catalogue")
     command.add_argument("--ra", metavar="NAME", help="column of right ascensions; found by the usual names without it")
     command.add_argument("--dec", metavar="NAME", help="column of declinations; found by the usual names without it")
     command.add_argument("--prefix", default="", metavar="TEXT", help="text before the names of new columns")
