@@ -26,6 +26,7 @@ from dja_photplug.files.whole import check_output, whole_file
 __all__ = [
     "add_columns",
     "check_extended",
+    "check_names",
     "check_new",
     "name_some",
     "read_catalog",
@@ -212,14 +213,28 @@ def check_extended(
         raise PhotplugError(
             f"{path}: .csv does not hold the arrays of column {arrays[0]}; write .ecsv, or leave it out"
         )
-    if suffix == ".fits":
-        _check_names(path, list(dict.fromkeys([*table.colnames, *new])))
+    check_names(path, list(dict.fromkeys([*table.colnames, *new])))
     if not _keeps_bytes(path, original):
         _rehearse(table, path)
 
 
-def _check_names(path: Path, names: Sequence[str]) -> None:
-    """Refuse what FITS does not hold of the names of columns."""
+def check_names(path: Path, names: Sequence[str]) -> None:
+    """Refuse, before the work, what FITS does not hold of the names of columns.
+
+    Parameters
+    ----------
+    path : Path
+        Of the output, in any format.
+    names : sequence of str
+        Of all its columns.
+
+    Raises
+    ------
+    PhotplugError
+        For a name that is not in ASCII or too long; for more names than FITS has columns.
+    """
+    if path.suffix.lower() != ".fits":
+        return
     if len(names) > MOST_COLUMNS:
         raise PhotplugError(
             f"{path}: FITS holds {MOST_COLUMNS} columns, and there would be {len(names)}; write .ecsv or .parquet, or "
@@ -348,7 +363,7 @@ def _find_changed_values(before: np.ma.MaskedArray, after: np.ma.MaskedArray, su
     if same.all():
         return ""
     wrong = np.flatnonzero(~same)[0]
-    return f"{ours.ravel()[wrong]!r} would be {theirs.ravel()[wrong]!r}"
+    return f"{ours.ravel()[wrong].item()!r} would be {theirs.ravel()[wrong].item()!r}"
 
 
 def _same_object(one: object, two: object) -> bool:
@@ -453,8 +468,7 @@ def write_extended(
     suffix = path.suffix.lower()
     if _keeps_bytes(path, original):
         assert original is not None
-        if suffix == ".fits":
-            _check_names(path, table.colnames)
+        check_names(path, table.colnames)
         pieces = _EXTENDERS[suffix](Path(original), _dress(table, suffix), added)
         with whole_file(path, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
             stream.writelines(pieces)
@@ -510,8 +524,7 @@ def write_catalog(table: QTable, path: str | Path, *, overwrite: bool = False) -
     path = Path(path)
     if path.suffix.lower() == ".parquet":
         need_pyarrow(path)
-    if path.suffix.lower() == ".fits":
-        _check_names(path, table.colnames)
+    check_names(path, table.colnames)
     with whole_file(path, overwrite=overwrite, suffixes=tuple(CATALOG_FORMATS)) as temporary:
         _write(table, temporary)
     return path

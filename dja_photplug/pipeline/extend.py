@@ -31,6 +31,8 @@ from dja_photplug.files.tables import add_columns, check_new
 from dja_photplug.options.stages import EXTENSIONS, ExtendOptions, Options
 from dja_photplug.pipeline.images import Products
 from dja_photplug.pipeline.many_bands import (
+    KRON_COLUMNS,
+    SEGMENT_COLUMNS,
     add_totals,
     compare_apertures,
     describe_bands,
@@ -55,9 +57,6 @@ DETECTION_FLAGS = (
     | SourceFlag.SINGULAR
     | SourceFlag.NOT_DEBLENDED
 )
-
-KRON_COLUMNS = ("flux_radius", "flux_auto", "fluxerr_auto", "mag_auto", "magerr_auto", "flag", "mask_frac")
-SEGMENT_COLUMNS = ("flux_iso", "fluxerr_iso")
 
 
 def catalog_options(table: Table, options: Options | None = None) -> Options:
@@ -242,12 +241,16 @@ def _compare_apertures(table: Table, numbers: Sequence[int]) -> dict[int, NDArra
 def _to_unit(table: Table, name: str, unit: u.UnitBase | None) -> NDArray[np.float64]:
     """Return the fluxes of a column in the unit that they are compared in."""
     values, given = column_values(table, name), getattr(table[name], "unit", None)
-    if given == unit and given != u.mag:
-        return values
     known, to = read_unit(given), read_unit(unit)
+    if given == unit and known != u.mag:
+        return values
     if known is not None and to is not None and known != u.mag:
         with contextlib.suppress(u.UnitsError):
             return convert(values, known, to)
+    if known == u.mag:
+        raise PhotplugError(
+            f"column {name} is in mag without a zero point, which corr_i needs; give a flux, or mag(AB)"
+        )
     raise PhotplugError(
         f"column {name} is in {given or 'no unit'} and flux_auto in {unit or 'no unit'}, so their ratio, which corr_i "
         "is made with, is not known; correct the units, or rename the column"

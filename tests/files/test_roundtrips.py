@@ -304,6 +304,22 @@ def test_columns_of_fits_that_others_wrote(tmp_path: Path) -> None:
         assert str(found["unit"].unit) == "ujy"
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("booleans with nulls", "its missing values would differ"),
+        ("masked type without a null", "its missing values would differ"),
+        ("text with nulls", "its missing values would differ"),
+        ("magnitudes", r"its unit mag\(AB\) would be None"),
+    ],
+)
+def test_what_a_writer_loses_is_found_before_the_work(tmp_path: Path, monkeypatch, name: str, words: str) -> None:
+    """astropy's own writer of FITS, without what we tell it."""
+    monkeypatch.setattr("dja_photplug.files.tables._dress", lambda table, suffix: table)
+    with pytest.raises(PhotplugError, match=rf"\.fits does not hold column {name} as it is \({words}\); write \.ecsv"):
+        check_extended(make_table(["integers", name]), tmp_path / "out.fits")
+
+
 def test_metadata_that_fits_does_not_hold_are_named(tmp_path: Path) -> None:
     table = make_table(["integers"])
     table.meta |= {"deep": {"a": [1, 2]}, "NAXIS2": 7, "comments": ["one", "two"]}

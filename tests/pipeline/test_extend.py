@@ -293,12 +293,12 @@ def test_bad_rows_are_flagged_and_the_others_as_without_them(with_segments, pair
     good = dp.extend_catalog(detected.catalog, [pair[SHORT]], options)
     table = Table(detected.catalog, masked=True)
     table["ra"][2], table["dec"][3], table["dec"][4], table["ra"].mask[5] = np.nan, -99, 0, True
-    table["id"][20] = 99_000_000_020  # no label, and 32 bits would make one of it
+    table["id"][20] = 2**32 + 1  # no label, and 32 bits would make one of it
     told = [
         pytest.warns(dp.PhotplugWarning, match="row 2 .* has no position, and so 3 of 25 rows: their fluxes are NaN")
     ]
     if with_segments:
-        told.append(pytest.warns(dp.PhotplugWarning, match="no segment 99000000020 for row 20 .* so for 1 of 25 rows"))
+        told.append(pytest.warns(dp.PhotplugWarning, match="no segment 4294967297 for row 20 .* so for 1 of 25 rows"))
     with contextlib.ExitStack() as stack:
         for each in told:
             stack.enter_context(each)
@@ -336,6 +336,13 @@ def test_fluxes_whose_ratio_is_not_known(unit, pair, detected):
     table = Table(detected.catalog)
     table["flux_aper_1"].unit = None if unit is None else u.Unit(unit, parse_strict="silent")
     with pytest.raises(dp.PhotplugError, match=f"flux_aper_1 is in {unit or 'no unit'} and flux_auto in uJy, so their"):
+        dp.extend_catalog(table, [pair[SHORT]], DJA)
+
+
+def test_magnitudes_have_no_ratio(pair, detected):
+    table = Table(detected.catalog)
+    table["flux_auto"].unit = table["flux_aper_1"].unit = "mag"
+    with pytest.raises(dp.PhotplugError, match="column flux_auto is in mag without a zero point"):
         dp.extend_catalog(table, [pair[SHORT]], DJA)
 
 
