@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import warnings
+
 import numpy as np
 from astropy import units as u
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["MOSAIC_UNIT", "MOSAIC_ZERO_POINT", "ZERO_POINT", "flux_of", "flux_ratio", "magnitude", "magnitude_of"]
+__all__ = [
+    "MOSAIC_UNIT",
+    "MOSAIC_ZERO_POINT",
+    "ZERO_POINT",
+    "convert",
+    "flux_of",
+    "flux_ratio",
+    "magnitude",
+    "magnitude_of",
+    "read_unit",
+]
 
 MOSAIC_UNIT = u.Unit("10 nJy")
 
@@ -100,3 +114,89 @@ def magnitude(flux: ArrayLike, error: ArrayLike) -> tuple[NDArray[np.float64], N
     """
     flux, error = np.asarray(flux, dtype=np.float64), np.asarray(error, dtype=np.float64)
     return magnitude_of(flux), 2.5 / np.log(10) * error / np.where(flux > 0, flux, np.nan)
+
+
+# What people write, less blanks, hyphens, dots, brackets and the plural: for those that astropy does not read.
+_SPELLINGS = {
+    **dict.fromkeys(("abmag", "magab", "abmagnitude", "magnitudeab", "mab"), u.ABmag),
+    **dict.fromkeys(("mag", "magnitude"), u.mag),
+    **dict.fromkeys(("deg", "degree"), u.deg),
+    **dict.fromkeys(("arcmin", "arcminute", "amin"), u.arcmin),
+    **dict.fromkeys(("arcsec", "arcsecond", "asec"), u.arcsec),
+    **dict.fromkeys(("mas", "milliarcsec", "milliarcsecond"), u.mas),
+    **dict.fromkeys(("rad", "radian"), u.rad),
+    **dict.fromkeys(("h", "hr", "hour", "hourangle", "h:m:", "hm", "hh:mm:s"), u.hourangle),
+    **dict.fromkeys(("d:m:", "dm", "dd:mm:s"), u.deg),
+    **dict.fromkeys(("pix", "pixel", "px"), u.pix),
+}
+_JANSKY = re.compile(r"(|n|nano|u|micro|\u00b5|\u03bc|m|milli)(jy|jansky)")
+
+
+def read_unit(unit: u.UnitBase | u.FunctionUnitBase | str | None) -> u.UnitBase | u.FunctionUnitBase | None:
+    """Return the unit that is meant, as astropy reads it or as people spell it.
+
+    Parameters
+    ----------
+    unit : unit or str or None
+        Text, or what a reader made of text that it does not know.
+
+    Returns
+    -------
+    unit or None
+        None where it is not known. ``MJy`` in other cases is none, as it may be milli or mega.
+
+    Examples
+    --------
+    >>> [str(read_unit(text)) for text in ("ujy", "micro-Jansky", "10 nJy", "AB mag", "degrees", "Pixels", "MJY")]
+    ['uJy', 'uJy', '10 nJy', 'mag(AB)', 'deg', 'pix', 'None']
+    """
+    if unit is None or not isinstance(unit, str | u.UnrecognizedUnit):
+        return u.ABmag if unit == u.AB * u.mag else unit
+    text = str(unit).strip()
+    number = re.fullmatch(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*\*?\s*(.*\D.*)", text)
+    squeezed = re.sub(r"[\s_.()\[\]\"'-]", "", text).lower()
+    squeezed = squeezed.removesuffix("s") if len(squeezed) > 1 else squeezed
+    jansky = _JANSKY.fullmatch(squeezed)
+    if squeezed in _SPELLINGS and squeezed != "h":
+        return _SPELLINGS[squeezed]
+    with contextlib.suppress(ValueError, TypeError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", u.UnitsWarning)  # such as of two slashes
+        return u.Unit(text)
+    if number and (rest := read_unit(number[2])) is not None and not isinstance(rest, u.FunctionUnitBase):
+        return u.Unit(float(number[1]) * rest)
+    # A capital M is mega or milli, by who wrote it.
+    if jansky and not (jansky[1] == "m" and "M" in text):
+        prefix = {"nano": "n", "micro": "u", "milli": "m", "\u00b5": "u", "\u03bc": "u"}.get(jansky[1], jansky[1])
+        return u.Unit(f"{prefix}Jy")
+    return _SPELLINGS.get(squeezed)
+
+
+def convert(
+    values: ArrayLike, unit: u.UnitBase | u.FunctionUnitBase, to: u.UnitBase | u.FunctionUnitBase | str
+) -> NDArray[np.float64]:
+    """Return values in another unit, AB magnitudes as fluxes too.
+
+    Parameters
+    ----------
+    values : array_like
+    unit, to : unit
+        In which they are, and in which they shall be.
+
+    Returns
+    -------
+    ndarray of float64
+        Of the shape of `values`.
+
+    Raises
+    ------
+    UnitConversionError
+        Where the units are of different kinds.
+
+    Examples
+    --------
+    >>> convert([23.9, 18.9], u.ABmag, "uJy").round(6)
+    array([  1., 100.])
+    """
+    values = np.asarray(values, dtype=np.float64)
+    quantity = u.Magnitude(values, unit) if isinstance(unit, u.MagUnit) else u.Quantity(values, unit)
+    return np.asarray(quantity.to(to).value, dtype=np.float64)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable
-from numpy.typing import NDArray
 
+from dja_photplug.catalog.columns import column_values
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.formats import EAZY_FORMATS
 from dja_photplug.files.whole import check_output, whole_file
@@ -184,23 +184,16 @@ def _make_table(catalog: QTable, columns: Mapping[str, tuple[str, str]]) -> QTab
         if name not in catalog.colnames:
             raise PhotplugError(f"the catalogue has no column {name}, which eazy needs; add it")
         table[name] = catalog[name]
-    known = _to_numbers(catalog, "z_spec", "") if "z_spec" in catalog.colnames else np.full(len(catalog), np.nan)
+    known = column_values(catalog, "z_spec") if "z_spec" in catalog.colnames else np.full(len(catalog), np.nan)
     table["z_spec"] = np.where(known >= 0, known, -1.0)
     table["z_spec"].info.description = "spectroscopic redshift; -1 where unknown"
     for names in columns.values():
-        values = [_to_numbers(catalog, name, "uJy") for name in names]
+        values = [column_values(catalog, name, "uJy") for name in names]
         observed = np.isfinite(values[0]) & (values[1] > 0) & np.isfinite(values[1])
         for name, value in zip(names, values, strict=True):
             table[name] = np.where(observed, value, NOT_OBSERVED) * u.uJy
             table[name].info.description = f"{catalog[name].info.description or 'flux'}; -99 where not measured"
     return table
-
-
-def _to_numbers(catalog: QTable, name: str, unit: str) -> NDArray[np.float64]:
-    """Return a column in `unit`, or as it is where it has none, NaN where masked."""
-    column = catalog[name]
-    values = np.ma.filled(np.ma.asarray(getattr(column, "value", column), dtype=np.float64), np.nan)
-    return u.Quantity(values, column.info.unit or unit).to_value(unit)
 
 
 def _write_translation(columns: Mapping[str, tuple[str, str]], filters: Mapping[str, int]) -> str:

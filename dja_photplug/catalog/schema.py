@@ -21,6 +21,7 @@ __all__ = [
     "SKY_COLUMNS",
     "TOTAL_COLUMNS",
     "ColumnSpec",
+    "array_columns",
     "describe_apertures",
     "describe_columns",
     "describe_removed",
@@ -231,6 +232,29 @@ def epoch_columns(details: Sequence[str] = ()) -> tuple[ColumnSpec, ...]:
     ['gap_max', 'edge_dist']
     """
     return EPOCH_COLUMNS + tuple(spec for group in details for spec in EPOCH_DETAIL_COLUMNS[group])
+
+
+def array_columns(names: Iterable[str], details: Sequence[str] = ()) -> dict[str, bool]:
+    """Return which of a catalogue's new columns hold an array for each source.
+
+    Parameters
+    ----------
+    names : iterable of str
+        With the band, or other text, before the name that :func:`epoch_columns` gives.
+    details : sequence of str, optional
+        As for :func:`epoch_columns`.
+
+    Returns
+    -------
+    dict of str to bool
+
+    Examples
+    --------
+    >>> array_columns(["f444w_n_exp", "f444w_visit_mjd"], ["visits"])
+    {'f444w_n_exp': False, 'f444w_visit_mjd': True}
+    """
+    arrays = tuple(spec.name for spec in epoch_columns(details) if spec.dtype == "O")
+    return {name: bool(arrays) and name.endswith(arrays) for name in names}
 
 
 def dress_table(columns: Mapping[str, ArrayLike], specs: Sequence[ColumnSpec]) -> QTable:

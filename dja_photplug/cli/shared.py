@@ -7,18 +7,20 @@ imports what it needs when it runs, so that ``--help`` takes no half second of a
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.formats import CATALOG_FORMATS, EAZY_FORMATS
 from dja_photplug.options.arguments import add_flags, collect_options
 from dja_photplug.options.stages import Options
 
 if TYPE_CHECKING:
     import pluggy
+    from astropy.table import Table
 
     from dja_photplug.files.names import Source
 
@@ -32,6 +34,7 @@ __all__ = [
     "describe_weight",
     "find_mosaics",
     "make_options",
+    "read_given",
     "say",
 ]
 
@@ -173,6 +176,36 @@ def find_mosaics(arguments: argparse.Namespace) -> list[Source]:
 
     names = arguments.mosaics if "mosaics" in arguments else [arguments.mosaic]
     return [find_source(name, arguments.manager) for name in names]
+
+
+def read_given(path: Path) -> tuple[Table, Callable[[], None]]:
+    """Read a catalogue that a command was given.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    table : `~astropy.table.Table`
+    tell : callable
+        Warns of what was assumed in reading it; called once nothing is refused any more, as a refusal is one line.
+
+    Raises
+    ------
+    PhotplugError
+        Where it cannot be read.
+    """
+    from dja_photplug.files.tables import read_catalog
+
+    with warnings.catch_warnings(record=True) as assumed:
+        table = read_catalog(path)
+
+    def tell() -> None:
+        for warning in assumed:
+            warnings.warn(str(warning.message), PhotplugWarning, stacklevel=2)
+
+    return table, tell
 
 
 def check_outputs(arguments: argparse.Namespace, **suffixes: tuple[str, ...]) -> list[Path]:

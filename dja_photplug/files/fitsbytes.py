@@ -6,7 +6,7 @@ import io
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, cast
@@ -23,7 +23,15 @@ from numpy.typing import NDArray
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.smallfits import CardValue
 
-__all__ = ["extend_fits", "first_table"]
+__all__ = [
+    "ColumnDescriptions",
+    "extend_fits",
+    "find_table",
+    "is_ascii_table",
+    "merge_descriptions",
+    "name_tables",
+    "split_name",
+]
 
 _RECORD, _CARD = 2880, 80  # bytes of a FITS record and of a header card (FITS standard 4.0, section 3)
 # Keywords that belong to one column: those of the standard (section 7.3), of TOPCAT and of VizieR.
@@ -34,12 +42,37 @@ _COLUMN_KEYWORD = re.compile(
 _BEGIN, _END = "--BEGIN-ASTROPY-SERIALIZED-COLUMNS--", "--END-ASTROPY-SERIALIZED-COLUMNS--"
 
 
-def first_table(hdus: fits.HDUList) -> int:
-    """Return the index of the first table of a file, ASCII or binary.
+def split_name(path: Path) -> tuple[Path, str | None]:
+    """Return the file, and which of its tables is meant, of a name such as ``cat.fits[LDAC_OBJECTS]``.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    path : Path
+        Without the brackets.
+    wanted : str or None
+        Name or number of an HDU; None where none is named.
+
+    Examples
+    --------
+    >>> [str(part) for part in split_name(Path("cat.fits[2]"))]
+    ['cat.fits', '2']
+    """
+    match = re.fullmatch(r"(.+\.fits(?:\.gz)?)\[([^\]]+)\]", str(path), re.IGNORECASE)
+    return (Path(match[1]), match[2]) if match and not path.exists() else (path, None)
+
+
+def find_table(hdus: fits.HDUList, wanted: str | None = None) -> int:
+    """Return the index of a table of a file, ASCII or binary.
 
     Parameters
     ----------
     hdus : `~astropy.io.fits.HDUList`
+    wanted : str, optional
+        Its name, or its index; the first table without it.
 
     Returns
     -------
@@ -51,13 +84,50 @@ def first_table(hdus: fits.HDUList) -> int:
     ValueError
         Where there is none.
     """
-    for index, hdu in enumerate(hdus):
-        if isinstance(hdu, fits.TableHDU | fits.BinTableHDU):
-            return index
-    raise ValueError("it holds no table")
+    tables = {i: hdu.name for i, hdu in enumerate(hdus) if isinstance(hdu, fits.TableHDU | fits.BinTableHDU)}
+    if not tables:
+        raise ValueError("it holds no table")
+    if wanted is None:
+        return next(iter(tables))
+    found = [i for i, name in tables.items() if wanted in (str(i), name) or wanted.upper() == name]
+    if not found:
+        raise ValueError(f"HDU {wanted} is none of its tables, {name_tables(hdus)}")
+    return found[0]
 
 
-class _ColumnList(TypedDict):
+def name_tables(hdus: fits.HDUList) -> str:
+    """Return the tables of a file as text, as they are named in brackets.
+
+    Parameters
+    ----------
+    hdus : `~astropy.io.fits.HDUList`
+
+    Returns
+    -------
+    str
+    """
+    tables = (f"[{hdu.name or i}]" for i, hdu in enumerate(hdus) if isinstance(hdu, fits.TableHDU | fits.BinTableHDU))
+    return " ".join(tables)
+
+
+def is_ascii_table(path: Path) -> bool:
+    """Return whether the table of a FITS file is one of text, which takes no columns of bytes.
+
+    Parameters
+    ----------
+    path : Path
+        As for :func:`split_name`.
+
+    Returns
+    -------
+    bool
+    """
+    path, wanted = split_name(path)
+    with fits.open(path) as hdus:
+        return isinstance(hdus[find_table(hdus, wanted)], fits.TableHDU)
+
+
+class ColumnDescriptions(TypedDict):
     """What astropy keeps of a table's columns in YAML: each column, and how those of other classes were taken apart."""
 
     datatype: list[dict[str, object]]
@@ -103,13 +173,11 @@ def _column_number(keyword: str) -> int:
     return int(match[2]) if match else 0
 
 
-def _parse_table(content: bytes | bytearray) -> _RawTable | None:
-    """Return the first table of a FITS file, or None where it is an ASCII table."""
+def _parse_table(content: bytes | bytearray, wanted: str | None = None) -> _RawTable:
+    """Return a table of a FITS file, which is a binary one; the first, where none is named."""
     view = memoryview(content)
     with fits.open(io.BytesIO(content)) as hdus:
-        hdu = hdus[first_table(hdus)]
-        if isinstance(hdu, fits.TableHDU):
-            return None
+        hdu = hdus[find_table(hdus, wanted)]
         where, header, dtype = hdu.fileinfo(), hdu.header, hdu.columns.dtype
     cards: list[tuple[str, bytes]] = []
     for start in range(where["hdrLoc"], where["datLoc"], _CARD):
@@ -133,13 +201,13 @@ def _parse_table(content: bytes | bytearray) -> _RawTable | None:
     )
 
 
-def extend_fits(original: Path, table: Table, added: Sequence[str]) -> list[bytes | memoryview] | None:
-    """Return the bytes of a FITS file whose first table has more columns and metadata.
+def extend_fits(original: Path, table: Table, added: Sequence[str]) -> list[bytes | memoryview]:
+    """Return the bytes of a FITS file one of whose tables has more columns and metadata.
 
     Parameters
     ----------
     original : Path
-        A ``.fits`` or ``.fits.gz`` file.
+        A ``.fits`` or ``.fits.gz`` file, as for :func:`split_name`, whose table is binary.
     table : `~astropy.table.Table`
         What was read from it, with new columns, or replaced ones, and new entries of ``meta``.
     added : sequence of str
@@ -147,21 +215,20 @@ def extend_fits(original: Path, table: Table, added: Sequence[str]) -> list[byte
 
     Returns
     -------
-    list of bytes and memoryview, or None
-        To be written one after the other; None for an ASCII table, which does not take columns of bytes.
+    list of bytes and memoryview
+        To be written one after the other.
 
     Raises
     ------
     PhotplugError
         Where the file has other rows than `table`.
     """
-    content = original.read_bytes()
-    old = _parse_table(igzip.decompress(content) if content.startswith(b"\x1f\x8b") else content)
-    if old is None:
-        return None
+    file, wanted = split_name(original)
+    content = file.read_bytes()
+    old = _parse_table(igzip.decompress(content) if content.startswith(b"\x1f\x8b") else content, wanted)
     if len(old.rows) != len(table):
         raise PhotplugError(f"{original}: has {len(old.rows)} rows, the table read from it {len(table)}; read it again")
-    addition = table[list(added)]
+    addition = table[list(added)] if added else Table()  # an empty list would choose rows
     addition.meta = {
         key: value for key, value in table.meta.items() if not isinstance(value, list) and old.value(key) != value
     }
@@ -171,7 +238,6 @@ def extend_fits(original: Path, table: Table, added: Sequence[str]) -> list[byte
         warnings.simplefilter("ignore", AstropyWarning)
         addition.write(stream, format="fits")
         new = _parse_table(bytearray(stream.getvalue()))  # whose rows can be changed
-        assert new is not None  # astropy writes binary tables
         _shift_heap(new, len(old.tail) - old.gap)
         rows, tail = _merge_rows(old, new), [old.tail, new.tail]
         cards = _merge_cards(old, new, {*addition.meta, *map(str.upper, addition.meta)})
@@ -241,13 +307,12 @@ def _find_list(cards: Sequence[tuple[str, bytes]]) -> tuple[int, int]:
     return (texts.index(_BEGIN), texts.index(_END) + 1) if _BEGIN in texts else (len(cards), len(cards))
 
 
-def _read_list(cards: Sequence[tuple[str, bytes]]) -> _ColumnList:
+def _read_list(cards: Sequence[tuple[str, bytes]]) -> ColumnDescriptions:
     """Return astropy's list of columns; where a line is cut after 70 characters, a backslash says so."""
     begin, end = _find_list(cards)
     texts = [image[8:].decode("latin-1").rstrip() for _, image in cards[begin + 1 : end - 1]]
     lines = "".join(text[:70] + ("" if len(text) > 70 else "\n") for text in texts).splitlines()
-    found = {"datatype": [], "meta": {}} | (get_header_from_yaml(lines) if lines else {})
-    return cast(_ColumnList, _to_dicts(found))
+    return cast(ColumnDescriptions, get_header_from_yaml(lines) if lines else {})
 
 
 def _to_dicts(value: object) -> object:
@@ -262,15 +327,35 @@ def _to_dicts(value: object) -> object:
     return value
 
 
+def merge_descriptions(
+    old: ColumnDescriptions, new: ColumnDescriptions, replaced: Collection[str]
+) -> ColumnDescriptions:
+    """Return astropy's lists of columns of two tables as one.
+
+    Parameters
+    ----------
+    old, new : dict
+        As of `astropy.table.meta.get_header_from_yaml`.
+    replaced : collection of str
+        Columns of `old` that are left out.
+
+    Returns
+    -------
+    dict
+    """
+    ours, theirs = (cast(ColumnDescriptions, _to_dicts({"datatype": [], "meta": {}} | each)) for each in (new, old))
+    key = "__serialized_columns__"
+    kept = {name: how for name, how in theirs["meta"].get(key, {}).items() if name not in replaced}
+    serialized = kept | ours["meta"].get(key, {})
+    return {
+        "datatype": [column for column in theirs["datatype"] if column["name"] not in replaced] + ours["datatype"],
+        "meta": theirs["meta"] | ours["meta"] | ({key: serialized} if serialized else {}),
+    }
+
+
 def _merge_lists(old: _RawTable, new: _RawTable) -> bytes:
     """Return cards with astropy's two lists of columns in one: it reads only the first, and descriptions from it."""
-    ours, theirs = _read_list(new.cards), _read_list(old.cards)
-    key = "__serialized_columns__"
-    kept = {name: how for name, how in theirs["meta"].get(key, {}).items() if name not in new.widths}
-    merged = {
-        "datatype": [column for column in theirs["datatype"] if column["name"] not in new.widths] + ours["datatype"],
-        "meta": theirs["meta"] | {key: kept | ours["meta"].get(key, {})},
-    }
+    merged = merge_descriptions(_read_list(old.cards), _read_list(new.cards), new.widths)
     if not merged["datatype"]:
         return b""
     texts = [_BEGIN]

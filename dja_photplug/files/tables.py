@@ -1,58 +1,76 @@
-"""Catalogues that exist already: read them, find positions and ids, add columns, keep all the rest as it was."""
+"""Catalogues that exist already: read them, add columns, keep all the rest as it was."""
 
 from __future__ import annotations
 
+import tempfile
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import Angle, SkyCoord
 from astropy.io import fits
-from astropy.table import Column, QTable, Table
+from astropy.table import Column, MaskedColumn, QTable, Table
+from astropy.table.column import BaseColumn
 from astropy.utils.exceptions import AstropyWarning
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from dja_photplug.errors import PhotplugError
-from dja_photplug.files.fitsbytes import extend_fits, first_table
+from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.files.csvtext import extend_csv, format_csv, read_csv
+from dja_photplug.files.fitsbytes import extend_fits, find_table, is_ascii_table, name_tables, split_name
 from dja_photplug.files.formats import CATALOG_FORMATS, EXTENDED_FORMATS, TABLE_FORMATS
+from dja_photplug.files.parquet import extend_parquet, need_pyarrow, read_parquet
 from dja_photplug.files.whole import check_output, whole_file
 
 __all__ = [
     "add_columns",
+    "check_extended",
+    "check_names",
     "check_new",
-    "find_ids",
-    "find_positions",
+    "name_some",
     "read_catalog",
     "write_catalog",
     "write_extended",
 ]
 
-# What makes these read the first table of many, and keep NaN, which is not the same as masked.
-_READ_OPTIONS: dict[str, dict[str, bool | int | str]] = {
-    "fits": {"mask_invalid": False, "unit_parse_strict": "silent"},
-    "votable": {"table_id": 0, "use_names_over_ids": True},
-}
+_READ_OPTIONS: dict[str, dict[str, bool | int | str]] = {"votable": {"table_id": 0, "use_names_over_ids": True}}
+MOST_COLUMNS = 999
+"""Of a FITS table (FITS standard 4.0, section 7.3)."""
 
-_POSITION_NAMES = (
-    ("ra", "dec"),
-    ("RA", "DEC"),
-    ("ALPHA_J2000", "DELTA_J2000"),
-    ("X_WORLD", "Y_WORLD"),
-    ("RAJ2000", "DEJ2000"),
-)
-_ID_NAMES = ("id", "ID", "NUMBER", "number")
+
+def _read_fits(path: Path) -> Table:
+    """Return a table of a file; NaN is not masked, and what FITS says is a time is one."""
+    options: dict[str, bool | str] = {"mask_invalid": False, "unit_parse_strict": "silent"}
+    file, wanted = split_name(path)
+    with fits.open(file, memmap=False) as hdus:
+        hdu = hdus[find_table(hdus, wanted)]
+        tables = name_tables(hdus)
+        if wanted is None and tables.count("[") > 1:
+            name = f"{path}[{hdu.name or hdus.index_of(hdu)}]"
+            warnings.warn(f"{name} is read; name another of the tables {tables}", PhotplugWarning, stacklevel=4)
+        try:
+            return Table.read(hdu, format="fits", astropy_native=True, **options)
+        except (ValueError, TypeError, KeyError, AttributeError):  # times of a kind that astropy does not know
+            return Table.read(hdu, format="fits", **options)
+
+
+_READERS: dict[str, Callable[[Path], Table]] = {"fits": _read_fits, "ascii.csv": read_csv, "parquet": read_parquet}
+_EXTENDERS: dict[str, Callable[[Path, Table, Sequence[str]], Sequence[bytes | memoryview]]] = {
+    ".fits": extend_fits,
+    ".csv": extend_csv,
+    ".parquet": extend_parquet,
+}
 
 
 def read_catalog(path: str | Path) -> Table:
-    """Read a catalogue; of a file with several tables the first.
+    """Read a catalogue; of a file with several tables the first, with a warning.
 
     Parameters
     ----------
     path : str or Path
-        Ends in one of the suffixes of :data:`TABLE_FORMATS`.
+        Ends in one of the suffixes of :data:`TABLE_FORMATS`. Behind that of FITS brackets may name one of several
+        tables, ``cat.fits[LDAC_OBJECTS]``, by its name or number.
 
     Returns
     -------
@@ -65,150 +83,44 @@ def read_catalog(path: str | Path) -> Table:
         For another suffix, or a file that cannot be read.
     """
     path = Path(path)
-    kind = next((kind for suffix, kind in TABLE_FORMATS.items() if path.name.lower().endswith(suffix)), None)
+    name = split_name(path)[0].name.lower()
+    kind = next((kind for suffix, kind in TABLE_FORMATS.items() if name.endswith(suffix)), None)
     if kind is None:
         raise PhotplugError(f"{path}: catalogues are read from {', '.join(TABLE_FORMATS)}; convert it to one of them")
     try:
         with warnings.catch_warnings():
             # Units that astropy does not know and liberties with the format are the file's own, and kept as they are.
             warnings.simplefilter("ignore", AstropyWarning)
-            if kind != "fits":
-                return Table.read(path, format=kind, **_READ_OPTIONS.get(kind, {}))
-            with fits.open(path, memmap=False) as hdus:
-                return Table.read(hdus[first_table(hdus)], format=kind, **_READ_OPTIONS[kind])
+            warnings.simplefilter("default", PhotplugWarning)
+            if kind in _READERS:
+                return _READERS[kind](path)
+            return Table.read(path, format=kind, **_READ_OPTIONS.get(kind, {}))
+    except PhotplugError:
+        raise
     except Exception as error:  # each of five parsers has its own
         reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
         raise PhotplugError(f"{path}: cannot be read as a catalogue ({reason}); check the file") from error
 
 
-def find_positions(table: Table, ra: str | None = None, dec: str | None = None) -> SkyCoord:
-    """Return the positions of a catalogue's rows, ICRS.
+def name_some(names: Sequence[str], most: int = 8) -> str:
+    """Return the first names of a list as text, and how many there are beside them.
 
     Parameters
     ----------
-    table : `~astropy.table.Table`
-    ra, dec : str, optional
-        Names of the columns. Without them: the first SkyCoord column, then ``ra dec``, ``RA DEC``,
-        ``ALPHA_J2000 DELTA_J2000``, ``X_WORLD Y_WORLD``, ``RAJ2000 DEJ2000``, then ``ra dec`` in any case.
-        Numbers without a unit are degrees; text is degrees too, or sexagesimal hours and degrees.
+    names : sequence of str
+    most : int, optional
+        How many are named.
 
     Returns
     -------
-    `~astropy.coordinates.SkyCoord`
-        One for each row, all of them finite.
-
-    Raises
-    ------
-    PhotplugError
-        Without such columns or rows; for a value that is missing or out of range, with its column and row.
+    str
 
     Examples
     --------
-    >>> find_positions(Table({"RA": [34.5], "DEC": [-5.25]})).to_string()
-    ['34.5 -5.25']
+    >>> name_some(["ra", "dec", "mag"], 2)
+    'ra, dec and 1 more'
     """
-    if not len(table):
-        raise PhotplugError("the catalogue has no rows; give one with sources")
-    if ra is None and dec is None:
-        for column in table.itercols():
-            if isinstance(column, SkyCoord):
-                ra, dec = (f"{axis} of {column.info.name}" for axis in ("ra", "dec"))
-                return _check_positions(column.icrs.ra.deg, column.icrs.dec.deg, ra, dec)
-    ra, dec = _position_names(table, ra, dec)
-    return _check_positions(_to_degrees(table[ra], u.hourangle), _to_degrees(table[dec], u.deg), ra, dec)
-
-
-def _position_names(table: Table, ra: str | None, dec: str | None) -> tuple[str, str]:
-    """Return the names of the two columns."""
-    lower = {name.lower(): name for name in reversed(table.colnames)}
-    any_case = (lower.get("ra", "ra"), lower.get("dec", "dec"))
-    looked_for = ((ra or "ra", dec or "dec"),) if ra or dec else (*_POSITION_NAMES, any_case)
-    for names in looked_for:
-        if set(names) <= set(table.colnames):
-            return names
-    asked = ", ".join("/".join(names) for names in looked_for[: len(_POSITION_NAMES)])
-    raise PhotplugError(
-        f"the catalogue has no position columns {asked}; name them by ra and dec (--ra, --dec), it has "
-        f"{_name_some(table.colnames)}"
-    )
-
-
-def _name_some(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _to_degrees(column: Column | u.Quantity, sexagesimal: u.UnitBase) -> NDArray[np.float64]:
-    """Return the angles of a column in degrees, NaN where masked."""
-    name = column.info.name
-    values = np.ma.filled(column, "nan") if column.dtype.kind in "SU" else np.ma.filled(column.astype(float), np.nan)
-    try:
-        if column.dtype.kind not in "SU":
-            return u.Quantity(values, column.unit or u.deg).to_value(u.deg)
-        try:
-            return values.astype(float)
-        except ValueError:
-            return Angle(values.astype(str), unit=sexagesimal).to_value(u.deg)
-    except (ValueError, TypeError, u.UnitsError) as error:
-        raise PhotplugError(f"column {name} holds no angles ({error}); name another by --ra or --dec") from None
-
-
-def _check_positions(ra: NDArray[np.float64], dec: NDArray[np.float64], *names: str) -> SkyCoord:
-    """Return positions all of which exist."""
-    for name, values, limit in zip(names, (ra, dec), (360, 90), strict=True):
-        if values.ndim != 1:
-            raise PhotplugError(f"column {name} holds {values.shape[1:]} values a row; name one with a single angle")
-        wrong = np.flatnonzero(~(np.abs(values) <= limit))
-        if len(wrong):
-            raise PhotplugError(
-                f"row {wrong[0]} (from 0): {name} is {values[wrong[0]]}, and so in {len(wrong)} of {len(values)} rows; "
-                f"give positions within +-{limit} deg"
-            )
-    return SkyCoord(ra, dec, unit=u.deg)
-
-
-def find_ids(table: Table, name: str | None = None) -> NDArray[np.int64] | None:
-    """Return the source numbers of a catalogue, or None where it has none.
-
-    Parameters
-    ----------
-    table : `~astropy.table.Table`
-    name : str, optional
-        Of the column; without it ``id``, ``ID``, ``NUMBER`` or ``number``.
-
-    Returns
-    -------
-    ndarray of int64, shape (n,), or None
-        One for each row; None only without `name`.
-
-    Raises
-    ------
-    PhotplugError
-        Where they are not distinct positive integers, with the first that is not; where there is no column `name`.
-
-    Examples
-    --------
-    >>> find_ids(Table({"NUMBER": [3, 1]}))
-    array([3, 1])
-    """
-    if name is not None and name not in table.colnames:
-        raise PhotplugError(f"the catalogue has no column {name} of ids; it has {_name_some(table.colnames)}")
-    name = name or next((name for name in _ID_NAMES if name in table.colnames), None)
-    if name is None:
-        return None
-    column = table[name]
-    if column.dtype.kind not in "iuf" or column.ndim != 1:
-        raise PhotplugError(f"column {name} holds no ids but {column.dtype}; name one of distinct positive integers")
-    values = np.ma.filled(column, 0)  # not as floats, which round the ids of Gaia
-    whole = (values > 0) & (values == np.round(values))
-    distinct = np.zeros(len(values), dtype=bool)
-    distinct[np.unique(values, return_index=True)[1]] = True
-    wrong = np.flatnonzero(~(whole & distinct))
-    if len(wrong):
-        what = "a duplicate" if whole[wrong[0]] else "no id"
-        raise PhotplugError(
-            f"row {wrong[0]} (from 0): {name} {column[wrong[0]]} is {what}; ids are distinct positive integers"
-        )
-    return np.asarray(values, dtype=np.int64)
 
 
 def check_new(table: Table, names: Iterable[str], *, overwrite: bool = False) -> None:
@@ -230,7 +142,8 @@ def check_new(table: Table, names: Iterable[str], *, overwrite: bool = False) ->
     there = [name for name in names if name in table.colnames]
     if there and not overwrite:
         raise PhotplugError(
-            f"the catalogue has {_name_some(there, 1)} of the new columns; add --overwrite-columns to replace them"
+            f"the catalogue has {name_some(there, 1)} of the new columns; add --overwrite-columns to replace them, or "
+            "--prefix to name the new ones otherwise"
         )
 
 
@@ -269,6 +182,255 @@ def add_columns(
     return extended
 
 
+def check_extended(
+    table: Table, path: str | Path, *, new: Mapping[str, bool] | None = None, original: str | Path | None = None
+) -> None:
+    """Refuse, before the work, a catalogue that the format of an output would not hold as it is.
+
+    Unless the original's bytes are kept, the catalogue is written to a temporary file and read again, and each column
+    compared: values, mask, type, unit and description.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        What was read from `original`.
+    path : str or Path
+        Of the output.
+    new : mapping of str to bool, optional
+        Names of the columns that will be added, and whether each row of them holds an array.
+    original : str or Path, optional
+        The file that was read.
+
+    Raises
+    ------
+    PhotplugError
+        With the first column, or the number of them, that the format does not hold.
+    """
+    path, new = Path(path), new or {}
+    suffix = path.suffix.lower()
+    arrays = [name for name, is_array in new.items() if is_array]
+    if suffix == ".csv" and arrays:
+        raise PhotplugError(
+            f"{path}: .csv does not hold the arrays of column {arrays[0]}; write .ecsv, or leave it out"
+        )
+    check_names(path, list(dict.fromkeys([*table.colnames, *new])))
+    if not _keeps_bytes(path, original):
+        _rehearse(table, path)
+
+
+def check_names(path: Path, names: Sequence[str]) -> None:
+    """Refuse, before the work, what FITS does not hold of the names of columns.
+
+    Parameters
+    ----------
+    path : Path
+        Of the output, in any format.
+    names : sequence of str
+        Of all its columns.
+
+    Raises
+    ------
+    PhotplugError
+        For a name that is not in ASCII or too long; for more names than FITS has columns.
+    """
+    if path.suffix.lower() != ".fits":
+        return
+    if len(names) > MOST_COLUMNS:
+        raise PhotplugError(
+            f"{path}: FITS holds {MOST_COLUMNS} columns, and there would be {len(names)}; write .ecsv or .parquet, or "
+            "choose fewer"
+        )
+    for name in names:
+        if not name.isascii() or not name.isprintable() or len(name) > 68:
+            raise PhotplugError(
+                f"{path}: FITS holds names of up to 68 characters of ASCII, and column {name!r} is none; rename it, or "
+                "write .ecsv"
+            )
+
+
+def _keeps_bytes(path: Path, original: str | Path | None) -> bool:
+    """Return whether the original's part of an output is copied, not written."""
+    endings = {".fits": (".fits", ".fits.gz"), ".csv": (".csv",), ".parquet": (".parquet",)}.get(path.suffix.lower())
+    if original is None or endings is None or not str(split_name(Path(original))[0]).lower().endswith(endings):
+        return False
+    return endings != (".fits", ".fits.gz") or not is_ascii_table(Path(original))
+
+
+def _rehearse(table: Table, path: Path) -> None:
+    """Write a table to a temporary file and read it; refuse the first column that is not as it was."""
+    suffix = path.suffix.lower()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / f"copy{suffix}"
+        try:
+            _write(table, copy)
+            after = read_catalog(copy)
+        except (ValueError, TypeError, AssertionError, KeyError, NotImplementedError, OverflowError) as error:
+            _find_culprit(table, path, error)
+        except PhotplugError as error:
+            _find_culprit(table, path, error)
+    for name in table.colnames:
+        if name not in after.colnames:
+            raise _refusal(path, name, "it is lost")
+        reason = _find_change(table[name], after[name], suffix)
+        if reason:
+            raise _refusal(path, name, reason)
+    if suffix != ".csv":  # which has none, as is told when it is written
+        _compare_metadata(table, after, path)
+
+
+def _compare_metadata(before: Table, after: Table, path: Path) -> None:
+    """Warn of metadata that a file would not give back: FITS holds numbers and text, by keys without case."""
+    there = {key.upper(): value for key, value in after.meta.items()}
+    lost = [key for key, value in before.meta.items() if repr(there.get(key.upper())) != repr(value)]
+    if lost:
+        warnings.warn(
+            f"{path}: the metadata {name_some(lost, 4)} will be left out or change; write .ecsv to keep them",
+            PhotplugWarning,
+            stacklevel=4,
+        )
+
+
+def _refusal(path: Path, name: str, reason: str) -> PhotplugError:
+    other = ".parquet" if path.suffix == ".ecsv" else ".ecsv"
+    return PhotplugError(
+        f"{path}: {path.suffix.lower()} does not hold column {name} as it is ({reason}); write {other}, or rename or "
+        "remove the column"
+    )
+
+
+def _find_culprit(table: Table, path: Path, error: Exception) -> NoReturn:
+    """Refuse the first column that alone cannot be written, after the whole table could not."""
+    for name in table.colnames:
+        alone = table[[name]]
+        alone.meta = {}
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                _write(alone, Path(folder) / f"copy{path.suffix.lower()}")
+                read_catalog(Path(folder) / f"copy{path.suffix.lower()}")
+            except Exception as reason:  # of five writers and readers
+                raise _refusal(path, name, " ".join(str(reason).split())) from None
+    raise PhotplugError(
+        f"{path}: {path.suffix.lower()} does not hold this catalogue ({' '.join(str(error).split())}); write .ecsv"
+    ) from error
+
+
+def _find_change(before: Column, after: Column, suffix: str) -> str:
+    """Return how a column has changed in a file; empty where it has not."""
+    if isinstance(before, BaseColumn | u.Quantity) != isinstance(after, BaseColumn | u.Quantity):
+        return f"it is no longer {type(before).__name__}"
+    if not isinstance(before, BaseColumn | u.Quantity):
+        same = np.all(np.asarray(before == after))
+        return "" if same and type(before) is type(after) else "its values differ"
+    if suffix != ".csv":
+        if _spell(before.info.unit) != _spell(after.info.unit):
+            return f"its unit {before.info.unit} would be {after.info.unit}"
+        if (before.info.description or "") != (after.info.description or ""):
+            return "its description would differ"
+    ours, theirs = (np.ma.asarray(getattr(each, "value", each)) for each in (before, after))
+    return _find_changed_values(ours, theirs, suffix)
+
+
+def _spell(unit: u.UnitBase | None) -> str:
+    """Return a unit as text; FITS keeps what it does not know as text too."""
+    return "" if unit is None else str(unit if isinstance(unit, u.UnrecognizedUnit) else u.Unit(unit))
+
+
+def _find_changed_values(before: np.ma.MaskedArray, after: np.ma.MaskedArray, suffix: str) -> str:
+    if len(before) != len(after):
+        return f"its {len(before)} rows would be {len(after)}, as blank lines are none"
+    if before.shape != after.shape:
+        return f"its rows of shape {before.shape[1:]} would be of {after.shape[1:]}"
+    if not np.array_equal(np.ma.getmaskarray(before), np.ma.getmaskarray(after)):
+        return "its missing values would differ"
+    text = before.dtype.kind in "SU"
+    if suffix == ".csv" and before.dtype.kind != "O":  # CSV holds no types: the same text makes the same value
+        try:
+            plain = np.asarray(after.data).astype(str if text else before.dtype)
+            after = np.ma.MaskedArray(plain, mask=np.ma.getmaskarray(after))
+        except (ValueError, TypeError):
+            return f"its {before.dtype} would be {after.dtype}"
+    elif text != (after.dtype.kind in "SU") or (
+        not text and before.dtype.newbyteorder("=") != after.dtype.newbyteorder("=")
+    ):
+        return f"its {before.dtype} would be {after.dtype}"
+    there = ~np.ma.getmaskarray(before)
+    ours, theirs = np.asarray(before.data)[there], np.asarray(after.data)[there]
+    if before.dtype.kind == "O":
+        return "" if all(map(_same_object, ours, theirs)) else "its values would differ"
+    if text:
+        ours, theirs = ours.astype(str), theirs.astype(str)
+    same = (ours == theirs) | ((ours != ours) & (theirs != theirs))
+    if same.all():
+        return ""
+    wrong = np.flatnonzero(~same)[0]
+    return f"{ours.ravel()[wrong].item()!r} would be {theirs.ravel()[wrong].item()!r}"
+
+
+def _same_object(one: object, two: object) -> bool:
+    equal_nan = isinstance(one, np.ndarray) and one.dtype.kind in "fc"
+    return bool(np.array_equal(np.asarray(one), np.asarray(two), equal_nan=equal_nan))
+
+
+def _dress(table: Table, suffix: str) -> Table:
+    """Return a table whose missing values, empty texts and units the format gives back."""
+    if suffix == ".csv":
+        return table
+    dressed = table.copy(copy_data=False)
+    for name in table.colnames:
+        column = dressed[name]
+        if not isinstance(column, Column):
+            continue
+        masked = isinstance(column, MaskedColumn) and bool(np.any(column.mask))
+        blank = (
+            suffix == ".ecsv"
+            and column.dtype.kind in "SU"
+            and bool(np.any(np.asarray(column) == np.array("").astype(column.dtype)))
+        )
+        if isinstance(column, MaskedColumn) and not masked:
+            column = Column(column, copy=False)  # FITS would call one of its values missing
+        if masked or blank:
+            column = MaskedColumn(column, copy=False)
+            null = _unused_value(column) if suffix == ".fits" else None
+            if null is not None:
+                column.fill_value = null
+            elif suffix == ".fits" or column.dtype.kind in "SU":
+                column.info.serialize_method = dict.fromkeys(column.info.serialize_method, "data_mask")
+        if suffix == ".fits" and column.unit is not None:
+            column.unit = _fits_unit(column.unit)
+        if column is not dressed[name]:
+            dressed.replace_column(name, column)
+    return dressed
+
+
+def _unused_value(column: MaskedColumn) -> int | None:
+    """Return an integer that is none of a column's, for its missing ones; None for types that FITS has none for."""
+    if column.dtype.kind != "i" or column.dtype.itemsize == 1:
+        return None
+    there = np.unique(column.data.data[~column.mask])
+    limits = np.iinfo(column.dtype)
+    return next((value for value in (limits.min, limits.max) if value not in there), None)
+
+
+def _fits_unit(unit: u.UnitBase) -> u.UnitBase:
+    """Return a unit as FITS takes it: those that it does not know as text."""
+    try:
+        unit.to_string(format="fits")
+    except ValueError:
+        return u.Unit(unit.to_string(), format="fits", parse_strict="silent")
+    return unit
+
+
+def _write(table: Table, path: Path) -> None:
+    """Write a table in the format of a suffix."""
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        path.write_text(format_csv(table), encoding="utf-8", newline="")
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)  # what is not kept is found by reading it again
+        _dress(table, suffix).write(path, format=EXTENDED_FORMATS[suffix])
+
+
 def write_extended(
     table: Table, path: str | Path, *, added: Sequence[str], original: str | Path | None = None, overwrite: bool = False
 ) -> Path:
@@ -276,7 +438,8 @@ def write_extended(
 
     Where both files are FITS, every byte of the original's columns, cards and other HDUs is kept: only the cards that
     say how large the table is change, the checksums of the table, which hold no longer, are left out, and the list of
-    columns that astropy keeps in COMMENT cards grows. All other pairs of formats go through `table`.
+    columns that astropy keeps in COMMENT cards grows. Where both are CSV, lines keep their text and get cells behind
+    it; where both are Parquet, the original's columns are copied. All other pairs of formats go through `table`.
 
     Parameters
     ----------
@@ -303,20 +466,38 @@ def write_extended(
     """
     path = check_output(Path(path), overwrite=overwrite, suffixes=tuple(EXTENDED_FORMATS))
     suffix = path.suffix.lower()
-    if suffix == ".fits" and original is not None and str(original).lower().endswith((".fits", ".fits.gz")):
-        pieces = extend_fits(Path(original), table, added)
-        if pieces is not None:
-            with whole_file(path, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
-                stream.writelines(pieces)
-            return path
+    if _keeps_bytes(path, original):
+        assert original is not None
+        check_names(path, table.colnames)
+        pieces = _EXTENDERS[suffix](Path(original), _dress(table, suffix), added)
+        with whole_file(path, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
+            stream.writelines(pieces)
+        _tell_left_out(path, table)
+        return path
+    if suffix == ".parquet":
+        need_pyarrow(path)
     try:
-        if suffix != ".csv":
-            return write_catalog(table, path, overwrite=overwrite)
         with whole_file(path, overwrite=overwrite) as temporary:
-            table.write(temporary, format=EXTENDED_FORMATS[suffix])
-    except (ValueError, TypeError) as error:
-        raise PhotplugError(f"{path}: {suffix} does not hold this catalogue ({error}); write .ecsv") from error
+            _write(table, temporary)
+    except (ValueError, TypeError, AssertionError) as error:
+        raise PhotplugError(
+            f"{path}: {suffix} does not hold this catalogue ({' '.join(str(error).split())}); write .ecsv"
+        ) from error
+    _tell_left_out(path, table)
     return path
+
+
+def _tell_left_out(path: Path, table: Table) -> None:
+    """Warn of what CSV has no place for."""
+    named = [name for name in table.colnames if getattr(table[name].info, "unit", None) or table[name].info.description]
+    if path.suffix.lower() == ".csv" and (named or table.meta):
+        lost = f"units and descriptions of {name_some(named, 3)}" if named else "metadata"
+        warnings.warn(
+            f"{path}: CSV has no place for {lost}{' and for metadata' if named and table.meta else ''}; write .ecsv to "
+            "keep them",
+            PhotplugWarning,
+            stacklevel=3,
+        )
 
 
 def write_catalog(table: QTable, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -341,9 +522,9 @@ def write_catalog(table: QTable, path: str | Path, *, overwrite: bool = False) -
         For another suffix, parquet without pyarrow, an existing file, or a folder that does not take it.
     """
     path = Path(path)
-    kind = CATALOG_FORMATS.get(path.suffix.lower())
-    if kind == "parquet" and find_spec("pyarrow") is None:
-        raise PhotplugError(f"{path}: parquet needs pyarrow; pip install 'dja_photplug[parquet]', or write .fits")
+    if path.suffix.lower() == ".parquet":
+        need_pyarrow(path)
+    check_names(path, table.colnames)
     with whole_file(path, overwrite=overwrite, suffixes=tuple(CATALOG_FORMATS)) as temporary:
-        table.write(temporary, format=kind)
+        _write(table, temporary)
     return path

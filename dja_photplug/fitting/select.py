@@ -13,6 +13,7 @@ from astropy.wcs.utils import skycoord_to_pixel
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
+from dja_photplug.catalog.columns import find_ids, find_positions, has_position
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.whole import whole_folder
 from dja_photplug.fitting.formats import FORMATS
@@ -28,6 +29,7 @@ __all__ = [
     "choose_rows",
     "match_positions",
     "place_positions",
+    "place_targets",
     "prepare_kernel",
     "select_sources",
     "surround",
@@ -112,7 +114,7 @@ def select_sources(
         )
     return FitSources(
         table=QTable(sources, copy=False),
-        targets={str(number): number for number in np.asarray(sources["id"], int)[rows].tolist()},
+        targets={str(number): number for number in _read_ids(sources)[rows].tolist()},
         segmentation=labels,
         psf=prepare_kernel(psf, image),
         calibration=calibration,
@@ -139,11 +141,7 @@ def choose_rows(table: Table, ids: Sequence[int] | None) -> NDArray[np.intp]:
     PhotplugError
         Where the catalogue does not have one, or has one twice, or no ids at all.
     """
-    if "id" not in table.colnames:
-        raise PhotplugError("the catalogue has no column id; make stamps of one that `catalog` wrote")
-    known = {int(number): row for row, number in enumerate(table["id"])}
-    if len(known) < len(table):
-        raise PhotplugError("the catalogue has an id twice; give each source its own")
+    known = {number: row for row, number in enumerate(_read_ids(table).tolist())}
     wanted = list(known) if ids is None else [int(number) for number in ids]
     missing = [number for number in wanted if number not in known]
     if missing or not wanted:
@@ -151,6 +149,49 @@ def choose_rows(table: Table, ids: Sequence[int] | None) -> NDArray[np.intp]:
         span = f" ({min(known)} to {max(known)})" if known else ""
         raise PhotplugError(f"{what} the {len(known)} sources of the catalogue{span}; give ids that it has")
     return np.array([known[number] for number in dict.fromkeys(wanted)])
+
+
+def _read_ids(table: Table) -> NDArray[np.int64]:
+    """Return the column ``id`` as numbers."""
+    ids = find_ids(table, "id") if "id" in table.colnames else None
+    if ids is None:
+        raise PhotplugError("the catalogue has no column id; make stamps of one that `catalog` wrote")
+    return ids
+
+
+def place_targets(table: Table, ids: Sequence[int] | None) -> SkyCoord:
+    """Return the positions of the sources with these ids.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+    ids : sequence of int or None
+        As for :func:`choose_rows`.
+
+    Returns
+    -------
+    SkyCoord
+        (n,), in the order of the ids. Other rows need no position.
+
+    Raises
+    ------
+    PhotplugError
+        As :func:`choose_rows`; and where one of them has no position.
+    """
+    rows = choose_rows(table, ids)
+    if missing_columns := [name for name in ("ra", "dec") if name not in table.colnames]:
+        raise PhotplugError(
+            f"the catalogue has no column {', '.join(missing_columns)}; make stamps of one that `catalog` wrote"
+        )
+    places = find_positions(table, "ra", "dec")[rows]
+    missing = np.flatnonzero(~has_position(places))
+    if len(missing):
+        row = rows[missing[0]]
+        raise PhotplugError(
+            f"id {_read_ids(table)[row]} in row {row} (from 0) has no position, and so {len(missing)} of {len(rows)} "
+            "targets; name by --id those that have"
+        )
+    return places
 
 
 def surround(places: SkyCoord, size: float | None) -> tuple[SkyCoord, u.Quantity]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from scipy.stats import median_abs_deviation
 
+from dja_photplug.catalog.columns import column_values
 from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.smallfits import read_cards, write_card
@@ -29,7 +30,7 @@ from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import GalfitOptions, MeasureOptions
 from dja_photplug.sky.grid import Scalar, cut_window, header_wcs, pixel_scale
 from dja_photplug.sources.calibration import NoiseCalibration, combine_variance
-from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT, flux_ratio, magnitude_of
+from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT, convert, flux_ratio, magnitude_of
 
 __all__ = [
     "NULL_SIGMA",
@@ -270,7 +271,7 @@ class _Field:
         self.data, self.weight, self.mask = image.data, image.uncertainty.array, image.mask
         self.background = self.weight if image.background_weight is None else image.background_weight
         columns = _read_columns(sources.table, options.flux)
-        self.id = np.asarray(sources.table["id"], int)
+        self.id = np.asarray(sources.table["id"]).astype(int)
         self.row = {number: i for i, number in enumerate(self.id.tolist())}
         self.ra, self.dec = columns["ra"], columns["dec"]
         self.x, self.y = image.wcs.world_to_pixel_values(self.ra, self.dec)
@@ -336,17 +337,14 @@ class _Field:
 
 def _read_columns(table: QTable, flux: str) -> dict[str, Floats]:
     """Return plain columns in the units of :data:`SOURCE_COLUMNS`, the flux in those of the mosaic."""
-    wanted = SOURCE_COLUMNS | {flux: "uJy"}
-    missing = [name for name in ("id", *wanted) if name not in table.colnames]
+    missing = [name for name in ("id", *SOURCE_COLUMNS, flux) if name not in table.colnames]
     if missing:
         raise PhotplugError(
             f"the catalogue has no column {', '.join(missing)}; make stamps of one that `catalog` wrote"
         )
-    columns = {}
-    for name, unit in wanted.items():
-        values = u.Quantity(np.ma.filled(table[name], np.nan), table[name].unit or unit)
-        columns[name] = values.to_value(MOSAIC_UNIT if name == flux else unit)
-    return columns
+    ours = SOURCE_COLUMNS | {"kron_radius": u.dimensionless_unscaled}
+    columns = {name: column_values(table, name, unit) for name, unit in ours.items()}
+    return columns | {flux: convert(column_values(table, flux, "uJy"), u.uJy, MOSAIC_UNIT)}
 
 
 def _describe_field(meta: Mapping[str, HeaderValue], *, calibrated: bool) -> fits.Header:

@@ -393,6 +393,7 @@ class ExtendOptions(Stage):
         choices=("all", *EXTENSIONS),
     )
     overwrite_columns: bool = option(False, "replace columns that the catalogue has already")
+    prefix: str = option("", "text before the names of new columns, where the catalogue has others of the same name")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

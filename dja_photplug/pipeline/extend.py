@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from dja_photplug.catalog.columns import column_values, describe_missing, find_ids, find_positions, has_position
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import (
     TOTAL_COLUMNS,
@@ -25,10 +27,12 @@ from dja_photplug.catalog.schema import (
 )
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
-from dja_photplug.files.tables import add_columns, check_new, find_ids, find_positions
+from dja_photplug.files.tables import add_columns, check_new
 from dja_photplug.options.stages import EXTENSIONS, ExtendOptions, Options
 from dja_photplug.pipeline.images import Products
 from dja_photplug.pipeline.many_bands import (
+    KRON_COLUMNS,
+    SEGMENT_COLUMNS,
     add_totals,
     compare_apertures,
     describe_bands,
@@ -41,6 +45,7 @@ from dja_photplug.pipeline.many_bands import (
 from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
 from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection, sample_labels
 from dja_photplug.sources.segments import read_segmentation
+from dja_photplug.units import convert, read_unit
 
 __all__ = ["catalog_options", "extend_catalog", "measure_columns"]
 
@@ -52,9 +57,6 @@ DETECTION_FLAGS = (
     | SourceFlag.SINGULAR
     | SourceFlag.NOT_DEBLENDED
 )
-
-KRON_COLUMNS = ("flux_radius", "flux_auto", "fluxerr_auto", "mag_auto", "magerr_auto", "flag", "mask_frac")
-SEGMENT_COLUMNS = ("flux_iso", "fluxerr_iso")
 
 
 def catalog_options(table: Table, options: Options | None = None) -> Options:
@@ -165,6 +167,7 @@ def measure_columns(
     extend: ExtendOptions,
     manager: pluggy.PluginManager | None,
     progress: bool,
+    check: Callable[[Sequence[str]], object] = lambda names: None,
 ) -> tuple[dict[str, Column], dict[str, object]]:
     """Return the columns and the metadata that a catalogue gets.
 
@@ -172,6 +175,8 @@ def measure_columns(
     ----------
     table, sources, options, extend, manager, progress
         As for :func:`extend_catalog`.
+    check : callable, optional
+        Called with the names of the new columns before the work begins; it raises where they cannot be written.
 
     Returns
     -------
@@ -194,9 +199,13 @@ def measure_columns(
     numbers = _number_apertures(_known_apertures(table.meta), options.measure.apertures)
     ratios = _compare_apertures(table, numbers)
     names = _choose_columns(extend, options, numbers, ratios)
-    check_new(table, [f"{band}_{name}" for band in bands for name in names], overwrite=extend.overwrite_columns)
-    rows = _read_rows(table, next(iter(bands.values())), options, extend)
+    added = [f"{extend.prefix}{band}_{name}" for band in bands for name in names]
+    check_new(table, added, overwrite=extend.overwrite_columns)
+    rows, notes = _read_rows(table, next(iter(bands.values())), options, extend)
     radius = kron_radii(rows.sources, options)
+    check(added)
+    for note in notes:  # once nothing is refused any more, as a refusal is one line
+        warnings.warn(note, PhotplugWarning, stacklevel=2)
     # Without segments of their own the rows are positions on those that each band has.
     role = "targets" if options.detect.use_segmentation is None else "detection"
     measured = measure_bands(list(bands.values()), options, psfs, manager, **{role: rows})
@@ -210,10 +219,10 @@ def measure_columns(
             short = name.removeprefix(f"{band}_")
             # Those of plugins come with all.
             if short in names or ("all" in extend.columns and short not in SEGMENT_COLUMNS):
-                columns[name] = column
+                columns[extend.prefix + name] = column
     diameters = {f"ASEC_{i}": diameter for i, diameter in zip(numbers, options.measure.apertures, strict=True)}
-    added = diameters | describe_bands(tables, psfs, max(_find_numbers("BAND_", table.meta), default=-1) + 1)
-    return columns, {key: value for key, value in added.items() if key not in table.meta}
+    meta = diameters | describe_bands(tables, psfs, max(_find_numbers("BAND_", table.meta), default=-1) + 1)
+    return columns, {key: value for key, value in meta.items() if key not in table.meta}
 
 
 def _compare_apertures(table: Table, numbers: Sequence[int]) -> dict[int, NDArray[np.float64]]:
@@ -222,17 +231,30 @@ def _compare_apertures(table: Table, numbers: Sequence[int]) -> dict[int, NDArra
     there = {k: name for k, name in there.items() if {name, "flux_auto"} <= set(table.colnames)}
     if not there:
         return {}
-    return compare_apertures(_to_floats(table, "flux_auto"), {k: _to_floats(table, name) for k, name in there.items()})
+    auto = getattr(table["flux_auto"], "unit", None)
+    unit = u.uJy if isinstance(read_unit(auto), u.MagUnit) else auto
+    return compare_apertures(
+        _to_unit(table, "flux_auto", unit), {k: _to_unit(table, name, unit) for k, name in there.items()}
+    )
 
 
-def _to_floats(table: Table, name: str, unit: str = "") -> NDArray[np.float64]:
-    """Return the numbers of a column, NaN where masked, in `unit`, which they have where they have no other."""
-    column = table[name]
-    try:
-        values: NDArray[np.float64] = np.ma.filled(np.ma.asarray(column, dtype=float), np.nan)
-        return u.Quantity(values, getattr(column, "unit", None) or unit).to_value(unit) if unit else values
-    except (ValueError, TypeError) as error:  # units that do not fit are of both kinds
-        raise PhotplugError(f"column {name} holds no {unit or 'numbers'} ({error}); correct or rename it") from None
+def _to_unit(table: Table, name: str, unit: u.UnitBase | None) -> NDArray[np.float64]:
+    """Return the fluxes of a column in the unit that they are compared in."""
+    values, given = column_values(table, name), getattr(table[name], "unit", None)
+    known, to = read_unit(given), read_unit(unit)
+    if given == unit and known != u.mag:
+        return values
+    if known is not None and to is not None and known != u.mag:
+        with contextlib.suppress(u.UnitsError):
+            return convert(values, known, to)
+    if known == u.mag:
+        raise PhotplugError(
+            f"column {name} is in mag without a zero point, which corr_i needs; give a flux, or mag(AB)"
+        )
+    raise PhotplugError(
+        f"column {name} is in {given or 'no unit'} and flux_auto in {unit or 'no unit'}, so their ratio, which corr_i "
+        "is made with, is not known; correct the units, or rename the column"
+    )
 
 
 def _choose_columns(
@@ -255,41 +277,46 @@ def _choose_columns(
     return [name for group in wanted for name in groups[group]]
 
 
-def _read_rows(table: Table, first: Source, options: Options, extend: ExtendOptions) -> Detection:
-    """Return the rows of a catalogue as sources, with their segments where these are given."""
+def _read_rows(table: Table, first: Source, options: Options, extend: ExtendOptions) -> tuple[Detection, list[str]]:
+    """Return the rows of a catalogue as sources, with their segments where these are given, and what is to be told."""
     position = find_positions(table, extend.ra, extend.dec)
+    notes = describe_missing(position, "their fluxes are NaN, with the flag NOT_COVERED")
     path = options.detect.use_segmentation
     if path is None:
-        sources = _make_sources(table, position, np.arange(1, len(table) + 1), _north_up(position))
-        return Detection(sources=sources, segmentation=np.zeros((1, 1), np.int32), wcs=_north_up(position))
+        wcs = _north_up(position)
+        sources, unknown = _make_sources(table, position, np.arange(1, len(table) + 1), wcs)
+        return Detection(sources=sources, segmentation=np.zeros((1, 1), np.int32), wcs=wcs), notes + unknown
     labels, wcs = read_segmentation(path)
     ids = find_ids(table, extend.id_column)
     if ids is None:
         raise PhotplugError(f"{path}: the catalogue has no ids to find its segments by; name them by --id-column")
     wcs = wcs or _take_wcs(first, labels.shape, path)
-    sources = _make_sources(table, position, ids, wcs)
-    _check_segments(sources, labels, path)
-    return Detection(sources=sources, segmentation=labels, wcs=wcs)
+    sources, unknown = _make_sources(table, position, ids, wcs)
+    # Rows without a segment are on none; the labels of others would be cut to 32 bits.
+    there, missing = _check_segments(sources, labels, path)
+    sources["id"][~there] = 0
+    return Detection(sources=sources, segmentation=labels, wcs=wcs), notes + unknown + missing
 
 
-def _make_sources(table: Table, position: SkyCoord, ids: NDArray[np.int64], wcs: WCS) -> QTable:
-    """Return what a `Detection` says of sources; NaN for shapes that the catalogue does not tell."""
+def _make_sources(table: Table, position: SkyCoord, ids: NDArray[np.int64], wcs: WCS) -> tuple[QTable, list[str]]:
+    """Return what a `Detection` says of sources, NaN for shapes that the catalogue does not tell, and what is told."""
+    notes = []
     x, y = wcs.world_to_pixel_values(position.icrs.ra.deg, position.icrs.dec.deg)
     shapes = {name: np.full(len(table), np.nan) for name in ("a", "b", "theta", "kron_radius")}
     if {"a", "b"} <= set(table.colnames):
-        known = [getattr(table[name], "unit", None) for name in "ab"]
+        known = [read_unit(getattr(table[name], "unit", None)) for name in "ab"]
         # Axes in pixels, as others have them, are in a unit that is no angle, or in none.
         if all(unit is not None and unit.is_equivalent(u.arcsec) for unit in known):
-            units = {"a": "arcsec", "b": "arcsec", "theta": "deg", "kron_radius": ""}
-            shapes |= {name: _to_floats(table, name, unit) for name, unit in units.items() if name in table.colnames}
+            units = {"a": u.arcsec, "b": u.arcsec, "theta": u.deg, "kron_radius": u.dimensionless_unscaled}
+            shapes |= {name: column_values(table, name, unit) for name, unit in units.items() if name in table.colnames}
         else:
-            warnings.warn(
+            notes = [
                 "columns a and b are in no unit of angle, so each Kron aperture is the smallest circle; give them one, "
-                "such as arcsec, in a format that holds units",
-                PhotplugWarning,
-                stacklevel=2,
-            )
-    ours = "flag" in table.colnames and "KRONCIRC" in table.meta
+                "such as arcsec, in a format that holds units"
+            ]
+    flag = np.zeros(len(table), dtype=int)
+    if "flag" in table.colnames and "KRONCIRC" in table.meta:  # ours
+        flag = np.nan_to_num(column_values(table, "flag")).astype(int) & DETECTION_FLAGS
     columns = {
         "id": ids,
         "ra": position.icrs.ra.deg,
@@ -298,16 +325,17 @@ def _make_sources(table: Table, position: SkyCoord, ids: NDArray[np.int64], wcs:
         "y": y,
         **{name: shapes[name] for name in ("a", "b", "theta")},
         "npix": np.zeros(len(table), dtype=int),
-        "flag": np.asarray(table["flag"]) & DETECTION_FLAGS if ours else np.zeros(len(table), dtype=int),
+        "flag": flag,
     }
     sources = dress_table(columns, DETECTION_COLUMNS)
     sources["kron_radius"] = shapes["kron_radius"]
-    return sources
+    return sources, notes
 
 
 def _north_up(position: SkyCoord) -> WCS:
     """Return a tangent plane in the midst of positions, with north up as in the mosaics of the archive."""
-    middle = SkyCoord(position.cartesian.mean(), frame=position.frame).spherical
+    there = position[has_position(position)]
+    middle = SkyCoord(there.cartesian.mean(), frame=there.frame).spherical
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
     wcs.wcs.crval = middle.lon.deg, middle.lat.deg
@@ -326,20 +354,25 @@ def _take_wcs(first: Source, shape: tuple[int, ...], path: str) -> WCS:
     )
 
 
-def _check_segments(sources: QTable, labels: NDArray[np.int32], path: str) -> None:
-    """Refuse a segmentation that is not that of the sources."""
+def _check_segments(sources: QTable, labels: NDArray[np.int32], path: str) -> tuple[NDArray[np.bool_], list[str]]:
+    """Return which sources have a segment, and what is told of others; refuse a segmentation that is not theirs."""
+    notes = []
     label = sample_labels(labels, sources)
     ids = np.asarray(sources["id"])
     there = np.isin(ids, np.flatnonzero(np.bincount(labels.ravel())))
     missing = np.flatnonzero((label >= 0) & ~there)
     if len(missing):
-        raise PhotplugError(
+        found = (
             f"{path}: has no segment {ids[missing[0]]} for row {missing[0]} (from 0), and so for {len(missing)} of "
-            f"{len(ids)} rows; give the segmentation that the catalogue was made from"
+            f"{len(ids)} rows"
         )
-    on_segment = label > 0
+        if len(missing) > np.sum(label >= 0) / 2:
+            raise PhotplugError(f"{found}; give the segmentation that the catalogue was made from")
+        notes = [f"{found}: their flux_iso is NaN"]
+    on_segment = (label > 0) & there
     if on_segment.any() and np.mean(label[on_segment] == ids[on_segment]) < 0.5:
         raise PhotplugError(
             f"{path}: {np.sum(label[on_segment] != ids[on_segment])} of {on_segment.sum()} positions lie on segments "
             "of other ids; give the segmentation that the catalogue was made from"
         )
+    return there, notes

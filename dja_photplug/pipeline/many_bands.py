@@ -22,7 +22,10 @@ from dja_photplug.catalog.schema import (
     SKY_COLUMNS,
     TOTAL_COLUMNS,
     describe_apertures,
+    describe_columns,
+    describe_removed,
     dress_table,
+    epoch_columns,
 )
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
@@ -37,6 +40,8 @@ from dja_photplug.sources.calibration import NoiseCalibration
 from dja_photplug.sources.detection import Detection
 
 __all__ = [
+    "KRON_COLUMNS",
+    "SEGMENT_COLUMNS",
     "SOURCE_COLUMNS",
     "Bands",
     "add_totals",
@@ -44,6 +49,7 @@ __all__ = [
     "describe_bands",
     "find_bands",
     "kron_radii",
+    "list_columns",
     "measure_bands",
     "name_columns",
     "read_calibration",
@@ -55,6 +61,10 @@ Floats = NDArray[np.float64]
 # What a source is, in whichever band it is measured.
 SOURCE_COLUMNS = ("id", "ra", "dec", "x", "y", "a", "b", "theta", "npix", "kron_radius")
 
+
+# What each band says of a source beside its apertures and epochs.
+KRON_COLUMNS = ("flux_radius", "flux_auto", "fluxerr_auto", "mag_auto", "magerr_auto", "flag", "mask_frac")
+SEGMENT_COLUMNS = ("flux_iso", "fluxerr_iso")
 
 Bands = Mapping[str, Source]
 """The sources by the names of their bands."""
@@ -293,6 +303,30 @@ def name_columns(table: QTable, band: str, numbers: Sequence[int]) -> dict[str, 
             name, column.info.description = spec.name, spec.description
         columns[f"{band}_{name}"] = column
     return columns
+
+
+def list_columns(options: Options, bands: Sequence[str]) -> list[str]:
+    """Return the names of the columns that a catalogue will have, without those of plugins.
+
+    Parameters
+    ----------
+    options : Options
+    bands : sequence of str
+        Those after whose names columns are called; empty for a catalogue of one mosaic.
+
+    Returns
+    -------
+    list of str
+    """
+    measure, numbers = options.measure, range(len(options.measure.apertures))
+    own = [spec.name for spec in describe_columns(len(numbers))]
+    off = describe_removed(numbers, sky=measure.background != "none", neighbours=measure.neighbours == "subtract")
+    more = [spec.name for spec in (*off, *epoch_columns(options.epochs.groups))]
+    totals = [spec.name for spec in describe_apertures(numbers, TOTAL_COLUMNS)]
+    if not bands:
+        return own + more + (totals if options.bands.psf else [])
+    each = [name for name in own if name not in SOURCE_COLUMNS] + totals + more
+    return own + [f"{band}_{name}" for band in bands for name in each]
 
 
 def describe_bands(tables: Mapping[str, QTable], psfs: Mapping[str, PSF], first: int = 0) -> dict[str, str]:

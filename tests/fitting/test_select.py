@@ -297,7 +297,7 @@ def test_bad_input_leaves_no_folder(tmp_path: Path, image: MosaicImage, table: Q
         ("position 35.4.* is off the mosaic", SkyCoord(35.4, -5.2, unit="deg"), {}),
         ("id 8 is not among the 3 sources of the catalogue .7 to 99.", table, {"ids": [7, 8]}),
         ("no id is asked for", table, {"ids": []}),
-        ("an id twice", twice, {}),
+        ("id 7 is a duplicate", twice, {}),
         ("does not fit the image", table, {"segmentation": np.zeros((5, 5), int)}),
         (
             "has 30 x 30 pixels, and even numbers",

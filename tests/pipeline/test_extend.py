@@ -286,6 +286,78 @@ def test_positions_off_the_mosaic_and_duplicates(pair, detected):
     assert np.isfinite(extended[f"{SHORT}_flux_auto"][~off]).all()
 
 
+@pytest.mark.parametrize("with_segments", [False, True])
+def test_bad_rows_are_flagged_and_the_others_as_without_them(with_segments, pair, detected, segments, tmp_path):
+    """Of each kind one: NaN, masked, out of range, off the mosaic; and one whose segment is not there."""
+    options = on_segments(segments) if with_segments else DJA
+    good = dp.extend_catalog(detected.catalog, [pair[SHORT]], options)
+    table = Table(detected.catalog, masked=True)
+    table["ra"][2], table["dec"][3], table["dec"][4], table["ra"].mask[5] = np.nan, -99, 0, True
+    table["id"][20] = 2**32 + 1  # no label, and 32 bits would make one of it
+    told = [
+        pytest.warns(dp.PhotplugWarning, match="row 2 .* has no position, and so 3 of 25 rows: their fluxes are NaN")
+    ]
+    if with_segments:
+        told.append(pytest.warns(dp.PhotplugWarning, match="no segment 4294967297 for row 20 .* so for 1 of 25 rows"))
+    with contextlib.ExitStack() as stack:
+        for each in told:
+            stack.enter_context(each)
+        extended = dp.extend_catalog(table, [pair[SHORT]], options)
+    bad = np.isin(np.arange(len(table)), [2, 3, 4, 5])
+    np.testing.assert_array_equal((extended[f"{SHORT}_flag"] & NOT_COVERED) > 0, bad)
+    names = [name for name in extended.colnames if name.startswith(f"{SHORT}_")]
+    for name in [name for name in names if extended[name].dtype.kind == "f" and "mask_frac" not in name]:
+        ours, theirs = plain(extended[name]), plain(good[name])
+        assert np.isnan(ours[bad]).all() or (ours[bad] == 0).all(), name
+        if name.endswith("flux_iso") or name.endswith("fluxerr_iso"):
+            assert np.isnan(ours[20])
+        same = ~bad & (np.arange(len(table)) != 20)
+        # Where positions are, which is the tangent point, turns with those that there are.
+        np.testing.assert_allclose(ours[same], theirs[same], rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("unit", ["nJy", "njy", "nano-Jansky", "mJy", "Jy", "10 nJy", "AB mag"])
+def test_fluxes_in_other_units_give_the_same_totals(unit, pair, detected):
+    """One column in other units, or spellings of them: corr is its share of the light, whatever they are."""
+    table = Table(detected.catalog)
+    flux = plain(table["flux_aper_1"])
+    factor = {"n": 1e3, "m": 1e-3, "J": 1e-6, "1": 100}.get(unit[0])
+    with np.errstate(invalid="ignore"):
+        table["flux_aper_1"] = flux * factor if factor else 23.9 - 2.5 * np.log10(flux)
+    table["flux_aper_1"].unit = u.Unit(unit, parse_strict="silent")
+    extend = dp.ExtendOptions(columns=("aper",))
+    expected = dp.extend_catalog(detected.catalog, [pair[SHORT]], DJA, extend=extend)
+    extended = dp.extend_catalog(table, [pair[SHORT]], DJA, extend=extend)
+    np.testing.assert_allclose(extended[f"{SHORT}_corr_1"], expected[f"{SHORT}_corr_1"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("unit", ["counts", None, "MJY", "arcsec"])
+def test_fluxes_whose_ratio_is_not_known(unit, pair, detected):
+    table = Table(detected.catalog)
+    table["flux_aper_1"].unit = None if unit is None else u.Unit(unit, parse_strict="silent")
+    with pytest.raises(dp.PhotplugError, match=f"flux_aper_1 is in {unit or 'no unit'} and flux_auto in uJy, so their"):
+        dp.extend_catalog(table, [pair[SHORT]], DJA)
+
+
+def test_magnitudes_have_no_ratio(pair, detected):
+    table = Table(detected.catalog)
+    table["flux_auto"].unit = table["flux_aper_1"].unit = "mag"
+    with pytest.raises(dp.PhotplugError, match="column flux_auto is in mag without a zero point"):
+        dp.extend_catalog(table, [pair[SHORT]], DJA)
+
+
+def test_prefix(pair, detected):
+    """The catalogue of a band, extended by the same columns under other names."""
+    first = dp.extend_catalog(detected.catalog, [pair[SHORT]], DJA)
+    with pytest.raises(dp.PhotplugError, match="add --overwrite-columns to replace them, or --prefix"):
+        dp.extend_catalog(first, [pair[SHORT]], DJA)
+    second = dp.extend_catalog(first, [pair[SHORT]], DJA, extend=dp.ExtendOptions(prefix="new_"))
+    assert_kept(second, first)
+    added = second.colnames[len(first.colnames) :]
+    assert added == [f"new_{name}" for name in first.colnames[len(detected.catalog.colnames) :]]
+    np.testing.assert_array_equal(plain(second[f"new_{SHORT}_flux_aper_1"]), plain(first[f"{SHORT}_flux_aper_1"]))
+
+
 def test_one_row_and_another_field(pair, detected):
     one = dp.extend_catalog(detected.catalog[3:4], [pair[LONG]], DJA)
     np.testing.assert_allclose(one[f"{LONG}_flux_aper_0"], detected.catalog["flux_aper_0"][3:4], rtol=1e-6)
@@ -401,7 +473,10 @@ def test_command_line(folder, capsys, detected, pair, segments, suffix):
     assert main(words.split()) == 0
     captured = capsys.readouterr()
     assert f"out{suffix}: {len(detected.catalog)} rows, 47 columns added, noise preset dja" in captured.out
-    assert captured.err == ""
+    assert ("CSV has no place for units and descriptions of id, ra, dec and 85 more and for" in captured.err) == (
+        suffix == ".csv"
+    )
+    assert captured.err.count("\n") == (suffix == ".csv")
     back = read_catalog(Path(f"out{suffix}"))
     expected = dp.extend_catalog(detected.catalog, [pair[SHORT]], on_segments(segments))
     if suffix != ".csv":  # which holds neither units nor descriptions
@@ -449,13 +524,14 @@ def bad_folder(pair, detected, segments, tmp_path_factory) -> Path:
 
 def write_bad_inputs(ids: np.ndarray) -> None:
     good = Table.read("cat.fits")
-    for name, column, value in (("nan", "ra", np.nan), ("range", "dec", -95.0), ("twice", "id", ids[0])):
+    for name, column, value in (("range", "dec", -95.0), ("twice", "id", ids[0])):
         bad = good.copy()
-        bad[column][4] = value
+        bad[column][4:] = value
         bad.write(f"{name}.fits")
     good[["ra", "dec"]].write("noid.fits")
     good[[]].write("empty.ecsv")
     good[:0].write("norows.fits")
+    Table({"ra": good["ra"] * np.nan, "dec": good["dec"]}).write("nowhere.ecsv")
     good[["id"]].write("nowhere.fits")
     text = good.copy()
     text["flux_aper_1"] = ["bright"] * len(text)
@@ -470,7 +546,7 @@ def write_bad_inputs(ids: np.ndarray) -> None:
     done[f"{SHORT}_flux_auto"] = 1.0
     done.write("done.fits")
     labels, header = fits.getdata("seg.fits", header=True)
-    fits.writeto("missing.fits", np.where(labels == ids[5], 0, labels), header)
+    fits.writeto("missing.fits", np.where(labels >= ids[5], 0, labels), header)
     fits.writeto("others.fits", np.where(labels > 0, labels % len(ids) + 1, 0), header)
     fits.writeto("plain.fits", labels)
     fits.writeto("floats.fits", labels + np.float32(0.5), header)
@@ -482,8 +558,8 @@ def write_bad_inputs(ids: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("nan.fits", "row 4 (from 0): ra is nan, and so in 1 of 25 rows; give positions within +-360 deg"),
-        ("range.fits", "row 4 (from 0): dec is -95.0"),
+        ("nowhere.ecsv", "row 0 (from 0): ra is nan, and so in 25 of 25 rows; give positions within +-360 deg"),
+        ("range.fits", "row 4 (from 0): dec is -95.0, and so in 21 of 25 rows; give positions within +-90 deg"),
         ("norows.fits", "the catalogue has no rows"),
         ("nowhere.fits", "the catalogue has no position columns ra/dec"),
         ("missing.ecsv", "missing.ecsv: cannot be read as a catalogue"),
@@ -492,7 +568,10 @@ def write_bad_inputs(ids: np.ndarray) -> None:
         ("twice.fits --use-segmentation seg.fits", "row 4 (from 0): id 1 is a duplicate"),
         ("noid.fits --use-segmentation seg.fits", "seg.fits: the catalogue has no ids to find its segments by"),
         ("cat.fits --use-segmentation seg.fits --id-column nr", "the catalogue has no column nr of ids"),
-        ("cat.fits --use-segmentation missing.fits", "missing.fits: has no segment 6 for row 5 (from 0), and so for 1"),
+        (
+            "cat.fits --use-segmentation missing.fits",
+            "missing.fits: has no segment 6 for row 5 (from 0), and so for 20 of 25 rows; give the segmentation that",
+        ),
         ("cat.fits --use-segmentation others.fits", "others.fits: 25 of 25 positions lie on segments of other ids"),
         (
             "cat.fits --use-segmentation plain.fits",

@@ -25,7 +25,7 @@ from dja_photplug.files.names import find_mosaic
 from dja_photplug.files.pixels import read_image, write_image
 from dja_photplug.mosaic.image import replace_planes
 from dja_photplug.pipeline.images import load_source
-from dja_photplug.pipeline.many_bands import compare_apertures
+from dja_photplug.pipeline.many_bands import compare_apertures, list_columns
 from dja_photplug.pipeline.one_band import Result, analyse_image
 from dja_photplug.pipeline.plugins import get_plugin_manager
 from dja_photplug.simulate.mosaic import SimulatedMosaic
@@ -199,6 +199,18 @@ def test_names_units_and_descriptions(both):
         assert both.catalog[name].info.description == spec.description
     fluxes = [f"{LONG}_{name}" for name in ("corr_1", "ecorr_1", "tot_1", "etot_1", "flux_aper_1")]
     assert {both.catalog[name].unit for name in fluxes} == {u.uJy}
+
+
+def test_columns_are_known_before_the_work(both, pair, capsys, tmp_path):
+    """So that more than FITS holds are refused before it: 60 apertures of two bands."""
+    assert set(list_columns(both.options, (LONG, SHORT))) == set(both.catalog.colnames)
+    alone = dp.run(pair[:1], dp.Options(variance=DJA))
+    assert set(list_columns(alone.options, ())) == set(alone.catalog.colnames)
+    apertures = ",".join(f"{0.2 + i / 100:.2f}" for i in range(60))
+    words = f"catalog {pair[0]} {pair[1]} --apertures {apertures} --detect {SHORT} -o {tmp_path}/cat.fits"
+    assert main(words.split()) == 1
+    assert "FITS holds 999 columns, and there would be 1" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_detection_band_is_the_same_as_alone(both, pair):

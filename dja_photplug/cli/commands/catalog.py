@@ -49,7 +49,9 @@ def run(arguments: Namespace) -> None:
     from dja_photplug.catalog.eazy import check_eazy
     from dja_photplug.catalog.regions import write_regions
     from dja_photplug.files.pixels import write_image
+    from dja_photplug.files.tables import check_names
     from dja_photplug.pipeline.catalog import run as make_catalog
+    from dja_photplug.pipeline.many_bands import list_columns
     from dja_photplug.pipeline.one_band import fill_columns, write_result
     from dja_photplug.pipeline.plugins import complete_options
 
@@ -60,8 +62,11 @@ def run(arguments: Namespace) -> None:
     outputs = check_outputs(arguments, output=suffixes, **beside)
     if options.output.format == "eazy":
         check_eazy(arguments.output, overwrite=overwrite)
+    sources = find_mosaics(arguments)
+    bands = [source.band for source in sources] if len(sources) > 1 or options.bands.detect else []
+    check_names(arguments.output, list_columns(options, bands))
     result = make_catalog(
-        find_mosaics(arguments),
+        sources,
         options,
         manager=manager,
         progress=not arguments.quiet,

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dja_photplug.cli.shared import Subparsers, add_command, check_outputs, find_mosaics, make_options, say
+from dja_photplug.cli.shared import Subparsers, add_command, check_outputs, find_mosaics, make_options, read_given, say
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.formats import EXTENDED_FORMATS, IMAGE_SUFFIXES, PLOT_SUFFIXES, REGION_SUFFIXES
 from dja_photplug.hookspecs import hookimpl
@@ -29,7 +29,10 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     help = "the epochs of the exposures, of a position or of each source"
     command = add_command(subparsers, "epochs", run, help, mosaic=True, stages=("epochs",))
     command.add_argument("--position", nargs=2, type=float, metavar=("RA", "DEC"), help="of this position, in deg")
-    command.add_argument("--catalog", type=Path, metavar="CAT", help="of each row of this catalogue (ra, dec)")
+    command.add_argument("--catalog", type=Path, metavar="CAT", help="of each row of this catalogue")
+    command.add_argument("--ra", metavar="NAME", help="column of right ascensions; found by the usual names without it")
+    command.add_argument("--dec", metavar="NAME", help="column of declinations; found by the usual names without it")
+    command.add_argument("--prefix", default="", metavar="TEXT", help="text before the names of new columns")
     command.add_argument("-o", "--output", type=Path, metavar="OUT", help="the catalogue with the epochs")
     command.add_argument("--footprints", type=Path, metavar="OUT.reg", help="write the footprints for DS9")
     help = "write the exposure time of each pixel"
@@ -148,30 +151,41 @@ def _extend_catalog(arguments: Namespace, log: ExposureLog, options: Options) ->
     """Write the catalogue with the epochs of its positions."""
     import numpy as np
 
-    from dja_photplug.files.tables import read_catalog, write_extended
+    from dja_photplug.files.tables import write_extended
 
     path, overwrite = arguments.catalog, arguments.overwrite
-    table, added = _add_epochs(read_catalog(path), path, log, options, arguments)
+    given, tell = read_given(path)
+    table, added = _add_epochs(given, log, options, arguments)
+    tell()
     write_extended(table, arguments.output, added=added, original=path, overwrite=overwrite)
-    say(arguments, f"{arguments.output}: {len(table)} rows, {np.sum(table['n_exp'] > 0)} covered by {log.name}")
+    covered = np.sum(table[f"{arguments.prefix}n_exp"] > 0)
+    say(arguments, f"{arguments.output}: {len(table)} rows, {covered} covered by {log.name}")
 
 
-def _add_epochs(
-    table: Table, path: Path, log: ExposureLog, options: Options, arguments: Namespace
-) -> tuple[Table, list[str]]:
+def _add_epochs(table: Table, log: ExposureLog, options: Options, arguments: Namespace) -> tuple[Table, list[str]]:
     """Return the catalogue with the epochs of its positions, and the names of their columns."""
-    from dja_photplug.catalog.schema import epoch_columns
-    from dja_photplug.files.tables import add_columns, find_positions
+    from dja_photplug.catalog.columns import describe_missing, find_positions
+    from dja_photplug.catalog.schema import array_columns, epoch_columns
+    from dja_photplug.files.tables import add_columns, check_extended
     from dja_photplug.pipeline.one_band import find_epochs
 
-    present = [spec.name for spec in epoch_columns(options.epochs.groups) if spec.name in table.colnames]
+    path, prefix = arguments.catalog, arguments.prefix
+    names = [prefix + spec.name for spec in epoch_columns(options.epochs.groups)]
+    present = [name for name in names if name in table.colnames]
     if present and not options.overwrite:
-        raise PhotplugError(f"{path}: has the column {present[0]} already; add --overwrite to replace it")
+        raise PhotplugError(
+            f"{path}: has the column {present[0]} already; add --overwrite to replace it, or --prefix to name the new "
+            "ones otherwise"
+        )
     try:
-        position = find_positions(table)
+        position = find_positions(table, arguments.ra, arguments.dec)
     except PhotplugError as error:
         raise PhotplugError(f"{path}: {error}") from None
+    check_extended(table, arguments.output, new=array_columns(names, options.epochs.groups), original=path)
+    for note in describe_missing(position, "they are covered by no exposure"):
+        warnings.warn(note, PhotplugWarning, stacklevel=2)
     epochs = find_epochs(log, position, options, arguments.manager)
-    extended = add_columns(table, epochs, overwrite=True)
+    columns = {prefix + name: column for name, column in epochs.items()}
+    extended = add_columns(table, columns, overwrite=True)
     extended.meta.update(epochs.meta)
-    return extended, epochs.colnames
+    return extended, list(columns)

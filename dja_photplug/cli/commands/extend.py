@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 from dja_photplug.cli.shared import (
@@ -13,6 +14,7 @@ from dja_photplug.cli.shared import (
     check_outputs,
     find_mosaics,
     make_options,
+    read_given,
     say,
 )
 from dja_photplug.files.formats import EXTENDED_FORMATS, TABLE_FORMATS
@@ -40,13 +42,14 @@ def run(arguments: Namespace) -> None:
     from astropy.table import QTable
 
     from dja_photplug.catalog.eazy import check_eazy
-    from dja_photplug.files.tables import add_columns, read_catalog, write_extended
+    from dja_photplug.catalog.schema import array_columns
+    from dja_photplug.files.tables import add_columns, check_extended, write_extended
     from dja_photplug.pipeline.extend import catalog_options, measure_columns
     from dja_photplug.pipeline.one_band import write_result
     from dja_photplug.pipeline.plugins import complete_options
 
     manager, overwrite = arguments.manager, arguments.overwrite
-    table = read_catalog(arguments.catalog)
+    table, tell = read_given(arguments.catalog)
     options = complete_options(make_options(arguments, catalog_options(table)), manager)
     written_here = options.output.format == "table"
     suffixes = tuple(EXTENDED_FORMATS) if written_here else catalog_suffixes(manager, options.output.format)
@@ -54,9 +57,22 @@ def run(arguments: Namespace) -> None:
     if options.output.format == "eazy":
         check_eazy(arguments.output, overwrite=overwrite)
     extend = collect_stage(ExtendOptions, vars(arguments), arguments.config, arguments.plugin_stages)
+
+    def check(names: Sequence[str]) -> None:
+        if written_here:
+            new = array_columns(names, options.epochs.groups)
+            check_extended(table, arguments.output, new=new, original=arguments.catalog)
+
     columns, meta = measure_columns(
-        table, find_mosaics(arguments), options, extend=extend, manager=manager, progress=not arguments.quiet
+        table,
+        find_mosaics(arguments),
+        options,
+        extend=extend,
+        manager=manager,
+        progress=not arguments.quiet,
+        check=check,
     )
+    tell()
     extended = add_columns(table, columns, overwrite=extend.overwrite_columns)
     extended.meta |= meta
     if written_here:

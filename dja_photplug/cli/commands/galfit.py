@@ -13,6 +13,7 @@ from dja_photplug.cli.shared import (
     describe_weight,
     find_mosaics,
     make_options,
+    read_given,
     say,
 )
 from dja_photplug.errors import PhotplugError
@@ -48,8 +49,7 @@ def run(arguments: Namespace) -> None:
     from astropy.coordinates import SkyCoord
 
     from dja_photplug.figures.stamps import plot_stamps
-    from dja_photplug.files.tables import find_positions, read_catalog
-    from dja_photplug.fitting.select import choose_rows, prepare_kernel, select_sources, surround
+    from dja_photplug.fitting.select import place_targets, prepare_kernel, select_sources, surround
     from dja_photplug.fitting.stamps import cut_stamps
     from dja_photplug.pipeline.galfit import find_fit_sources, write_selected
     from dja_photplug.pipeline.images import load_source
@@ -69,8 +69,8 @@ def run(arguments: Namespace) -> None:
     if arguments.catalog is None:
         table, places = None, SkyCoord([arguments.position], unit="deg")
     else:
-        table = read_catalog(arguments.catalog)
-        places = find_positions(table)[choose_rows(table, arguments.id)]
+        table, tell = read_given(arguments.catalog)
+        places = place_targets(table, arguments.id)
         own = f"{source.band}_{galfit.flux}"
         galfit = replace(galfit, flux=own) if own in table.colnames else galfit
     image = load_source(source, replace(options, cutout=surround(places, galfit.size)), manager)
@@ -79,6 +79,7 @@ def run(arguments: Namespace) -> None:
     else:
         path, calibration = options.detect.use_segmentation, read_calibration(table.meta, source)
         labels = None if path is None else read_labels(path, image)
+        tell()
         selected = select_sources(
             image, table, ids=arguments.id, segmentation=labels, psf=arguments.psf, calibration=calibration
         )
