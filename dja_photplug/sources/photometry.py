@@ -30,11 +30,12 @@ from dja_photplug.sources.apertures import (
     sum_segments,
 )
 from dja_photplug.sources.calibration import ApertureSums, NoiseCalibration, calibrate, combine_variance
-from dja_photplug.sources.detection import Detection, shapes_on_grid
+from dja_photplug.sources.detection import Detection, mesh_cells, shapes_on_grid
 from dja_photplug.sources.neighbours import Neighbours, ProfileError, find_neighbours, measure_profile_error
 from dja_photplug.sources.planes import (
     Floats,
     Shapes,
+    center_sky,
     mask_sources,
     native_pixels,
     null_pixels,
@@ -213,10 +214,14 @@ def _read_pixels(
             note = "no pixel is left between the sources: no sky is taken off"
         else:
             sky = engine.mesh_background(image, options.background, mask).level
-            data = data - sky
     variance = variance_map(image)
     has_background = getattr(image, "background_weight", None) is not None
     background = variance_map(image, "background") if has_background else variance
+    if sky is not None:
+        if options.measure.background == "mesh":
+            masked, cells = mesh_cells(image, options.background, mask)
+            center_sky(sky, data, masked, background, cells, options.background.mesh_filter)
+        data = data - sky
     neighbours = None
     if shapes is not None and options.measure.neighbours == "subtract":
         data = data.copy() if sky is None else data
