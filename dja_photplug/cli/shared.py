@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import CATALOG_FORMATS, EAZY_FORMATS
-from dja_photplug.options.arguments import add_flags, collect_options
+from dja_photplug.files.names import band_name
+from dja_photplug.options.arguments import add_flags, band_value, collect_options
+from dja_photplug.options.bands import settle_values
 from dja_photplug.options.stages import Options
 
 if TYPE_CHECKING:
@@ -27,11 +29,13 @@ __all__ = [
     "Subparsers",
     "add_command",
     "add_cutout",
+    "add_psf",
     "catalog_suffixes",
     "check_outputs",
     "describe_weight",
     "find_mosaics",
     "make_options",
+    "own_psf",
     "say",
 ]
 
@@ -109,6 +113,42 @@ def add_cutout(command: argparse.ArgumentParser) -> None:
     """
     names, help = ("RA", "DEC", "ARCSEC"), "only a square around this position (deg) with this side"
     command.add_argument("--cutout", nargs=3, type=float, metavar=names, help=help)
+
+
+def add_psf(command: argparse.ArgumentParser, help: str) -> None:
+    """Give a command of one mosaic the flag ``--psf FILE``, which also takes the ``FILTER=FILE`` of several.
+
+    Parameters
+    ----------
+    command : ArgumentParser
+    help : str
+    """
+    command.add_argument("--psf", type=band_value(str), action="append", metavar="PSF.fits", help=help)
+
+
+def own_psf(arguments: argparse.Namespace, source: Source) -> Path | None:
+    """Return the file that ``--psf`` names for a source.
+
+    Parameters
+    ----------
+    arguments : Namespace
+    source : Source
+
+    Returns
+    -------
+    Path or None
+        None without the flag.
+
+    Raises
+    ------
+    PhotplugError
+        Where it names the band of another mosaic, or several files.
+    """
+    given: list[tuple[str, str]] = arguments.psf or []
+    if len(given) > 1:
+        raise PhotplugError(f"--psf: {len(given)} files for one mosaic; give one")
+    values = settle_values("psf", {band_name(band.lower()): path for band, path in given}, [source.band])
+    return next((Path(path) for path in values.values()), None)
 
 
 def say(arguments: argparse.Namespace, text: str) -> None:

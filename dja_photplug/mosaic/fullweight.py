@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -258,6 +258,7 @@ def make_noise_model(
     log : ExposureLog or None
         For the detector gain of the preset ``calibrated``.
     options : VarianceOptions
+        Of one band.
 
     Returns
     -------
@@ -269,6 +270,8 @@ def make_noise_model(
     PhotplugError
         Where keywords, gain or exposure map are missing or do not fit the image.
     """
+    if isinstance(options.detector_gain, Mapping) or isinstance(options.phot_scale, Mapping):
+        raise PhotplugError("options detector_gain and phot_scale: the band of the image is not known; give one number")
     cards: Cards = {"NOISE": (options.noise, "noise preset of the full weight")}
     if options.noise == "background":
         return _WeightAlone(cards)

@@ -22,6 +22,7 @@ from dja_photplug.files.pixels import ImageReader, read_image
 from dja_photplug.mosaic.electrons import check_unit
 from dja_photplug.mosaic.fullweight import SAMPLE, ExposureMap, GivenVariance, NoiseModel, make_noise_model
 from dja_photplug.mosaic.image import MosaicImage
+from dja_photplug.options.bands import of_band
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.sky.grid import Cutout, Window, crop_header, header_wcs, resolve_cutout
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT
@@ -82,7 +83,7 @@ def load_mosaic(
         Where a member is missing or damaged, shapes differ, or the header does not say what the preset needs.
     """
     files = find_mosaic(files)
-    options = as_variance_options(noise)
+    options = of_band(as_variance_options(noise), files.band)
     with ExitStack() as stack:
         science = stack.enter_context(ImageReader(files.science))
         given = _given_variance(files, options)
@@ -134,7 +135,7 @@ def load_noise_model(
     """
     files = find_mosaic(files)
     with ImageReader(files.science) as science:
-        return _plan_loading(files, as_variance_options(noise), cutout, None, science)[-1]
+        return _plan_loading(files, of_band(as_variance_options(noise), files.band), cutout, None, science)[-1]
 
 
 def _given_variance(files: MosaicFiles, options: VarianceOptions) -> Path | None:

@@ -16,7 +16,7 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.options.declare import Declaration, Kind, declarations
 from dja_photplug.options.stages import COMMAND_STAGES, STAGES, Options, Stage
 
-__all__ = ["PluginStages", "add_flags", "add_plugin_flags", "collect_options", "collect_stage"]
+__all__ = ["PluginStages", "add_flags", "add_plugin_flags", "band_value", "collect_options", "collect_stage"]
 
 S = TypeVar("S", bound=Stage)
 PluginStages = Mapping[str, type[Stage]]
@@ -45,14 +45,27 @@ def _number_or_auto(kind: Kind) -> Callable[[str], object]:
     return parse
 
 
-def _band_value(kind: Kind) -> Callable[[str], tuple[str, object]]:
+def band_value(kind: Kind) -> Callable[[str], tuple[str, object]]:
+    """Return what parses ``FILTER=VALUE``, or the bare value of the only band, whose name is empty.
+
+    Parameters
+    ----------
+    kind : type
+        Of the value.
+
+    Returns
+    -------
+    callable
+        For the ``type`` of a flag; it returns the band and the value.
+    """
+
     def parse(text: str) -> tuple[str, object]:
-        band, _, value = text.partition("=")
-        if not (band and value):
+        band, named, value = text.partition("=") if "=" in text else ("", "", text)
+        if not value or (named and not band):
             raise ValueError(text)
         return band, kind(value)
 
-    parse.__name__ = "FILTER=value"
+    parse.__name__ = f"FILTER={kind.__name__}"
     return parse
 
 
@@ -117,7 +130,7 @@ def _describe_flag(name: str, meta: Declaration, default: object) -> dict[str, o
     label, unit = name.upper(), f" [{meta['unit']}]" if meta["unit"] else ""
     keywords: dict[str, object] = {"type": meta["kind"], "metavar": label}
     if meta["by_band"]:
-        keywords = {"type": _band_value(meta["kind"]), "metavar": f"FILTER={label}", "action": "append"}
+        keywords = {"type": band_value(meta["kind"]), "metavar": f"FILTER={label}", "action": "append"}
         default = None
     elif meta["kind"] is bool:
         keywords = {"action": argparse.BooleanOptionalAction}

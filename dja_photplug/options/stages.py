@@ -58,19 +58,21 @@ class VarianceOptions(Stage):
         "noise preset: 'dja' as published, 'calibrated' with detector gain and registered exposure map, "
         "'background' without the Poisson noise of the sources; or a plugin's",
     )
-    detector_gain: float | None = option(
+    detector_gain: float | Mapping[str, float] | None = option(
         None,
         "detector gain instead of the preset's (dja: 1; calibrated: the table's, weighted by exposure time)",
         unit="e-/DN",
         kind=float,
         minimum=1e-3,
+        by_band=True,
     )
-    phot_scale: float | None = option(
+    phot_scale: float | Mapping[str, float] | None = option(
         None,
         "DN/s per mosaic unit instead of the header's 1/(PHOTMJSR*PHOTSCAL)*PHOTFNU/OPHOTFNU",
         unit="DN/s / 10 nJy",
         kind=float,
         minimum=1e-12,
+        by_band=True,
     )
 
 

@@ -17,6 +17,7 @@ from dja_photplug.files.names import MosaicFiles, ProductName, Source
 from dja_photplug.files.whole import check_output
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.stack import coarsest_grid, name_stack, stack_images, write_stack
+from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.stages import Options
 from dja_photplug.pipeline.images import Products, find_grid, load_source
 from dja_photplug.pipeline.many_bands import (
@@ -96,8 +97,10 @@ def run(
     manager = manager or get_plugin_manager()
     options = complete_options(options or Options(), manager)
     bands = find_bands(sources, options, manager)
-    psfs = read_psfs(bands, options)
     detect, source = _choose_detection(bands, options)
+    elsewhere = [] if source is None or source.band == ARCHIVE_STACK else [source.band]
+    options = settle_bands(options, list(dict.fromkeys([*bands, *elsewhere])))
+    psfs = read_psfs(bands, options)
     if ARCHIVE_STACK in bands and detect != ARCHIVE_STACK:
         raise PhotplugError(
             f"{bands[ARCHIVE_STACK]}: a stack is for detection, not a band; leave it out, or give --detect ir"

@@ -18,6 +18,7 @@ from dja_photplug.mosaic.electrons import Header
 from dja_photplug.mosaic.fullweight import ExposureMap, NoiseModel
 from dja_photplug.mosaic.image import MosaicImage, as_mosaic_image, rescale_image
 from dja_photplug.mosaic.load import VarianceHook
+from dja_photplug.options.bands import of_band, settle_bands
 from dja_photplug.options.stages import NOISE_PRESETS, Options, VarianceOptions, as_variance_options
 from dja_photplug.pipeline.plugins import ask_all, ask_first, complete_options, get_plugin_manager
 from dja_photplug.sky.grid import Cutout, Grid, Window, pixel_size, resolve_cutout
@@ -115,6 +116,7 @@ def load_source(
     PhotplugError
         Where the files are missing, no plugin loads them, or they do not allow it.
     """
+    options = replace(options, variance=of_band(options.variance, source.band))
     model = _Variance(variance or _ask_variance(options, manager))
     arguments = {"source": source, "options": options, "variance": model}
     loaded = ask_first(manager, "photplug_load", f"loading {source}", NDData, **arguments)
@@ -233,7 +235,8 @@ def load_mosaic(
     options = Options(variance=as_variance_options(noise), cutout=cutout)
     if variance is None:
         options = complete_options(options, manager)
-    return load_source(find_source(files, manager), options, manager, variance)
+    source = find_source(files, manager)
+    return load_source(source, settle_bands(options, [source.band]), manager, variance)
 
 
 def full_weight(
@@ -286,7 +289,7 @@ def full_weight(
     array([[4.       , 1.5384616]], dtype=float32)
     """
     manager = manager or get_plugin_manager()
-    options = complete_options(Options(variance=as_variance_options(noise)), manager)
+    options = settle_bands(complete_options(Options(variance=as_variance_options(noise)), manager), [""])
     ask = _ask_variance(options, manager)
     return fullweight.full_weight(
         science, weight, exposure, header, options.variance, exposure_header, log, variance=ask

@@ -40,6 +40,7 @@ from dja_photplug.mosaic.fullweight import NoiseModel
 from dja_photplug.mosaic.image import MosaicImage, replace_planes
 from dja_photplug.mosaic.load import load_noise_model
 from dja_photplug.mosaic.noise import RescaledModel, counts_electrons
+from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.stages import InjectionOptions, Options
 from dja_photplug.pipeline.images import Products, find_source, load_source, zero_point_factor
 from dja_photplug.pipeline.one_band import Result, analyse_image, describe_noise, remeasure
@@ -186,9 +187,10 @@ def inject(
         Where the input does not allow it, nothing can be placed, or nothing is recovered.
     """
     manager = manager or get_plugin_manager()
+    source = find_source(source, manager)
     job = _Job(
-        source=find_source(source, manager),
-        options=complete_options(options or Options(), manager),
+        source=source,
+        options=settle_bands(complete_options(options or Options(), manager), [source.band]),
         injection=injection or InjectionOptions(),
         psf=None if psf is None else Path(psf),
     )

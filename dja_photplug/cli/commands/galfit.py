@@ -9,16 +9,19 @@ from pathlib import Path
 from dja_photplug.cli.shared import (
     Subparsers,
     add_command,
+    add_psf,
     check_outputs,
     describe_weight,
     find_mosaics,
     make_options,
+    own_psf,
     say,
 )
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import SHEET_SUFFIXES
 from dja_photplug.hookspecs import hookimpl
 from dja_photplug.options.arguments import collect_stage
+from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.stages import PIXEL_DEFAULTS, GalfitOptions
 
 __all__ = ["photplug_register_commands", "run"]
@@ -37,7 +40,7 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     source.add_argument("--position", nargs=2, type=float, metavar=("RA", "DEC"), help=help)
     source.add_argument("--catalog", type=Path, metavar="CAT", help="of sources of this catalogue, made by `catalog`")
     command.add_argument("--id", nargs="+", type=int, metavar="N", help="those of the catalogue; all without it")
-    command.add_argument("--psf", type=Path, metavar="PSF.fits", help="PSF of odd size")
+    add_psf(command, "PSF of odd size")
     command.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the files")
     help = "draw science, sigma, mask and starting model of each; .html or .png, several where they are many"
     command.add_argument("--plot", type=Path, metavar="OUT.png", help=help)
@@ -66,6 +69,7 @@ def run(arguments: Namespace) -> None:
     galfit = replace(stage, **settings)
     options = complete_options(make_options(arguments), manager)
     [source] = find_mosaics(arguments)
+    options, psf = settle_bands(options, [source.band]), own_psf(arguments, source)
     if arguments.catalog is None:
         table, places = None, SkyCoord([arguments.position], unit="deg")
     else:
@@ -75,13 +79,11 @@ def run(arguments: Namespace) -> None:
         galfit = replace(galfit, flux=own) if own in table.colnames else galfit
     image = load_source(source, replace(options, cutout=surround(places, galfit.size)), manager)
     if table is None:
-        selected = replace(find_fit_sources(image, places, options, manager), psf=prepare_kernel(arguments.psf, image))
+        selected = replace(find_fit_sources(image, places, options, manager), psf=prepare_kernel(psf, image))
     else:
         path, calibration = options.detect.use_segmentation, read_calibration(table.meta, source)
         labels = None if path is None else read_labels(path, image)
-        selected = select_sources(
-            image, table, ids=arguments.id, segmentation=labels, psf=arguments.psf, calibration=calibration
-        )
+        selected = select_sources(image, table, ids=arguments.id, segmentation=labels, psf=psf, calibration=calibration)
     written = write_selected(image, selected, galfit, manager)
     sheets: list[Path] = []
     if arguments.plot:
