@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 __all__ = ["PhotplugError", "PhotplugWarning", "suggest"]
 
@@ -26,14 +26,15 @@ class PhotplugWarning(UserWarning):
     """Something the user must know, though the work goes on; the command line prints it on one line."""
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
+def suggest(name: str, known: Iterable[str] | Mapping[str, str]) -> str:
     """Return the nearest of the names that there are, as the end of a message.
 
     Parameters
     ----------
     name : str
         As it was given.
-    known : iterable of str
+    known : iterable of str, or mapping
+        A mapping says what is offered for each.
 
     Returns
     -------
@@ -47,7 +48,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
     >>> suggest("x", ["sep", "photutils"])
     ''
     """
-    plain = {_plain(each): each for each in known}
+    plain = {_plain(each): known[each] if isinstance(known, Mapping) else each for each in known}
     near = difflib.get_close_matches(_plain(name), plain, n=1)
     return f"; did you mean {plain[near[0]]}?" if near else ""
 

@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dja_photplug.errors import PhotplugError
+from dja_photplug.cli.parser import PlaceAction
+from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.formats import CATALOG_FORMATS, EAZY_FORMATS
 from dja_photplug.files.names import band_name
 from dja_photplug.options.arguments import add_flags, band_value, collect_options
@@ -21,6 +22,7 @@ from dja_photplug.options.stages import Options
 
 if TYPE_CHECKING:
     import pluggy
+    from astropy.coordinates import SkyCoord
 
     from dja_photplug.files.names import Source
 
@@ -29,6 +31,7 @@ __all__ = [
     "Subparsers",
     "add_command",
     "add_cutout",
+    "add_position",
     "add_psf",
     "catalog_suffixes",
     "check_outputs",
@@ -36,6 +39,7 @@ __all__ = [
     "find_mosaics",
     "make_options",
     "own_psf",
+    "place_position",
     "say",
 ]
 
@@ -111,8 +115,47 @@ def add_cutout(command: argparse.ArgumentParser) -> None:
     command : ArgumentParser
         :func:`make_options` makes the cut-out of its options from the flag.
     """
-    names, help = ("RA", "DEC", "ARCSEC"), "only a square around this position (deg) with this side"
-    command.add_argument("--cutout", nargs=3, type=float, metavar=names, help=help)
+    help = "only a square around this position (deg, or sexagesimal) with this side"
+    command.add_argument("--cutout", action=PlaceAction, const=3, metavar="RA DEC ARCSEC", help=help)
+
+
+def add_position(command: argparse._ActionsContainer, help: str) -> None:
+    """Give a command the flag ``--position RA DEC``.
+
+    Parameters
+    ----------
+    command : ArgumentParser, or a group of one
+        Its ``position`` is right ascension and declination in deg, for :func:`place_position`.
+    help : str
+    """
+    help = f"{help} (deg, or sexagesimal)"
+    command.add_argument("--position", action=PlaceAction, const=2, metavar="RA DEC", help=help)
+
+
+def place_position(ra: float, dec: float) -> SkyCoord:
+    """Return a position that was given.
+
+    Parameters
+    ----------
+    ra, dec : float
+        In deg.
+
+    Returns
+    -------
+    SkyCoord
+        Scalar, ICRS.
+
+    Raises
+    ------
+    PhotplugError
+        Where it is out of range.
+    """
+    from astropy.coordinates import SkyCoord
+
+    from dja_photplug.sky.position import check_position
+
+    check_position(ra, dec)
+    return SkyCoord(ra, dec, unit="deg")
 
 
 def add_psf(command: argparse.ArgumentParser, help: str) -> None:
@@ -189,10 +232,9 @@ def make_options(arguments: argparse.Namespace, defaults: Options | None = None)
     )
     if getattr(arguments, "cutout", None):
         from astropy import units as u
-        from astropy.coordinates import SkyCoord
 
         ra, dec, size = arguments.cutout
-        options = replace(options, cutout=(SkyCoord(ra, dec, unit="deg"), size * u.arcsec))
+        options = replace(options, cutout=(place_position(ra, dec), size * u.arcsec))
     return replace(options, overwrite=arguments.overwrite)
 
 
@@ -269,7 +311,10 @@ def catalog_suffixes(manager: pluggy.PluginManager, format: str = "table") -> tu
     if has_plugins(manager, "photplug_write"):
         return ()
     if format not in known:
-        raise PhotplugError(f"option format: {format!r} is not one of {', '.join(known)}, and no plugin writes others")
+        raise PhotplugError(
+            f"option format: {format!r} is not one of {', '.join(known)}, and no plugin writes others"
+            f"{suggest(format, tuple(known))}"
+        )
     return tuple(known[format])
 
 

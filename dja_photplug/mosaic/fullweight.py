@@ -270,6 +270,7 @@ def make_noise_model(
     PhotplugError
         Where keywords, gain or exposure map are missing or do not fit the image.
     """
+    options = as_variance_options(options)
     if isinstance(options.detector_gain, Mapping) or isinstance(options.phot_scale, Mapping):
         raise PhotplugError("options detector_gain and phot_scale: the band of the image is not known; give one number")
     cards: Cards = {"NOISE": (options.noise, "noise preset of the full weight")}

@@ -6,13 +6,14 @@ Flags, tables and keys are derived from the declarations in `dja_photplug.option
 from __future__ import annotations
 
 import argparse
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.options.declare import Declaration, Kind, declarations
 from dja_photplug.options.stages import COMMAND_STAGES, STAGES, Options, Stage
 
@@ -160,8 +161,24 @@ def _read_config(path: Path, groups: PluginStages) -> Values:
         if unknown:
             what = f"[{group}] {unknown[0]}" if group in tables else unknown[0]
             known += [] if group in tables else [f"[{name}]" for name in groups]
-            raise PhotplugError(f"{path}: {what} is not an option; known: {', '.join(known)}")
+            meant = _suggest_key(unknown[0], group, groups)
+            raise PhotplugError(f"{path}: {what} is not an option; known: {', '.join(known)}{meant}")
     return settings
+
+
+def _suggest_key(key: str, group: str, groups: PluginStages) -> str:
+    """Return the nearest place in a TOML file of what was meant by a key: in its table, in others, or by its flag."""
+    places: dict[str, str] = {}  # by what people write; the last of a name is the one that is offered
+    own = (group, groups.get(group, Options))
+    tables: list[tuple[str, type[Stage]]] = [*reversed(list(groups.items())), ("options", Options), own]
+    for name, kind in tables:
+        table = f"[{name}] " if name in groups else ""
+        options = list(declarations(kind))
+        places |= {_flag_of(option, meta).lstrip("-"): table + option for option, meta in options}
+        places |= {option: table + option for option, _ in options}
+    if group not in groups:
+        places |= {name: f"[{name}]" for name in groups}
+    return suggest(key, places)
 
 
 def collect_options(
@@ -196,10 +213,34 @@ def collect_options(
     plugins = plugins or {}
     values = _collect_values(arguments, config, plugins)
     defaults = defaults or Options()
-    own = {field.name: values.get(field.name, {}) for field in fields(Options) if field.name in STAGES}
-    stages = {name: replace(getattr(defaults, name), **given) for name, given in own.items()}
-    others = {name: kind(**values[name]) for name, kind in plugins.items()}
-    return replace(defaults, **values["options"], **stages, plugins=others)
+    given = _Given(arguments, config)
+    stages = {name: given.change(name, getattr(defaults, name), values[name]) for name in STAGES}
+    others = {name: given.change(name, kind(), values[name]) for name, kind in plugins.items()}
+    return replace(given.change("options", defaults, values["options"]), **stages, plugins=others)
+
+
+class _Given(NamedTuple):
+    """Where the values of options come from."""
+
+    arguments: Mapping[str, object]
+    config: Path | None
+
+    def change(self, group: str, stage: S, values: Mapping[str, Any]) -> S:
+        """Return a group of options with other values; an error says what gave the wrong one."""
+        try:
+            return replace(stage, **values)
+        except PhotplugError as error:
+            named = re.match(r"option (\w+)", str(error))
+            option = named[1] if named else ""
+            raise PhotplugError(f"{error}; change {self._find(group, option, stage)}") from None
+
+    def _find(self, group: str, option: str, stage: Stage) -> str:
+        """Return the flag, or the place in the TOML file, of an option."""
+        table = "" if group == "options" else f"[{group}] "
+        if f"{group}.{option}" not in self.arguments:
+            return f"{table}{option}".strip() + (f" in {self.config}" if self.config else "")
+        prefix = "" if group in (*STAGES, *COMMAND_STAGES, "options") else group
+        return _flag_of(option, dict(declarations(stage))[option], prefix)
 
 
 def collect_stage(
@@ -225,7 +266,8 @@ def collect_stage(
         As :func:`collect_options`.
     """
     name = next(name for name, known in COMMAND_STAGES.items() if known is kind)
-    return kind(**_collect_values(arguments, config, plugins or {})[name])
+    values = _collect_values(arguments, config, plugins or {})[name]
+    return _Given(arguments, config).change(name, kind(), values)
 
 
 def _collect_values(arguments: Mapping[str, object], config: Path | None, plugins: PluginStages) -> Values:

@@ -8,7 +8,7 @@ import numbers
 from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar, TypedDict, TypeVar, cast
 
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.names import band_name
 
 __all__ = ["Declaration", "Stage", "declarations", "option"]
@@ -143,7 +143,8 @@ def _validate(name: str, value: object, meta: Declaration) -> object:
     plain = kind(cast(float, value))
     if isinstance(plain, str):
         if meta["choices"] and plain not in meta["choices"]:
-            raise PhotplugError(f"option {name}: {plain!r} is not one of {', '.join(meta['choices'])}")
+            meant = suggest(plain, meta["choices"])
+            raise PhotplugError(f"option {name}: {plain!r} is not one of {', '.join(meta['choices'])}{meant}")
         return plain
     if kind is float and not math.isfinite(plain):
         raise PhotplugError(f"option {name}: {plain} is not a finite number {meta['unit']}".rstrip())

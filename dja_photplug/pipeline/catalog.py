@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from dja_photplug.catalog.metadata import encode_metadata, make_metadata
 from dja_photplug.catalog.schema import describe_columns
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.names import MosaicFiles, ProductName, Source
 from dja_photplug.files.whole import check_output
 from dja_photplug.mosaic.image import MosaicImage
@@ -144,8 +144,8 @@ def _choose_detection(bands: Bands, options: Options) -> tuple[str, Source | Non
     if other is not None:
         return str(other), other
     raise PhotplugError(
-        f"option detect: {wanted} is none of the bands {', '.join(bands)}, nor is there such a mosaic beside {first}; "
-        "give a band, 'ir' or 'stack'"
+        f"option detect: {wanted} is none of the bands {', '.join(bands)}, nor is there such a mosaic beside {first}"
+        f"{suggest(wanted, [*bands, ARCHIVE_STACK, STACK]) or '; give a band, ir or stack'}"
     )
 
 

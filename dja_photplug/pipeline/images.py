@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from astropy.nddata import NDData
 from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.epochs.log import ExposureLog
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
 from dja_photplug.mosaic import fullweight
 from dja_photplug.mosaic.electrons import Header
@@ -19,7 +21,7 @@ from dja_photplug.mosaic.fullweight import ExposureMap, NoiseModel
 from dja_photplug.mosaic.image import MosaicImage, as_mosaic_image, rescale_image
 from dja_photplug.mosaic.load import VarianceHook
 from dja_photplug.options.bands import of_band, settle_bands
-from dja_photplug.options.stages import NOISE_PRESETS, Options, VarianceOptions, as_variance_options
+from dja_photplug.options.stages import NOISE_PRESETS, Options, Stage, VarianceOptions, as_variance_options
 from dja_photplug.pipeline.plugins import ask_all, ask_first, complete_options, get_plugin_manager
 from dja_photplug.sky.grid import Cutout, Grid, Window, pixel_size, resolve_cutout
 from dja_photplug.units import MOSAIC_ZERO_POINT, flux_of
@@ -158,7 +160,15 @@ def _cut(image: MosaicImage, source: Source, cutout: Cutout) -> MosaicImage:
     if image.shape == asked:
         return image
     window = resolve_cutout(cutout, image.wcs, image.shape)
-    return image if _size(window) == image.shape else image[window]
+    if _size(window) == image.shape:
+        return image
+    (ny, nx), (rows, columns) = image.shape, _size(window)
+    warnings.warn(
+        f"{source}: its loader passed over the cut-out; {columns} x {rows} of {nx} x {ny} pixels are used",
+        PhotplugWarning,
+        stacklevel=3,
+    )
+    return image[window]
 
 
 def _size(window: Window) -> tuple[int, int]:
@@ -198,6 +208,7 @@ def load_mosaic(
     cutout: Cutout = None,
     *,
     variance: VarianceHook | None = None,
+    plugins: Mapping[str, Stage] | None = None,
     manager: pluggy.PluginManager | None = None,
 ) -> MosaicImage:
     """Load a mosaic, or a cut-out of it, with its full weight.
@@ -217,6 +228,8 @@ def load_mosaic(
         rows above never read.
     variance : callable, optional
         ``variance(header, exposure, log) -> NoiseModel``, another model than that of `noise` and of the plugins.
+    plugins : mapping of str to Stage, optional
+        Options of plugins by their names, as in `Options`.
     manager : PluginManager, optional
         All plugins by default.
 
@@ -232,7 +245,7 @@ def load_mosaic(
         Where a member is missing or damaged, shapes differ, or the header does not say what the preset needs.
     """
     manager = manager or get_plugin_manager()
-    options = Options(variance=as_variance_options(noise), cutout=cutout)
+    options = Options(variance=as_variance_options(noise), cutout=cutout, plugins=plugins or {})
     if variance is None:
         options = complete_options(options, manager)
     source = find_source(files, manager)
@@ -248,6 +261,7 @@ def full_weight(
     exposure_header: Header | None = None,
     log: ExposureLog | None = None,
     *,
+    plugins: Mapping[str, Stage] | None = None,
     manager: pluggy.PluginManager | None = None,
 ) -> NDArray[np.float32]:
     """Return the inverse variance of background and source photons together.
@@ -269,6 +283,8 @@ def full_weight(
         Of the coarse map; registers a cut-out on the map of its parent mosaic.
     log : ExposureLog, optional
         Weights the detector gains of the preset ``calibrated``.
+    plugins : mapping of str to Stage, optional
+        Options of plugins by their names, as in `Options`.
     manager : PluginManager, optional
         All plugins by default: the noise model is that of an installed plugin where it claims the image.
 
@@ -289,7 +305,8 @@ def full_weight(
     array([[4.       , 1.5384616]], dtype=float32)
     """
     manager = manager or get_plugin_manager()
-    options = settle_bands(complete_options(Options(variance=as_variance_options(noise)), manager), [""])
+    given = Options(variance=as_variance_options(noise), plugins=plugins or {})
+    options = settle_bands(complete_options(given, manager), [""])
     ask = _ask_variance(options, manager)
     return fullweight.full_weight(
         science, weight, exposure, header, options.variance, exposure_header, log, variance=ask

@@ -53,7 +53,7 @@ def test_stamps_of_a_catalogue(simulated, folder, tmp_path, capsys):
     ]
     argv = ["galfit", str(simulated.prefix), *flags, "--size", "4", "-o", str(out), "--id", *ids]
     assert main(argv) == 0
-    assert "18 files of 3 stamps, noise preset dja" in capsys.readouterr().out
+    assert "18 files of 3 stamps, noise preset calibrated" in capsys.readouterr().out
     assert sorted(path.name for path in out.iterdir()) == sorted(number + kind for number in ids for kind in KINDS)
     image = dp.load_mosaic(simulated.prefix)
     for row in rows:

@@ -6,23 +6,20 @@ import importlib
 
 import pytest
 
-from dja_photplug.cli.app import main
-from tests.inputs.cases import Case, find_faults
+from tests.inputs.cases import Case, find_faults, run_case
 
 # Modules beside this one, each with CASES: a tuple of Case.
-KINDS = ("files",)
+KINDS = ("defaults", "files", "options")
 CASES: list[Case] = [case for kind in KINDS for case in importlib.import_module(f"tests.inputs.{kind}").CASES]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{case.kind}: {case.given}" for case in CASES])
-def test_input(folder, capsys, case):
+def test_input(folder, case):
     if case.prepare:
         case.prepare(folder)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    capsys.readouterr()
-    status = main(case.arguments)
-    captured = capsys.readouterr()
-    assert find_faults(case, status, captured.err) == [], captured.err
+    status, err = run_case(case)
+    assert find_faults(case, status, err) == [], err
     if case.outcome == "refused":
         assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before, "something was written"
     if case.check:

@@ -7,7 +7,16 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dja_photplug.cli.shared import Subparsers, add_command, check_outputs, find_mosaics, make_options, say
+from dja_photplug.cli.shared import (
+    Subparsers,
+    add_command,
+    add_position,
+    check_outputs,
+    find_mosaics,
+    make_options,
+    place_position,
+    say,
+)
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.formats import EXTENDED_FORMATS, IMAGE_SUFFIXES, PLOT_SUFFIXES, REGION_SUFFIXES
 from dja_photplug.hookspecs import hookimpl
@@ -28,7 +37,7 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     """Add the command."""
     help = "the epochs of the exposures, of a position or of each source"
     command = add_command(subparsers, "epochs", run, help, mosaic=True, stages=("epochs",))
-    command.add_argument("--position", nargs=2, type=float, metavar=("RA", "DEC"), help="of this position, in deg")
+    add_position(command, "of this position")
     command.add_argument("--catalog", type=Path, metavar="CAT", help="of each row of this catalogue (ra, dec)")
     command.add_argument("-o", "--output", type=Path, metavar="OUT", help="the catalogue with the epochs")
     command.add_argument("--footprints", type=Path, metavar="OUT.reg", help="write the footprints for DS9")
@@ -99,14 +108,12 @@ def _write_products(arguments: Namespace, log: ExposureLog, options: Options) ->
 
 def _print_position(arguments: Namespace, log: ExposureLog, options: Options) -> None:
     """Print the epochs of one position, a line for each column."""
-    from astropy.coordinates import SkyCoord
-
     from dja_photplug.pipeline.one_band import find_epochs
 
     ra, dec = arguments.position
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "none of the", PhotplugWarning)  # the error below says it
-        epochs = find_epochs(log, SkyCoord([ra], [dec], unit="deg"), options, arguments.manager)
+        epochs = find_epochs(log, place_position(ra, dec).reshape(1), options, arguments.manager)
     if not epochs["n_exp"][0]:
         raise PhotplugError(
             f"{arguments.mosaic}: no exposure covers the position {ra} {dec}; give one on the mosaic, in deg"

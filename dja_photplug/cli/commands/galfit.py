@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -9,20 +10,22 @@ from pathlib import Path
 from dja_photplug.cli.shared import (
     Subparsers,
     add_command,
+    add_position,
     add_psf,
     check_outputs,
     describe_weight,
     find_mosaics,
     make_options,
     own_psf,
+    place_position,
     say,
 )
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.formats import SHEET_SUFFIXES
 from dja_photplug.hookspecs import hookimpl
 from dja_photplug.options.arguments import collect_stage
 from dja_photplug.options.bands import settle_bands
-from dja_photplug.options.stages import PIXEL_DEFAULTS, GalfitOptions
+from dja_photplug.options.stages import GalfitOptions
 
 __all__ = ["photplug_register_commands", "run"]
 
@@ -32,12 +35,9 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     """Add the command."""
     help = "write sigma images, masks, PSFs and starting values for fitting codes, galfit first"
     stages = ("variance", "detect", "galfit")
-    command = add_command(
-        subparsers, "galfit", run, help, mosaic=True, stages=stages, engine=True, defaults=PIXEL_DEFAULTS
-    )
+    command = add_command(subparsers, "galfit", run, help, mosaic=True, stages=stages, engine=True)
     source = command.add_mutually_exclusive_group(required=True)
-    help = "around this position, in deg, where a source is detected"
-    source.add_argument("--position", nargs=2, type=float, metavar=("RA", "DEC"), help=help)
+    add_position(source, "around this position, where a source is detected")
     source.add_argument("--catalog", type=Path, metavar="CAT", help="of sources of this catalogue, made by `catalog`")
     command.add_argument("--id", nargs="+", type=int, metavar="N", help="those of the catalogue; all without it")
     add_psf(command, "PSF of odd size")
@@ -48,8 +48,6 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
 
 def run(arguments: Namespace) -> None:
     """Write stamps of the sources of a catalogue, or around a position, for a fitting code."""
-    from astropy.coordinates import SkyCoord
-
     from dja_photplug.figures.stamps import plot_stamps
     from dja_photplug.files.tables import find_positions, read_catalog
     from dja_photplug.fitting.select import choose_rows, prepare_kernel, select_sources, surround
@@ -71,13 +69,16 @@ def run(arguments: Namespace) -> None:
     [source] = find_mosaics(arguments)
     options, psf = settle_bands(options, [source.band]), own_psf(arguments, source)
     if arguments.catalog is None:
-        table, places = None, SkyCoord([arguments.position], unit="deg")
+        table, places = None, place_position(*arguments.position).reshape(1)
     else:
         table = read_catalog(arguments.catalog)
         places = find_positions(table)[choose_rows(table, arguments.id)]
         own = f"{source.band}_{galfit.flux}"
         galfit = replace(galfit, flux=own) if own in table.colnames else galfit
-    image = load_source(source, replace(options, cutout=surround(places, galfit.size)), manager)
+    with warnings.catch_warnings():
+        # The part around the sources is no wish of the user.
+        warnings.filterwarnings("ignore", ".* its loader passed over the cut-out", PhotplugWarning)
+        image = load_source(source, replace(options, cutout=surround(places, galfit.size)), manager)
     if table is None:
         selected = replace(find_fit_sources(image, places, options, manager), psf=prepare_kernel(psf, image))
     else:
