@@ -123,7 +123,7 @@ def write_eazy(
         _make_table(catalog, columns).write(temporary, format=EAZY_FORMATS[path.suffix.lower()])
     for other, text in zip(beside, texts, strict=True):
         with whole_file(other, overwrite=overwrite) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
     return [path, *beside]
 
 

@@ -16,6 +16,7 @@ from dja_photplug.cli.parser import PlaceAction
 from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.formats import CATALOG_FORMATS, EAZY_FORMATS
 from dja_photplug.files.names import band_name
+from dja_photplug.files.plaintext import decode_text
 from dja_photplug.options.arguments import add_flags, band_value, collect_options
 from dja_photplug.options.bands import settle_values
 from dja_photplug.options.stages import Options
@@ -331,11 +332,14 @@ def describe_weight(meta: Mapping[str, str | float]) -> str:
     str
         Without a full stop, to go on with.
     """
+    meta = {key: decode_text(value) for key, value in meta.items()}
     text = f"noise preset {meta.get('NOISE', 'of the loader')}"
     if "VARFILE" in meta:
         return f"{text}, variance of {meta['VARFILE']} as it is"
     if "DETGAIN" in meta:
-        text += f": detector gain {meta['DETGAIN']:.3g} e-/DN ({meta['GAINFROM']}), {meta['GROWTH']} exposure map"
+        # The table has three digits, and a user as many as he gave.
+        gain = f"{meta['DETGAIN']:{'.10g' if meta['GAINFROM'] == 'option' else '.4g'}}"
+        text += f": detector gain {gain} e-/DN ({meta['GAINFROM']}), {meta['GROWTH']} exposure map"
     if meta.get("EXPFROM") == "WCS log":
         text += " made from the WCS log"
     if meta.get("NNULL"):

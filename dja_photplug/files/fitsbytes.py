@@ -21,6 +21,7 @@ from isal import igzip
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.files.plaintext import check_names, encode_values
 from dja_photplug.files.smallfits import CardValue
 
 __all__ = ["extend_fits", "first_table"]
@@ -161,9 +162,11 @@ def extend_fits(original: Path, table: Table, added: Sequence[str]) -> list[byte
         return None
     if len(old.rows) != len(table):
         raise PhotplugError(f"{original}: has {len(old.rows)} rows, the table read from it {len(table)}; read it again")
+    check_names(added)
     addition = table[list(added)]
+    encoded = encode_values(table.meta)
     addition.meta = {
-        key: value for key, value in table.meta.items() if not isinstance(value, list) and old.value(key) != value
+        key: value for key, value in encoded.items() if not isinstance(value, list) and old.value(key) != value
     }
     stream = io.BytesIO()
     with warnings.catch_warnings():

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.fitsbytes import extend_fits, first_table
 from dja_photplug.files.formats import CATALOG_FORMATS, EXTENDED_FORMATS, TABLE_FORMATS
+from dja_photplug.files.plaintext import check_names, decode_text, encode_values
 from dja_photplug.files.whole import check_output, whole_file
 
 __all__ = [
@@ -75,7 +76,9 @@ def read_catalog(path: str | Path) -> Table:
             if kind != "fits":
                 return Table.read(path, format=kind, **_READ_OPTIONS.get(kind, {}))
             with fits.open(path, memmap=False) as hdus:
-                return Table.read(hdus[first_table(hdus)], format=kind, **_READ_OPTIONS[kind])
+                table = Table.read(hdus[first_table(hdus)], format=kind, **_READ_OPTIONS[kind])
+            table.meta.update({key: decode_text(value) for key, value in table.meta.items()})
+            return table
     except Exception as error:  # each of five parsers has its own
         reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
         raise PhotplugError(f"{path}: cannot be read as a catalogue ({reason}); check the file") from error
@@ -322,6 +325,8 @@ def write_extended(
 def write_catalog(table: QTable, path: str | Path, *, overwrite: bool = False) -> Path:
     """Write a catalogue whole or not at all; `QTable.read` returns it with units, descriptions and metadata.
 
+    In FITS, whose headers are ASCII, metadata with other characters are JSON text; `read_catalog` returns what it was.
+
     Parameters
     ----------
     table : `~astropy.table.QTable`
@@ -344,6 +349,13 @@ def write_catalog(table: QTable, path: str | Path, *, overwrite: bool = False) -
     kind = CATALOG_FORMATS.get(path.suffix.lower())
     if kind == "parquet" and find_spec("pyarrow") is None:
         raise PhotplugError(f"{path}: parquet needs pyarrow; pip install 'dja_photplug[parquet]', or write .fits")
+    if kind == "fits":
+        try:
+            check_names(table.colnames)
+        except PhotplugError as error:
+            raise PhotplugError(f"{path}: {error}") from None
+        table = table.copy(copy_data=False)
+        table.meta = encode_values(table.meta)
     with whole_file(path, overwrite=overwrite, suffixes=tuple(CATALOG_FORMATS)) as temporary:
         table.write(temporary, format=kind)
     return path

@@ -23,6 +23,7 @@ from scipy.stats import median_abs_deviation
 
 from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.errors import PhotplugError
+from dja_photplug.files.plaintext import encode_text
 from dja_photplug.files.smallfits import read_cards, write_card
 from dja_photplug.mosaic.electrons import HeaderValue
 from dja_photplug.mosaic.image import MosaicImage
@@ -358,11 +359,11 @@ def _describe_field(meta: Mapping[str, HeaderValue], *, calibrated: bool) -> fit
     comments = getattr(meta, "comments", {})
     for key in _KEPT:
         if key in meta:
-            header[key] = (meta[key], comments[key] if comments else "")
+            header[key] = (encode_text(meta[key]), comments[key] if comments else "")
     for key, kept in _FOR_GALFIT.items():
         header[key] = (1.0, f"galfit scales by it; {kept} is the mosaic's")
         if key in meta:
-            header[kept] = (meta[key], f"{key} of the mosaic")
+            header[kept] = (encode_text(meta[key]), f"{key} of the mosaic")
     header["BUNIT"] = MOSAIC_UNIT.to_string("fits")
     header["ZEROPNT"] = (MOSAIC_ZERO_POINT, "[mag(AB)] of one unit, with EXPTIME 1")
     header["NULLSIG"] = (NULL_SIGMA, "sigma of pixels without data")

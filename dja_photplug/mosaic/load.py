@@ -19,8 +19,16 @@ from dja_photplug.epochs.log import ExposureLog, read_exposure_log
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.names import MosaicFiles, Source, find_mosaic
 from dja_photplug.files.pixels import ImageReader, read_image
+from dja_photplug.files.plaintext import encode_cards
 from dja_photplug.mosaic.electrons import check_unit
-from dja_photplug.mosaic.fullweight import SAMPLE, ExposureMap, GivenVariance, NoiseModel, make_noise_model
+from dja_photplug.mosaic.fullweight import (
+    SAMPLE,
+    ExposureMap,
+    GivenVariance,
+    NoiseModel,
+    check_unused,
+    make_noise_model,
+)
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.bands import of_band
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
@@ -95,7 +103,7 @@ def load_mosaic(
     for key in [key for key in header if _OWN_CARDS.fullmatch(key)]:
         del header[key]
     header["ZEROPNT"] = (MOSAIC_ZERO_POINT, "[mag(AB)] of one unit of the image, 10 nJy")
-    header.update(model.provenance)
+    header.update(encode_cards(model.provenance))
     if "GROWTH" in model.provenance:
         header["EXPFROM"] = ("WCS log" if files.exposure is None else "exp file", "source of the exposure time")
     data, full, weight, mask = planes
@@ -154,6 +162,7 @@ def _plan_loading(
         window = resolve_cutout(cutout, wcs, science.shape)
         header = crop_header(science.header, window)
         if given is not None:
+            check_unused(options, f"{given.name} holds the variance, photons and all")
             return wcs, window, header, GivenVariance(options.noise, given.name)
         return wcs, window, header, _make_model(files, options, variance, science, header)
     except PhotplugError as error:

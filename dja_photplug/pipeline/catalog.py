@@ -18,7 +18,7 @@ from dja_photplug.files.whole import check_output
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.stack import coarsest_grid, name_stack, stack_images, write_stack
 from dja_photplug.options.bands import settle_bands
-from dja_photplug.options.stages import Options
+from dja_photplug.options.stages import Options, VarianceOptions
 from dja_photplug.pipeline.images import Products, find_grid, load_source
 from dja_photplug.pipeline.many_bands import (
     Bands,
@@ -239,7 +239,7 @@ def _detect_elsewhere(
     else:
         # The archive's stacks have neither exposure map nor log: no other preset can be had for them.
         stacked = plan.source.band == ARCHIVE_STACK
-        variance = replace(options.variance, noise="background") if stacked else options.variance
+        variance = VarianceOptions(noise="background") if stacked else options.variance
         image = load_source(plan.source, replace(options, variance=variance), manager)
     result = replace(analyse_image(image, options, manager, begin=begin), source=plan.source)
     return result, {"INPUT": f"stack of {', '.join(plan.bands)}"} | describe_image(result)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.files.names import Source
+from dja_photplug.files.names import Source, explain_name
 from dja_photplug.mosaic import fullweight
 from dja_photplug.mosaic.electrons import Header
 from dja_photplug.mosaic.fullweight import ExposureMap, NoiseModel
@@ -22,7 +22,7 @@ from dja_photplug.mosaic.image import MosaicImage, as_mosaic_image, rescale_imag
 from dja_photplug.mosaic.load import VarianceHook
 from dja_photplug.options.bands import of_band, settle_bands
 from dja_photplug.options.stages import NOISE_PRESETS, Options, Stage, VarianceOptions, as_variance_options
-from dja_photplug.pipeline.plugins import ask_all, ask_first, complete_options, get_plugin_manager
+from dja_photplug.pipeline.plugins import ask_all, ask_first, complete_options, get_plugin_manager, has_plugins
 from dja_photplug.sky.grid import Cutout, Grid, Window, pixel_size, resolve_cutout
 from dja_photplug.units import MOSAIC_ZERO_POINT, flux_of
 
@@ -57,12 +57,14 @@ def find_source(products: Products, manager: pluggy.PluginManager) -> Source:
     Raises
     ------
     PhotplugError
-        Where products have the name of a DJA mosaic but are not there.
+        Where products have the name of a DJA mosaic but are not there, or nobody can load what is named.
     """
     if isinstance(products, Source):
         return products
     text = str(products)
     found = ask_all(manager, "photplug_find", Source, text=text)
+    if not found and not has_plugins(manager, "photplug_load"):
+        raise PhotplugError(f"{text}: {explain_name(text)}")
     return found[0] if found else Source(name=Path(text).name, label=text)
 
 
@@ -121,7 +123,9 @@ def load_source(
     options = replace(options, variance=of_band(options.variance, source.band))
     model = _Variance(variance or _ask_variance(options, manager))
     arguments = {"source": source, "options": options, "variance": model}
-    loaded = ask_first(manager, "photplug_load", f"loading {source}", NDData, **arguments)
+    # What nobody found may still be claimed by its loader.
+    purpose = f"{source}: {explain_name(str(source))}; loading it" if type(source) is Source else f"loading {source}"
+    loaded = ask_first(manager, "photplug_load", purpose, NDData, **arguments)
     try:
         image = as_mosaic_image(loaded)
         if image.noise_model is None and model.shape == image.shape and loaded.unit == image.unit:

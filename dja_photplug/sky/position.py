@@ -10,7 +10,7 @@ from astropy.coordinates import Angle
 
 from dja_photplug.errors import PhotplugError
 
-__all__ = ["check_position", "is_angle", "parse_position", "parse_square"]
+__all__ = ["check_position", "format_position", "is_angle", "parse_position", "parse_square"]
 
 EXAMPLES = "such as 34.3033 -5.1113, or 02:17:12.8 -05:06:40.7, or 2h17m12.8s -5d06m40.7s"
 
@@ -112,8 +112,30 @@ def check_position(ra: float, dec: float) -> None:
     for name, value, limit in (("right ascension", ra, 360), ("declination", dec, 90)):
         if not abs(value) <= limit:
             raise PhotplugError(
-                f"position {ra} {dec}: the {name} is {value} deg, beyond +-{limit} deg; give RA and DEC, {EXAMPLES}"
+                f"position {format_position(ra, dec)}: the {name} is {value:.10g} deg, beyond +-{limit} deg; give RA "
+                f"and DEC, {EXAMPLES}"
             )
+
+
+def format_position(ra: float, dec: float) -> str:
+    """Return a position as text.
+
+    Parameters
+    ----------
+    ra, dec : float
+        In deg.
+
+    Returns
+    -------
+    str
+        In deg, to 0.1 mas.
+
+    Examples
+    --------
+    >>> format_position(34.30333333333333, -5.2)
+    '34.30333333 -5.2'
+    """
+    return f"{ra:.10g} {dec:.10g}"
 
 
 def _split(text: str) -> list[str]:

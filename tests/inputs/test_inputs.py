@@ -9,7 +9,7 @@ import pytest
 from tests.inputs.cases import Case, find_faults, run_case
 
 # Modules beside this one, each with CASES: a tuple of Case.
-KINDS = ("defaults", "files", "options")
+KINDS = ("defaults", "files", "messages", "options")
 CASES: list[Case] = [case for kind in KINDS for case in importlib.import_module(f"tests.inputs.{kind}").CASES]
 
 

@@ -109,14 +109,15 @@ def _write_products(arguments: Namespace, log: ExposureLog, options: Options) ->
 def _print_position(arguments: Namespace, log: ExposureLog, options: Options) -> None:
     """Print the epochs of one position, a line for each column."""
     from dja_photplug.pipeline.one_band import find_epochs
+    from dja_photplug.sky.position import format_position
 
     ra, dec = arguments.position
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "none of the", PhotplugWarning)  # the error below says it
+        warnings.filterwarnings("ignore", ".*none of the", PhotplugWarning)  # the error below says it
         epochs = find_epochs(log, place_position(ra, dec).reshape(1), options, arguments.manager)
     if not epochs["n_exp"][0]:
         raise PhotplugError(
-            f"{arguments.mosaic}: no exposure covers the position {ra} {dec}; give one on the mosaic, in deg"
+            f"{arguments.mosaic}: no exposure covers the position {format_position(ra, dec)}; give one on the mosaic"
         )
     width = max(map(len, epochs.colnames))
     print("\n".join(f"{name:<{width}} {_format_epoch(name, epochs[name][0])}" for name in epochs.colnames))
@@ -129,8 +130,10 @@ def _format_epoch(name: str, value: object) -> str:
 
     if isinstance(value, np.ndarray) and value.ndim and not isinstance(value, u.Quantity):
         return " ".join(_format_epoch(name, each) for each in value)
-    # Seven decimals of a day are 0.01 s, the precision of the log's dates.
-    return f"{value:{'.7f' if 'mjd' in name else '.3f' if name.startswith('visit_') else ''}}"
+    unit = getattr(value, "unit", None)
+    if "mjd" in name or unit == u.d:
+        return f"{value:.7f}"  # 0.01 s, the precision of the log's dates
+    return f"{value:{'.3f' if unit is not None or name.startswith('visit_') else ''}}"
 
 
 def _find_grid(arguments: Namespace) -> Grid:
