@@ -15,7 +15,7 @@ from unittest import mock
 
 from dja_photplug.cli.app import main
 
-__all__ = ["Case", "Outcome", "describe_outcome", "find_faults", "run_case"]
+__all__ = ["Case", "Outcome", "describe_outcome", "find_faults", "outline", "read_page", "run_case"]
 
 Outcome = Literal["obeyed", "warned", "refused"]
 
@@ -60,6 +60,11 @@ class Case:
     def arguments(self) -> list[str]:
         """The command as a shell splits it."""
         return shlex.split(self.command)
+
+    @property
+    def typed(self) -> str:
+        """The command with the variables that are set, as the docs have it."""
+        return " ".join([*(f"{name}={value}" for name, value in self.environment.items()), self.command])
 
 
 def run_case(case: Case) -> tuple[int, str]:
@@ -115,6 +120,24 @@ def find_faults(case: Case, status: int, err: str) -> list[str]:
 
 
 def describe_outcome(case: Case, err: str) -> str:
-    """Return what the docs say of a case: its outcome, and the line that the user sees."""
+    """Return what the docs say of a case that ran in the working directory: its outcome, and the line that is seen."""
+    err = err.replace(f"{Path.cwd()}/", "").replace(str(Path.cwd()), ".")
     said = [line.removeprefix("dja-photplug: ") for line in err.splitlines() if line.startswith("dja-photplug: ")]
     return f"{case.outcome}: {said[-1]}" if said else case.outcome
+
+
+def read_page(page: Path) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return the rows of docs/inputs.md: command and what happens by kind and what is given."""
+    rows, kind = {}, ""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            kind = line.removeprefix("## ")
+        elif line.startswith("| ") and not line.startswith(("| given |", "| --- |")):
+            given, command, happens = (cell.replace("\\|", "|") for cell in re.split(r"(?<!\\) \| ", line[2:-2]))
+            rows[kind, given] = command.strip("`"), happens
+    return rows
+
+
+def outline(text: str) -> str:
+    """Return an outcome without what differs between versions of libraries: the reasons they give, and digits."""
+    return re.sub(r"[\d.e+-]*\d", "#", re.sub(r"\([^()]*\)", "()", text.replace("`", "")))
