@@ -71,7 +71,21 @@ class Parser(argparse.ArgumentParser):
         return arguments
 
     def error(self, message: str) -> NoReturn:
-        """Print a usage error on one line, and end with status 2."""
+        """Print a usage error on one line, and end.
+
+        Parameters
+        ----------
+        message : str
+
+        Returns
+        -------
+        never
+
+        Raises
+        ------
+        SystemExit
+            With 2.
+        """
         end = " " if message.endswith("?") else "; "
         self.exit(2, f"dja-photplug: {message}{end}usage: {self.prog} --help\n")
 

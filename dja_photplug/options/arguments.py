@@ -58,6 +58,11 @@ def band_value(kind: Kind) -> Callable[[str], tuple[str, object]]:
     -------
     callable
         For the ``type`` of a flag; it returns the band and the value.
+
+    Raises
+    ------
+    ValueError
+        By what is returned, where a text is neither.
     """
 
     def parse(text: str) -> tuple[str, object]:

@@ -123,7 +123,7 @@ def describe_outcome(case: Case, err: str) -> str:
     """Return what the docs say of a case that ran in the working directory: its outcome, and the line that is seen."""
     err = err.replace(f"{Path.cwd()}/", "").replace(str(Path.cwd()), ".")
     said = [line.removeprefix("dja-photplug: ") for line in err.splitlines() if line.startswith("dja-photplug: ")]
-    return f"{case.outcome}: {said[-1]}" if said else case.outcome
+    return f"{case.outcome}: {said[-1].removeprefix('warning: ')}" if said else case.outcome
 
 
 def read_page(page: Path) -> dict[tuple[str, str], tuple[str, str]]:

@@ -601,3 +601,28 @@ def test_products_are_copied_with_their_log(simulated, tmp_path):
     """A source finds its own log: that of the copy, not of where it came from."""
     copy_products(simulated.prefix, tmp_path)
     assert find_mosaic(tmp_path / PREFIX).log == tmp_path / f"{PREFIX}_wcs.csv"
+
+
+def test_images_take_the_options_of_plugins_that_commands_take(simulated):
+    class Scaled:
+        provenance = {"NOISE": ("scaled", "the weight times a factor")}
+
+        def __init__(self, factor):
+            self.factor = np.float32(factor)
+
+        def __call__(self, science, weight, rows):
+            return weight * self.factor
+
+    def variance(options):
+        return Scaled(options.of(Flat).error) if options.variance.noise == "scaled" else None
+
+    manager = make_manager(photplug_options=lambda: {"flat": Flat}, photplug_variance=variance)
+    science, weight = np.ones((2, 4, 4), np.float32)
+    for plugins, factor in ((None, 0.02), ({"flat": Flat(error=0.5)}, 0.5)):
+        image = dp.load_mosaic(simulated.prefix, "scaled", plugins=plugins, manager=manager)
+        np.testing.assert_allclose(image.uncertainty.array, image.background_weight * np.float32(factor))
+        header = {"BUNIT": "10*nanoJansky"}
+        full = dp.full_weight(science, weight, None, header, "scaled", plugins=plugins, manager=manager)
+        np.testing.assert_allclose(full, factor, rtol=1e-6)
+    with pytest.raises(dp.PhotplugError, match="option plugins: flat of type Flat is not declared"):
+        dp.load_mosaic(simulated.prefix, plugins={"flat": Flat()})
