@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.formats import EAZY_FORMATS
+from dja_photplug.files.plaintext import encode_values
 from dja_photplug.files.whole import check_output, whole_file
 from dja_photplug.units import ZERO_POINT
 
@@ -179,7 +180,7 @@ def _find_columns(catalog: QTable, aperture: int) -> dict[str, tuple[str, str]]:
 
 def _make_table(catalog: QTable, columns: Mapping[str, tuple[str, str]]) -> QTable:
     """Return the catalogue that eazy reads."""
-    table = QTable(meta=catalog.meta)
+    table = QTable(meta=encode_values(catalog.meta))
     for name in ("id", "ra", "dec"):
         if name not in catalog.colnames:
             raise PhotplugError(f"the catalogue has no column {name}, which eazy needs; add it")

@@ -15,7 +15,7 @@ from astropy.table import Column, QTable, Table
 from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import ArrayLike, NDArray
 
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.fitsbytes import extend_fits, first_table
 from dja_photplug.files.formats import CATALOG_FORMATS, EXTENDED_FORMATS, TABLE_FORMATS
 from dja_photplug.files.plaintext import check_names, decode_text, encode_values
@@ -132,7 +132,7 @@ def _position_names(table: Table, ra: str | None, dec: str | None) -> tuple[str,
     asked = ", ".join("/".join(names) for names in looked_for[: len(_POSITION_NAMES)])
     raise PhotplugError(
         f"the catalogue has no position columns {asked}; name them by ra and dec (--ra, --dec), it has "
-        f"{_name_some(table.colnames)}"
+        f"{_name_some(table.colnames)}{suggest(ra or dec or '', table.colnames)}"
     )
 
 
@@ -194,7 +194,10 @@ def find_ids(table: Table, name: str | None = None) -> NDArray[np.int64] | None:
     array([3, 1])
     """
     if name is not None and name not in table.colnames:
-        raise PhotplugError(f"the catalogue has no column {name} of ids; it has {_name_some(table.colnames)}")
+        raise PhotplugError(
+            f"the catalogue has no column {name} of ids; it has {_name_some(table.colnames)}"
+            f"{suggest(name, table.colnames)}"
+        )
     name = name or next((name for name in _ID_NAMES if name in table.colnames), None)
     if name is None:
         return None

@@ -22,7 +22,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.stats import median_abs_deviation
 
 from dja_photplug.catalog.kron import kron_apertures
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.plaintext import encode_text
 from dja_photplug.files.smallfits import read_cards, write_card
 from dja_photplug.mosaic.electrons import HeaderValue
@@ -341,7 +341,8 @@ def _read_columns(table: QTable, flux: str) -> dict[str, Floats]:
     missing = [name for name in ("id", *wanted) if name not in table.colnames]
     if missing:
         raise PhotplugError(
-            f"the catalogue has no column {', '.join(missing)}; make stamps of one that `catalog` wrote"
+            f"the catalogue has no column {', '.join(missing)}"
+            f"{suggest(missing[0], table.colnames) or '; make stamps of one that `catalog` wrote'}"
         )
     columns = {}
     for name, unit in wanted.items():

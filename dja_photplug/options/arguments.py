@@ -237,7 +237,8 @@ class _Given(NamedTuple):
         except PhotplugError as error:
             named = re.match(r"option (\w+)", str(error))
             option = named[1] if named else ""
-            raise PhotplugError(f"{error}; change {self._find(group, option, stage)}") from None
+            end = " " if str(error).endswith("?") else "; "
+            raise PhotplugError(f"{error}{end}change {self._find(group, option, stage)}") from None
 
     def _find(self, group: str, option: str, stage: Stage) -> str:
         """Return the flag, or the place in the TOML file, of an option."""

@@ -151,7 +151,9 @@ def zero_point_factor(source: Source, options: Options) -> float:
     float
         1 where no zero point is given for the band.
     """
-    return float(flux_of(options.bands.zero_point.get(source.band, MOSAIC_ZERO_POINT), MOSAIC_ZERO_POINT))
+    given = options.bands.zero_point
+    # A bare one is that of the only band, where a plugin's command has not settled whose it is.
+    return float(flux_of(given.get(source.band, given.get("", MOSAIC_ZERO_POINT)), MOSAIC_ZERO_POINT))
 
 
 def _cut(image: MosaicImage, source: Source, cutout: Cutout) -> MosaicImage:

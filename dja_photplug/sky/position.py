@@ -17,7 +17,7 @@ EXAMPLES = "such as 34.3033 -5.1113, or 02:17:12.8 -05:06:40.7, or 2h17m12.8s -5
 _UNIT = r"(?:h|hr|hours?|hourangle|m|min|s|sec|d|deg|degrees?|arcmin|arcsec|°|'{1,2}|\"|\u2032|\u2033)"
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _PIECE = re.compile(rf"[+\-\u2212]?{_NUMBER}(?:[:hmsd°'\u2032\u2033]+{_NUMBER})*{_UNIT}?|{_UNIT}", re.IGNORECASE)
-_SPELLINGS = {"\u2212": "-", "\u2032": "'", "\u2033": '"', "''": '"', "°": "d"}
+_SPELLINGS = {",": " ", "\u2212": "-", "\u2032": "'", "\u2033": '"', "''": '"', "°": "d"}
 
 
 def is_angle(text: str) -> bool:
@@ -36,7 +36,8 @@ def is_angle(text: str) -> bool:
     >>> [is_angle(text) for text in ("-05:06:40.7", "02 17 12.8", "34.3deg", "arcsec", "gds-v7-f444w")]
     [True, True, True, True, False]
     """
-    return bool(text.split()) and all(_PIECE.fullmatch(piece) for piece in text.split())
+    pieces = text.replace(",", " ").split()
+    return bool(pieces) and all(_PIECE.fullmatch(piece) for piece in pieces)
 
 
 def parse_position(text: str) -> tuple[float, float]:
@@ -140,6 +141,7 @@ def format_position(ra: float, dec: float) -> str:
 
 def _split(text: str) -> list[str]:
     """Return the words of a text, each with the unit that stood behind it."""
+    text = text.lower()
     for spelt, plain in _SPELLINGS.items():
         text = text.replace(spelt, plain)
     words: list[str] = []

@@ -129,6 +129,7 @@ CASES = (
     place("with spaces, quoted", f"{CUT} '02 17 36.024' '-05 12 00' 4", check=cut_at(*HERE)),
     place("with letters", f"{CUT} 2h17m36.024s -5d12m00s 4arcsec", check=cut_at(*HERE)),
     place("with units", f"{CUT} 34.4001deg -5.2deg 0.1arcmin", check=cut_at(34.4001, -5.2, 150)),
+    place("with commas", f"{CUT} 34.4001,-5.2,4", check=cut_at(*HERE)),
     place("before the mosaic", f"weight --cutout 34.4001 -5.2 4 {PREFIX} -o w.fits", check=cut_at(*HERE)),
     place("of epochs", f"epochs {PREFIX} --position 02:17:36.024 -05:12:00"),
     place("of stamps", f"galfit {PREFIX} -o stamps --position 2h17m36.024s -5d12m00s --size 3"),

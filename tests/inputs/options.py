@@ -171,6 +171,25 @@ CASES = (
         prepare=write_config('[measure]\nbackground = "anulus"\n'),
     ),
     typo(
+        "a detail of epochs",
+        f"catalog {PREFIX} -o c.fits --epoch-details visit",
+        "did you mean visits?",
+        "change --epoch-details",
+    ),
+    typo(
+        "a column",
+        f"extend mine.csv {PREFIX} -o c.fits --ra raa --dec dec",
+        "no position columns raa/dec",
+        "did you mean ra?",
+        prepare=lambda folder: (folder / "mine.csv").write_text("ra,dec\n34.4001,-5.2\n"),
+    ),
+    typo(
+        "a format of stamps",
+        f"galfit {PREFIX} -o stamps --position 34.4001 -5.2 --format imft",
+        "format 'imft'",
+        "did you mean imfit?",
+    ),
+    typo(
         "a plugin in DJA_PHOTPLUG_BLOCK",
         WEIGHT,
         "DJA_PHOTPLUG_BLOCK",
