@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,6 +34,7 @@ __all__ = [
     "FullWeight",
     "GivenVariance",
     "NoiseModel",
+    "check_unused",
     "full_weight",
     "grow",
     "make_noise_model",
@@ -241,7 +242,7 @@ class GivenVariance:
     @property
     def provenance(self) -> Cards:
         """FITS cards that name the file."""
-        return {"NOISE": (self.noise, "noise preset asked for"), "VARFILE": (self.name, "full variance, used as it is")}
+        return {"NOISE": (self.noise, "noise preset asked for"), "VARFILE": (self.name, "full variance")}
 
 
 def make_noise_model(
@@ -258,6 +259,7 @@ def make_noise_model(
     log : ExposureLog or None
         For the detector gain of the preset ``calibrated``.
     options : VarianceOptions
+        Of one band.
 
     Returns
     -------
@@ -269,8 +271,12 @@ def make_noise_model(
     PhotplugError
         Where keywords, gain or exposure map are missing or do not fit the image.
     """
+    options = as_variance_options(options)
+    if isinstance(options.detector_gain, Mapping) or isinstance(options.phot_scale, Mapping):
+        raise PhotplugError("options detector_gain and phot_scale: the band of the image is not known; give one number")
     cards: Cards = {"NOISE": (options.noise, "noise preset of the full weight")}
     if options.noise == "background":
+        check_unused(options, "the noise preset 'background' counts no photons")
         return _WeightAlone(cards)
     if exposure is None:
         raise PhotplugError(
@@ -309,6 +315,26 @@ def make_noise_model(
         rows=n_rows,
         columns=n_columns,
     )
+
+
+def check_unused(options: VarianceOptions, reason: str) -> None:
+    """Refuse options of the photon noise where it is not computed.
+
+    Parameters
+    ----------
+    options : VarianceOptions
+        Of one band.
+    reason : str
+        Why it is not.
+
+    Raises
+    ------
+    PhotplugError
+        Naming the option.
+    """
+    for name, value in (("detector_gain", options.detector_gain), ("phot_scale", options.phot_scale)):
+        if value is not None:
+            raise PhotplugError(f"option {name}: {value} would have no effect, as {reason}; leave it out")
 
 
 def _compare_headers(header: Header, other: Header | None) -> None:

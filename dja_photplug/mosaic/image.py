@@ -14,7 +14,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
-from dja_photplug.files.formats import WEIGHT_KINDS
+from dja_photplug.files.formats import WEIGHT_KINDS, encode_values
 from dja_photplug.files.pixels import write_image
 from dja_photplug.mosaic.fullweight import NoiseModel
 from dja_photplug.mosaic.noise import RescaledModel, crop_model
@@ -266,7 +266,7 @@ def write_weight(image: MosaicImage, path: str | Path, kind: str = "weight", *, 
     weight = image.uncertainty.array
     with np.errstate(divide="ignore"):
         plane = weight if kind == "weight" else np.power(weight, np.float32(-power / 2))
-    header = fits.Header(image.meta)
+    header = image.meta.copy() if isinstance(image.meta, fits.Header) else fits.Header(encode_values(image.meta))
     header.update(image.wcs.to_header())
     header["BUNIT"] = (MOSAIC_UNIT**power).to_string("fits")
     header["PLANE"] = (kind, "of the full noise, source photons included")

@@ -17,11 +17,20 @@ from numpy.typing import NDArray
 
 from dja_photplug.epochs.log import ExposureLog, read_exposure_log
 from dja_photplug.errors import PhotplugError
+from dja_photplug.files.formats import encode_cards
 from dja_photplug.files.names import MosaicFiles, Source, find_mosaic
 from dja_photplug.files.pixels import ImageReader, read_image
 from dja_photplug.mosaic.electrons import check_unit
-from dja_photplug.mosaic.fullweight import SAMPLE, ExposureMap, GivenVariance, NoiseModel, make_noise_model
+from dja_photplug.mosaic.fullweight import (
+    SAMPLE,
+    ExposureMap,
+    GivenVariance,
+    NoiseModel,
+    check_unused,
+    make_noise_model,
+)
 from dja_photplug.mosaic.image import MosaicImage
+from dja_photplug.options.bands import of_band
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.sky.grid import Cutout, Window, crop_header, header_wcs, resolve_cutout
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT
@@ -82,7 +91,7 @@ def load_mosaic(
         Where a member is missing or damaged, shapes differ, or the header does not say what the preset needs.
     """
     files = find_mosaic(files)
-    options = as_variance_options(noise)
+    options = of_band(as_variance_options(noise), files.band)
     with ExitStack() as stack:
         science = stack.enter_context(ImageReader(files.science))
         given = _given_variance(files, options)
@@ -94,7 +103,7 @@ def load_mosaic(
     for key in [key for key in header if _OWN_CARDS.fullmatch(key)]:
         del header[key]
     header["ZEROPNT"] = (MOSAIC_ZERO_POINT, "[mag(AB)] of one unit of the image, 10 nJy")
-    header.update(model.provenance)
+    header.update(encode_cards(model.provenance))
     if "GROWTH" in model.provenance:
         header["EXPFROM"] = ("WCS log" if files.exposure is None else "exp file", "source of the exposure time")
     data, full, weight, mask = planes
@@ -134,7 +143,7 @@ def load_noise_model(
     """
     files = find_mosaic(files)
     with ImageReader(files.science) as science:
-        return _plan_loading(files, as_variance_options(noise), cutout, None, science)[-1]
+        return _plan_loading(files, of_band(as_variance_options(noise), files.band), cutout, None, science)[-1]
 
 
 def _given_variance(files: MosaicFiles, options: VarianceOptions) -> Path | None:
@@ -153,6 +162,7 @@ def _plan_loading(
         window = resolve_cutout(cutout, wcs, science.shape)
         header = crop_header(science.header, window)
         if given is not None:
+            check_unused(options, f"{given.name} holds the variance, photons and all")
             return wcs, window, header, GivenVariance(options.noise, given.name)
         return wcs, window, header, _make_model(files, options, variance, science, header)
     except PhotplugError as error:

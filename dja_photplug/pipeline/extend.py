@@ -28,6 +28,7 @@ from dja_photplug.catalog.schema import (
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
 from dja_photplug.files.tables import add_columns, check_new
+from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.stages import EXTENSIONS, ExtendOptions, Options
 from dja_photplug.pipeline.images import Products
 from dja_photplug.pipeline.many_bands import (
@@ -195,6 +196,7 @@ def measure_columns(
     bands = find_bands(sources, options, manager, named=True)
     if options.bands.detect is not None or options.bands.stack is not None:
         raise PhotplugError("a catalogue that is extended has its sources already; leave out --detect and --stack")
+    options = settle_bands(options, list(bands))
     psfs = read_psfs(bands, options)
     numbers = _number_apertures(_known_apertures(table.meta), options.measure.apertures)
     ratios = _compare_apertures(table, numbers)

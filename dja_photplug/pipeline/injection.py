@@ -40,7 +40,8 @@ from dja_photplug.mosaic.fullweight import NoiseModel
 from dja_photplug.mosaic.image import MosaicImage, replace_planes
 from dja_photplug.mosaic.load import load_noise_model
 from dja_photplug.mosaic.noise import RescaledModel, counts_electrons
-from dja_photplug.options.stages import InjectionOptions, Options
+from dja_photplug.options.bands import settle_bands
+from dja_photplug.options.stages import NOISE_PRESETS, InjectionOptions, Options
 from dja_photplug.pipeline.images import Products, find_source, load_source, zero_point_factor
 from dja_photplug.pipeline.one_band import Result, analyse_image, describe_noise, remeasure
 from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager, split_work
@@ -186,9 +187,10 @@ def inject(
         Where the input does not allow it, nothing can be placed, or nothing is recovered.
     """
     manager = manager or get_plugin_manager()
+    source = find_source(source, manager)
     job = _Job(
-        source=find_source(source, manager),
-        options=complete_options(options or Options(), manager),
+        source=source,
+        options=settle_bands(complete_options(options or Options(), manager), [source.band]),
         injection=injection or InjectionOptions(),
         psf=None if psf is None else Path(psf),
     )
@@ -262,10 +264,19 @@ def _find_photon_model(job: _Job, image: MosaicImage) -> NoiseModel:
     return model
 
 
+def _without_photons(job: _Job) -> Options:
+    """Return the options to load with: gain and scale are those of the injected light alone where it has no photons."""
+    variance, source = job.options.variance, job.source
+    given = isinstance(source, MosaicFiles) and source.variance is not None and variance.noise in NOISE_PRESETS
+    if variance.noise != "background" and not given:
+        return job.options
+    return replace(job.options, variance=replace(variance, detector_gain=None, phot_scale=None))
+
+
 def _prepare(job: _Job, manager: pluggy.PluginManager | None) -> _Field:
     """Load the mosaic, and detect and measure what is there."""
     options, manager = job.options, manager or get_plugin_manager()
-    image = load_source(job.source, options, manager)
+    image = load_source(job.source, _without_photons(job), manager)
     if image.mask is None or image.mask.all():
         raise PhotplugError(f"{job.source.name}: no pixel has data, so nothing can be injected; use another cut-out")
     background = image.background_weight
@@ -294,7 +305,7 @@ def _load_psf(path: Path, scale: float) -> PSF:
         )
     if not np.isclose(psf.scale, scale, rtol=0.01):
         raise PhotplugError(
-            f"{path}: the PSF has pixels of {psf.scale} arcsec and the mosaic of {scale:.4g}; resample it"
+            f"{path}: the PSF has pixels of {psf.scale:.4g} arcsec and the mosaic of {scale:.4g}; resample it"
         )
     return psf
 

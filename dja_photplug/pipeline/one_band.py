@@ -19,6 +19,7 @@ from dja_photplug.catalog.kron import kron_circle_radius
 from dja_photplug.catalog.schema import describe_columns, dress_table, epoch_columns
 from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.files.formats import decode_text
 from dja_photplug.files.names import Source
 from dja_photplug.mosaic.electrons import HeaderValue
 from dja_photplug.mosaic.image import MosaicImage, replace_planes
@@ -351,7 +352,8 @@ def describe_noise(image: MosaicImage) -> dict[str, HeaderValue]:
     model = {} if image.noise_model is None else image.noise_model.provenance
     cards = {key: value for key, (value, _) in model.items()}
     # The image's own come last: counts of pixels are those of its loading.
-    return cards | {key: image.meta[key] for key in (*_NOISE_CARDS, *cards, "BACKWHT") if key in image.meta}
+    own = {key: image.meta[key] for key in (*_NOISE_CARDS, *cards, "BACKWHT") if key in image.meta}
+    return cards | {key: decode_text(value) for key, value in own.items()}
 
 
 def describe_image(result: Result, log: ExposureLog | None = None) -> dict[str, object]:

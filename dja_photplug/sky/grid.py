@@ -16,6 +16,7 @@ from astropy.wcs.utils import proj_plane_pixel_area, skycoord_to_pixel
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.sky.position import format_position
 
 if TYPE_CHECKING:
     from regions import Region
@@ -151,7 +152,7 @@ def resolve_cutout(cutout: Cutout, wcs: WCS, shape: tuple[int, int]) -> Window:
     """
     if cutout is None:
         return slice(0, shape[0]), slice(0, shape[1])
-    asked = " ".join(repr(cutout).split())  # a SkyCoord prints on two lines
+    asked = _describe_cutout(cutout)
     try:
         limits = _find_limits(cutout, wcs, shape)
     except (TypeError, ValueError) as error:  # of astropy and regions, on NaN and on sizes that are no angles
@@ -164,6 +165,13 @@ def resolve_cutout(cutout: Cutout, wcs: WCS, shape: tuple[int, int]) -> Window:
             f"cut-out {asked} is empty or lies off the mosaic of {shape[1]} x {shape[0]} pixels; choose a place on it"
         )
     return rows, columns
+
+
+def _describe_cutout(cutout: Cutout) -> str:
+    if isinstance(cutout, tuple) and len(cutout) == 2 and isinstance(cutout[0], SkyCoord) and cutout[0].isscalar:
+        centre = cutout[0].icrs
+        return f"of {cutout[1]} around {format_position(centre.ra.deg, centre.dec.deg)}"
+    return " ".join(repr(cutout).split())  # several positions print on several lines
 
 
 def pixel_size(cutout: Cutout) -> tuple[int, int] | None:

@@ -614,6 +614,8 @@ def test_a_segmentation_without_wcs_is_on_the_grid_of_the_first_mosaic(folder, d
 
 def test_what_has_no_band_cannot_be_added(detected):
     with pytest.raises(dp.PhotplugError, match="some.image: its name tells no band, which its columns need"):
+        dp.extend_catalog(detected.catalog, [dp.Source(name="some.image")], DJA)
+    with pytest.raises(dp.PhotplugError, match="some.image: not the name of a DJA mosaic"):
         dp.extend_catalog(detected.catalog, ["some.image"], DJA)
     with pytest.raises(dp.PhotplugError, match="no mosaic given"):
         dp.extend_catalog(detected.catalog, [], DJA)

@@ -276,7 +276,7 @@ def test_what_a_run_refuses(simulated, tmp_path):
         dp.run([simulated.prefix, simulated.prefix])
     with pytest.raises(dp.PhotplugError, match="engine 'nope'.*asked sep-engine"):
         dp.run([simulated.prefix], dp.Options(engine="nope"))
-    with pytest.raises(dp.PhotplugError, match="no plugin claimed photplug_load; asked dja-loader"):
+    with pytest.raises(dp.PhotplugError, match="some.image: not the name of a DJA mosaic"):
         dp.run(["some.image"])
 
 

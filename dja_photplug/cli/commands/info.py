@@ -42,7 +42,7 @@ def _describe_grid(grid: Grid, unit: str) -> None:
 
     (ny, nx), scale = grid.shape, pixel_scale(grid.wcs)
     centre = grid.wcs.pixel_to_world((nx - 1) / 2, (ny - 1) / 2)
-    print(f"size        {nx} x {ny} pixels of {scale * 1000:.1f} mas, unit {unit}")
+    print(f"size        {nx} x {ny} pixels of {round(scale * 1000, 3)} mas, unit {unit}")
     print(f"centre      {centre.to_string('hmsdms', precision=2)}")
 
 
