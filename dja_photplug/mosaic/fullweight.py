@@ -23,7 +23,7 @@ from scipy.ndimage import distance_transform_edt
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.mosaic.electrons import Header, HeaderValue, check_unit, detector_gain, phot_scale
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
-from dja_photplug.sky.grid import row_blocks
+from dja_photplug.sky.grid import check_same_grid, header_wcs, pixel_scale, row_blocks
 
 if TYPE_CHECKING:
     from dja_photplug.epochs.log import ExposureLog
@@ -328,9 +328,10 @@ def _compare_headers(header: Header, other: Header | None) -> None:
 def _register(header: Header, exposure: ExposureMap, shape: tuple[int, int]) -> tuple[int, tuple[int, int]]:
     """Return pixels per sample, and the pixel (y, x) of the map's own mosaic at which the image starts."""
     n_samples = exposure.data.shape
-    if n_samples == shape:
-        return 1, (0, 0)
     coarse = exposure.header or {}
+    if n_samples == shape:
+        _check_place(header, coarse, shape, 1, (0, 0))
+        return 1, (0, 0)
     # Without SAMPLE, the one number of pixels per sample with which floor(N / sample) gives the map's shape.
     guess = next((s for s in (SAMPLE, *range(2, 65)) if tuple(n // s for n in shape) == n_samples), None)
     sample = int(coarse.get("SAMPLE", guess or 0))
@@ -351,7 +352,23 @@ def _register(header: Header, exposure: ExposureMap, shape: tuple[int, int]) -> 
         if round(offset) < 0 or round(offset) + n > extent:
             raise PhotplugError(f"{message}, which starts at {offset:.0f} of its {extent}; give the map of this mosaic")
         origin.append(round(offset))
+    _check_place(header, coarse, shape, sample, (origin[0], origin[1]))
     return sample, (origin[0], origin[1])
+
+
+def _check_place(header: Header, coarse: Header, shape: tuple[int, int], sample: int, origin: tuple[int, int]) -> None:
+    """Refuse an exposure map of another part of the sky; CRPIX, which registers it, does not tell that."""
+    if "CTYPE1" not in coarse or "CTYPE1" not in header:
+        return
+    try:
+        wcs, other = header_wcs(header), header_wcs(coarse)
+        # The archive multiplies CD by SAMPLE, but not PC where the mosaic has that alone.
+        if sample > 1 and abs(pixel_scale(other) / pixel_scale(wcs) - 1) < 0.01:
+            other.wcs.cdelt = sample * np.asarray(other.wcs.cdelt)
+        # By its CRPIX, that of the mosaic over SAMPLE, the centre of sample 0 is that of pixel SAMPLE - 1.
+        check_same_grid(wcs, other, shape, sample, (sample - 1 - origin[0], sample - 1 - origin[1]))
+    except PhotplugError as error:
+        raise PhotplugError(f"exposure map: {error}") from None
 
 
 def _fill_gaps(seconds: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import lru_cache, partial
@@ -16,14 +17,23 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from dja_photplug.epochs.log import ExposureLog, read_exposure_log
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import MosaicFiles, Source, find_mosaic
 from dja_photplug.files.pixels import ImageReader, read_image
 from dja_photplug.mosaic.electrons import check_unit
 from dja_photplug.mosaic.fullweight import SAMPLE, ExposureMap, GivenVariance, NoiseModel, make_noise_model
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
-from dja_photplug.sky.grid import Cutout, Window, crop_header, header_wcs, resolve_cutout
+from dja_photplug.sky.grid import (
+    Cutout,
+    Window,
+    check_pixels,
+    check_same_grid,
+    crop_header,
+    header_wcs,
+    resolve_cutout,
+)
+from dja_photplug.sky.headers import WCS_CARDS, find_contradiction
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT
 
 __all__ = [
@@ -40,10 +50,7 @@ Plane = NDArray[np.float32]
 VarianceHook = Callable[[fits.Header, ExposureMap | None, ExposureLog | None], NoiseModel]
 
 # Cards that the WCS and the pixel arrays hold themselves; kept in the metadata they would go stale when sliced.
-_OWN_CARDS = re.compile(
-    r"SIMPLE|BITPIX|NAXIS\d?|EXTEND|BSCALE|BZERO|BUNIT|WCSAXES|(CRPIX|CRVAL|CTYPE|CUNIT|CDELT)\d|(CD|PC)\d_\d|"
-    r"LONPOLE|LATPOLE|RADESYS"
-)
+_OWN_CARDS = re.compile(rf"SIMPLE|BITPIX|NAXIS\d?|EXTEND|BSCALE|BZERO|BUNIT|{WCS_CARDS.pattern}")
 
 
 def load_mosaic(
@@ -79,7 +86,8 @@ def load_mosaic(
     Raises
     ------
     PhotplugError
-        Where a member is missing or damaged, shapes differ, or the header does not say what the preset needs.
+        Where a member is missing or damaged, shapes or places on the sky differ, pixels are not square, or the header
+        does not say what the preset needs.
     """
     files = find_mosaic(files)
     options = as_variance_options(noise)
@@ -90,6 +98,8 @@ def load_mosaic(
         for other in readers[1:]:
             _check_shape(other.path, other.shape, science)
         wcs, window, header, model = _plan_loading(files, options, cutout, variance, science)
+        for other in readers[1:]:
+            _check_place(other, wcs)
         planes = _read_planes(readers, window, model)
     for key in [key for key in header if _OWN_CARDS.fullmatch(key)]:
         del header[key]
@@ -151,6 +161,9 @@ def _plan_loading(
         check_unit(science.header)
         wcs = header_wcs(science.header)
         window = resolve_cutout(cutout, wcs, science.shape)
+        check_pixels(wcs[window], (window[0].stop - window[0].start, window[1].stop - window[1].start))
+        if contradiction := find_contradiction(science.header):
+            warnings.warn(f"{files.science}: {contradiction}", PhotplugWarning, stacklevel=2)
         header = crop_header(science.header, window)
         if given is not None:
             return wcs, window, header, GivenVariance(options.noise, given.name)
@@ -165,6 +178,16 @@ def _check_shape(path: Path, shape: tuple[int, int], science: ImageReader) -> No
             f"{path}: has {shape[1]} x {shape[0]} pixels and {science.path.name} {science.shape[1]} x "
             f"{science.shape[0]}; give products of one mosaic"
         )
+
+
+def _check_place(other: ImageReader, wcs: WCS) -> None:
+    """Refuse a weight or variance of another part of the sky; one without a WCS is believed to fit."""
+    if "CTYPE1" not in other.header:
+        return
+    try:
+        check_same_grid(wcs, header_wcs(other.header), other.shape)
+    except PhotplugError as error:
+        raise PhotplugError(f"{other.path}: {error}") from None
 
 
 def _make_model(

@@ -393,6 +393,12 @@ class ExtendOptions(Stage):
         choices=("all", *EXTENSIONS),
     )
     overwrite_columns: bool = option(False, "replace columns that the catalogue has already")
+    like: str | None = option(
+        None,
+        "FITS image on whose grid the angles theta of the catalogue are; without it the segmentation, the catalogue's "
+        "INPUT, or its x and y tell",
+        kind=str,
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -25,9 +27,10 @@ from dja_photplug.catalog.schema import (
 )
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
+from dja_photplug.files.pixels import read_grid
 from dja_photplug.files.tables import add_columns, check_new, find_ids, find_positions
 from dja_photplug.options.stages import EXTENSIONS, ExtendOptions, Options
-from dja_photplug.pipeline.images import Products
+from dja_photplug.pipeline.images import Products, find_source
 from dja_photplug.pipeline.many_bands import (
     add_totals,
     compare_apertures,
@@ -39,7 +42,8 @@ from dja_photplug.pipeline.many_bands import (
     read_psfs,
 )
 from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
-from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection, sample_labels
+from dja_photplug.sky.grid import pixel_positions
+from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection, regrid_sources, sample_labels
 from dja_photplug.sources.segments import read_segmentation
 
 __all__ = ["catalog_options", "extend_catalog", "measure_columns"]
@@ -52,6 +56,9 @@ DETECTION_FLAGS = (
     | SourceFlag.SINGULAR
     | SourceFlag.NOT_DEBLENDED
 )
+
+# Rounder sources have no direction to speak of, and grids that fit to this (pixels) turn none by 0.1 deg.
+ROUND, GRID_PRECISION = 0.98, 0.5
 
 KRON_COLUMNS = ("flux_radius", "flux_auto", "fluxerr_auto", "mag_auto", "magerr_auto", "flag", "mask_frac")
 SEGMENT_COLUMNS = ("flux_iso", "fluxerr_iso")
@@ -124,7 +131,9 @@ def extend_catalog(
     ----------
     table : `~astropy.table.Table`
         With positions. The shapes ``a b theta kron_radius`` of our catalogues make the Kron apertures; without them
-        they are the circle of ``kron_circle``. It is not changed.
+        they are the circle of ``kron_circle``. ``theta`` is on the grid of ``extend.like`` or of the segmentation, of
+        the image in ``INPUT``, or the one on which positions are at ``x y``; where nothing tells, a warning says that
+        north is taken to be up. It is not changed.
     sources : sequence of str, Path or Source
         One for each band: the prefix of a mosaic, a member file, what a plugin finds, or the source itself.
     options : Options, optional
@@ -195,7 +204,7 @@ def measure_columns(
     ratios = _compare_apertures(table, numbers)
     names = _choose_columns(extend, options, numbers, ratios)
     check_new(table, [f"{band}_{name}" for band in bands for name in names], overwrite=extend.overwrite_columns)
-    rows = _read_rows(table, next(iter(bands.values())), options, extend)
+    rows = _read_rows(table, next(iter(bands.values())), options, extend, manager)
     radius = kron_radii(rows.sources, options)
     # Without segments of their own the rows are positions on those that each band has.
     role = "targets" if options.detect.use_segmentation is None else "detection"
@@ -255,26 +264,31 @@ def _choose_columns(
     return [name for group in wanted for name in groups[group]]
 
 
-def _read_rows(table: Table, first: Source, options: Options, extend: ExtendOptions) -> Detection:
+def _read_rows(
+    table: Table, first: Source, options: Options, extend: ExtendOptions, manager: pluggy.PluginManager
+) -> Detection:
     """Return the rows of a catalogue as sources, with their segments where these are given."""
     position = find_positions(table, extend.ra, extend.dec)
-    path = options.detect.use_segmentation
+    shapes, path = _read_shapes(table), options.detect.use_segmentation
+    turned = None if extend.like is None else read_grid(extend.like).wcs
     if path is None:
-        sources = _make_sources(table, position, np.arange(1, len(table) + 1), _north_up(position))
-        return Detection(sources=sources, segmentation=np.zeros((1, 1), np.int32), wcs=_north_up(position))
+        turned = turned or _find_grid(table, position, shapes, manager)
+        sources = _make_sources(table, position, np.arange(1, len(table) + 1), turned, shapes)
+        return Detection(sources=sources, segmentation=np.zeros((1, 1), np.int32), wcs=turned)
     labels, wcs = read_segmentation(path)
     ids = find_ids(table, extend.id_column)
     if ids is None:
         raise PhotplugError(f"{path}: the catalogue has no ids to find its segments by; name them by --id-column")
     wcs = wcs or _take_wcs(first, labels.shape, path)
-    sources = _make_sources(table, position, ids, wcs)
+    sources = _make_sources(table, position, ids, turned or wcs, shapes)
+    if turned is not None:
+        sources = regrid_sources(sources, turned, wcs)
     _check_segments(sources, labels, path)
     return Detection(sources=sources, segmentation=labels, wcs=wcs)
 
 
-def _make_sources(table: Table, position: SkyCoord, ids: NDArray[np.int64], wcs: WCS) -> QTable:
-    """Return what a `Detection` says of sources; NaN for shapes that the catalogue does not tell."""
-    x, y = wcs.world_to_pixel_values(position.icrs.ra.deg, position.icrs.dec.deg)
+def _read_shapes(table: Table) -> dict[str, NDArray[np.float64]]:
+    """Return the shapes that a catalogue tells: a, b (arcsec), theta (deg), kron_radius; NaN for none."""
     shapes = {name: np.full(len(table), np.nan) for name in ("a", "b", "theta", "kron_radius")}
     if {"a", "b"} <= set(table.colnames):
         known = [getattr(table[name], "unit", None) for name in "ab"]
@@ -289,6 +303,14 @@ def _make_sources(table: Table, position: SkyCoord, ids: NDArray[np.int64], wcs:
                 PhotplugWarning,
                 stacklevel=2,
             )
+    return shapes
+
+
+def _make_sources(
+    table: Table, position: SkyCoord, ids: NDArray[np.int64], wcs: WCS, shapes: Mapping[str, NDArray[np.float64]]
+) -> QTable:
+    """Return what a `Detection` says of sources; NaN for shapes that the catalogue does not tell."""
+    x, y = pixel_positions(wcs, position.icrs.ra.deg, position.icrs.dec.deg)
     ours = "flag" in table.colnames and "KRONCIRC" in table.meta
     columns = {
         "id": ids,
@@ -303,6 +325,78 @@ def _make_sources(table: Table, position: SkyCoord, ids: NDArray[np.int64], wcs:
     sources = dress_table(columns, DETECTION_COLUMNS)
     sources["kron_radius"] = shapes["kron_radius"]
     return sources
+
+
+def _find_grid(
+    table: Table, position: SkyCoord, shapes: Mapping[str, NDArray[np.float64]], manager: pluggy.PluginManager
+) -> WCS:
+    """Return the grid that the angles of a catalogue are on: of its INPUT or its x and y, or with north up."""
+    if not np.any(np.isfinite(shapes["theta"]) & (shapes["b"] < ROUND * shapes["a"])):
+        return _north_up(position)
+    places = _read_places(table)
+    source = _find_input(table.meta, manager)
+    if source is not None:
+        found = np.array(pixel_positions(source, position.icrs.ra.deg, position.icrs.dec.deg))
+        # Of a cut-out the pixels are counted from its own corner.
+        off = np.zeros(2) if places is None else found - places - np.nanmedian(found - places, axis=1)[:, None]
+        if np.nanmedian(np.abs(off)) < GRID_PRECISION:
+            return source
+    fitted = None if places is None else _fit_grid(places, position)
+    if fitted is None:
+        warnings.warn(
+            "nothing tells the grid that the angles theta of the catalogue are on, so they are taken as "
+            "counter-clockwise from west with north up; name an image on that grid by --like",
+            PhotplugWarning,
+            stacklevel=2,
+        )
+    return fitted or _north_up(position)
+
+
+def _read_places(table: Table) -> NDArray[np.float64] | None:
+    """Return the columns x and y in pixels, (2, n), or None where there are none, or of another unit."""
+    if not {"x", "y"} <= set(table.colnames):
+        return None
+    try:
+        return np.stack([_to_floats(table, name, "pix") for name in "xy"])
+    except PhotplugError:
+        return None
+
+
+def _find_input(meta: Mapping[str, object], manager: pluggy.PluginManager) -> WCS | None:
+    """Return the grid of the image that a catalogue was detected on, where its metadata name one that is there."""
+    text = meta.get("INPUT")
+    for key, value in meta.items():
+        if key.startswith("BAND_") and "DETECT" in meta:
+            with suppress(ValueError):  # a key of somebody else
+                band = json.loads(str(value))
+                if isinstance(band, dict) and band.get("band") == meta["DETECT"]:
+                    text = band.get("INPUT", text)
+    with suppress(PhotplugError):  # not there any more
+        grid = find_source(str(text), manager).grid() if text else None
+        return None if grid is None else grid.wcs
+    return None
+
+
+def _fit_grid(places: NDArray[np.float64], position: SkyCoord) -> WCS | None:
+    """Return the tangent plane on which positions have the pixels x and y, (2, n); None where they do not fit one."""
+    flat = _north_up(position)
+    sky = np.stack(pixel_positions(flat, position.icrs.ra.deg, position.icrs.dec.deg))
+    known = np.isfinite(places).all(axis=0) & np.isfinite(sky).all(axis=0)
+    if known.sum() < 3:
+        return None
+    terms = np.vstack([sky[:, known], np.ones(known.sum())])
+    solution, *_ = np.linalg.lstsq(terms.T, places[:, known].T)
+    off = np.abs(solution.T @ terms - places[:, known])
+    narrow = np.sqrt(np.linalg.eigvalsh(np.cov(places[:, known]))[0])
+    # On a line, or with errors as large as the field, turned and mirrored grids fit alike.
+    if not (np.median(off) < GRID_PRECISION and narrow > 30 * max(np.median(off), 0.1)):
+        return None
+    turn = solution[:2].T
+    wcs = flat.deepcopy()
+    wcs.wcs.crpix = turn @ (flat.wcs.crpix - 1) + solution[2] + 1
+    wcs.wcs.cdelt = 1, 1
+    wcs.wcs.pc = np.diag(flat.wcs.cdelt) @ np.linalg.inv(turn)
+    return wcs
 
 
 def _north_up(position: SkyCoord) -> WCS:
