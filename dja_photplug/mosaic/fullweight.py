@@ -16,6 +16,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
+from astropy import units as u
 from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
@@ -24,6 +25,7 @@ from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.mosaic.electrons import Header, HeaderValue, check_unit, detector_gain, phot_scale
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.sky.grid import check_same_grid, header_wcs, pixel_scale, row_blocks
+from dja_photplug.units import MOSAIC_UNIT, plain_array
 
 if TYPE_CHECKING:
     from dja_photplug.epochs.log import ExposureLog
@@ -37,6 +39,7 @@ __all__ = [
     "full_weight",
     "grow",
     "make_noise_model",
+    "tell_uncovered",
 ]
 
 Cards = dict[str, tuple[HeaderValue, str]]
@@ -46,6 +49,8 @@ Pixels = NDArray[np.floating]
 SAMPLE = 4  # mosaic pixels per sample of the archive's exposure maps
 # Farther than this from a sample with exposure time, a pixel with weight is not believed (in samples).
 FILL_REACH = 2
+# The published growth leaves 0.2 % of a real mosaic without exposure time, and at most 4 % of so few pixels.
+MOST_UNCOVERED, FEWEST_UNCOVERED = 0.1, 2500
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +161,15 @@ class FullWeight:
         samples = self.rows[rows]
         gain = self.gain[samples][:, self.columns]
         signal = np.maximum(science, 0, dtype=np.float32)
-        signal *= weight
-        signal += gain
-        gain *= weight
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            signal *= weight
+            signal += gain
+            gain *= weight
             np.divide(gain, signal, out=gain)
         # No gain, no weight, and NaN or infinity in either image all end here: what is not positive is no data.
         positive = gain > 0
         positive &= np.isfinite(science)
+        positive &= weight > 0  # a negative one is null, also where the light makes the fraction positive
         np.copyto(gain, 0, where=~positive)
         self._count(weight, positive, samples)
         return gain
@@ -286,7 +292,8 @@ def make_noise_model(
     _compare_headers(header, exposure.header)
     shape = (int(header["NAXIS2"]), int(header["NAXIS1"]))
     sample, origin = _register(header, exposure, shape)
-    seconds = np.nan_to_num(np.asarray(exposure.data, np.float32), posinf=0)
+    seconds = plain_array(exposure.data, u.s, "exposure", fill=0).astype(np.float32)
+    seconds = np.nan_to_num(seconds, posinf=0)
     filled = np.zeros(seconds.shape, bool)
     if registered:
         seconds, filled = _fill_gaps(seconds)
@@ -309,6 +316,29 @@ def make_noise_model(
         rows=n_rows,
         columns=n_columns,
     )
+
+
+def tell_uncovered(model: NoiseModel, weight: Pixels, most: float = MOST_UNCOVERED) -> None:
+    """Warn where an exposure map leaves much of an image without data.
+
+    Parameters
+    ----------
+    model : NoiseModel
+        After its last block.
+    weight : ndarray
+        The published weight of all these blocks, (ny, nx).
+    most : float, optional
+        Fraction of the pixels with weight that is not told.
+    """
+    null = model.provenance.get("NNULL", (0, ""))[0]
+    number = int(np.count_nonzero(weight > 0))
+    if number >= FEWEST_UNCOVERED and float(null) > most * number:
+        warnings.warn(
+            f"{float(null) / number:.0%} of the pixels with weight have no exposure time, or are not finite, and count "
+            "as without data; give the exposure map of the whole image, or use the noise preset 'background'",
+            PhotplugWarning,
+            stacklevel=2,
+        )
 
 
 def _compare_headers(header: Header, other: Header | None) -> None:
@@ -417,7 +447,8 @@ def full_weight(
     >>> full_weight([[0.0, 100.0]], [[4.0, 4.0]], [[1000.0, 1000.0]], header)
     array([[4.       , 1.5384616]], dtype=float32)
     """
-    science, weight = np.asarray(science), np.asarray(weight)
+    science = plain_array(science, MOSAIC_UNIT, "science")
+    weight = plain_array(weight, MOSAIC_UNIT**-2, "weight", fill=0)
     if science.ndim != 2 or science.shape != weight.shape:
         raise PhotplugError(
             f"science of shape {science.shape} and weight of shape {weight.shape} differ; give two images of one mosaic"
@@ -426,13 +457,15 @@ def full_weight(
     if options.noise != "background":
         check_unit(header)
     image_header = {**header, "NAXIS1": science.shape[1], "NAXIS2": science.shape[0]}
-    time = None if exposure is None else ExposureMap(np.asarray(exposure), exposure_header)
+    time = None if exposure is None else ExposureMap(plain_array(exposure, u.s, "exposure", fill=0), exposure_header)
     model = (variance or partial(make_noise_model, options=options))(image_header, time, log)
     result = np.empty(science.shape, np.float32)
 
     def work(rows: slice) -> None:
-        result[rows] = model(science[rows], weight[rows], rows)
+        light, published = (plane[rows].astype(np.float32, copy=False) for plane in (science, weight))
+        result[rows] = model(light, published, rows)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy frees the interpreter's lock within a block
         list(pool.map(work, row_blocks(science.shape)))
+    tell_uncovered(model, weight, 1 / 3)
     return result

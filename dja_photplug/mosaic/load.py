@@ -21,7 +21,15 @@ from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import MosaicFiles, Source, find_mosaic
 from dja_photplug.files.pixels import ImageReader, read_image
 from dja_photplug.mosaic.electrons import check_unit
-from dja_photplug.mosaic.fullweight import SAMPLE, ExposureMap, GivenVariance, NoiseModel, make_noise_model
+from dja_photplug.mosaic.fullweight import (
+    SAMPLE,
+    Cards,
+    ExposureMap,
+    GivenVariance,
+    NoiseModel,
+    make_noise_model,
+    tell_uncovered,
+)
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.sky.grid import (
@@ -100,14 +108,16 @@ def load_mosaic(
         wcs, window, header, model = _plan_loading(files, options, cutout, variance, science)
         for other in readers[1:]:
             _check_place(other, wcs)
-        planes = _read_planes(readers, window, model)
+        planes, odd = _read_planes(readers, window, model)
     for key in [key for key in header if _OWN_CARDS.fullmatch(key)]:
         del header[key]
     header["ZEROPNT"] = (MOSAIC_ZERO_POINT, "[mag(AB)] of one unit of the image, 10 nJy")
     header.update(model.provenance)
+    header.update(odd)
     if "GROWTH" in model.provenance:
         header["EXPFROM"] = ("WCS log" if files.exposure is None else "exp file", "source of the exposure time")
     data, full, weight, mask = planes
+    tell_uncovered(model, weight)
     return MosaicImage(
         data,
         unit=MOSAIC_UNIT,
@@ -271,18 +281,28 @@ def _find_exposure(files: MosaicFiles, log: ExposureLog | None, science: ImageRe
 
 def _read_planes(
     readers: list[ImageReader], window: Window, model: NoiseModel
-) -> tuple[Plane, Plane, Plane, NDArray[np.bool_]]:
-    """Return science, full weight, published weight and mask, read in step."""
+) -> tuple[tuple[Plane, Plane, Plane, NDArray[np.bool_]], Cards]:
+    """Return science, full weight, published weight and mask, read in step, and cards of odd pixels if any."""
     shape = tuple(part.stop - part.start for part in window)
     data, full, weight = (np.empty(shape, np.float32) for _ in range(3))
     mask = np.empty(shape, bool)
+    n_infinite = n_negative = 0
     for blocks in zip(*(reader.blocks(window) for reader in readers), strict=True):
         rows = blocks[0][0]
         data[rows], weight[rows] = blocks[0][1], blocks[1][1]
         first = blocks[2][1] if len(blocks) == 3 else data[rows]
         full[rows] = model(first, weight[rows], rows)
         np.equal(full[rows], 0, out=mask[rows])
-    return data, full, weight, mask
+        finite = np.isfinite(data[rows]) & np.isfinite(weight[rows])
+        n_infinite += int(np.count_nonzero(~finite & ~(weight[rows] <= 0)))
+        negative = weight[rows] < 0
+        n_negative += int(np.count_nonzero(negative))
+        weight[rows][negative | ~np.isfinite(weight[rows])] = 0
+    odd = {
+        "NNOTFIN": (n_infinite, "pixels with weight that are not finite: no data"),
+        "NNEGWHT": (n_negative, "pixels with a negative weight: no data"),
+    }
+    return (data, full, weight, mask), {key: card for key, card in odd.items() if card[0]}
 
 
 def load_exposure(files: str | Path | Source, cutout: Cutout = None) -> NDArray[np.float32] | None:

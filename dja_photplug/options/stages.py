@@ -72,6 +72,9 @@ class VarianceOptions(Stage):
         kind=float,
         minimum=1e-12,
     )
+    trust_weights: bool = option(
+        False, "believe the weight, whatever the scatter of the pixels over its sigma (usually 0.5 to 1)"
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

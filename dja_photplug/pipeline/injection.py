@@ -332,7 +332,7 @@ def _realise(field: _Field, number: int) -> QTable:
     table = dress_table(columns, SOURCE_COLUMNS)
     # Counts of pixels are those of the mosaic, not of an injection.
     cards = describe_noise(before.image)
-    table.meta = {key: value for key, value in cards.items() if key not in ("NFILLED", "NNULL")}
+    table.meta = {key: value for key, value in cards.items() if key not in ("NFILLED", "NNULL", "NNOTFIN", "NNEGWHT")}
     return table
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "Shapes",
     "mask_sources",
     "measure_segments",
+    "measure_sky",
     "native_pixels",
     "null_pixels",
     "sum_overlap",
@@ -241,6 +242,31 @@ def mask_sources(
     ratio = np.sqrt(np.maximum(shapes.b / shapes.a, FLATTEST))
     sep.mask_ellipse(mask, shapes.x, shapes.y, radius / ratio, radius * ratio, shapes.theta, r=1.0)
     return mask
+
+
+def measure_sky(image: NDData, segmentation: NDArray[np.int32], scale: float) -> tuple[float, float]:
+    """Return the sky that is left in an image.
+
+    Parameters
+    ----------
+    image : `~astropy.nddata.NDData`
+        Its uncertainty is the full weight.
+    segmentation : ndarray
+        (ny, nx), labels; 0 is sky.
+    scale : float
+        Of the pixels, arcsec.
+
+    Returns
+    -------
+    level, sigma : float
+        Median of the pixels off the mask of sources, and of their sigmas, in the unit of the image; NaN without any.
+    """
+    null = null_pixels(image)
+    data = native_pixels(np.where(null, 0, image.data))
+    sky = ~(mask_sources(data, null, segmentation, scale) | null)
+    if not sky.any():
+        return float("nan"), float("nan")
+    return float(np.median(data[sky])), float(np.sqrt(np.median(variance_map(image)[sky])))
 
 
 Flags = NDArray[np.int64]
