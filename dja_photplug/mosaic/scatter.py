@@ -17,7 +17,7 @@ __all__ = ["check_weight", "measure_scatter"]
 # Scatter over sigma in the middle cell. Drizzled pixels are correlated and scatter less than their weight says: whole
 # real mosaics have 0.52 (WFC3/IR at 60 mas), 0.57 (F444W) and 0.83 (F115W at 40 mas), simulated ones 0.56, and 0.34
 # where pixels of 63 mas were drizzled to 20 mas. In cut-outs of 64 x 64 pixels and more, also around the brightest
-# sources, it is 0.49 to 1.35. The scatter of all pixels is up to a fifth larger, of which polynomials take a part: the
+# sources, it is 0.49 to 1.10. The scatter of all pixels is up to a fifth larger, of which polynomials take a part: the
 # lower limits are 0.3 and 0.05 of that.
 LIKELY = (0.25, 2.0)
 POSSIBLE = (0.04, 20.0)

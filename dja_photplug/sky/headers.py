@@ -161,12 +161,11 @@ def find_contradiction(header: fits.Header) -> str | None:
     str or None
         Of a CD and a PC matrix that are not the same, where they lie more than a thousandth apart.
     """
-    if not any(re.fullmatch(r"PC[12]_[12]", key) for key in header):
+    cards = {key: header[key] for key in header if _READ.fullmatch(key)}
+    other = {key: value for key, value in cards.items() if not re.fullmatch(r"CD[12]_[12]", key)}
+    if len(other) == len(cards) or not any(key.startswith("PC") for key in cards):
         return None
-    other = fits.Header([(key, value) for key, value in header.items() if not re.fullmatch(r"CD[12]_[12]", key)])
-    if len(other) == len(header):
-        return None
-    ours, theirs = (header_wcs(cards).pixel_scale_matrix for cards in (header, other))
+    ours, theirs = (header_wcs(each).pixel_scale_matrix for each in (cards, other))
     off = np.abs(ours - theirs).max() / np.abs(ours).max()
     return f"its CD and PC matrices differ by {off:.2g} of a pixel; CD is used" if off > 1e-3 else None
 
