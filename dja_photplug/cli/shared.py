@@ -357,7 +357,8 @@ def describe_weight(meta: Mapping[str, str | float]) -> str:
     Parameters
     ----------
     meta : mapping
-        Cards of the noise model: NOISE, VARFILE, DETGAIN, GAINFROM, GROWTH, EXPFROM, NNULL, as far as there are such.
+        Cards of the noise model: NOISE, VARFILE, DETGAIN, GAINFROM, GROWTH, EXPFROM, NNULL, NNOTFIN, NNEGWHT, as far as
+        there are such.
 
     Returns
     -------
@@ -367,13 +368,19 @@ def describe_weight(meta: Mapping[str, str | float]) -> str:
     meta = {key: decode_text(value) for key, value in meta.items()}
     text = f"noise preset {meta.get('NOISE', 'of the loader')}"
     if "VARFILE" in meta:
-        return f"{text}, variance of {meta['VARFILE']} as it is"
-    if "DETGAIN" in meta:
+        text += f", variance of {meta['VARFILE']} as it is"
+    elif "DETGAIN" in meta:
         # The table has three digits, and a user as many as he gave.
         gain = f"{meta['DETGAIN']:{'.10g' if meta['GAINFROM'] == 'option' else '.4g'}}"
         text += f": detector gain {gain} e-/DN ({meta['GAINFROM']}), {meta['GROWTH']} exposure map"
     if meta.get("EXPFROM") == "WCS log":
         text += " made from the WCS log"
-    if meta.get("NNULL"):
-        text += f", {meta['NNULL']} pixels with weight but without exposure time (the preset calibrated has fewer)"
-    return text
+    infinite, negative = (int(meta.get(key, 0)) for key in ("NNOTFIN", "NNEGWHT"))
+    null = int(meta.get("NNULL", 0)) - infinite
+    if null > 0:
+        text += f", {null} pixels with weight but without exposure time (the preset calibrated has fewer)"
+    if infinite:
+        text += f", {infinite} pixels that are not finite"
+    if negative:
+        text += f", {negative} pixels with a negative weight"
+    return text + (", which count as without data" if infinite or negative else "")

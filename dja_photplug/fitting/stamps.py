@@ -29,7 +29,7 @@ from dja_photplug.files.smallfits import read_cards, write_card
 from dja_photplug.mosaic.electrons import HeaderValue
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import GalfitOptions, MeasureOptions
-from dja_photplug.sky.grid import Scalar, cut_window, header_wcs, pixel_scale
+from dja_photplug.sky.grid import Scalar, cut_window, header_wcs, pixel_positions, pixel_scale
 from dja_photplug.sources.calibration import NoiseCalibration, combine_variance
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT, convert, flux_ratio, magnitude_of
 
@@ -275,7 +275,7 @@ class _Field:
         self.id = np.asarray(sources.table["id"]).astype(int)
         self.row = {number: i for i, number in enumerate(self.id.tolist())}
         self.ra, self.dec = columns["ra"], columns["dec"]
-        self.x, self.y = image.wcs.world_to_pixel_values(self.ra, self.dec)
+        self.x, self.y = pixel_positions(image.wcs, self.ra, self.dec)
         self.flux = columns[options.flux]
         self.theta = np.nan_to_num(columns["theta"])
         a, b, kron = (columns[name] for name in ("a", "b", "kron_radius"))

@@ -76,6 +76,9 @@ class VarianceOptions(Stage):
         minimum=1e-12,
         by_band=True,
     )
+    trust_weights: bool = option(
+        False, "believe the weight, whatever the scatter of the pixels over its sigma (usually 0.5 to 1)"
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -404,6 +407,12 @@ class ExtendOptions(Stage):
     )
     overwrite_columns: bool = option(False, "replace columns that the catalogue has already")
     prefix: str = option("", "text before the names of new columns, where the catalogue has others of the same name")
+    like: str | None = option(
+        None,
+        "FITS image on whose grid the angles theta of the catalogue are; without it the segmentation, the catalogue's "
+        "INPUT, or its x and y tell",
+        kind=str,
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,10 +20,11 @@ from dja_photplug.mosaic.electrons import Header
 from dja_photplug.mosaic.fullweight import ExposureMap, NoiseModel
 from dja_photplug.mosaic.image import MosaicImage, as_mosaic_image, rescale_image
 from dja_photplug.mosaic.load import VarianceHook
+from dja_photplug.mosaic.scatter import check_weight
 from dja_photplug.options.bands import of_band, settle_bands
 from dja_photplug.options.stages import NOISE_PRESETS, Options, Stage, VarianceOptions, as_variance_options
 from dja_photplug.pipeline.plugins import ask_all, ask_first, complete_options, get_plugin_manager, has_plugins
-from dja_photplug.sky.grid import Cutout, Grid, Window, pixel_size, resolve_cutout
+from dja_photplug.sky.grid import Cutout, Grid, Window, check_pixels, pixel_size, resolve_cutout
 from dja_photplug.units import MOSAIC_ZERO_POINT, flux_of
 
 __all__ = [
@@ -118,7 +119,8 @@ def load_source(
     Raises
     ------
     PhotplugError
-        Where the files are missing, no plugin loads them, or they do not allow it.
+        Where the files are missing, no plugin loads them, or they do not allow it; where pixels are not square, or the
+        weight and the scatter of the pixels contradict each other.
     """
     options = replace(options, variance=of_band(options.variance, source.band))
     model = _Variance(variance or _ask_variance(options, manager))
@@ -131,8 +133,11 @@ def load_source(
         if image.noise_model is None and model.shape == image.shape and loaded.unit == image.unit:
             image.noise_model = model.model  # a loader of somebody else need not know of it
         image = _cut(image, source, options.cutout)
+        check_pixels(image.wcs, image.shape)
     except PhotplugError as error:
         raise PhotplugError(f"{source}: {error}") from None
+    if not options.variance.trust_weights:
+        check_weight(image, str(source))
     factor = zero_point_factor(source, options)
     return image if factor == 1 else rescale_image(image, factor)
 

@@ -49,7 +49,7 @@ from dja_photplug.pipeline.workers import map_in_processes
 from dja_photplug.psf.model import PSF, read_psf
 from dja_photplug.simulate.exposures import draw_light
 from dja_photplug.simulate.scene import trace_light
-from dja_photplug.sky.grid import pixel_scale
+from dja_photplug.sky.grid import pixel_scale, sky_positions
 from dja_photplug.sources.detection import FOUND, place_sources, sample_labels
 from dja_photplug.sources.planes import variance_map
 from dja_photplug.units import MOSAIC_UNIT, flux_of
@@ -343,7 +343,7 @@ def _realise(field: _Field, number: int) -> QTable:
     table = dress_table(columns, SOURCE_COLUMNS)
     # Counts of pixels are those of the mosaic, not of an injection.
     cards = describe_noise(before.image)
-    table.meta = {key: value for key, value in cards.items() if key not in ("NFILLED", "NNULL")}
+    table.meta = {key: value for key, value in cards.items() if key not in ("NFILLED", "NNULL", "NNOTFIN", "NNEGWHT")}
     return table
 
 
@@ -351,7 +351,7 @@ def _draw_sources(image: MosaicImage, injection: InjectionOptions, rng: np.rando
     """Draw positions, magnitudes and shapes: a QTable of the columns of a source that are known beforehand."""
     x, y = _draw_positions(image.mask, injection.separation / pixel_scale(image.wcs), rng)
     n = len(x)
-    ra, dec = image.wcs.pixel_to_world_values(x, y)
+    ra, dec = sky_positions(image.wcs, x, y)
     # One in each of n equal intervals, in any order: no bin is left empty by chance.
     low, high = injection.magnitudes
     mag = low + (high - low) * (rng.permutation(n) + rng.random(n)) / max(n, 1)

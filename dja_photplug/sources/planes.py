@@ -21,6 +21,7 @@ __all__ = [
     "Shapes",
     "mask_sources",
     "measure_segments",
+    "measure_sky",
     "native_pixels",
     "null_pixels",
     "sum_overlap",
@@ -250,6 +251,32 @@ def mask_sources(
             break
     widest = growth == MASKS[0][0]
     return mask, "" if widest else f"sources leave too little sky for a mask wider than {growth:g} times their radius"
+
+
+def measure_sky(image: NDData, segmentation: NDArray[np.int32], scale: float) -> tuple[float, float]:
+    """Return the sky that is left in an image.
+
+    Parameters
+    ----------
+    image : `~astropy.nddata.NDData`
+        Its uncertainty is the full weight.
+    segmentation : ndarray
+        (ny, nx), labels; 0 is sky.
+    scale : float
+        Of the pixels, arcsec.
+
+    Returns
+    -------
+    level, sigma : float
+        Median of the pixels off the mask of sources, and of their sigmas, in the unit of the image; NaN without any.
+    """
+    null = null_pixels(image)
+    data = native_pixels(np.where(null, 0, image.data))
+    mask, _ = mask_sources(data, null, segmentation, scale)
+    sky = ~(mask | null)
+    if not sky.any():
+        return float("nan"), float("nan")
+    return float(np.median(data[sky])), float(np.sqrt(np.median(variance_map(image)[sky])))
 
 
 Flags = NDArray[np.int64]

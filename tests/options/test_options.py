@@ -93,7 +93,7 @@ def test_choices_hold_and_are_told(stage: type, field: Any) -> None:
         make(stage, field, "x")
 
 
-@pytest.mark.parametrize(("stage", "field"), select(lambda meta: not meta["choices"] and meta["kind"] is not str))
+@pytest.mark.parametrize(("stage", "field"), select(lambda meta: not meta["choices"] and meta["kind"] in (int, float)))
 def test_bounds_hold_and_are_told(stage: type, field: Any) -> None:
     meta, kind = field.metadata, field.metadata["kind"]
     step = 1 if kind is int else 1e-6
@@ -113,6 +113,7 @@ def test_bounds_hold_and_are_told(stage: type, field: Any) -> None:
 def test_what_is_of_another_type_is_refused(stage: type, field: Any, value: Any) -> None:
     kind = field.metadata["kind"]
     wrong = ("3" if kind is not str else 3) if value is None else value
+    wrong = 1 if wrong is True and kind is bool else wrong
     with pytest.raises(PhotplugError, match=rf"^option {name(field)}: .* is not of type {kind.__name__}$"):
         make(stage, field, wrong)
 
@@ -194,7 +195,12 @@ def test_metadata_are_plain_values() -> None:
     values = options.as_dict()
     again = json.loads(json.dumps(values))
     assert set(again) == {"engine", "cutout", *STAGES}  # whether a file was replaced does not change the numbers
-    assert again["variance"] == {"noise": "calibrated", "detector_gain": 2.0, "phot_scale": None}
+    assert again["variance"] == {
+        "noise": "calibrated",
+        "detector_gain": 2.0,
+        "phot_scale": None,
+        "trust_weights": False,
+    }
     assert again["measure"]["apertures"] == [0.36, 0.5, 0.7, 1.0]
     assert again["cutout"] == "(slice(0, 5, None), slice(3, 9, None))"
     assert Options().as_dict()["cutout"] is None
@@ -202,7 +208,7 @@ def test_metadata_are_plain_values() -> None:
 
 OTHER = Options(
     engine="photutils",
-    variance=VarianceOptions(noise="dja", detector_gain=1.9, phot_scale=0.25),
+    variance=VarianceOptions(noise="dja", detector_gain=1.9, phot_scale=0.25, trust_weights=True),
     background=BackgroundOptions(mesh=3.5, mesh_filter=5),
     detect=DetectOptions(
         noise="background",
@@ -311,6 +317,9 @@ def test_every_flag_reaches_its_option() -> None:
         if name:
             value = OTHER.engine if table == "options" else getattr(getattr(OTHER, table), name)
             pairs = [f"{band}={item}" for band, item in value.items()] if isinstance(value, dict) else [value]
+            if value is True:  # a flag without a value
+                argv.append(action.option_strings[0])
+                continue
             for item in pairs:
                 text = ",".join(map(str, item)) if isinstance(item, tuple) else str(item)
                 argv += [action.option_strings[0], text]
