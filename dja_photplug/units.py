@@ -10,6 +10,8 @@ import numpy as np
 from astropy import units as u
 from numpy.typing import ArrayLike, NDArray
 
+from dja_photplug.errors import PhotplugError
+
 __all__ = [
     "MOSAIC_UNIT",
     "MOSAIC_ZERO_POINT",
@@ -19,6 +21,7 @@ __all__ = [
     "flux_ratio",
     "magnitude",
     "magnitude_of",
+    "plain_array",
     "read_unit",
 ]
 
@@ -29,6 +32,54 @@ ZERO_POINT = 23.9
 
 MOSAIC_ZERO_POINT = ZERO_POINT + 5
 """AB magnitude of a mosaic's pixel value of 1, which is 10 nJy, a hundredth of 1 uJy."""
+
+
+def plain_array(
+    values: ArrayLike | u.Quantity, unit: u.UnitBase | str, name: str, *, fill: float = np.nan
+) -> NDArray[np.floating]:
+    """Return the numbers of an array that may have a unit, a mask or both.
+
+    Parameters
+    ----------
+    values : array_like
+        Also a `~astropy.units.Quantity`, a masked array, or a column of a table. Without a unit it is in `unit`.
+    unit : unit
+        Of the result.
+    name : str
+        Of the array, for the message.
+    fill : float, optional
+        Stands for masked values.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `values`; the same array where it holds floats and there is nothing to convert.
+
+    Raises
+    ------
+    PhotplugError
+        Where the unit is of another kind, or there are no numbers.
+
+    Examples
+    --------
+    >>> plain_array([0.1, 0.2] * u.uJy, "10 nJy", "science")
+    array([10., 20.])
+    >>> plain_array(np.ma.array([0.1, 0.2], mask=[False, True]), "10 nJy", "science")
+    array([0.1, nan])
+    """
+    mask, given = getattr(values, "mask", None), getattr(values, "unit", None)
+    bare = np.asarray(getattr(getattr(values, "unmasked", values), "value", np.ma.getdata(values)))
+    if bare.dtype.kind not in "biuf":
+        raise PhotplugError(f"{name} holds {bare.dtype} and no numbers; give an array of numbers")
+    bare = bare if bare.dtype.kind == "f" else bare.astype(np.float64)
+    if given is not None and given != unit:
+        try:
+            bare = u.Quantity(bare, given).to_value(unit)
+        except u.UnitConversionError:
+            raise PhotplugError(f"{name} is in {given}, which is no {u.Unit(unit)}; convert it") from None
+    if mask is not None and np.any(mask):
+        bare = np.where(mask, fill, bare)
+    return bare
 
 
 def flux_ratio(difference: ArrayLike) -> NDArray[np.float64]:
@@ -49,7 +100,7 @@ def flux_ratio(difference: ArrayLike) -> NDArray[np.float64]:
     >>> flux_ratio([5, -2.5])
     array([100. ,   0.1])
     """
-    return 10 ** (0.4 * np.asarray(difference, dtype=np.float64))
+    return 10 ** (0.4 * plain_array(difference, u.mag, "difference").astype(np.float64))
 
 
 def flux_of(magnitude: ArrayLike, zero_point: float = ZERO_POINT) -> NDArray[np.float64]:
@@ -71,7 +122,7 @@ def flux_of(magnitude: ArrayLike, zero_point: float = ZERO_POINT) -> NDArray[np.
     >>> flux_of([18.9, 23.9])
     array([100.,   1.])
     """
-    return flux_ratio(zero_point - np.asarray(magnitude, dtype=np.float64))
+    return flux_ratio(zero_point - plain_array(magnitude, u.mag, "magnitude").astype(np.float64))
 
 
 def magnitude_of(flux: ArrayLike, zero_point: float = ZERO_POINT) -> NDArray[np.float64]:
@@ -88,7 +139,8 @@ def magnitude_of(flux: ArrayLike, zero_point: float = ZERO_POINT) -> NDArray[np.
     ndarray
         Of the shape of `flux`.
     """
-    flux = np.asarray(flux, dtype=np.float64)
+    one = u.Unit(10 ** (0.4 * (ZERO_POINT - zero_point)) * u.uJy)
+    flux = plain_array(flux, one, "flux").astype(np.float64)
     # `not >` would keep NaN, `where` drops it: both end as NaN.
     return zero_point - 2.5 * np.log10(np.where(flux > 0, flux, np.nan))
 
@@ -112,7 +164,7 @@ def magnitude(flux: ArrayLike, error: ArrayLike) -> tuple[NDArray[np.float64], N
     >>> mag.round(3), magerr.round(4)
     (array([18.9,  nan]), array([0.0109,    nan]))
     """
-    flux, error = np.asarray(flux, dtype=np.float64), np.asarray(error, dtype=np.float64)
+    flux, error = (plain_array(each, u.uJy, "flux").astype(np.float64) for each in (flux, error))
     return magnitude_of(flux), 2.5 / np.log(10) * error / np.where(flux > 0, flux, np.nan)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import dja_photplug
-from dja_photplug.simulate.mosaic import MosaicOptions, SimulatedMosaic, simulate_mosaic
+from dja_photplug.simulate.mosaic import SimulatedMosaic
 from dja_photplug.testing import photplug_manager, photplug_mosaic  # noqa: F401  # fixtures
-from tests.helpers import copy_products, isolated_scene
+from tests.helpers import copy_products, simulate_isolated
 
 # In a bare checkout nothing maps the top-level folder `hooks` to `dja_photplug.hooks`: the packaging does that
 # when the project is installed (wheel or editable). Reading the package path keeps one name in all three.
@@ -30,10 +30,8 @@ def data() -> Path:
 
 @pytest.fixture(scope="session")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> SimulatedMosaic:
-    """A simulated mosaic with truth, 401 x 530 pixels (N % 4 = 1 and 2), whose sources do not overlap."""
-    scene = isolated_scene(shape=(401, 530), n_sources=48, flux_range=(0.1, 50), seed=5)
-    options = MosaicOptions(root="sim-test-v7.4", n_exposures=3, seed=6)
-    return simulate_mosaic(tmp_path_factory.mktemp("simulated"), scene, options)
+    """A simulated mosaic with truth; see `tests.helpers.simulate_isolated`."""
+    return simulate_isolated(tmp_path_factory.mktemp("simulated"))
 
 
 @pytest.fixture

@@ -302,6 +302,12 @@ def simulate_bands(
     }
 
 
+def simulate_isolated(folder: Path) -> SimulatedMosaic:
+    """Simulate ``sim-test-v7.4-f444w-clear``, 401 x 530 pixels (N % 4 = 1 and 2), whose sources do not overlap."""
+    scene = isolated_scene(shape=(401, 530), n_sources=48, flux_range=(0.1, 50), seed=5)
+    return simulate_mosaic(folder, scene, MosaicOptions(root="sim-test-v7.4", n_exposures=3, seed=6))
+
+
 def copy_products(prefix: Path, folder: Path) -> Path:
     """Copy the products of a mosaic into a folder where a test may spoil them; return their prefix there."""
     for path in prefix.parent.glob(f"{prefix.name}_*"):

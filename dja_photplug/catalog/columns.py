@@ -11,7 +11,7 @@ from astropy.coordinates import Angle, SkyCoord
 from astropy.table import Column, Table
 from numpy.typing import NDArray
 
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.tables import name_some
 from dja_photplug.units import convert, read_unit
 
@@ -193,11 +193,13 @@ def _position_names(table: Table, ra: str | None, dec: str | None) -> tuple[str,
             return names
     asked = ", ".join("/".join(names) for names in looked_for[: len(_POSITION_NAMES)])
     like = [[name for name in table.colnames if kind.search(name)] for kind in (_RA_LIKE, _DEC_LIKE)]
+    missing = next((name for name in (ra, dec) if name and name not in table.colnames), "")
     has = name_some(table.colnames)
     if all(like):
         has = f"{name_some(like[0], 4)} and {name_some(like[1], 4)} among its {len(table.colnames)} columns"
     raise PhotplugError(
         f"the catalogue has no position columns {asked}; name them by ra and dec (--ra, --dec), it has {has}"
+        f"{suggest(missing, table.colnames)}"
     )
 
 
@@ -304,7 +306,10 @@ def find_ids(table: Table, name: str | None = None) -> NDArray[np.int64] | None:
     (array([3, 1]), array([ 7, 12]))
     """
     if name is not None and name not in table.colnames:
-        raise PhotplugError(f"the catalogue has no column {name} of ids; it has {name_some(table.colnames)}")
+        raise PhotplugError(
+            f"the catalogue has no column {name} of ids; it has {name_some(table.colnames)}"
+            f"{suggest(name, table.colnames)}"
+        )
     name = name or next((name for name in _ID_NAMES if name in table.colnames), None)
     if name is None:
         return None

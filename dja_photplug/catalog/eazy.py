@@ -12,7 +12,7 @@ from astropy.table import QTable
 
 from dja_photplug.catalog.columns import column_values
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.files.formats import EAZY_FORMATS
+from dja_photplug.files.formats import EAZY_FORMATS, encode_values
 from dja_photplug.files.whole import check_output, whole_file
 from dja_photplug.units import ZERO_POINT
 
@@ -123,7 +123,7 @@ def write_eazy(
         _make_table(catalog, columns).write(temporary, format=EAZY_FORMATS[path.suffix.lower()])
     for other, text in zip(beside, texts, strict=True):
         with whole_file(other, overwrite=overwrite) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
     return [path, *beside]
 
 
@@ -179,7 +179,7 @@ def _find_columns(catalog: QTable, aperture: int) -> dict[str, tuple[str, str]]:
 
 def _make_table(catalog: QTable, columns: Mapping[str, tuple[str, str]]) -> QTable:
     """Return the catalogue that eazy reads."""
-    table = QTable(meta=catalog.meta)
+    table = QTable(meta=encode_values(catalog.meta))
     for name in ("id", "ra", "dec"):
         if name not in catalog.colnames:
             raise PhotplugError(f"the catalogue has no column {name}, which eazy needs; add it")

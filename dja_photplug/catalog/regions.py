@@ -9,7 +9,6 @@ from astropy import units as u
 from astropy.coordinates import Angle, SkyCoord
 from astropy.table import QTable
 from astropy.wcs import WCS
-from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import NDArray
 from regions import CircleSkyRegion, EllipseSkyRegion, Regions
 
@@ -17,16 +16,19 @@ from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.files.formats import REGION_SUFFIXES
 from dja_photplug.files.whole import whole_file
+from dja_photplug.sky.grid import sky_positions
 
 __all__ = ["write_regions"]
 
 
-def _north_angle(table: QTable, wcs: WCS) -> u.Quantity:
-    """Return the direction of north at each source, counter-clockwise from +x."""
-    here = SkyCoord(table["ra"], table["dec"])
-    there = here.directional_offset_by(0 * u.deg, 1 * u.arcsec)
-    x, y = wcs.world_to_pixel_values(there.ra.deg, there.dec.deg)
-    return np.arctan2(y - table["y"].value, x - table["x"].value) * u.rad
+def _position_angle(table: QTable, wcs: WCS) -> u.Quantity:
+    """Return the position angle of each major axis, north through east, on a grid turned or mirrored as it may be."""
+    x, y, theta = table["x"].value, table["y"].value, table["theta"].to_value(u.rad)
+    steps = (np.cos(theta) / 2, np.sin(theta) / 2)
+    first, last = (
+        SkyCoord(*sky_positions(wcs, x + sign * steps[0], y + sign * steps[1]), unit="deg") for sign in (-1, 1)
+    )
+    return first.position_angle(last)
 
 
 def _sky_apertures(table: QTable) -> tuple[u.Quantity, u.Quantity, NDArray[np.bool_]]:
@@ -64,11 +66,11 @@ def write_regions(table: QTable, path: str | Path, wcs: WCS, *, overwrite: bool 
     """
     path = Path(path)
     placed = table[np.isfinite(table["ra"]) & np.isfinite(table["dec"])]
-    # Of `regions`: an angle of 0 lines the width up with the longitude axis, 90 deg clockwise of north.
-    angles = Angle(placed["theta"] + 90 * u.deg - _north_angle(placed, wcs)).wrap_at(180 * u.deg)
-    regions, frame = Regions([]), wcs_to_celestial_frame(wcs)
+    # Of DS9 and `regions`: at an angle of 0 the width lies along the longitude axis, and it grows from north to east.
+    angles = Angle(_position_angle(placed, wcs) + 90 * u.deg).wrap_at(180 * u.deg)
+    regions = Regions([])
     for row, angle, major, minor, circle in zip(placed, angles, *_sky_apertures(placed), strict=True):
-        centre, meta = SkyCoord(row["ra"], row["dec"], frame=frame), {"text": str(row["id"])}
+        centre, meta = SkyCoord(row["ra"], row["dec"]), {"text": str(row["id"])}
         if circle:
             regions.append(CircleSkyRegion(centre, major, meta=meta))
         else:

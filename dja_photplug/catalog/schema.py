@@ -54,8 +54,8 @@ class ColumnSpec:
 
 COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("id", "", "source number, its label in the segmentation image, from 1", "i8"),
-    ColumnSpec("ra", "deg", "right ascension of the barycentre, in the frame of the mosaic's WCS"),
-    ColumnSpec("dec", "deg", "declination of the barycentre, in the frame of the mosaic's WCS"),
+    ColumnSpec("ra", "deg", "right ascension of the barycentre, ICRS"),
+    ColumnSpec("dec", "deg", "declination of the barycentre, ICRS"),
     ColumnSpec("x", "pix", "barycentre, 0-based: the centre of the first pixel is 0"),
     ColumnSpec("y", "pix", "barycentre, 0-based: the centre of the first pixel is 0"),
     ColumnSpec("a", "arcsec", "rms of the light along the major axis"),

@@ -14,6 +14,7 @@ from typing import TextIO
 import pluggy
 
 from dja_photplug import __version__
+from dja_photplug.cli.parser import Parser
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.options.arguments import PluginStages, add_plugin_flags
 from dja_photplug.pipeline.plugins import find_raiser, get_plugin_manager, plugin_stages, register_commands
@@ -21,7 +22,7 @@ from dja_photplug.pipeline.plugins import find_raiser, get_plugin_manager, plugi
 __all__ = ["build_parser", "main"]
 
 
-def build_parser(manager: pluggy.PluginManager) -> argparse.ArgumentParser:
+def build_parser(manager: pluggy.PluginManager) -> Parser:
     """Return the parser of the command line, with the commands and the flags of all plugins.
 
     Parameters
@@ -30,7 +31,7 @@ def build_parser(manager: pluggy.PluginManager) -> argparse.ArgumentParser:
 
     Returns
     -------
-    ArgumentParser
+    Parser
         What it parses has the function to call, ``run``, the manager and the options of plugins, ``plugin_stages``.
 
     Raises
@@ -38,12 +39,13 @@ def build_parser(manager: pluggy.PluginManager) -> argparse.ArgumentParser:
     PhotplugError
         Where the commands or options of plugins contradict each other.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dja-photplug",
         description="Photometry on DAWN JWST Archive mosaics with the full, Poisson-inclusive weight.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    of_commands: type[argparse.ArgumentParser] = Parser
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=of_commands)
     register_commands(manager, subparsers)
     stages = plugin_stages(manager)
     parser.set_defaults(manager=manager, plugin_stages=stages)
@@ -111,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.simplefilter("default", PhotplugWarning)
             warnings.showwarning = _show_warning
             manager = get_plugin_manager()
-            arguments = build_parser(manager).parse_args(argv)
+            arguments = build_parser(manager).parse(argv)
             arguments.run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # `dja-photplug plugins | head`: nobody reads on, which is no error

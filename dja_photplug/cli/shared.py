@@ -13,13 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.files.formats import CATALOG_FORMATS, EAZY_FORMATS
-from dja_photplug.options.arguments import add_flags, collect_options
+from dja_photplug.cli.parser import PlaceAction
+from dja_photplug.errors import PhotplugError, PhotplugWarning, suggest
+from dja_photplug.files.formats import CATALOG_FORMATS, EAZY_FORMATS, decode_text
+from dja_photplug.files.names import band_name
+from dja_photplug.options.arguments import add_flags, band_value, collect_options
+from dja_photplug.options.bands import settle_values
 from dja_photplug.options.stages import Options
 
 if TYPE_CHECKING:
     import pluggy
+    from astropy.coordinates import SkyCoord
     from astropy.table import Table
 
     from dja_photplug.files.names import Source
@@ -29,11 +33,15 @@ __all__ = [
     "Subparsers",
     "add_command",
     "add_cutout",
+    "add_position",
+    "add_psf",
     "catalog_suffixes",
     "check_outputs",
     "describe_weight",
     "find_mosaics",
     "make_options",
+    "own_psf",
+    "place_position",
     "read_given",
     "say",
 ]
@@ -110,8 +118,83 @@ def add_cutout(command: argparse.ArgumentParser) -> None:
     command : ArgumentParser
         :func:`make_options` makes the cut-out of its options from the flag.
     """
-    names, help = ("RA", "DEC", "ARCSEC"), "only a square around this position (deg) with this side"
-    command.add_argument("--cutout", nargs=3, type=float, metavar=names, help=help)
+    help = "only a square around this position (deg, or sexagesimal) with this side"
+    command.add_argument("--cutout", action=PlaceAction, const=3, metavar="RA DEC ARCSEC", help=help)
+
+
+def add_position(command: argparse._ActionsContainer, help: str) -> None:
+    """Give a command the flag ``--position RA DEC``.
+
+    Parameters
+    ----------
+    command : ArgumentParser, or a group of one
+        Its ``position`` is right ascension and declination in deg, for :func:`place_position`.
+    help : str
+    """
+    help = f"{help} (deg, or sexagesimal)"
+    command.add_argument("--position", action=PlaceAction, const=2, metavar="RA DEC", help=help)
+
+
+def place_position(ra: float, dec: float) -> SkyCoord:
+    """Return a position that was given.
+
+    Parameters
+    ----------
+    ra, dec : float
+        In deg.
+
+    Returns
+    -------
+    SkyCoord
+        Scalar, ICRS.
+
+    Raises
+    ------
+    PhotplugError
+        Where it is out of range.
+    """
+    from astropy.coordinates import SkyCoord
+
+    from dja_photplug.sky.position import check_position
+
+    check_position(ra, dec)
+    return SkyCoord(ra, dec, unit="deg")
+
+
+def add_psf(command: argparse.ArgumentParser, help: str) -> None:
+    """Give a command of one mosaic the flag ``--psf FILE``, which also takes the ``FILTER=FILE`` of several.
+
+    Parameters
+    ----------
+    command : ArgumentParser
+    help : str
+    """
+    command.add_argument("--psf", type=band_value(str), action="append", metavar="PSF.fits", help=help)
+
+
+def own_psf(arguments: argparse.Namespace, source: Source) -> Path | None:
+    """Return the file that ``--psf`` names for a source.
+
+    Parameters
+    ----------
+    arguments : Namespace
+    source : Source
+
+    Returns
+    -------
+    Path or None
+        None without the flag.
+
+    Raises
+    ------
+    PhotplugError
+        Where it names the band of another mosaic, or several files.
+    """
+    given: list[tuple[str, str]] = arguments.psf or []
+    if len(given) > 1:
+        raise PhotplugError(f"--psf: {len(given)} files for one mosaic; give one")
+    values = settle_values("psf", {band_name(band.lower()): path for band, path in given}, [source.band])
+    return next((Path(path) for path in values.values()), None)
 
 
 def say(arguments: argparse.Namespace, text: str) -> None:
@@ -152,10 +235,9 @@ def make_options(arguments: argparse.Namespace, defaults: Options | None = None)
     )
     if getattr(arguments, "cutout", None):
         from astropy import units as u
-        from astropy.coordinates import SkyCoord
 
         ra, dec, size = arguments.cutout
-        options = replace(options, cutout=(SkyCoord(ra, dec, unit="deg"), size * u.arcsec))
+        options = replace(options, cutout=(place_position(ra, dec), size * u.arcsec))
     return replace(options, overwrite=arguments.overwrite)
 
 
@@ -262,7 +344,10 @@ def catalog_suffixes(manager: pluggy.PluginManager, format: str = "table") -> tu
     if has_plugins(manager, "photplug_write"):
         return ()
     if format not in known:
-        raise PhotplugError(f"option format: {format!r} is not one of {', '.join(known)}, and no plugin writes others")
+        raise PhotplugError(
+            f"option format: {format!r} is not one of {', '.join(known)}, and no plugin writes others"
+            f"{suggest(format, tuple(known))}"
+        )
     return tuple(known[format])
 
 
@@ -272,20 +357,30 @@ def describe_weight(meta: Mapping[str, str | float]) -> str:
     Parameters
     ----------
     meta : mapping
-        Cards of the noise model: NOISE, VARFILE, DETGAIN, GAINFROM, GROWTH, EXPFROM, NNULL, as far as there are such.
+        Cards of the noise model: NOISE, VARFILE, DETGAIN, GAINFROM, GROWTH, EXPFROM, NNULL, NNOTFIN, NNEGWHT, as far as
+        there are such.
 
     Returns
     -------
     str
         Without a full stop, to go on with.
     """
+    meta = {key: decode_text(value) for key, value in meta.items()}
     text = f"noise preset {meta.get('NOISE', 'of the loader')}"
     if "VARFILE" in meta:
-        return f"{text}, variance of {meta['VARFILE']} as it is"
-    if "DETGAIN" in meta:
-        text += f": detector gain {meta['DETGAIN']:.3g} e-/DN ({meta['GAINFROM']}), {meta['GROWTH']} exposure map"
+        text += f", variance of {meta['VARFILE']} as it is"
+    elif "DETGAIN" in meta:
+        # The table has three digits, and a user as many as he gave.
+        gain = f"{meta['DETGAIN']:{'.10g' if meta['GAINFROM'] == 'option' else '.4g'}}"
+        text += f": detector gain {gain} e-/DN ({meta['GAINFROM']}), {meta['GROWTH']} exposure map"
     if meta.get("EXPFROM") == "WCS log":
         text += " made from the WCS log"
-    if meta.get("NNULL"):
-        text += f", {meta['NNULL']} pixels with weight but without exposure time (the preset calibrated has fewer)"
-    return text
+    infinite, negative = (int(meta.get(key, 0)) for key in ("NNOTFIN", "NNEGWHT"))
+    null = int(meta.get("NNULL", 0)) - infinite
+    if null > 0:
+        text += f", {null} pixels with weight but without exposure time (the preset calibrated has fewer)"
+    if infinite:
+        text += f", {infinite} pixels that are not finite"
+    if negative:
+        text += f", {negative} pixels with a negative weight"
+    return text + (", which count as without data" if infinite or negative else "")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dja_photplug import __version__
 from dja_photplug.epochs.barycentre import barycentre_times, count_astray
 from dja_photplug.epochs.log import ExposureLog
-from dja_photplug.files.formats import REGION_SUFFIXES
+from dja_photplug.files.formats import REGION_SUFFIXES, encode_text
 from dja_photplug.files.pixels import write_image
 from dja_photplug.files.smallfits import CardValue
 from dja_photplug.files.whole import whole_file
@@ -89,7 +89,7 @@ def write_exposure_map(
     """
     seconds = log.exposure_map(wcs, shape)
     header = fits.Header([("BUNIT", "s", "exposure time")]) + wcs.to_header()
-    header["WCSLOG"] = Path(log.name).name
+    header["WCSLOG"] = encode_text(Path(log.name).name)
     header["NEXP"] = (len(log), "exposures, each in its distorted footprint")
     header["CREATOR"] = f"dja_photplug {__version__}"
     write_image(path, seconds, header, overwrite=overwrite)

@@ -17,6 +17,7 @@ from astropy.time import Time
 
 from dja_photplug.epochs.footprints import Array, Footprints
 from dja_photplug.errors import PhotplugError
+from dja_photplug.files.names import list_near
 
 __all__ = ["read_log", "split_name"]
 
@@ -161,6 +162,8 @@ class _Cells:
 
 def _read_cells(name: str) -> _Cells:
     advice = "name a DJA '{root}-{filter}_wcs.csv', or download it again"
+    if not Path(name).exists():
+        raise PhotplugError(f"cannot read the WCS log {name} (No such file); {list_near(Path(name))}")
     try:
         lines = [row for row in csv.reader(StringIO(Path(name).read_text(encoding="utf-8-sig"))) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:

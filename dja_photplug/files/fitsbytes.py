@@ -209,7 +209,7 @@ def extend_fits(original: Path, table: Table, added: Sequence[str]) -> list[byte
     original : Path
         A ``.fits`` or ``.fits.gz`` file, as for :func:`split_name`, whose table is binary.
     table : `~astropy.table.Table`
-        What was read from it, with new columns, or replaced ones, and new entries of ``meta``.
+        What was read from it, with new columns, or replaced ones, and new entries of ``meta``, as headers take them.
     added : sequence of str
         Names of those columns.
 

@@ -12,12 +12,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, suggest
 
 if TYPE_CHECKING:
     from dja_photplug.sky.grid import Grid
 
-__all__ = ["MosaicFiles", "ProductName", "Source", "band_name", "find_mosaic", "is_mosaic_name"]
+__all__ = [
+    "MosaicFiles",
+    "ProductName",
+    "Source",
+    "band_name",
+    "explain_name",
+    "find_mosaic",
+    "is_mosaic_name",
+    "list_near",
+]
 
 REQUIRED_KINDS = ("sci", "wht")
 IMAGE_KINDS = (*REQUIRED_KINDS, "exp", "var")
@@ -32,6 +41,8 @@ _MOSAIC = rf"(?P<root>.+?)-(?P<filter>{_FILTER})"
 _PRODUCT = re.compile(
     rf"{_MOSAIC}_(?:(?P<drizzle>dr[cz])_(?P<kind>sci|wht|exp|var)(?P<suffix>\.fits(?:\.gz)?)|(?P<log>wcs)\.csv)"
 )
+_URL = re.compile(r"[a-z][a-z0-9+.-]*:/+", re.IGNORECASE)
+_EXAMPLE = "gds-grizli-v7.2-f444w-clear"
 _PREFIX = re.compile(rf"{_MOSAIC}(?:_(?P<drizzle>dr[cz]))?_?")
 
 
@@ -276,15 +287,80 @@ def is_mosaic_name(text: str | Path) -> bool:
     return _parse_source(Path(text).name) is not None
 
 
-def _neighbours(folder: Path, wanted: str) -> str:
+def _neighbours(folder: Path, wanted: str, *, members: bool = False) -> str:
     """Return what to tell somebody whose mosaic, or member, `wanted` is not in `folder`."""
     if not folder.is_dir():
-        return f"the folder {folder} does not exist"
-    products = [name for name in (ProductName.parse(path.name) for path in folder.iterdir()) if name]
-    there = sorted({str(name) if ProductName.parse(wanted) else name.mosaic for name in products})
-    close = difflib.get_close_matches(wanted, there, n=3, cutoff=0.5) or there[:3]
+        above = folder.parent
+        beside = [path.name for path in above.iterdir() if path.is_dir()] if above.is_dir() else []
+        places = {name: str(above / name) for name in beside}
+        return f"the folder {folder} does not exist{suggest(folder.name, places)}"
+    there = _list_mosaics(folder, members=members)
+    if not there:
+        return f"the folder {folder} holds no DJA products"
+    close = difflib.get_close_matches(wanted.lower(), there, n=3, cutoff=0.5) or there[:3]
     others = " and others" if len(there) > len(close) else ""
-    return f"the folder {folder} holds {', '.join(close) or 'no DJA products'}{others}"
+    meant = suggest(wanted, {name: str(folder / name) for name in there}).removeprefix("; ")
+    return f"{meant + ' ' if meant else ''}the folder {folder} holds {', '.join(close)}{others}"
+
+
+def _list_mosaics(folder: Path, *, members: bool = False) -> list[str]:
+    """Return the mosaics of which a folder has products, or these, sorted."""
+    products = [name for name in (ProductName.parse(path.name) for path in folder.iterdir()) if name]
+    return sorted({str(name) if members else name.mosaic for name in products})
+
+
+def list_near(path: Path) -> str:
+    """Return what there is of DJA products in place of a member that is not there.
+
+    Parameters
+    ----------
+    path : Path
+        Of the member.
+
+    Returns
+    -------
+    str
+        The nearest names in its folder, or that this does not exist.
+    """
+    return _neighbours(path.parent, path.name, members=True)
+
+
+def explain_name(text: str | Path) -> str:
+    """Return why a text is not the name of a mosaic, what is there, and what to do.
+
+    Parameters
+    ----------
+    text : str or Path
+        Such as the name of a folder or another file, a URL, or a name with a typo.
+
+    Returns
+    -------
+    str
+        On one line, to go behind the text.
+    """
+    path = Path(text)
+    no_name = "not the name of a DJA mosaic"
+    try:
+        return _explain_path(path, str(text), no_name)
+    except OSError as error:  # names that are too long, folders that may not be read
+        return f"{no_name} ({error.strerror}); give a prefix or a member file"
+
+
+def _explain_path(path: Path, text: str, no_name: str) -> str:
+    if _URL.match(text):
+        kinds = ", ".join(IMAGE_KINDS)
+        return f"a URL, {no_name} on disk; download its products ({kinds}, wcs.csv) and give their prefix"
+    if path.is_dir():
+        there = _list_mosaics(path)
+        if not there:
+            return f"a folder, {no_name}, and it holds no DJA products; give the prefix of a mosaic"
+        others = " and others" if len(there) > 6 else ""
+        listed = ", ".join(str(path / name) for name in there[:6])
+        return f"a folder, {no_name}; give the prefix of one that it holds: {listed}{others}"
+    kind = f"a file, but {no_name}" if path.is_file() else f"{no_name} ({{root}}-{{filter}}, such as {_EXAMPLE})"
+    member = any(path.name.endswith(suffix) or f"_{kind}" in path.name for suffix in SUFFIXES for kind in IMAGE_KINDS)
+    near = list_near(path) if member else _neighbours(path.parent, path.name)
+    return f"{kind}; give a prefix or a member file; {near}"
 
 
 def _find_images(folder: Path, asked: ProductName, drizzle: str) -> dict[str, Path | None]:
@@ -343,13 +419,10 @@ def find_mosaic(source: str | Path | MosaicFiles) -> MosaicFiles:
     path = Path(source)
     folder = path.parent
     asked = _parse_source(path.name)
-    if asked is None:
-        raise PhotplugError(
-            f"{path}: not the name of a DJA mosaic ({{root}}-{{filter}}, such as gds-grizli-v7.2-f444w-clear); give "
-            f"a prefix or a member file; {_neighbours(path if path.is_dir() else folder, path.name)}"
-        )
+    if asked is None or _URL.match(str(source)):
+        raise PhotplugError(f"{source}: {explain_name(source)}")
     if ProductName.parse(path.name) and not path.is_file():
-        raise PhotplugError(f"{path}: no such file; {_neighbours(folder, path.name)}")
+        raise PhotplugError(f"{path}: no such file; {list_near(path)}")
     drizzle, found = _choose_images(folder, asked)
     log = folder / str(replace(asked, drizzle="", kind="wcs", suffix=".csv"))
     if not (log.is_file() or any(found.values())):

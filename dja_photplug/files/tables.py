@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.csvtext import extend_csv, format_csv, read_csv
 from dja_photplug.files.fitsbytes import extend_fits, find_table, is_ascii_table, name_tables, split_name
-from dja_photplug.files.formats import CATALOG_FORMATS, EXTENDED_FORMATS, TABLE_FORMATS
+from dja_photplug.files.formats import CATALOG_FORMATS, EXTENDED_FORMATS, TABLE_FORMATS, decode_text, encode_values
 from dja_photplug.files.parquet import extend_parquet, need_pyarrow, read_parquet
 from dja_photplug.files.whole import check_output, whole_file
 
@@ -50,9 +50,11 @@ def _read_fits(path: Path) -> Table:
             name = f"{path}[{hdu.name or hdus.index_of(hdu)}]"
             warnings.warn(f"{name} is read; name another of the tables {tables}", PhotplugWarning, stacklevel=4)
         try:
-            return Table.read(hdu, format="fits", astropy_native=True, **options)
+            table = Table.read(hdu, format="fits", astropy_native=True, **options)
         except (ValueError, TypeError, KeyError, AttributeError):  # times of a kind that astropy does not know
-            return Table.read(hdu, format="fits", **options)
+            table = Table.read(hdu, format="fits", **options)
+    table.meta.update({key: decode_text(value) for key, value in table.meta.items()})
+    return table
 
 
 _READERS: dict[str, Callable[[Path], Table]] = {"fits": _read_fits, "ascii.csv": read_csv, "parquet": read_parquet}
@@ -372,10 +374,12 @@ def _same_object(one: object, two: object) -> bool:
 
 
 def _dress(table: Table, suffix: str) -> Table:
-    """Return a table whose missing values, empty texts and units the format gives back."""
+    """Return a table whose missing values, empty texts, units and metadata the format gives back."""
     if suffix == ".csv":
         return table
     dressed = table.copy(copy_data=False)
+    if suffix == ".fits":
+        dressed.meta = encode_values(table.meta)
     for name in table.colnames:
         column = dressed[name]
         if not isinstance(column, Column):
@@ -502,6 +506,8 @@ def _tell_left_out(path: Path, table: Table) -> None:
 
 def write_catalog(table: QTable, path: str | Path, *, overwrite: bool = False) -> Path:
     """Write a catalogue whole or not at all; `QTable.read` returns it with units, descriptions and metadata.
+
+    In FITS, whose headers are ASCII, metadata with other characters are JSON text; `read_catalog` returns what it was.
 
     Parameters
     ----------

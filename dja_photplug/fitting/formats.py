@@ -153,7 +153,7 @@ def _galfit_component(component: Component, role: str) -> list[str]:
         (1, f"{component.x + 1:.3f} {component.y + 1:.3f} 1 1", "position x y, the first pixel is 1"),
         (3, f"{component.magnitude:.4f} 1", "total magnitude, AB"),
         (4, f"{component.radius:.3f} 1", "half-light radius along the major axis, pixels"),
-        (5, f"{component.index:.2f} 1", "Sersic index"),
+        (5, f"{component.index:.4f} 1", "Sersic index"),
         (9, f"{component.axis_ratio:.4f} 1", "axis ratio b/a"),
         (10, f"{component.position_angle:.3f} 1", "position angle, deg from +y (up) towards -x (left)"),
         ("Z", "0", "0 = subtract it for the residual"),
@@ -181,7 +181,7 @@ def _write_imfit(stamp: Stamp, directory: Path, options: GalfitOptions) -> None:
             f"FUNCTION Sersic  # id {component.id}",
             f"PA {component.position_angle:.3f} -180,180  # deg, counter-clockwise from +y",
             f"ell {1 - component.axis_ratio:.4f} {1 - AXIS_RATIO[1]:g},{1 - AXIS_RATIO[0]:g}",
-            f"n {component.index:.2f} {INDEX[0]:g},{INDEX[1]:g}",
+            f"n {component.index:.4f} {INDEX[0]:g},{INDEX[1]:g}",
             f"I_e {intensity:.6g} {intensity / around:.6g},{intensity * around:.6g}  # 10 nJy per pixel at r_e",
             f"r_e {component.radius:.3f} {SMALLEST:g},{side:g}  # pixels, along the major axis",
         ]

@@ -23,12 +23,13 @@ from scipy.stats import median_abs_deviation
 
 from dja_photplug.catalog.columns import column_values
 from dja_photplug.catalog.kron import kron_apertures
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, suggest
+from dja_photplug.files.formats import encode_text
 from dja_photplug.files.smallfits import read_cards, write_card
 from dja_photplug.mosaic.electrons import HeaderValue
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import GalfitOptions, MeasureOptions
-from dja_photplug.sky.grid import Scalar, cut_window, header_wcs, pixel_scale
+from dja_photplug.sky.grid import Scalar, cut_window, header_wcs, pixel_positions, pixel_scale
 from dja_photplug.sources.calibration import NoiseCalibration, combine_variance
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT, convert, flux_ratio, magnitude_of
 
@@ -274,7 +275,7 @@ class _Field:
         self.id = np.asarray(sources.table["id"]).astype(int)
         self.row = {number: i for i, number in enumerate(self.id.tolist())}
         self.ra, self.dec = columns["ra"], columns["dec"]
-        self.x, self.y = image.wcs.world_to_pixel_values(self.ra, self.dec)
+        self.x, self.y = pixel_positions(image.wcs, self.ra, self.dec)
         self.flux = columns[options.flux]
         self.theta = np.nan_to_num(columns["theta"])
         a, b, kron = (columns[name] for name in ("a", "b", "kron_radius"))
@@ -340,7 +341,8 @@ def _read_columns(table: QTable, flux: str) -> dict[str, Floats]:
     missing = [name for name in ("id", *SOURCE_COLUMNS, flux) if name not in table.colnames]
     if missing:
         raise PhotplugError(
-            f"the catalogue has no column {', '.join(missing)}; make stamps of one that `catalog` wrote"
+            f"the catalogue has no column {', '.join(missing)}"
+            f"{suggest(missing[0], table.colnames) or '; make stamps of one that `catalog` wrote'}"
         )
     ours = SOURCE_COLUMNS | {"kron_radius": u.dimensionless_unscaled}
     columns = {name: column_values(table, name, unit) for name, unit in ours.items()}
@@ -356,11 +358,11 @@ def _describe_field(meta: Mapping[str, HeaderValue], *, calibrated: bool) -> fit
     comments = getattr(meta, "comments", {})
     for key in _KEPT:
         if key in meta:
-            header[key] = (meta[key], comments[key] if comments else "")
+            header[key] = (encode_text(meta[key]), comments[key] if comments else "")
     for key, kept in _FOR_GALFIT.items():
         header[key] = (1.0, f"galfit scales by it; {kept} is the mosaic's")
         if key in meta:
-            header[kept] = (meta[key], f"{key} of the mosaic")
+            header[kept] = (encode_text(meta[key]), f"{key} of the mosaic")
     header["BUNIT"] = MOSAIC_UNIT.to_string("fits")
     header["ZEROPNT"] = (MOSAIC_ZERO_POINT, "[mag(AB)] of one unit, with EXPTIME 1")
     header["NULLSIG"] = (NULL_SIGMA, "sigma of pixels without data")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +16,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
+from astropy import units as u
 from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
@@ -23,7 +24,8 @@ from scipy.ndimage import distance_transform_edt
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.mosaic.electrons import Header, HeaderValue, check_unit, detector_gain, phot_scale
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
-from dja_photplug.sky.grid import row_blocks
+from dja_photplug.sky.grid import check_same_grid, header_wcs, pixel_scale, row_blocks
+from dja_photplug.units import MOSAIC_UNIT, plain_array
 
 if TYPE_CHECKING:
     from dja_photplug.epochs.log import ExposureLog
@@ -34,9 +36,11 @@ __all__ = [
     "FullWeight",
     "GivenVariance",
     "NoiseModel",
+    "check_unused",
     "full_weight",
     "grow",
     "make_noise_model",
+    "tell_uncovered",
 ]
 
 Cards = dict[str, tuple[HeaderValue, str]]
@@ -46,6 +50,8 @@ Pixels = NDArray[np.floating]
 SAMPLE = 4  # mosaic pixels per sample of the archive's exposure maps
 # Farther than this from a sample with exposure time, a pixel with weight is not believed (in samples).
 FILL_REACH = 2
+# The published growth leaves 0.2 % of a real mosaic without exposure time, and at most 4 % of so few pixels.
+MOST_UNCOVERED, FEWEST_UNCOVERED = 0.1, 2500
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +162,15 @@ class FullWeight:
         samples = self.rows[rows]
         gain = self.gain[samples][:, self.columns]
         signal = np.maximum(science, 0, dtype=np.float32)
-        signal *= weight
-        signal += gain
-        gain *= weight
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            signal *= weight
+            signal += gain
+            gain *= weight
             np.divide(gain, signal, out=gain)
         # No gain, no weight, and NaN or infinity in either image all end here: what is not positive is no data.
         positive = gain > 0
         positive &= np.isfinite(science)
+        positive &= weight > 0  # a negative one is null, also where the light makes the fraction positive
         np.copyto(gain, 0, where=~positive)
         self._count(weight, positive, samples)
         return gain
@@ -241,7 +248,7 @@ class GivenVariance:
     @property
     def provenance(self) -> Cards:
         """FITS cards that name the file."""
-        return {"NOISE": (self.noise, "noise preset asked for"), "VARFILE": (self.name, "full variance, used as it is")}
+        return {"NOISE": (self.noise, "noise preset asked for"), "VARFILE": (self.name, "full variance")}
 
 
 def make_noise_model(
@@ -258,6 +265,7 @@ def make_noise_model(
     log : ExposureLog or None
         For the detector gain of the preset ``calibrated``.
     options : VarianceOptions
+        Of one band.
 
     Returns
     -------
@@ -269,8 +277,12 @@ def make_noise_model(
     PhotplugError
         Where keywords, gain or exposure map are missing or do not fit the image.
     """
+    options = as_variance_options(options)
+    if isinstance(options.detector_gain, Mapping) or isinstance(options.phot_scale, Mapping):
+        raise PhotplugError("options detector_gain and phot_scale: the band of the image is not known; give one number")
     cards: Cards = {"NOISE": (options.noise, "noise preset of the full weight")}
     if options.noise == "background":
+        check_unused(options, "the noise preset 'background' counts no photons")
         return _WeightAlone(cards)
     if exposure is None:
         raise PhotplugError(
@@ -286,7 +298,8 @@ def make_noise_model(
     _compare_headers(header, exposure.header)
     shape = (int(header["NAXIS2"]), int(header["NAXIS1"]))
     sample, origin = _register(header, exposure, shape)
-    seconds = np.nan_to_num(np.asarray(exposure.data, np.float32), posinf=0)
+    seconds = plain_array(exposure.data, u.s, "exposure", fill=0).astype(np.float32)
+    seconds = np.nan_to_num(seconds, posinf=0)
     filled = np.zeros(seconds.shape, bool)
     if registered:
         seconds, filled = _fill_gaps(seconds)
@@ -311,6 +324,49 @@ def make_noise_model(
     )
 
 
+def check_unused(options: VarianceOptions, reason: str) -> None:
+    """Refuse options of the photon noise where it is not computed.
+
+    Parameters
+    ----------
+    options : VarianceOptions
+        Of one band.
+    reason : str
+        Why it is not.
+
+    Raises
+    ------
+    PhotplugError
+        Naming the option.
+    """
+    for name, value in (("detector_gain", options.detector_gain), ("phot_scale", options.phot_scale)):
+        if value is not None:
+            raise PhotplugError(f"option {name}: {value} would have no effect, as {reason}; leave it out")
+
+
+def tell_uncovered(model: NoiseModel, weight: Pixels, most: float = MOST_UNCOVERED) -> None:
+    """Warn where an exposure map leaves much of an image without data.
+
+    Parameters
+    ----------
+    model : NoiseModel
+        After its last block.
+    weight : ndarray
+        The published weight of all these blocks, (ny, nx).
+    most : float, optional
+        Fraction of the pixels with weight that is not told.
+    """
+    null = model.provenance.get("NNULL", (0, ""))[0]
+    number = int(np.count_nonzero(weight > 0))
+    if number >= FEWEST_UNCOVERED and float(null) > most * number:
+        warnings.warn(
+            f"{float(null) / number:.0%} of the pixels with weight have no exposure time, or are not finite, and count "
+            "as without data; give the exposure map of the whole image, or use the noise preset 'background'",
+            PhotplugWarning,
+            stacklevel=2,
+        )
+
+
 def _compare_headers(header: Header, other: Header | None) -> None:
     """Tell where the photometric keywords of the exposure map differ from the science image's, which are used."""
     for key in ("PHOTMJSR", "PHOTSCAL", "PHOTFNU", "OPHOTFNU"):
@@ -328,9 +384,10 @@ def _compare_headers(header: Header, other: Header | None) -> None:
 def _register(header: Header, exposure: ExposureMap, shape: tuple[int, int]) -> tuple[int, tuple[int, int]]:
     """Return pixels per sample, and the pixel (y, x) of the map's own mosaic at which the image starts."""
     n_samples = exposure.data.shape
-    if n_samples == shape:
-        return 1, (0, 0)
     coarse = exposure.header or {}
+    if n_samples == shape:
+        _check_place(header, coarse, shape, 1, (0, 0))
+        return 1, (0, 0)
     # Without SAMPLE, the one number of pixels per sample with which floor(N / sample) gives the map's shape.
     guess = next((s for s in (SAMPLE, *range(2, 65)) if tuple(n // s for n in shape) == n_samples), None)
     sample = int(coarse.get("SAMPLE", guess or 0))
@@ -351,7 +408,23 @@ def _register(header: Header, exposure: ExposureMap, shape: tuple[int, int]) -> 
         if round(offset) < 0 or round(offset) + n > extent:
             raise PhotplugError(f"{message}, which starts at {offset:.0f} of its {extent}; give the map of this mosaic")
         origin.append(round(offset))
+    _check_place(header, coarse, shape, sample, (origin[0], origin[1]))
     return sample, (origin[0], origin[1])
+
+
+def _check_place(header: Header, coarse: Header, shape: tuple[int, int], sample: int, origin: tuple[int, int]) -> None:
+    """Refuse an exposure map of another part of the sky; CRPIX, which registers it, does not tell that."""
+    if "CTYPE1" not in coarse or "CTYPE1" not in header:
+        return
+    try:
+        wcs, other = header_wcs(header), header_wcs(coarse)
+        # The archive multiplies CD by SAMPLE, but not PC where the mosaic has that alone.
+        if sample > 1 and abs(pixel_scale(other) / pixel_scale(wcs) - 1) < 0.01:
+            other.wcs.cdelt = sample * np.asarray(other.wcs.cdelt)
+        # By its CRPIX, that of the mosaic over SAMPLE, the centre of sample 0 is that of pixel SAMPLE - 1.
+        check_same_grid(wcs, other, shape, sample, (sample - 1 - origin[0], sample - 1 - origin[1]))
+    except PhotplugError as error:
+        raise PhotplugError(f"exposure map: {error}") from None
 
 
 def _fill_gaps(seconds: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -400,7 +473,8 @@ def full_weight(
     >>> full_weight([[0.0, 100.0]], [[4.0, 4.0]], [[1000.0, 1000.0]], header)
     array([[4.       , 1.5384616]], dtype=float32)
     """
-    science, weight = np.asarray(science), np.asarray(weight)
+    science = plain_array(science, MOSAIC_UNIT, "science")
+    weight = plain_array(weight, MOSAIC_UNIT**-2, "weight", fill=0)
     if science.ndim != 2 or science.shape != weight.shape:
         raise PhotplugError(
             f"science of shape {science.shape} and weight of shape {weight.shape} differ; give two images of one mosaic"
@@ -409,13 +483,15 @@ def full_weight(
     if options.noise != "background":
         check_unit(header)
     image_header = {**header, "NAXIS1": science.shape[1], "NAXIS2": science.shape[0]}
-    time = None if exposure is None else ExposureMap(np.asarray(exposure), exposure_header)
+    time = None if exposure is None else ExposureMap(plain_array(exposure, u.s, "exposure", fill=0), exposure_header)
     model = (variance or partial(make_noise_model, options=options))(image_header, time, log)
     result = np.empty(science.shape, np.float32)
 
     def work(rows: slice) -> None:
-        result[rows] = model(science[rows], weight[rows], rows)
+        light, published = (plane[rows].astype(np.float32, copy=False) for plane in (science, weight))
+        result[rows] = model(light, published, rows)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy frees the interpreter's lock within a block
         list(pool.map(work, row_blocks(science.shape)))
+    tell_uncovered(model, weight, 1 / 3)
     return result

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from astropy import units as u
 from astropy.io import fits
 from astropy.io.registry import register_reader
 from astropy.nddata import CCDData, InverseVariance, NDData, fits_ccddata_reader
@@ -14,11 +15,11 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
-from dja_photplug.files.formats import WEIGHT_KINDS
+from dja_photplug.files.formats import WEIGHT_KINDS, encode_values
 from dja_photplug.files.pixels import write_image
 from dja_photplug.mosaic.fullweight import NoiseModel
 from dja_photplug.mosaic.noise import RescaledModel, crop_model
-from dja_photplug.units import MOSAIC_UNIT
+from dja_photplug.units import MOSAIC_UNIT, plain_array
 
 __all__ = ["MosaicImage", "as_mosaic_image", "replace_planes", "rescale_image", "write_weight"]
 
@@ -60,6 +61,12 @@ class MosaicImage(CCDData):
         if args and isinstance(args[0], MosaicImage):
             background_weight = args[0].background_weight if background_weight is None else background_weight
             noise_model = noise_model or args[0].noise_model
+        if background_weight is not None:
+            # Of a Quantity the unit, of a masked array the mask are not in the plain plane.
+            unit = getattr(background_weight, "unit", None) if self.unit is None else self.unit**-2
+            background_weight = plain_array(background_weight, unit or u.one, "background_weight", fill=0).astype(
+                np.float32, copy=False
+            )
         if background_weight is not None and background_weight.shape != self.data.shape:
             raise PhotplugError(
                 f"background_weight of shape {background_weight.shape} does not fit data of shape {self.data.shape}"
@@ -266,7 +273,7 @@ def write_weight(image: MosaicImage, path: str | Path, kind: str = "weight", *, 
     weight = image.uncertainty.array
     with np.errstate(divide="ignore"):
         plane = weight if kind == "weight" else np.power(weight, np.float32(-power / 2))
-    header = fits.Header(image.meta)
+    header = image.meta.copy() if isinstance(image.meta, fits.Header) else fits.Header(encode_values(image.meta))
     header.update(image.wcs.to_header())
     header["BUNIT"] = (MOSAIC_UNIT**power).to_string("fits")
     header["PLANE"] = (kind, "of the full noise, source photons included")

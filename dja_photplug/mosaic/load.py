@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import lru_cache, partial
@@ -16,14 +17,34 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from dja_photplug.epochs.log import ExposureLog, read_exposure_log
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.files.formats import encode_cards
 from dja_photplug.files.names import MosaicFiles, Source, find_mosaic
 from dja_photplug.files.pixels import ImageReader, read_image
 from dja_photplug.mosaic.electrons import check_unit
-from dja_photplug.mosaic.fullweight import SAMPLE, ExposureMap, GivenVariance, NoiseModel, make_noise_model
+from dja_photplug.mosaic.fullweight import (
+    SAMPLE,
+    Cards,
+    ExposureMap,
+    GivenVariance,
+    NoiseModel,
+    check_unused,
+    make_noise_model,
+    tell_uncovered,
+)
 from dja_photplug.mosaic.image import MosaicImage
+from dja_photplug.options.bands import of_band
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
-from dja_photplug.sky.grid import Cutout, Window, crop_header, header_wcs, resolve_cutout
+from dja_photplug.sky.grid import (
+    Cutout,
+    Window,
+    check_pixels,
+    check_same_grid,
+    crop_header,
+    header_wcs,
+    resolve_cutout,
+)
+from dja_photplug.sky.headers import WCS_CARDS, find_contradiction
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT
 
 __all__ = [
@@ -40,10 +61,7 @@ Plane = NDArray[np.float32]
 VarianceHook = Callable[[fits.Header, ExposureMap | None, ExposureLog | None], NoiseModel]
 
 # Cards that the WCS and the pixel arrays hold themselves; kept in the metadata they would go stale when sliced.
-_OWN_CARDS = re.compile(
-    r"SIMPLE|BITPIX|NAXIS\d?|EXTEND|BSCALE|BZERO|BUNIT|WCSAXES|(CRPIX|CRVAL|CTYPE|CUNIT|CDELT)\d|(CD|PC)\d_\d|"
-    r"LONPOLE|LATPOLE|RADESYS"
-)
+_OWN_CARDS = re.compile(rf"SIMPLE|BITPIX|NAXIS\d?|EXTEND|BSCALE|BZERO|BUNIT|{WCS_CARDS.pattern}")
 
 
 def load_mosaic(
@@ -79,10 +97,11 @@ def load_mosaic(
     Raises
     ------
     PhotplugError
-        Where a member is missing or damaged, shapes differ, or the header does not say what the preset needs.
+        Where a member is missing or damaged, shapes or places on the sky differ, pixels are not square, or the header
+        does not say what the preset needs.
     """
     files = find_mosaic(files)
-    options = as_variance_options(noise)
+    options = of_band(as_variance_options(noise), files.band)
     with ExitStack() as stack:
         science = stack.enter_context(ImageReader(files.science))
         given = _given_variance(files, options)
@@ -90,14 +109,18 @@ def load_mosaic(
         for other in readers[1:]:
             _check_shape(other.path, other.shape, science)
         wcs, window, header, model = _plan_loading(files, options, cutout, variance, science)
-        planes = _read_planes(readers, window, model)
+        for other in readers[1:]:
+            _check_place(other, wcs)
+        planes, odd = _read_planes(readers, window, model)
     for key in [key for key in header if _OWN_CARDS.fullmatch(key)]:
         del header[key]
     header["ZEROPNT"] = (MOSAIC_ZERO_POINT, "[mag(AB)] of one unit of the image, 10 nJy")
-    header.update(model.provenance)
+    header.update(encode_cards(model.provenance))
+    header.update(odd)
     if "GROWTH" in model.provenance:
         header["EXPFROM"] = ("WCS log" if files.exposure is None else "exp file", "source of the exposure time")
     data, full, weight, mask = planes
+    tell_uncovered(model, weight)
     return MosaicImage(
         data,
         unit=MOSAIC_UNIT,
@@ -134,7 +157,7 @@ def load_noise_model(
     """
     files = find_mosaic(files)
     with ImageReader(files.science) as science:
-        return _plan_loading(files, as_variance_options(noise), cutout, None, science)[-1]
+        return _plan_loading(files, of_band(as_variance_options(noise), files.band), cutout, None, science)[-1]
 
 
 def _given_variance(files: MosaicFiles, options: VarianceOptions) -> Path | None:
@@ -151,8 +174,12 @@ def _plan_loading(
         check_unit(science.header)
         wcs = header_wcs(science.header)
         window = resolve_cutout(cutout, wcs, science.shape)
+        check_pixels(wcs[window], (window[0].stop - window[0].start, window[1].stop - window[1].start))
+        if contradiction := find_contradiction(science.header):
+            warnings.warn(f"{files.science}: {contradiction}", PhotplugWarning, stacklevel=2)
         header = crop_header(science.header, window)
         if given is not None:
+            check_unused(options, f"{given.name} holds the variance, photons and all")
             return wcs, window, header, GivenVariance(options.noise, given.name)
         return wcs, window, header, _make_model(files, options, variance, science, header)
     except PhotplugError as error:
@@ -165,6 +192,16 @@ def _check_shape(path: Path, shape: tuple[int, int], science: ImageReader) -> No
             f"{path}: has {shape[1]} x {shape[0]} pixels and {science.path.name} {science.shape[1]} x "
             f"{science.shape[0]}; give products of one mosaic"
         )
+
+
+def _check_place(other: ImageReader, wcs: WCS) -> None:
+    """Refuse a weight or variance of another part of the sky; one without a WCS is believed to fit."""
+    if "CTYPE1" not in other.header:
+        return
+    try:
+        check_same_grid(wcs, header_wcs(other.header), other.shape)
+    except PhotplugError as error:
+        raise PhotplugError(f"{other.path}: {error}") from None
 
 
 def _make_model(
@@ -248,18 +285,28 @@ def _find_exposure(files: MosaicFiles, log: ExposureLog | None, science: ImageRe
 
 def _read_planes(
     readers: list[ImageReader], window: Window, model: NoiseModel
-) -> tuple[Plane, Plane, Plane, NDArray[np.bool_]]:
-    """Return science, full weight, published weight and mask, read in step."""
+) -> tuple[tuple[Plane, Plane, Plane, NDArray[np.bool_]], Cards]:
+    """Return science, full weight, published weight and mask, read in step, and cards of odd pixels if any."""
     shape = tuple(part.stop - part.start for part in window)
     data, full, weight = (np.empty(shape, np.float32) for _ in range(3))
     mask = np.empty(shape, bool)
+    n_infinite = n_negative = 0
     for blocks in zip(*(reader.blocks(window) for reader in readers), strict=True):
         rows = blocks[0][0]
         data[rows], weight[rows] = blocks[0][1], blocks[1][1]
         first = blocks[2][1] if len(blocks) == 3 else data[rows]
         full[rows] = model(first, weight[rows], rows)
         np.equal(full[rows], 0, out=mask[rows])
-    return data, full, weight, mask
+        finite = np.isfinite(data[rows]) & np.isfinite(weight[rows])
+        n_infinite += int(np.count_nonzero(~finite & ~(weight[rows] <= 0)))
+        negative = weight[rows] < 0
+        n_negative += int(np.count_nonzero(negative))
+        weight[rows][negative | ~np.isfinite(weight[rows])] = 0
+    odd = {
+        "NNOTFIN": (n_infinite, "pixels with weight that are not finite: no data"),
+        "NNEGWHT": (n_negative, "pixels with a negative weight: no data"),
+    }
+    return (data, full, weight, mask), {key: card for key, card in odd.items() if card[0]}
 
 
 def load_exposure(files: str | Path | Source, cutout: Cutout = None) -> NDArray[np.float32] | None:

@@ -6,17 +6,18 @@ Flags, tables and keys are derived from the declarations in `dja_photplug.option
 from __future__ import annotations
 
 import argparse
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.options.declare import Declaration, Kind, declarations
 from dja_photplug.options.stages import COMMAND_STAGES, STAGES, Options, Stage
 
-__all__ = ["PluginStages", "add_flags", "add_plugin_flags", "collect_options", "collect_stage"]
+__all__ = ["PluginStages", "add_flags", "add_plugin_flags", "band_value", "collect_options", "collect_stage"]
 
 S = TypeVar("S", bound=Stage)
 PluginStages = Mapping[str, type[Stage]]
@@ -45,14 +46,32 @@ def _number_or_auto(kind: Kind) -> Callable[[str], object]:
     return parse
 
 
-def _band_value(kind: Kind) -> Callable[[str], tuple[str, object]]:
+def band_value(kind: Kind) -> Callable[[str], tuple[str, object]]:
+    """Return what parses ``FILTER=VALUE``, or the bare value of the only band, whose name is empty.
+
+    Parameters
+    ----------
+    kind : type
+        Of the value.
+
+    Returns
+    -------
+    callable
+        For the ``type`` of a flag; it returns the band and the value.
+
+    Raises
+    ------
+    ValueError
+        By what is returned, where a text is neither.
+    """
+
     def parse(text: str) -> tuple[str, object]:
-        band, _, value = text.partition("=")
-        if not (band and value):
+        band, named, value = text.partition("=") if "=" in text else ("", "", text)
+        if not value or (named and not band):
             raise ValueError(text)
         return band, kind(value)
 
-    parse.__name__ = "FILTER=value"
+    parse.__name__ = f"FILTER={kind.__name__}"
     return parse
 
 
@@ -117,7 +136,7 @@ def _describe_flag(name: str, meta: Declaration, default: object) -> dict[str, o
     label, unit = name.upper(), f" [{meta['unit']}]" if meta["unit"] else ""
     keywords: dict[str, object] = {"type": meta["kind"], "metavar": label}
     if meta["by_band"]:
-        keywords = {"type": _band_value(meta["kind"]), "metavar": f"FILTER={label}", "action": "append"}
+        keywords = {"type": band_value(meta["kind"]), "metavar": f"FILTER={label}", "action": "append"}
         default = None
     elif meta["kind"] is bool:
         keywords = {"action": argparse.BooleanOptionalAction}
@@ -147,8 +166,24 @@ def _read_config(path: Path, groups: PluginStages) -> Values:
         if unknown:
             what = f"[{group}] {unknown[0]}" if group in tables else unknown[0]
             known += [] if group in tables else [f"[{name}]" for name in groups]
-            raise PhotplugError(f"{path}: {what} is not an option; known: {', '.join(known)}")
+            meant = _suggest_key(unknown[0], group, groups)
+            raise PhotplugError(f"{path}: {what} is not an option; known: {', '.join(known)}{meant}")
     return settings
+
+
+def _suggest_key(key: str, group: str, groups: PluginStages) -> str:
+    """Return the nearest place in a TOML file of what was meant by a key: in its table, in others, or by its flag."""
+    places: dict[str, str] = {}  # by what people write; the last of a name is the one that is offered
+    own = (group, groups.get(group, Options))
+    tables: list[tuple[str, type[Stage]]] = [*reversed(list(groups.items())), ("options", Options), own]
+    for name, kind in tables:
+        table = f"[{name}] " if name in groups else ""
+        options = list(declarations(kind))
+        places |= {_flag_of(option, meta).lstrip("-"): table + option for option, meta in options}
+        places |= {option: table + option for option, _ in options}
+    if group not in groups:
+        places |= {name: f"[{name}]" for name in groups}
+    return suggest(key, places)
 
 
 def collect_options(
@@ -183,10 +218,35 @@ def collect_options(
     plugins = plugins or {}
     values = _collect_values(arguments, config, plugins)
     defaults = defaults or Options()
-    own = {field.name: values.get(field.name, {}) for field in fields(Options) if field.name in STAGES}
-    stages = {name: replace(getattr(defaults, name), **given) for name, given in own.items()}
-    others = {name: kind(**values[name]) for name, kind in plugins.items()}
-    return replace(defaults, **values["options"], **stages, plugins=others)
+    given = _Given(arguments, config)
+    stages = {name: given.change(name, getattr(defaults, name), values[name]) for name in STAGES}
+    others = {name: given.change(name, kind(), values[name]) for name, kind in plugins.items()}
+    return replace(given.change("options", defaults, values["options"]), **stages, plugins=others)
+
+
+class _Given(NamedTuple):
+    """Where the values of options come from."""
+
+    arguments: Mapping[str, object]
+    config: Path | None
+
+    def change(self, group: str, stage: S, values: Mapping[str, Any]) -> S:
+        """Return a group of options with other values; an error says what gave the wrong one."""
+        try:
+            return replace(stage, **values)
+        except PhotplugError as error:
+            named = re.match(r"option (\w+)", str(error))
+            option = named[1] if named else ""
+            end = " " if str(error).endswith("?") else "; "
+            raise PhotplugError(f"{error}{end}change {self._find(group, option, stage)}") from None
+
+    def _find(self, group: str, option: str, stage: Stage) -> str:
+        """Return the flag, or the place in the TOML file, of an option."""
+        table = "" if group == "options" else f"[{group}] "
+        if f"{group}.{option}" not in self.arguments:
+            return f"{table}{option}".strip() + (f" in {self.config}" if self.config else "")
+        prefix = "" if group in (*STAGES, *COMMAND_STAGES, "options") else group
+        return _flag_of(option, dict(declarations(stage))[option], prefix)
 
 
 def collect_stage(
@@ -212,7 +272,8 @@ def collect_stage(
         As :func:`collect_options`.
     """
     name = next(name for name, known in COMMAND_STAGES.items() if known is kind)
-    return kind(**_collect_values(arguments, config, plugins or {})[name])
+    values = _collect_values(arguments, config, plugins or {})[name]
+    return _Given(arguments, config).change(name, kind(), values)
 
 
 def _collect_values(arguments: Mapping[str, object], config: Path | None, plugins: PluginStages) -> Values:

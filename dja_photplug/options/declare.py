@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar, TypedDict, TypeVar, cast
 
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.names import band_name
 
 __all__ = ["Declaration", "Stage", "declarations", "option"]
@@ -44,14 +44,15 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     flag: str | None = None,
+    by_band: bool = False,
 ) -> T:
     """Declare one option: a dataclass field that carries all that Python, TOML and the command line need.
 
     Parameters
     ----------
     default : str, int, float, bool, tuple, dict or None
-        A tuple makes it a list of values; ``{}`` a mapping from the names of bands to values of `kind`; None is a value
-        too, and needs `kind`.
+        A tuple makes it a list of values; ``{}`` a mapping from the names of bands to values of `kind`, in which a bare
+        value has the name ``""`` until its band is known; None is a value too, and needs `kind`.
     help : str
         One line, for ``--help`` and the documentation.
     unit : str, optional
@@ -64,6 +65,8 @@ def option(
         Bounds of a number, which are allowed.
     flag : str, optional
         On the command line, such as ``--sky``; the name of the field without it.
+    by_band : bool, optional
+        Whether it may also be such a mapping where it is None without one; a bare value stays what it is.
 
     Returns
     -------
@@ -86,7 +89,7 @@ def option(
         "unit": unit,
         "kind": kind or cast(Kind, type(first)),
         "many": isinstance(default, tuple),
-        "by_band": isinstance(default, dict),
+        "by_band": by_band or isinstance(default, dict),
         "optional": default is None,
         "choices": choices,
         "minimum": minimum,
@@ -95,7 +98,8 @@ def option(
     }
     if isinstance(default, dict):
         return cast(T, dataclasses.field(default_factory=dict, hash=False, metadata=declaration))
-    return dataclasses.field(default=default, metadata=declaration)
+    # A mapping has no hash.
+    return dataclasses.field(default=default, hash=False if by_band else None, metadata=declaration)
 
 
 def declarations(stage: Stage | type[Stage]) -> Iterator[tuple[str, Declaration]]:
@@ -122,7 +126,9 @@ def _validate(name: str, value: object, meta: Declaration) -> object:
     if value is None and meta["optional"]:
         return None
     if meta["by_band"]:
-        return _validate_bands(name, value, {**meta, "by_band": False})
+        single: Declaration = {**meta, "by_band": False, "optional": False}
+        by_band = _validate_bands(name, value, single)
+        return by_band[""] if meta["optional"] and list(by_band) == [""] else by_band
     if meta["many"]:
         if isinstance(value, str) or not isinstance(value, Iterable):
             raise PhotplugError(f"option {name}: {value!r} is not a list; give several numbers")
@@ -137,7 +143,8 @@ def _validate(name: str, value: object, meta: Declaration) -> object:
     plain = kind(cast(float, value))
     if isinstance(plain, str):
         if meta["choices"] and plain not in meta["choices"]:
-            raise PhotplugError(f"option {name}: {plain!r} is not one of {', '.join(meta['choices'])}")
+            meant = suggest(plain, meta["choices"])
+            raise PhotplugError(f"option {name}: {plain!r} is not one of {', '.join(meta['choices'])}{meant}")
         return plain
     if kind is float and not math.isfinite(plain):
         raise PhotplugError(f"option {name}: {plain} is not a finite number {meta['unit']}".rstrip())
@@ -150,13 +157,24 @@ def _validate(name: str, value: object, meta: Declaration) -> object:
 
 
 def _validate_bands(name: str, value: object, single: Declaration) -> dict[str, object]:
-    """Return the values by the names of their bands."""
-    try:  # a mapping, or pairs as the command line gives them
-        by_band = dict(cast(Iterable[tuple[object, object]], value))
-    except (TypeError, ValueError):
-        raise PhotplugError(f"option {name}: {value!r} is not a value for each band, such as f444w = ...") from None
-    bands = {band: band_name(str(band).lower()) for band in by_band}
-    return {bands[band]: _validate(f"{name} of {band}", item, single) for band, item in by_band.items()}
+    """Return the values by the names of their bands; a bare one has the name ``""``."""
+    given = value.items() if isinstance(value, Mapping) else value
+    if value is None or (isinstance(given, Iterable) and not isinstance(given, str)):
+        try:  # a mapping, or pairs as the command line gives them
+            pairs = [(str(key), item) for key, item in cast(Iterable[tuple[object, object]], given)]
+        except (TypeError, ValueError):
+            raise PhotplugError(f"option {name}: {value!r} is not a value for each band, such as f444w = ...") from None
+    else:
+        pairs = [("", value)]
+    values: dict[str, object] = {}
+    for key, item in pairs:
+        band = band_name(key.lower())
+        if band in values:
+            raise PhotplugError(f"option {name}: two values for {band or 'the only band'}; give one")
+        values[band] = _validate(f"{name} of {key}" if key else name, item, single)
+    if "" in values and len(values) > 1:
+        raise PhotplugError(f"option {name}: {values['']} names no band, and others do; name the band of each")
+    return values
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

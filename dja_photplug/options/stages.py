@@ -41,6 +41,7 @@ __all__ = [
 S = TypeVar("S", bound=Stage)
 
 NOISE_PRESETS = ("dja", "calibrated", "background")
+SCIENCE_NOISE, PIXEL_NOISE = "calibrated", "dja"
 ENGINES = ("sep", "photutils")
 EPOCH_DETAILS = ("visits", "angles", "detectors", "programs", "gap", "barycentric", "edge")
 
@@ -50,27 +51,33 @@ class VarianceOptions(Stage):
     """How the variance of a pixel is made from weight, exposure time and science image.
 
     Presets: ``dja`` is the published recipe to the digit, ``calibrated`` counts electrons (detector gain) on the
-    registered exposure map, ``background`` takes the weight alone.
+    registered exposure map, ``background`` takes the weight alone. Without one it is that of what the options are for:
+    ``calibrated`` in `Options`, ``dja`` for :func:`dja_photplug.load_mosaic` and :func:`dja_photplug.full_weight`.
     """
 
     noise: str = option(
-        "dja",
+        "",
         "noise preset: 'dja' as published, 'calibrated' with detector gain and registered exposure map, "
         "'background' without the Poisson noise of the sources; or a plugin's",
     )
-    detector_gain: float | None = option(
+    detector_gain: float | Mapping[str, float] | None = option(
         None,
         "detector gain instead of the preset's (dja: 1; calibrated: the table's, weighted by exposure time)",
         unit="e-/DN",
         kind=float,
         minimum=1e-3,
+        by_band=True,
     )
-    phot_scale: float | None = option(
+    phot_scale: float | Mapping[str, float] | None = option(
         None,
         "DN/s per mosaic unit instead of the header's 1/(PHOTMJSR*PHOTSCAL)*PHOTFNU/OPHOTFNU",
         unit="DN/s / 10 nJy",
         kind=float,
         minimum=1e-12,
+        by_band=True,
+    )
+    trust_weights: bool = option(
+        False, "believe the weight, whatever the scatter of the pixels over its sigma (usually 0.5 to 1)"
     )
 
 
@@ -264,7 +271,7 @@ class Options(Stage):
     engine: str = option("sep", "engine that detects and measures: 'sep', 'photutils', or a plugin's")
     cutout: Cutout = None
     overwrite: bool = False
-    variance: VarianceOptions = VarianceOptions(noise="calibrated")
+    variance: VarianceOptions = VarianceOptions(noise=SCIENCE_NOISE)
     background: BackgroundOptions = BackgroundOptions()
     detect: DetectOptions = DetectOptions()
     calibration: CalibrationOptions = CalibrationOptions()
@@ -273,6 +280,12 @@ class Options(Stage):
     bands: BandOptions = BandOptions()
     output: OutputOptions = OutputOptions()
     plugins: Mapping[str, Stage] = dataclasses.field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        """Check each field; a noise preset that nobody chose is the one for science."""
+        Stage.__post_init__(self)
+        if not self.variance.noise:
+            object.__setattr__(self, "variance", dataclasses.replace(self.variance, noise=SCIENCE_NOISE))
 
     def settle(self) -> Options:
         """Return the options with what ``auto`` stands for in the group ``measure``.
@@ -394,6 +407,12 @@ class ExtendOptions(Stage):
     )
     overwrite_columns: bool = option(False, "replace columns that the catalogue has already")
     prefix: str = option("", "text before the names of new columns, where the catalogue has others of the same name")
+    like: str | None = option(
+        None,
+        "FITS image on whose grid the angles theta of the catalogue are; without it the segmentation, the catalogue's "
+        "INPUT, or its x and y tell",
+        kind=str,
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -438,12 +457,12 @@ COMMAND_STAGES: dict[str, type[Stage]] = {
 """Groups of options of one command, beside those of `Options` that every catalogue records."""
 
 
-PIXEL_DEFAULTS = Options(variance=VarianceOptions())
+PIXEL_DEFAULTS = Options(variance=VarianceOptions(noise=PIXEL_NOISE))
 """What products of pixels take, such as a weight map: the recipe as published, not the calibrated preset."""
 
 
 def as_variance_options(noise: str | VarianceOptions) -> VarianceOptions:
-    """Return the options of a noise preset; options pass through unchanged.
+    """Return the options of a noise preset.
 
     Parameters
     ----------
@@ -452,10 +471,12 @@ def as_variance_options(noise: str | VarianceOptions) -> VarianceOptions:
     Returns
     -------
     VarianceOptions
+        Those that were given; as published where they name no preset.
 
     Raises
     ------
     PhotplugError
         Where `noise` names no preset.
     """
-    return noise if isinstance(noise, VarianceOptions) else VarianceOptions(noise=noise)
+    options = noise if isinstance(noise, VarianceOptions) else VarianceOptions(noise=noise)
+    return options if options.noise else dataclasses.replace(options, noise=PIXEL_NOISE)

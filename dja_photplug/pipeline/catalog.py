@@ -12,12 +12,13 @@ from tqdm import tqdm
 
 from dja_photplug.catalog.metadata import encode_metadata, make_metadata
 from dja_photplug.catalog.schema import describe_columns
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.names import MosaicFiles, ProductName, Source
 from dja_photplug.files.whole import check_output
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.stack import coarsest_grid, name_stack, stack_images, write_stack
-from dja_photplug.options.stages import Options
+from dja_photplug.options.bands import settle_bands
+from dja_photplug.options.stages import Options, VarianceOptions
 from dja_photplug.pipeline.images import Products, find_grid, load_source
 from dja_photplug.pipeline.many_bands import (
     Bands,
@@ -96,8 +97,10 @@ def run(
     manager = manager or get_plugin_manager()
     options = complete_options(options or Options(), manager)
     bands = find_bands(sources, options, manager)
-    psfs = read_psfs(bands, options)
     detect, source = _choose_detection(bands, options)
+    elsewhere = [] if source is None or source.band == ARCHIVE_STACK else [source.band]
+    options = settle_bands(options, list(dict.fromkeys([*bands, *elsewhere])))
+    psfs = read_psfs(bands, options)
     if ARCHIVE_STACK in bands and detect != ARCHIVE_STACK:
         raise PhotplugError(
             f"{bands[ARCHIVE_STACK]}: a stack is for detection, not a band; leave it out, or give --detect ir"
@@ -141,8 +144,8 @@ def _choose_detection(bands: Bands, options: Options) -> tuple[str, Source | Non
     if other is not None:
         return str(other), other
     raise PhotplugError(
-        f"option detect: {wanted} is none of the bands {', '.join(bands)}, nor is there such a mosaic beside {first}; "
-        "give a band, 'ir' or 'stack'"
+        f"option detect: {wanted} is none of the bands {', '.join(bands)}, nor is there such a mosaic beside {first}"
+        f"{suggest(wanted, [*bands, ARCHIVE_STACK, STACK]) or '; give a band, ir or stack'}"
     )
 
 
@@ -236,7 +239,7 @@ def _detect_elsewhere(
     else:
         # The archive's stacks have neither exposure map nor log: no other preset can be had for them.
         stacked = plan.source.band == ARCHIVE_STACK
-        variance = replace(options.variance, noise="background") if stacked else options.variance
+        variance = VarianceOptions(noise="background") if stacked else options.variance
         image = load_source(plan.source, replace(options, variance=variance), manager)
     result = replace(analyse_image(image, options, manager, begin=begin), source=plan.source)
     return result, {"INPUT": f"stack of {', '.join(plan.bands)}"} | describe_image(result)

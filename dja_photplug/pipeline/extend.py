@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -27,9 +28,11 @@ from dja_photplug.catalog.schema import (
 )
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
+from dja_photplug.files.pixels import read_grid
 from dja_photplug.files.tables import add_columns, check_new
+from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.stages import EXTENSIONS, ExtendOptions, Options
-from dja_photplug.pipeline.images import Products
+from dja_photplug.pipeline.images import Products, find_source
 from dja_photplug.pipeline.many_bands import (
     KRON_COLUMNS,
     SEGMENT_COLUMNS,
@@ -43,7 +46,8 @@ from dja_photplug.pipeline.many_bands import (
     read_psfs,
 )
 from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
-from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection, sample_labels
+from dja_photplug.sky.grid import pixel_positions
+from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection, regrid_sources, sample_labels
 from dja_photplug.sources.segments import read_segmentation
 from dja_photplug.units import convert, read_unit
 
@@ -57,6 +61,9 @@ DETECTION_FLAGS = (
     | SourceFlag.SINGULAR
     | SourceFlag.NOT_DEBLENDED
 )
+
+# Rounder sources have no direction to speak of, and grids that fit to this (pixels) turn none by 0.1 deg.
+ROUND, GRID_PRECISION = 0.98, 0.5
 
 
 def catalog_options(table: Table, options: Options | None = None) -> Options:
@@ -126,7 +133,9 @@ def extend_catalog(
     ----------
     table : `~astropy.table.Table`
         With positions. The shapes ``a b theta kron_radius`` of our catalogues make the Kron apertures; without them
-        they are the circle of ``kron_circle``. It is not changed.
+        they are the circle of ``kron_circle``. ``theta`` is on the grid of ``extend.like`` or of the segmentation, of
+        the image in ``INPUT``, or the one on which positions are at ``x y``; where nothing tells, a warning says that
+        north is taken to be up. It is not changed.
     sources : sequence of str, Path or Source
         One for each band: the prefix of a mosaic, a member file, what a plugin finds, or the source itself.
     options : Options, optional
@@ -195,13 +204,14 @@ def measure_columns(
     bands = find_bands(sources, options, manager, named=True)
     if options.bands.detect is not None or options.bands.stack is not None:
         raise PhotplugError("a catalogue that is extended has its sources already; leave out --detect and --stack")
+    options = settle_bands(options, list(bands))
     psfs = read_psfs(bands, options)
     numbers = _number_apertures(_known_apertures(table.meta), options.measure.apertures)
     ratios = _compare_apertures(table, numbers)
     names = _choose_columns(extend, options, numbers, ratios)
     added = [f"{extend.prefix}{band}_{name}" for band in bands for name in names]
     check_new(table, added, overwrite=extend.overwrite_columns)
-    rows, notes = _read_rows(table, next(iter(bands.values())), options, extend)
+    rows, notes = _read_rows(table, next(iter(bands.values())), options, extend, manager)
     radius = kron_radii(rows.sources, options)
     check(added)
     for note in notes:  # once nothing is refused any more, as a refusal is one line
@@ -277,31 +287,38 @@ def _choose_columns(
     return [name for group in wanted for name in groups[group]]
 
 
-def _read_rows(table: Table, first: Source, options: Options, extend: ExtendOptions) -> tuple[Detection, list[str]]:
+def _read_rows(
+    table: Table, first: Source, options: Options, extend: ExtendOptions, manager: pluggy.PluginManager
+) -> tuple[Detection, list[str]]:
     """Return the rows of a catalogue as sources, with their segments where these are given, and what is to be told."""
     position = find_positions(table, extend.ra, extend.dec)
     notes = describe_missing(position, "their fluxes are NaN, with the flag NOT_COVERED")
-    path = options.detect.use_segmentation
+    (shapes, unknown), path = _read_shapes(table), options.detect.use_segmentation
+    notes += unknown
+    turned = None if extend.like is None else read_grid(extend.like).wcs
     if path is None:
-        wcs = _north_up(position)
-        sources, unknown = _make_sources(table, position, np.arange(1, len(table) + 1), wcs)
-        return Detection(sources=sources, segmentation=np.zeros((1, 1), np.int32), wcs=wcs), notes + unknown
+        if turned is None:
+            turned, unknown = _find_grid(table, position, shapes, manager)
+            notes += unknown
+        sources = _make_sources(table, position, np.arange(1, len(table) + 1), turned, shapes)
+        return Detection(sources=sources, segmentation=np.zeros((1, 1), np.int32), wcs=turned), notes
     labels, wcs = read_segmentation(path)
     ids = find_ids(table, extend.id_column)
     if ids is None:
         raise PhotplugError(f"{path}: the catalogue has no ids to find its segments by; name them by --id-column")
     wcs = wcs or _take_wcs(first, labels.shape, path)
-    sources, unknown = _make_sources(table, position, ids, wcs)
+    sources = _make_sources(table, position, ids, turned or wcs, shapes)
+    if turned is not None:
+        sources = regrid_sources(sources, turned, wcs)
     # Rows without a segment are on none; the labels of others would be cut to 32 bits.
     there, missing = _check_segments(sources, labels, path)
     sources["id"][~there] = 0
-    return Detection(sources=sources, segmentation=labels, wcs=wcs), notes + unknown + missing
+    return Detection(sources=sources, segmentation=labels, wcs=wcs), notes + missing
 
 
-def _make_sources(table: Table, position: SkyCoord, ids: NDArray[np.int64], wcs: WCS) -> tuple[QTable, list[str]]:
-    """Return what a `Detection` says of sources, NaN for shapes that the catalogue does not tell, and what is told."""
+def _read_shapes(table: Table) -> tuple[dict[str, NDArray[np.float64]], list[str]]:
+    """Return the shapes that a catalogue tells: a, b (arcsec), theta (deg), kron_radius, NaN for none; what is told."""
     notes = []
-    x, y = wcs.world_to_pixel_values(position.icrs.ra.deg, position.icrs.dec.deg)
     shapes = {name: np.full(len(table), np.nan) for name in ("a", "b", "theta", "kron_radius")}
     if {"a", "b"} <= set(table.colnames):
         known = [read_unit(getattr(table[name], "unit", None)) for name in "ab"]
@@ -314,6 +331,14 @@ def _make_sources(table: Table, position: SkyCoord, ids: NDArray[np.int64], wcs:
                 "columns a and b are in no unit of angle, so each Kron aperture is the smallest circle; give them one, "
                 "such as arcsec, in a format that holds units"
             ]
+    return shapes, notes
+
+
+def _make_sources(
+    table: Table, position: SkyCoord, ids: NDArray[np.int64], wcs: WCS, shapes: Mapping[str, NDArray[np.float64]]
+) -> QTable:
+    """Return what a `Detection` says of sources; NaN for shapes that the catalogue does not tell."""
+    x, y = pixel_positions(wcs, position.icrs.ra.deg, position.icrs.dec.deg)
     flag = np.zeros(len(table), dtype=int)
     if "flag" in table.colnames and "KRONCIRC" in table.meta:  # ours
         flag = np.nan_to_num(column_values(table, "flag")).astype(int) & DETECTION_FLAGS
@@ -329,7 +354,81 @@ def _make_sources(table: Table, position: SkyCoord, ids: NDArray[np.int64], wcs:
     }
     sources = dress_table(columns, DETECTION_COLUMNS)
     sources["kron_radius"] = shapes["kron_radius"]
-    return sources, notes
+    return sources
+
+
+def _find_grid(
+    table: Table, position: SkyCoord, shapes: Mapping[str, NDArray[np.float64]], manager: pluggy.PluginManager
+) -> tuple[WCS, list[str]]:
+    """Return the grid that the angles of a catalogue are on, and what is told where nothing tells it.
+
+    It is that of its INPUT, or of its x and y, or one with north up.
+    """
+    if not np.any(np.isfinite(shapes["theta"]) & (shapes["b"] < ROUND * shapes["a"])):
+        return _north_up(position), []
+    places = _read_places(table)
+    source = _find_input(table.meta, manager)
+    if source is not None:
+        found = np.array(pixel_positions(source, position.icrs.ra.deg, position.icrs.dec.deg))
+        # Of a cut-out the pixels are counted from its own corner.
+        off = np.zeros(2) if places is None else found - places - np.nanmedian(found - places, axis=1)[:, None]
+        if np.nanmedian(np.abs(off)) < GRID_PRECISION:
+            return source, []
+    fitted = None if places is None else _fit_grid(places, position)
+    if fitted is not None:
+        return fitted, []
+    unknown = (
+        "nothing tells the grid that the angles theta of the catalogue are on, so they are taken as counter-clockwise "
+        "from west with north up; name an image on that grid by --like"
+    )
+    return _north_up(position), [unknown]
+
+
+def _read_places(table: Table) -> NDArray[np.float64] | None:
+    """Return the columns x and y in pixels, (2, n), or None where there are none, or of another unit."""
+    if not {"x", "y"} <= set(table.colnames):
+        return None
+    try:
+        return np.stack([column_values(table, name, "pix") for name in "xy"])
+    except PhotplugError:
+        return None
+
+
+def _find_input(meta: Mapping[str, object], manager: pluggy.PluginManager) -> WCS | None:
+    """Return the grid of the image that a catalogue was detected on, where its metadata name one that is there."""
+    text = meta.get("INPUT")
+    for key, value in meta.items():
+        if key.startswith("BAND_") and "DETECT" in meta:
+            with contextlib.suppress(ValueError):  # a key of somebody else
+                band = json.loads(str(value))
+                if isinstance(band, dict) and band.get("band") == meta["DETECT"]:
+                    text = band.get("INPUT", text)
+    with contextlib.suppress(PhotplugError):  # not there any more
+        grid = find_source(str(text), manager).grid() if text else None
+        return None if grid is None else grid.wcs
+    return None
+
+
+def _fit_grid(places: NDArray[np.float64], position: SkyCoord) -> WCS | None:
+    """Return the tangent plane on which positions have the pixels x and y, (2, n); None where they do not fit one."""
+    flat = _north_up(position)
+    sky = np.stack(pixel_positions(flat, position.icrs.ra.deg, position.icrs.dec.deg))
+    known = np.isfinite(places).all(axis=0) & np.isfinite(sky).all(axis=0)
+    if known.sum() < 3:
+        return None
+    terms = np.vstack([sky[:, known], np.ones(known.sum())])
+    solution, *_ = np.linalg.lstsq(terms.T, places[:, known].T)
+    off = np.abs(solution.T @ terms - places[:, known])
+    narrow = np.sqrt(np.linalg.eigvalsh(np.cov(places[:, known]))[0])
+    # On a line, or with errors as large as the field, turned and mirrored grids fit alike.
+    if not (np.median(off) < GRID_PRECISION and narrow > 30 * max(np.median(off), 0.1)):
+        return None
+    turn = solution[:2].T
+    wcs = flat.deepcopy()
+    wcs.wcs.crpix = turn @ (flat.wcs.crpix - 1) + solution[2] + 1
+    wcs.wcs.cdelt = 1, 1
+    wcs.wcs.pc = np.diag(flat.wcs.cdelt) @ np.linalg.inv(turn)
+    return wcs
 
 
 def _north_up(position: SkyCoord) -> WCS:

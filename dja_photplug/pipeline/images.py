@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +13,18 @@ from astropy.nddata import NDData
 from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.epochs.log import ExposureLog
-from dja_photplug.errors import PhotplugError
-from dja_photplug.files.names import Source
+from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.files.names import Source, explain_name
 from dja_photplug.mosaic import fullweight
 from dja_photplug.mosaic.electrons import Header
 from dja_photplug.mosaic.fullweight import ExposureMap, NoiseModel
 from dja_photplug.mosaic.image import MosaicImage, as_mosaic_image, rescale_image
 from dja_photplug.mosaic.load import VarianceHook
-from dja_photplug.options.stages import NOISE_PRESETS, Options, VarianceOptions, as_variance_options
-from dja_photplug.pipeline.plugins import ask_all, ask_first, complete_options, get_plugin_manager
-from dja_photplug.sky.grid import Cutout, Grid, Window, pixel_size, resolve_cutout
+from dja_photplug.mosaic.scatter import check_weight
+from dja_photplug.options.bands import of_band, settle_bands
+from dja_photplug.options.stages import NOISE_PRESETS, Options, Stage, VarianceOptions, as_variance_options
+from dja_photplug.pipeline.plugins import ask_all, ask_first, complete_options, get_plugin_manager, has_plugins
+from dja_photplug.sky.grid import Cutout, Grid, Window, check_pixels, pixel_size, resolve_cutout
 from dja_photplug.units import MOSAIC_ZERO_POINT, flux_of
 
 __all__ = [
@@ -54,12 +58,14 @@ def find_source(products: Products, manager: pluggy.PluginManager) -> Source:
     Raises
     ------
     PhotplugError
-        Where products have the name of a DJA mosaic but are not there.
+        Where products have the name of a DJA mosaic but are not there, or nobody can load what is named.
     """
     if isinstance(products, Source):
         return products
     text = str(products)
     found = ask_all(manager, "photplug_find", Source, text=text)
+    if not found and not has_plugins(manager, "photplug_load"):
+        raise PhotplugError(f"{text}: {explain_name(text)}")
     return found[0] if found else Source(name=Path(text).name, label=text)
 
 
@@ -113,18 +119,25 @@ def load_source(
     Raises
     ------
     PhotplugError
-        Where the files are missing, no plugin loads them, or they do not allow it.
+        Where the files are missing, no plugin loads them, or they do not allow it; where pixels are not square, or the
+        weight and the scatter of the pixels contradict each other.
     """
+    options = replace(options, variance=of_band(options.variance, source.band))
     model = _Variance(variance or _ask_variance(options, manager))
     arguments = {"source": source, "options": options, "variance": model}
-    loaded = ask_first(manager, "photplug_load", f"loading {source}", NDData, **arguments)
+    # What nobody found may still be claimed by its loader.
+    purpose = f"{source}: {explain_name(str(source))}; loading it" if type(source) is Source else f"loading {source}"
+    loaded = ask_first(manager, "photplug_load", purpose, NDData, **arguments)
     try:
         image = as_mosaic_image(loaded)
         if image.noise_model is None and model.shape == image.shape and loaded.unit == image.unit:
             image.noise_model = model.model  # a loader of somebody else need not know of it
         image = _cut(image, source, options.cutout)
+        check_pixels(image.wcs, image.shape)
     except PhotplugError as error:
         raise PhotplugError(f"{source}: {error}") from None
+    if not options.variance.trust_weights:
+        check_weight(image, str(source))
     factor = zero_point_factor(source, options)
     return image if factor == 1 else rescale_image(image, factor)
 
@@ -143,7 +156,9 @@ def zero_point_factor(source: Source, options: Options) -> float:
     float
         1 where no zero point is given for the band.
     """
-    return float(flux_of(options.bands.zero_point.get(source.band, MOSAIC_ZERO_POINT), MOSAIC_ZERO_POINT))
+    given = options.bands.zero_point
+    # A bare one is that of the only band, where a plugin's command has not settled whose it is.
+    return float(flux_of(given.get(source.band, given.get("", MOSAIC_ZERO_POINT)), MOSAIC_ZERO_POINT))
 
 
 def _cut(image: MosaicImage, source: Source, cutout: Cutout) -> MosaicImage:
@@ -156,7 +171,15 @@ def _cut(image: MosaicImage, source: Source, cutout: Cutout) -> MosaicImage:
     if image.shape == asked:
         return image
     window = resolve_cutout(cutout, image.wcs, image.shape)
-    return image if _size(window) == image.shape else image[window]
+    if _size(window) == image.shape:
+        return image
+    (ny, nx), (rows, columns) = image.shape, _size(window)
+    warnings.warn(
+        f"{source}: its loader passed over the cut-out; {columns} x {rows} of {nx} x {ny} pixels are used",
+        PhotplugWarning,
+        stacklevel=3,
+    )
+    return image[window]
 
 
 def _size(window: Window) -> tuple[int, int]:
@@ -196,6 +219,7 @@ def load_mosaic(
     cutout: Cutout = None,
     *,
     variance: VarianceHook | None = None,
+    plugins: Mapping[str, Stage] | None = None,
     manager: pluggy.PluginManager | None = None,
 ) -> MosaicImage:
     """Load a mosaic, or a cut-out of it, with its full weight.
@@ -215,6 +239,8 @@ def load_mosaic(
         rows above never read.
     variance : callable, optional
         ``variance(header, exposure, log) -> NoiseModel``, another model than that of `noise` and of the plugins.
+    plugins : mapping of str to Stage, optional
+        Options of plugins by their names, as in `Options`.
     manager : PluginManager, optional
         All plugins by default.
 
@@ -230,10 +256,11 @@ def load_mosaic(
         Where a member is missing or damaged, shapes differ, or the header does not say what the preset needs.
     """
     manager = manager or get_plugin_manager()
-    options = Options(variance=as_variance_options(noise), cutout=cutout)
+    options = Options(variance=as_variance_options(noise), cutout=cutout, plugins=plugins or {})
     if variance is None:
         options = complete_options(options, manager)
-    return load_source(find_source(files, manager), options, manager, variance)
+    source = find_source(files, manager)
+    return load_source(source, settle_bands(options, [source.band]), manager, variance)
 
 
 def full_weight(
@@ -245,6 +272,7 @@ def full_weight(
     exposure_header: Header | None = None,
     log: ExposureLog | None = None,
     *,
+    plugins: Mapping[str, Stage] | None = None,
     manager: pluggy.PluginManager | None = None,
 ) -> NDArray[np.float32]:
     """Return the inverse variance of background and source photons together.
@@ -266,6 +294,8 @@ def full_weight(
         Of the coarse map; registers a cut-out on the map of its parent mosaic.
     log : ExposureLog, optional
         Weights the detector gains of the preset ``calibrated``.
+    plugins : mapping of str to Stage, optional
+        Options of plugins by their names, as in `Options`.
     manager : PluginManager, optional
         All plugins by default: the noise model is that of an installed plugin where it claims the image.
 
@@ -286,7 +316,8 @@ def full_weight(
     array([[4.       , 1.5384616]], dtype=float32)
     """
     manager = manager or get_plugin_manager()
-    options = complete_options(Options(variance=as_variance_options(noise)), manager)
+    given = Options(variance=as_variance_options(noise), plugins=plugins or {})
+    options = settle_bands(complete_options(given, manager), [""])
     ask = _ask_variance(options, manager)
     return fullweight.full_weight(
         science, weight, exposure, header, options.variance, exposure_header, log, variance=ask

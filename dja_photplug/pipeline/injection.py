@@ -40,7 +40,8 @@ from dja_photplug.mosaic.fullweight import NoiseModel
 from dja_photplug.mosaic.image import MosaicImage, replace_planes
 from dja_photplug.mosaic.load import load_noise_model
 from dja_photplug.mosaic.noise import RescaledModel, counts_electrons
-from dja_photplug.options.stages import InjectionOptions, Options
+from dja_photplug.options.bands import settle_bands
+from dja_photplug.options.stages import NOISE_PRESETS, InjectionOptions, Options
 from dja_photplug.pipeline.images import Products, find_source, load_source, zero_point_factor
 from dja_photplug.pipeline.one_band import Result, analyse_image, describe_noise, remeasure
 from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager, split_work
@@ -48,7 +49,7 @@ from dja_photplug.pipeline.workers import map_in_processes
 from dja_photplug.psf.model import PSF, read_psf
 from dja_photplug.simulate.exposures import draw_light
 from dja_photplug.simulate.scene import trace_light
-from dja_photplug.sky.grid import pixel_scale
+from dja_photplug.sky.grid import pixel_scale, sky_positions
 from dja_photplug.sources.detection import FOUND, place_sources, sample_labels
 from dja_photplug.sources.planes import variance_map
 from dja_photplug.units import MOSAIC_UNIT, flux_of
@@ -186,9 +187,10 @@ def inject(
         Where the input does not allow it, nothing can be placed, or nothing is recovered.
     """
     manager = manager or get_plugin_manager()
+    source = find_source(source, manager)
     job = _Job(
-        source=find_source(source, manager),
-        options=complete_options(options or Options(), manager),
+        source=source,
+        options=settle_bands(complete_options(options or Options(), manager), [source.band]),
         injection=injection or InjectionOptions(),
         psf=None if psf is None else Path(psf),
     )
@@ -262,10 +264,19 @@ def _find_photon_model(job: _Job, image: MosaicImage) -> NoiseModel:
     return model
 
 
+def _without_photons(job: _Job) -> Options:
+    """Return the options to load with: gain and scale are those of the injected light alone where it has no photons."""
+    variance, source = job.options.variance, job.source
+    given = isinstance(source, MosaicFiles) and source.variance is not None and variance.noise in NOISE_PRESETS
+    if variance.noise != "background" and not given:
+        return job.options
+    return replace(job.options, variance=replace(variance, detector_gain=None, phot_scale=None))
+
+
 def _prepare(job: _Job, manager: pluggy.PluginManager | None) -> _Field:
     """Load the mosaic, and detect and measure what is there."""
     options, manager = job.options, manager or get_plugin_manager()
-    image = load_source(job.source, options, manager)
+    image = load_source(job.source, _without_photons(job), manager)
     if image.mask is None or image.mask.all():
         raise PhotplugError(f"{job.source.name}: no pixel has data, so nothing can be injected; use another cut-out")
     background = image.background_weight
@@ -294,7 +305,7 @@ def _load_psf(path: Path, scale: float) -> PSF:
         )
     if not np.isclose(psf.scale, scale, rtol=0.01):
         raise PhotplugError(
-            f"{path}: the PSF has pixels of {psf.scale} arcsec and the mosaic of {scale:.4g}; resample it"
+            f"{path}: the PSF has pixels of {psf.scale:.4g} arcsec and the mosaic of {scale:.4g}; resample it"
         )
     return psf
 
@@ -332,7 +343,7 @@ def _realise(field: _Field, number: int) -> QTable:
     table = dress_table(columns, SOURCE_COLUMNS)
     # Counts of pixels are those of the mosaic, not of an injection.
     cards = describe_noise(before.image)
-    table.meta = {key: value for key, value in cards.items() if key not in ("NFILLED", "NNULL")}
+    table.meta = {key: value for key, value in cards.items() if key not in ("NFILLED", "NNULL", "NNOTFIN", "NNEGWHT")}
     return table
 
 
@@ -340,7 +351,7 @@ def _draw_sources(image: MosaicImage, injection: InjectionOptions, rng: np.rando
     """Draw positions, magnitudes and shapes: a QTable of the columns of a source that are known beforehand."""
     x, y = _draw_positions(image.mask, injection.separation / pixel_scale(image.wcs), rng)
     n = len(x)
-    ra, dec = image.wcs.pixel_to_world_values(x, y)
+    ra, dec = sky_positions(image.wcs, x, y)
     # One in each of n equal intervals, in any order: no bin is left empty by chance.
     low, high = injection.magnitudes
     mag = low + (high - low) * (rng.permutation(n) + rng.random(n)) / max(n, 1)

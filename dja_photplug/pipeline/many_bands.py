@@ -29,6 +29,7 @@ from dja_photplug.catalog.schema import (
 )
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
+from dja_photplug.options.bands import settle_values
 from dja_photplug.options.stages import Options
 from dja_photplug.pipeline.images import Products, find_source
 from dja_photplug.pipeline.one_band import measure_band
@@ -91,7 +92,7 @@ def find_bands(
     Raises
     ------
     PhotplugError
-        Where there is none, two are of one band, a source has no band, or an option names a band that is not there.
+        Where there is none, two are of one band, or a source has no band.
     """
     found = [find_source(each, manager) for each in products]
     bands: dict[str, Source] = {}
@@ -111,10 +112,6 @@ def find_bands(
         raise PhotplugError("a cut-out by pixels is another place in each band; give a position and a size on the sky")
     if not bands:
         raise PhotplugError("no mosaic given; give the prefix of at least one")
-    for name, values in (("psf", options.bands.psf), ("zero_point", options.bands.zero_point)):
-        for band in values:
-            if band not in bands:
-                raise PhotplugError(f"option {name}: {band} is not one of the bands {', '.join(bands)}; give one")
     return bands
 
 
@@ -136,10 +133,11 @@ def read_psfs(bands: Bands, options: Options) -> dict[str, PSF]:
     Raises
     ------
     PhotplugError
-        Where a file is missing or holds no PSF, or neither it nor the source tells a pixel scale before it is loaded.
+        Where a band is not there, a file is missing or holds no PSF, or neither it nor the source tells a pixel scale
+        before it is loaded.
     """
     psfs = {}
-    for band, path in options.bands.psf.items():
+    for band, path in settle_values("psf", options.bands.psf, list(bands)).items():
         grid = bands[band].grid()
         psfs[band] = read_psf(Path(path), None if grid is None else pixel_scale(grid.wcs))
     return psfs

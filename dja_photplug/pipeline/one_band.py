@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from dja_photplug.catalog.kron import kron_circle_radius
 from dja_photplug.catalog.schema import describe_columns, dress_table, epoch_columns
 from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.files.formats import decode_text
 from dja_photplug.files.names import Source
 from dja_photplug.mosaic.electrons import HeaderValue
 from dja_photplug.mosaic.image import MosaicImage, replace_planes
@@ -27,9 +29,11 @@ from dja_photplug.options.stages import ENGINES, Options
 from dja_photplug.pipeline.images import load_source
 from dja_photplug.pipeline.plugins import ask_all, ask_first, get_plugin_manager, has_plugins
 from dja_photplug.psf.model import PSF, half_light_radius
+from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.calibration import NoiseCalibration
 from dja_photplug.sources.detection import Background, Detection, regrid_detection, regrid_sources, sample_labels
 from dja_photplug.sources.photometry import flag_point_sources
+from dja_photplug.sources.planes import measure_sky
 
 __all__ = [
     "Result",
@@ -45,6 +49,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+# Sky in the largest empty aperture, in sigma of independent pixels, that is told where photometry leaves it in. Real
+# mosaics and their cut-outs have -1.1 to 1.0, a cluster in WFC3/IR -7.4, simulated ones up to 5.0.
+MOST_SKY = 10.0
 Begin = Callable[[str], object]
 """Called with the name of each stage as it begins."""
 
@@ -175,9 +182,27 @@ def measure_band(
     image = load_source(source, options, manager)
     result = analyse_image(image, options, manager, psf=psf, detection=detection, targets=targets, begin=begin)
     result = replace(result, source=source)
+    _tell_sky(result)
     _flag_points(result)
     begin("epochs")
     return replace(result, catalog=_complete_table(result, source, manager))
+
+
+def _tell_sky(result: Result) -> None:
+    """Warn of sky that was left in a mosaic, and that photometry does not take off."""
+    measure = result.options.measure
+    if measure.background != "none":
+        return
+    scale, diameter = pixel_scale(result.image.wcs), max(measure.apertures)
+    level, sigma = measure_sky(result.image, result.detection.segmentation, scale)
+    offset = level / sigma * math.sqrt(math.pi) / 2 * diameter / scale  # the root of the area, times that of a pixel
+    if abs(offset) > MOST_SKY:
+        warnings.warn(
+            f"{result.source}: the sky between the sources is {10 * level:.3g} nJy a pixel, {offset:.0f} sigma in "
+            f"empty apertures of {diameter:g} arcsec, and photometry leaves it in; take it off by --sky mesh",
+            PhotplugWarning,
+            stacklevel=2,
+        )
 
 
 def _flag_points(result: Result) -> None:
@@ -333,6 +358,8 @@ _NOISE_CARDS = (
     "PHOTSCL1",
     "NFILLED",
     "NNULL",
+    "NNOTFIN",
+    "NNEGWHT",
 )
 
 
@@ -351,7 +378,8 @@ def describe_noise(image: MosaicImage) -> dict[str, HeaderValue]:
     model = {} if image.noise_model is None else image.noise_model.provenance
     cards = {key: value for key, (value, _) in model.items()}
     # The image's own come last: counts of pixels are those of its loading.
-    return cards | {key: image.meta[key] for key in (*_NOISE_CARDS, *cards, "BACKWHT") if key in image.meta}
+    own = {key: image.meta[key] for key in (*_NOISE_CARDS, *cards, "BACKWHT") if key in image.meta}
+    return cards | {key: decode_text(value) for key, value in own.items()}
 
 
 def describe_image(result: Result, log: ExposureLog | None = None) -> dict[str, object]:

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import time
+import warnings
 from argparse import ArgumentParser, _SubParsersAction
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ import pluggy
 
 import dja_photplug
 from dja_photplug import hookspecs
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, PhotplugWarning, suggest
 from dja_photplug.hookspecs import PROJECT
 from dja_photplug.options.arguments import PluginStages
 from dja_photplug.options.declare import Stage
@@ -61,6 +62,10 @@ BUILTINS = {
 
 BLOCK_VARIABLE = "DJA_PHOTPLUG_BLOCK"
 TRACE_VARIABLE = "DJA_PHOTPLUG_TRACE"
+DATA_VARIABLE = "DJA_PHOTPLUG_DATA"  # of the tests
+PREFIX = "DJA_PHOTPLUG"
+VARIABLES = (BLOCK_VARIABLE, TRACE_VARIABLE, DATA_VARIABLE)
+_SWITCH = {**dict.fromkeys(("", "0", "no", "off", "false"), False), **dict.fromkeys(("1", "yes", "on", "true"), True)}
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 logger = logging.getLogger(__name__)
@@ -82,15 +87,21 @@ def get_plugin_manager(block: Iterable[str] = ()) -> pluggy.PluginManager:
     Raises
     ------
     PhotplugError
-        Where a plugin cannot be loaded or has a hook that does not exist; the message names it.
+        Where a plugin cannot be loaded, has a hook that does not exist, or is to be blocked and is not there; the
+        message names it.
     """
     if find_spec("dja_photplug.hooks") is None:
         # In a bare checkout nothing maps the folder `hooks` beside the package to that name, as packaging does.
         dja_photplug.__path__.append(str(Path(dja_photplug.__path__[0]).parent))
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
+    _check_environment()
+    known = {*BUILTINS, *(entry.name for entry in entry_points(group=PROJECT))}
     blocked = [name.strip() for name in os.environ.get(BLOCK_VARIABLE, "").split(",") if name.strip()]
-    for name in (*block, *blocked):
+    for name, origin in [*((name, "block") for name in block), *((name, BLOCK_VARIABLE) for name in blocked)]:
+        if name not in known:
+            there = suggest(name, known) or f"; there are {', '.join(sorted(known))}"
+            raise PhotplugError(f"{origin}: no plugin is called {name!r}, so it cannot be blocked{there}")
         manager.set_blocked(name)
     for name, module in BUILTINS.items():
         if not manager.is_blocked(name):
@@ -104,9 +115,26 @@ def get_plugin_manager(block: Iterable[str] = ()) -> pluggy.PluginManager:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise _unusable(str(manager.get_name(error.plugin)), error) from error
-    if os.environ.get(TRACE_VARIABLE, "0") not in ("", "0"):
+    if _is_traced():
         _trace(manager)
     return manager
+
+
+def _check_environment() -> None:
+    """Tell of environment variables that look like ours and are none; plugins may read their own."""
+    for name in os.environ:
+        meant = suggest(name, VARIABLES)
+        if name not in VARIABLES and name.startswith(PREFIX) and meant:
+            warnings.warn(f"the environment variable {name} is not read{meant}", PhotplugWarning, stacklevel=3)
+
+
+def _is_traced() -> bool:
+    """Return whether calls of hooks are logged."""
+    value = os.environ.get(TRACE_VARIABLE, "")
+    meaning = _SWITCH.get(value.strip().lower())
+    if meaning is None:
+        raise PhotplugError(f"{TRACE_VARIABLE}: {value!r} is neither 1 nor 0; give 1 to log the calls of hooks")
+    return meaning
 
 
 def _unusable(name: str, error: Exception) -> PhotplugError:
@@ -196,11 +224,15 @@ def find_raiser(manager: pluggy.PluginManager, error: Exception) -> str | None:
     return None if found in BUILTINS else found
 
 
-def _refuse(manager: pluggy.PluginManager, hook: str, purpose: str, known: Iterable[str]) -> PhotplugError:
+def _refuse(manager: pluggy.PluginManager, hook: str, purpose: str, known: Sequence[str]) -> PhotplugError:
     """Return the error that nobody claims: what was asked for, whom, and what there is built in."""
     built_in = f"; built in are {', '.join(known)}" if known else ""
+    # A purpose ends with the name that was asked for, such as engine 'sep'.
+    asked = re.search(r"'([^']*)'$", purpose)
+    meant = suggest(asked[1], known) if asked else ""
     return PhotplugError(
-        f"{purpose}: no plugin claimed {hook}; asked {_name_asked(manager, hook)}{built_in}; see `dja-photplug plugins`"
+        f"{purpose}: no plugin claimed {hook}; asked {_name_asked(manager, hook)}{built_in}"
+        f"{meant or '; see `dja-photplug plugins`'}"
     )
 
 

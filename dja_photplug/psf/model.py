@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import sep
+from astropy import units as u
 from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicHermiteSpline, make_interp_spline
@@ -16,6 +17,7 @@ from scipy.interpolate import CubicHermiteSpline, make_interp_spline
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.pixels import read_image
 from dja_photplug.sky.grid import header_wcs, pixel_scale
+from dja_photplug.units import plain_array
 
 __all__ = ["PSF", "encircled_energy", "half_light_radius", "prepare_psf", "read_psf"]
 
@@ -197,7 +199,7 @@ def encircled_energy(psf: PSF, radius: ArrayLike) -> Floats:
     >>> encircled_energy(psf, [0, 0.12, 9]).round(2)
     array([0.  , 0.39, 1.  ])
     """
-    return np.interp(np.maximum(radius, 0) ** 2, *_grow(psf))
+    return np.interp(np.maximum(plain_array(radius, u.arcsec, "radius"), 0) ** 2, *_grow(psf))
 
 
 def half_light_radius(psf: PSF, within: ArrayLike) -> Floats:
@@ -217,7 +219,7 @@ def half_light_radius(psf: PSF, within: ArrayLike) -> Floats:
     squares, light = _grow(psf)
     # Where no light is added, the innermost radius that holds it.
     rising = np.diff(light, prepend=-1.0) > 0
-    half = np.interp(np.maximum(within, 0) ** 2, squares, light) / 2
+    half = np.interp(np.maximum(plain_array(within, u.arcsec, "within"), 0) ** 2, squares, light) / 2
     return np.sqrt(np.interp(half, light[rising], squares[rising]))
 
 

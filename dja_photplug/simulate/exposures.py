@@ -15,6 +15,7 @@ from numpy.polynomial import chebyshev, legendre, polynomial
 
 from dja_photplug.options.stages import Stage, option
 from dja_photplug.simulate.scene import Array, Light
+from dja_photplug.sky.grid import world_axes
 
 __all__ = [
     "DETECTOR_SCALE",
@@ -292,14 +293,14 @@ def draw_light(light: Light, wcs: WCS) -> Array:
     centre = np.column_stack([light.ra, light.dec])
     size = np.array(wcs.array_shape[::-1])
     # A whole detector away, light no longer reaches it, and its SIP polynomials need not invert.
-    linear = wcs.wcs_world2pix(centre, 0)
+    linear = wcs.wcs_world2pix(world_axes(wcs, *centre.T), 0)
     near = np.all((linear > -size) & (linear < 2 * size), axis=1)
     centre = centre[near]
     step = 0.1 / 3600
     east = np.column_stack([step / np.cos(np.radians(centre[:, 1])), np.zeros(len(centre))])
     north = np.array([0.0, step])
     sky = np.concatenate([centre, centre + east, centre - east, centre + north, centre - north])
-    pixels = wcs.all_world2pix(sky, 0, quiet=True)
+    pixels = wcs.all_world2pix(world_axes(wcs, *sky.T), 0, quiet=True)
     pixels = pixels.reshape(5, -1, 2)
     jacobian = np.stack([pixels[1] - pixels[2], pixels[3] - pixels[4]], axis=-1) / 0.2
     covariance = jacobian @ light.covariance[near] @ jacobian.swapaxes(1, 2)

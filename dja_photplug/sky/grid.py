@@ -1,4 +1,4 @@
-"""The grid of a mosaic: its WCS, its pixel scale, and windows on it."""
+"""The grid of a mosaic: positions on it, its pixel scale, and windows on it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import SkyCoord
-from astropy.io import fits
+from astropy.coordinates import ICRS, SkyCoord
 from astropy.nddata import NoOverlapError, extract_array
 from astropy.wcs import WCS
-from astropy.wcs.utils import proj_plane_pixel_area, skycoord_to_pixel
-from numpy.typing import NDArray
+from astropy.wcs.utils import proj_plane_pixel_area, skycoord_to_pixel, wcs_to_celestial_frame
+from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.sky.headers import crop_header, header_wcs
+from dja_photplug.sky.position import format_position
 
 if TYPE_CHECKING:
     from regions import Region
@@ -25,13 +26,18 @@ __all__ = [
     "Cutout",
     "Grid",
     "Window",
+    "check_pixels",
+    "check_same_grid",
     "crop_header",
     "cut_window",
     "header_wcs",
+    "pixel_positions",
     "pixel_scale",
     "pixel_size",
     "resolve_cutout",
     "row_blocks",
+    "sky_positions",
+    "world_axes",
 ]
 
 Window = tuple[slice, slice]
@@ -53,38 +59,143 @@ class Grid(NamedTuple):
     shape: tuple[int, int]
 
 
-_AXES = [f"{key}{axis}" for key in ("CTYPE", "CUNIT", "CRVAL", "CRPIX") for axis in (1, 2)]
-_FRAME = ["LONPOLE", "LATPOLE", "RADESYS", "EQUINOX", "NAXIS", "NAXIS1", "NAXIS2"]
-_CD = ["CD1_1", "CD1_2", "CD2_1", "CD2_2"]
-_PC = ["CDELT1", "CDELT2", "PC1_1", "PC1_2", "PC2_1", "PC2_2"]
+# Apertures are circles in pixels: sides that differ by this change the flux of a point source by less than 0.3 %.
+SQUARE = 0.003
+# Pixels that the grids of the products of one mosaic may be off: rounded cards, and nothing that photometry notices.
+SAME_GRID = 0.1
 
 
-def header_wcs(header: fits.Header) -> WCS:
-    """Return the celestial WCS of a mosaic header.
-
-    Real headers carry a CD and a PC matrix together, which the FITS standard forbids; CD is the one that the
-    drizzling wrote. Reading only the WCS cards also keeps 3,500 exposure cards away from the parser.
+def sky_positions(wcs: WCS, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the sky positions of pixels, whatever the frame and the order of the axes of their WCS.
 
     Parameters
     ----------
-    header : `~astropy.io.fits.Header`
+    wcs : `~astropy.wcs.WCS`
+        Celestial.
+    x, y : array_like
+        Of one shape, 0-based.
 
     Returns
     -------
-    `~astropy.wcs.WCS`
-        With two axes; its pixels are counted from 0.
+    ra, dec : ndarray
+        ICRS, deg; NaN where a pixel is off the projection.
+    """
+    lon, lat = wcs.pixel_to_world_values(np.asarray(x, float), np.asarray(y, float))
+    if wcs.wcs.lng > wcs.wcs.lat:
+        lon, lat = lat, lon
+    frame = wcs_to_celestial_frame(wcs)
+    if not isinstance(frame, ICRS):
+        sky = SkyCoord(lon, lat, unit="deg", frame=frame).icrs
+        lon, lat = sky.ra.deg, sky.dec.deg
+    return np.asarray(lon), np.asarray(lat)
+
+
+def world_axes(wcs: WCS, ra: ArrayLike, dec: ArrayLike) -> NDArray[np.float64]:
+    """Return sky positions as a WCS counts them: in its frame, and the order of its axes.
+
+    Parameters
+    ----------
+    wcs : `~astropy.wcs.WCS`
+        Celestial.
+    ra, dec : array_like
+        (n,), ICRS, deg.
+
+    Returns
+    -------
+    ndarray
+        (n, 2), deg.
+    """
+    lon, lat = np.asarray(ra, float), np.asarray(dec, float)
+    frame = wcs_to_celestial_frame(wcs)
+    if not isinstance(frame, ICRS):
+        sky = SkyCoord(lon, lat, unit="deg").transform_to(frame).spherical
+        lon, lat = sky.lon.deg, sky.lat.deg
+    return np.stack([lon, lat] if wcs.wcs.lng < wcs.wcs.lat else [lat, lon], axis=-1)
+
+
+def pixel_positions(wcs: WCS, ra: ArrayLike, dec: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return where sky positions are on a grid: the inverse of :func:`sky_positions`.
+
+    Parameters
+    ----------
+    wcs : `~astropy.wcs.WCS`
+        Celestial.
+    ra, dec : array_like
+        (n,), ICRS, deg.
+
+    Returns
+    -------
+    x, y : ndarray
+        0-based; NaN where the projection cannot hold a position.
+    """
+    x, y = wcs.all_world2pix(world_axes(wcs, ra, dec), 0, quiet=True).T if np.size(ra) else (np.empty(0), np.empty(0))
+    return x, y
+
+
+def check_pixels(wcs: WCS, shape: tuple[int, int]) -> None:
+    """Refuse an image whose pixels are not square and alike on the sky: circles in its pixels are no circles there.
+
+    Parameters
+    ----------
+    wcs : `~astropy.wcs.WCS`
+        Celestial.
+    shape : tuple of int
+        Of the image, (ny, nx).
 
     Raises
     ------
     PhotplugError
-        Where the header has no celestial WCS.
+        Where the longest or shortest step of a pixel, in any direction, is 0.3 % off what :func:`pixel_scale` says.
     """
-    matrix = _CD if any(key in header for key in _CD) else _PC
-    cards = fits.Header([(key, header[key]) for key in [*_AXES, *matrix, *_FRAME] if key in header])
-    wcs = WCS(cards)
-    if not wcs.has_celestial:
-        raise PhotplugError("the image header has no celestial WCS (CTYPE, CRVAL, CRPIX, CD); use a DJA mosaic")
-    return wcs
+    y, x = (axis.ravel() for axis in np.meshgrid(*(np.linspace(0, n - 1, 5) for n in shape), indexing="ij"))
+    steps = []
+    for dx, dy in ((0.5, 0.0), (0.0, 0.5)):
+        first, last = (
+            SkyCoord(*sky_positions(wcs, x + sign * dx, y + sign * dy), unit="deg").cartesian.xyz.value
+            for sign in (-1, 1)
+        )
+        steps.append(last - first)
+    metric = np.einsum("ikn,jkn->nij", steps, steps)
+    metric = metric[np.isfinite(metric).all(axis=(1, 2))]  # corners may be off the projection
+    if not len(metric):
+        raise PhotplugError("no pixel of the image has a position on the sky; correct its WCS")
+    sides = np.rad2deg(np.sqrt(np.linalg.eigvalsh(metric))) * 3600
+    off = np.abs(sides / pixel_scale(wcs) - 1).max(axis=1)
+    if off.max() > SQUARE:
+        short, long = sides[off.argmax()]
+        raise PhotplugError(
+            f"its pixels are {short:.4g} x {long:.4g} arcsec on the sky where its WCS says {pixel_scale(wcs):.4g}; "
+            f"apertures need square ones, alike to {SQUARE:.1%}: resample the image"
+        )
+
+
+def check_same_grid(
+    wcs: WCS, other: WCS, shape: tuple[int, int], scale: int = 1, first: tuple[int, int] = (0, 0)
+) -> None:
+    """Refuse pixels that another image has elsewhere on the sky.
+
+    Parameters
+    ----------
+    wcs, other : `~astropy.wcs.WCS`
+        Celestial.
+    shape : tuple of int
+        Of the first image, (ny, nx).
+    scale : int, optional
+        Pixels of it in one of the other.
+    first : tuple of int, optional
+        Its pixel (y, x) that is the other's (0, 0): pixel p should be at ``(p - first) / scale`` there.
+
+    Raises
+    ------
+    PhotplugError
+        Where a corner or the middle is off by more than a tenth of a pixel.
+    """
+    y, x = (axis.ravel() for axis in np.meshgrid(*(np.linspace(0, n - 1, 3) for n in shape), indexing="ij"))
+    found = np.array(pixel_positions(other, *sky_positions(wcs, x, y)))
+    off = np.hypot(scale * found[0] + first[1] - x, scale * found[1] + first[0] - y)
+    if not off.max() <= SAME_GRID:  # NaN is nowhere near
+        where = f"up to {off.max():.1f} pixels" if np.isfinite(off).all() else "a part of the sky"
+        raise PhotplugError(f"its WCS is {where} off that of the science image; give products of one mosaic")
 
 
 def pixel_scale(wcs: WCS) -> float:
@@ -101,29 +212,6 @@ def pixel_scale(wcs: WCS) -> float:
         Arcsec.
     """
     return float(np.sqrt(proj_plane_pixel_area(wcs.celestial)) * 3600)
-
-
-def crop_header(header: fits.Header, window: Window) -> fits.Header:
-    """Return a mosaic header that describes the pixels of a window.
-
-    Parameters
-    ----------
-    header : `~astropy.io.fits.Header`
-        It is not changed.
-    window : tuple of slice
-        Rows and columns.
-
-    Returns
-    -------
-    `~astropy.io.fits.Header`
-        A copy, in which size and CRPIX follow.
-    """
-    cropped = header.copy()
-    for axis, part in ((1, window[1]), (2, window[0])):
-        cropped[f"NAXIS{axis}"] = part.stop - part.start
-        if f"CRPIX{axis}" in cropped:
-            cropped[f"CRPIX{axis}"] -= part.start
-    return cropped
 
 
 def resolve_cutout(cutout: Cutout, wcs: WCS, shape: tuple[int, int]) -> Window:
@@ -151,7 +239,7 @@ def resolve_cutout(cutout: Cutout, wcs: WCS, shape: tuple[int, int]) -> Window:
     """
     if cutout is None:
         return slice(0, shape[0]), slice(0, shape[1])
-    asked = " ".join(repr(cutout).split())  # a SkyCoord prints on two lines
+    asked = _describe_cutout(cutout)
     try:
         limits = _find_limits(cutout, wcs, shape)
     except (TypeError, ValueError) as error:  # of astropy and regions, on NaN and on sizes that are no angles
@@ -164,6 +252,13 @@ def resolve_cutout(cutout: Cutout, wcs: WCS, shape: tuple[int, int]) -> Window:
             f"cut-out {asked} is empty or lies off the mosaic of {shape[1]} x {shape[0]} pixels; choose a place on it"
         )
     return rows, columns
+
+
+def _describe_cutout(cutout: Cutout) -> str:
+    if isinstance(cutout, tuple) and len(cutout) == 2 and isinstance(cutout[0], SkyCoord) and cutout[0].isscalar:
+        centre = cutout[0].icrs
+        return f"of {cutout[1]} around {format_position(centre.ra.deg, centre.dec.deg)}"
+    return " ".join(repr(cutout).split())  # several positions print on several lines
 
 
 def pixel_size(cutout: Cutout) -> tuple[int, int] | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
+from astropy import units as u
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import PchipInterpolator
@@ -24,6 +25,7 @@ from scipy.stats import median_abs_deviation
 from dja_photplug.catalog.completeness import SCATTER_ERROR
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import CalibrationOptions
+from dja_photplug.units import plain_array
 
 __all__ = [
     "SCATTER_ERROR",
@@ -155,7 +157,7 @@ class NoiseCalibration:
         PhotplugError
             Where there are depth zones and no variance.
         """
-        radius = np.asarray(radius, float)
+        radius = plain_array(radius, u.arcsec, "radius").astype(float)
         curves = [
             _interpolate(self.radius[n > 0], factor[n > 0], n[n > 0], radius)
             for factor, n in zip(self.factor, self.n_effective, strict=True)
@@ -180,7 +182,7 @@ class NoiseCalibration:
         PhotplugError
             Where there are depth zones and no variance.
         """
-        wanted = np.log(np.maximum(np.asarray(radius, float), self.radius[0]))
+        wanted = np.log(np.maximum(plain_array(radius, u.arcsec, "radius").astype(float), self.radius[0]))
         curves = [np.interp(wanted, np.log(self.radius), zone) for zone in self.measured_error / self.measured]
         return self._choose_zone(np.stack(curves), variance)
 

@@ -16,7 +16,7 @@ from scipy.special import erf
 from dja_photplug.catalog.schema import COLUMNS, dress_table
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import BackgroundOptions
-from dja_photplug.sky.grid import pixel_scale
+from dja_photplug.sky.grid import pixel_positions, pixel_scale, sky_positions
 from dja_photplug.sky.nesting import regrid_labels
 from dja_photplug.sources.planes import Shapes, native_pixels, null_pixels
 
@@ -187,7 +187,7 @@ def place_sources(
     -------
     Detection
     """
-    ra, dec = wcs.pixel_to_world_values(found["x"], found["y"])
+    ra, dec = sky_positions(wcs, found["x"], found["y"])
     scale = pixel_scale(wcs)
     columns = {
         "id": np.arange(1, len(found["x"]) + 1) if ids is None else ids,
@@ -266,9 +266,9 @@ def regrid_sources(sources: QTable, wcs: WCS, target: WCS) -> QTable:
     x, y, theta = sources["x"].value, sources["y"].value, sources["theta"].to_value(u.rad)
     # Both ends of a pixel's length along the major axis: a mirrored grid turns an axis the other way.
     ends = [(x, y), (x + np.cos(theta), y + np.sin(theta))]
-    (x0, y0), (x1, y1) = (target.world_to_pixel_values(*wcs.pixel_to_world_values(*end)) for end in ends)
+    (x0, y0), (x1, y1) = (pixel_positions(target, *sky_positions(wcs, *end)) for end in ends)
     sources["theta"][:] = (np.arctan2(y1 - y0, x1 - x0) + np.pi / 2) % np.pi * u.rad - 90 * u.deg
-    places = target.world_to_pixel_values(sources["ra"].to_value(u.deg), sources["dec"].to_value(u.deg))
+    places = pixel_positions(target, sources["ra"].to_value(u.deg), sources["dec"].to_value(u.deg))
     sources["x"][:], sources["y"][:] = (place * u.pix for place in places)
     return sources
 

@@ -24,6 +24,7 @@ __all__ = [
     "center_sky",
     "mask_sources",
     "measure_segments",
+    "measure_sky",
     "native_pixels",
     "null_pixels",
     "sum_overlap",
@@ -244,13 +245,10 @@ def mask_sources(
         What could not be done so; empty where all was.
     """
     shapes, npix = measure_segments(data, null, segmentation)
-    ratio = np.sqrt(np.maximum(shapes.b / shapes.a, FLATTEST))
     least = LEAST_SKY * np.count_nonzero(~null)
     mask, growth = segmentation > 0, 1.0
     for growth, margin in MASKS:
-        mask = segmentation > 0
-        radius = growth * np.sqrt(npix / np.pi) + margin / scale
-        sep.mask_ellipse(mask, shapes.x, shapes.y, radius / ratio, radius * ratio, shapes.theta, r=1.0)
+        mask = _grow_segments(segmentation, shapes, npix, growth, margin / scale)
         if np.count_nonzero(~(mask | null)) >= least:
             break
     widest = growth == MASKS[0][0]
@@ -314,6 +312,44 @@ def center_sky(
         low = min(int(at), len(y) - 2) if len(y) > 1 else 0
         above = across[min(low + 1, len(y) - 1)]
         sky[row] += across[low] + np.float32(at - low) * (above - across[low])
+
+
+def _grow_segments(
+    segmentation: NDArray[np.int32], shapes: Shapes, npix: NDArray[np.int64], growth: float, margin: float
+) -> NDArray[np.bool_]:
+    """Return where segments are, and ellipses around them, `growth` times as large and `margin` pixels more."""
+    mask = segmentation > 0
+    ratio = np.sqrt(np.maximum(shapes.b / shapes.a, FLATTEST))
+    radius = growth * np.sqrt(npix / np.pi) + margin
+    sep.mask_ellipse(mask, shapes.x, shapes.y, radius / ratio, radius * ratio, shapes.theta, r=1.0)
+    return mask
+
+
+def measure_sky(image: NDData, segmentation: NDArray[np.int32], scale: float) -> tuple[float, float]:
+    """Return the sky that is left in an image.
+
+    Parameters
+    ----------
+    image : `~astropy.nddata.NDData`
+        Its uncertainty is the full weight.
+    segmentation : ndarray
+        (ny, nx), labels; 0 is sky.
+    scale : float
+        Of the pixels, arcsec.
+
+    Returns
+    -------
+    level, sigma : float
+        Median of the pixels off the widest mask of sources, and of their sigmas, in the unit of the image; NaN without
+        any. Beside narrower masks the wings of sources would pass for sky.
+    """
+    null = null_pixels(image)
+    data = native_pixels(np.where(null, 0, image.data))
+    growth, margin = MASKS[0]
+    sky = ~(_grow_segments(segmentation, *measure_segments(data, null, segmentation), growth, margin / scale) | null)
+    if not sky.any():
+        return float("nan"), float("nan")
+    return float(np.median(data[sky])), float(np.sqrt(np.median(variance_map(image)[sky])))
 
 
 Flags = NDArray[np.int64]

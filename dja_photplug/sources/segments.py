@@ -123,7 +123,10 @@ def read_segmentation(path: str | Path) -> tuple[NDArray[np.int32], WCS | None]:
                     f"is {pixels[~fit][0]:.10g}; give another file, or renumber it"
                 )
             labels[rows] = pixels
-        wcs = header_wcs(reader.header) if "CTYPE1" in reader.header else None
+        try:
+            wcs = header_wcs(reader.header) if "CTYPE1" in reader.header else None
+        except PhotplugError as error:
+            raise PhotplugError(f"{path}: {error}") from None
     if not labels.any():
         raise PhotplugError(f"{path}: the segmentation image has no segment, all its pixels are 0; give another file")
     return labels, wcs

@@ -74,6 +74,16 @@ def _describe_default(field: dataclasses.Field) -> str:
     return ", ".join(map(str, field.default)) if field.metadata["many"] else str(field.default)
 
 
+def _describe_preset() -> str:
+    """Return the noise preset that each command takes without one."""
+    presets: dict[str, list[str]] = {}
+    for name, command in _commands().items():
+        if any(action.dest == "variance.noise" for action in command._actions):
+            defaults = command.get_default("defaults") or Options()
+            presets.setdefault(defaults.variance.noise, []).append(f"`{name}`")
+    return "; ".join(f"{preset} ({', '.join(commands)})" for preset, commands in presets.items())
+
+
 def options() -> str:
     """Return each option: its place in Python and TOML, its flag, default and help."""
     own = [("", field) for field in dataclasses.fields(Options)]
@@ -84,7 +94,8 @@ def options() -> str:
             unit = f" [{meta['unit']}]" if meta["unit"] else ""
             flag = (meta["flag"] or "--" + field.name.replace("_", "-")) + (" FILTER=..." if meta["by_band"] else "")
             name = f"`{stage}.{field.name}`" if stage else f"`{field.name}`"
-            rows.append((name, f"`{flag}`", _describe_default(field), meta["help"] + unit))
+            default = _describe_preset() if name == "`variance.noise`" else _describe_default(field)
+            rows.append((name, f"`{flag}`", default, meta["help"] + unit))
     return table(("option", "flag", "default", "what it does"), rows)
 
 
@@ -97,16 +108,20 @@ def _describe(action: argparse.Action) -> tuple[str, str]:
     return f"`{name}{takes}`", text + (" (required)" if action.option_strings and action.required else "")
 
 
-def commands() -> dict[str, str]:
-    """Return the arguments of each built-in command; the flags that all have, and options, have tables of their own."""
+def _commands() -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each built-in command."""
     manager = get_plugin_manager()
     for name, _ in manager.list_name_plugin():
         if name not in BUILTINS:
             manager.unregister(name=name)
     parser = build_parser(manager)
-    subparsers = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    texts = {}
-    for name, command in subparsers.choices.items():
+    return next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction)).choices
+
+
+def commands() -> dict[str, str]:
+    """Return the arguments of each built-in command; the flags that all have, and options, have tables of their own."""
+    parsers, texts = _commands(), {}
+    for name, command in parsers.items():
         own = [a for a in command._actions if "." not in a.dest and not set(a.option_strings) & set(SHARED)]
         groups = dict.fromkeys(a.dest.split(".")[0] for a in command._actions if "." in a.dest)
         lines = [table(("argument", "what it does"), map(_describe, own))] if own else []
@@ -114,7 +129,7 @@ def commands() -> dict[str, str]:
             names = ["`engine`" if group == "options" else f"`{group}.*`" for group in groups]
             lines.append(f"And the flags of the options {', '.join(names)}.")
         texts[name] = "\n\n".join(lines) or "No arguments of its own."
-    shared = [a for a in subparsers.choices["catalog"]._actions if set(a.option_strings) & set(SHARED)]
+    shared = [a for a in parsers["catalog"]._actions if set(a.option_strings) & set(SHARED)]
     texts["shared"] = table(("flag", "what it does"), map(_describe, shared))
     return texts
 

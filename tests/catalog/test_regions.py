@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
+from astropy.wcs import WCS
 from regions import CircleSkyRegion, Regions
 
 from dja_photplug.catalog.regions import write_regions
@@ -13,9 +14,10 @@ from dja_photplug.errors import PhotplugError
 from tests.helpers import make_catalog, make_wcs
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("degrees", [0, 37, 200])
-def test_regions_lie_along_the_sources(tmp_path, degrees: float) -> None:
-    wcs = make_wcs(angle=degrees)
+def test_regions_lie_along_the_sources(tmp_path, degrees: float, mirrored: bool) -> None:
+    wcs = make_wcs(angle=degrees, mirrored=mirrored)
     table = make_catalog()
     x, y, theta = np.array([30.0, 70.0, 50.0]), np.array([40.0, 45.0, 20.0]), np.array([-80.0, 0.0, 25.0])
     ra, dec = wcs.pixel_to_world_values(x, y)
@@ -35,6 +37,46 @@ def test_regions_lie_along_the_sources(tmp_path, degrees: float) -> None:
         turn = (ellipse.angle.to_value(u.deg) - theta[i] + 90) % 180 - 90
         # Across 100 pixels north turns by less than 1e-4 deg; the finite step of 1 arcsec adds no more.
         assert turn == pytest.approx(0, abs=1e-3)
+
+
+def sky_angle(image: np.ndarray, wcs: WCS) -> float:
+    """Return the position angle (deg, north through east) of the light of an image, from its moments on the sky."""
+    y, x = np.indices(image.shape)
+    sky = wcs.pixel_to_world(x, y).icrs
+    east, north = (offset.arcsec for offset in sky[50, 50].spherical_offsets_to(sky))
+    east, north = (offset - np.average(offset, weights=image) for offset in (east, north))
+    ee, nn, en = (np.average(value, weights=image) for value in (east**2, north**2, east * north))
+    return float(np.degrees(np.arctan2(2 * en, nn - ee)) / 2)
+
+
+@pytest.mark.parametrize("frame", ["icrs", "galactic"])
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("degrees", [0, 41, 200])
+def test_regions_have_the_angle_of_the_light_on_the_sky(tmp_path, degrees: float, mirrored: bool, frame: str) -> None:
+    wcs = make_wcs(angle=degrees, mirrored=mirrored)
+    if frame == "galactic":
+        wcs.wcs.ctype = "GLON-TAN", "GLAT-TAN"
+    rows, columns = np.indices((101, 101)) - 50.0
+    for theta in (-70.0, 0.0, 20.5):
+        turn = np.radians(theta)
+        along, across = columns * np.cos(turn) + rows * np.sin(turn), rows * np.cos(turn) - columns * np.sin(turn)
+        image = np.exp(-((along / 9) ** 2 + (across / 4) ** 2) / 2)
+        table = make_catalog()[:1]
+        place = wcs.pixel_to_world(50, 50).icrs
+        new = {"ra": [place.ra.deg] * u.deg, "dec": [place.dec.deg] * u.deg, "x": [50] * u.pix, "y": [50] * u.pix}
+        new |= {
+            "theta": [theta] * u.deg,
+            "a": [0.36] * u.arcsec,
+            "b": [0.16] * u.arcsec,
+            "kron_radius": [3.0],
+            "flag": [0],
+        }
+        for name, values in new.items():
+            table[name] = values
+        [region] = Regions.read(write_regions(table, tmp_path / "cat.reg", wcs, overwrite=True))
+        # DS9 counts the angle of a width from the longitude axis, which is 90 deg from north.
+        off = (region.angle.to_value(u.deg) - 90 - sky_angle(image, wcs) + 90) % 180 - 90
+        assert off == pytest.approx(0, abs=0.01)  # moments of pixels
 
 
 def test_regions_skip_sources_without_a_position(tmp_path) -> None:

@@ -14,6 +14,7 @@ from astropy.wcs import WCS
 import dja_photplug as dp
 from dja_photplug.cli.app import main
 from dja_photplug.simulate.scene import field_grid
+from tests.helpers import copy_products
 
 KINDS = ("_sci.fits", "_sigma.fits", "_mask.fits", "_psf.fits", ".feedme", ".constraints")
 
@@ -53,9 +54,9 @@ def test_stamps_of_a_catalogue(simulated, folder, tmp_path, capsys):
     ]
     argv = ["galfit", str(simulated.prefix), *flags, "--size", "4", "-o", str(out), "--id", *ids]
     assert main(argv) == 0
-    assert "18 files of 3 stamps, noise preset dja" in capsys.readouterr().out
+    assert "18 files of 3 stamps, noise preset calibrated" in capsys.readouterr().out
     assert sorted(path.name for path in out.iterdir()) == sorted(number + kind for number in ids for kind in KINDS)
-    image = dp.load_mosaic(simulated.prefix)
+    image = dp.load_mosaic(simulated.prefix, "calibrated")
     for row in rows:
         header = fits.getheader(out / f"{row['id']}_sci.fits")
         x, y = WCS(header).world_to_pixel_values(row["ra"].value, row["dec"].value)
@@ -143,3 +144,19 @@ def test_bad_input_is_one_line(simulated, folder, tmp_path, monkeypatch, capsys,
     assert BAD[flags] in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_error_factor_of_a_mosaic_whose_folder_is_not_ascii(simulated, tmp_path, monkeypatch):
+    """a(r) is found by the name of the mosaic, which FITS headers cannot hold as it is."""
+    folder = tmp_path / "d\u00eda"
+    folder.mkdir()
+    copy_products(simulated.prefix, folder)
+    monkeypatch.chdir(tmp_path)
+    prefix = f"d\u00eda/{simulated.prefix.name}"
+    assert main(["catalog", prefix, "-o", "cat.fits", "--quiet"]) == 0
+    assert json.loads(QTable.read("cat.fits").meta["INPUT"]) == dp.read_catalog("cat.fits").meta["INPUT"] == prefix
+    assert main(["galfit", prefix, "-o", "stamps", "--catalog", "cat.fits", "--id", "3", "--quiet"]) == 0
+    assert fits.getheader("stamps/3_sci.fits")["ERRFACT"] > 1
+    assert main(["extend", "cat.fits", prefix, "-o", "more.fits", "--apertures", "1.5", "--columns", "aper"]) == 0
+    meta = dp.read_catalog("more.fits").meta
+    assert meta["INPUT"] == json.loads(meta["BAND_0"])["INPUT"] == prefix

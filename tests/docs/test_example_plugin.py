@@ -172,7 +172,7 @@ def test_two_bands_make_one_catalogue(shell: Shell, flags: str, error: float) ->
 
 def test_what_is_wrong_is_said(shell: Shell) -> None:
     assert shell.refuse(f"catalog {F200W} -o x.fits --flat-error 2") == (
-        "dja-photplug: option error: 2.0 is above its maximum 1\n"
+        "dja-photplug: option error: 2.0 is above its maximum 1; change --flat-error\n"
     )
     missing = F200W.replace("f200w", "f277w")
     assert shell.refuse(f"info {missing}") == (

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
 import shlex
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from unittest import mock
 
-__all__ = ["Case", "Outcome", "describe_outcome", "find_faults"]
+from dja_photplug.cli.app import main
+
+__all__ = ["Case", "Outcome", "describe_outcome", "find_faults", "outline", "read_page", "run_case"]
 
 Outcome = Literal["obeyed", "warned", "refused"]
 
@@ -34,6 +40,10 @@ class Case:
         ``prepare(folder)`` spoils the files of a simulated mosaic, ``sim-test-v7.4-f444w-clear``, in its folder.
     check : callable, optional
         ``check(folder)`` asserts that what was written is right.
+    status : int, optional
+        Exit status where it is refused: 2 for a command line that is wrong.
+    environment : mapping of str to str, optional
+        Variables that are set.
     """
 
     kind: str
@@ -43,11 +53,41 @@ class Case:
     says: tuple[str, ...] = ()
     prepare: Callable[[Path], object] | None = None
     check: Callable[[Path], object] | None = None
+    status: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def arguments(self) -> list[str]:
         """The command as a shell splits it."""
         return shlex.split(self.command)
+
+    @property
+    def typed(self) -> str:
+        """The command with the variables that are set, as the docs have it."""
+        return " ".join([*(f"{name}={value}" for name, value in self.environment.items()), self.command])
+
+
+def run_case(case: Case) -> tuple[int, str]:
+    """Run the command of a case in the working directory, a folder of a simulated mosaic, which is spoilt by then.
+
+    Parameters
+    ----------
+    case : Case
+
+    Returns
+    -------
+    status : int
+        That the process would end with.
+    err : str
+        What it wrote to stderr.
+    """
+    err = io.StringIO()
+    with mock.patch.dict(os.environ, case.environment), redirect_stderr(err), redirect_stdout(io.StringIO()):
+        try:
+            status = main(case.arguments)
+        except SystemExit as end:  # of a command line that is wrong
+            status = int(end.code or 0)
+    return status, err.getvalue()
 
 
 def find_faults(case: Case, status: int, err: str) -> list[str]:
@@ -65,7 +105,7 @@ def find_faults(case: Case, status: int, err: str) -> list[str]:
         Empty where it did what it should.
     """
     lines = [line for line in err.splitlines() if line.startswith("dja-photplug: ")]
-    faults = [f"exit status {status}"] if status != (1 if case.outcome == "refused" else 0) else []
+    faults = [f"exit status {status}"] if status != (case.status if case.outcome == "refused" else 0) else []
     if "Traceback" in err or re.search(r"\b(?!Photplug)\w+(Error|Exception)\b", err):
         faults.append("a foreign exception")
     if case.outcome == "refused" and (len(lines) != 1 or err.count("\n") != 1):
@@ -80,6 +120,24 @@ def find_faults(case: Case, status: int, err: str) -> list[str]:
 
 
 def describe_outcome(case: Case, err: str) -> str:
-    """Return what the docs say of a case: its outcome, and the line that the user sees."""
+    """Return what the docs say of a case that ran in the working directory: its outcome, and the line that is seen."""
+    err = err.replace(f"{Path.cwd()}/", "").replace(str(Path.cwd()), ".")
     said = [line.removeprefix("dja-photplug: ") for line in err.splitlines() if line.startswith("dja-photplug: ")]
-    return f"{case.outcome}: {said[-1]}" if said else case.outcome
+    return f"{case.outcome}: {said[-1].removeprefix('warning: ')}" if said else case.outcome
+
+
+def read_page(page: Path) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return the rows of docs/inputs.md: command and what happens by kind and what is given."""
+    rows, kind = {}, ""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            kind = line.removeprefix("## ")
+        elif line.startswith("| ") and not line.startswith(("| given |", "| --- |")):
+            given, command, happens = (cell.replace("\\|", "|") for cell in re.split(r"(?<!\\) \| ", line[2:-2]))
+            rows[kind, given] = command.strip("`"), happens
+    return rows
+
+
+def outline(text: str) -> str:
+    """Return an outcome without what differs between versions of libraries: the reasons they give, and digits."""
+    return re.sub(r"[\d.e+-]*\d", "#", re.sub(r"\([^()]*\)", "()", text.replace("`", "")))

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy import units as u
 from astropy.io import fits
+from astropy.utils.masked import Masked
 from scipy import ndimage
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.mosaic.electrons import phot_scale
 from dja_photplug.mosaic.fullweight import ExposureMap, GivenVariance, full_weight, grow, make_noise_model
 from dja_photplug.options.stages import VarianceOptions
-from tests.helpers import BANDS, JWST_HEADER, uds_prefix
+from tests.helpers import BANDS, JWST_HEADER, make_wcs, uds_prefix
 
 
 def published_recipe(science, weight, exposure, header):
@@ -79,6 +81,61 @@ def test_bad_pixels_are_no_data():
         full = full_weight(science, weight, np.full(science.shape, 100.0), JWST_HEADER, noise)
         np.testing.assert_array_equal(full[0, :6], 0)
         assert full[0, 6] == 1  # a negative pixel has no source photons
+
+
+@pytest.mark.parametrize("noise", ["dja", "background", "calibrated"])
+def test_negative_weights_are_null_whatever_the_light(noise):
+    """1 / (1/wht + light/gain) is positive again where the light is bright enough."""
+    science = np.geomspace(1e-3, 1e5, 60, dtype=np.float32).reshape(6, 10)
+    full = full_weight(science, np.full((6, 10), -4.0), np.full((6, 10), 100.0), JWST_HEADER, noise)
+    np.testing.assert_array_equal(full, 0)
+
+
+def test_units_and_masks_of_arrays_are_obeyed():
+    rng = np.random.default_rng(1)
+    science, weight = rng.normal(1, 3, (40, 40)), rng.uniform(1, 9, (40, 40))
+    seconds, hidden = np.full((40, 40), 1000.0), rng.random((40, 40)) < 0.1
+    plain = full_weight(science, weight, seconds, JWST_HEADER)
+    in_units = full_weight(
+        (science * u.Unit("10 nJy")).to(u.uJy),
+        (weight * u.Unit("10 nJy") ** -2).to(u.uJy**-2),
+        (seconds * u.s).to(u.h),
+        JWST_HEADER,
+    )
+    np.testing.assert_allclose(in_units, plain, rtol=1e-6)  # float32
+    for given in (
+        (np.ma.array(science, mask=hidden), weight, seconds),
+        (science, np.ma.array(weight, mask=hidden), seconds),
+        (science, weight, np.ma.array(seconds, mask=hidden)),
+        (Masked(science, mask=hidden) << u.Unit("10 nJy"), weight, seconds),
+    ):
+        np.testing.assert_allclose(full_weight(*given, JWST_HEADER), np.where(hidden, 0, plain), rtol=1e-6)
+    for name, given in (
+        ("science is in Jy / sr", (science * u.Jy / u.sr, weight, seconds)),
+        ("weight is in 1 / Jy,", (science, weight / u.Jy, seconds)),
+        ("exposure is in uJy", (science, weight, seconds * u.uJy)),
+        ("science holds <U", (science.astype(str), weight, seconds)),
+    ):
+        with pytest.raises(PhotplugError, match=name):
+            full_weight(*given, JWST_HEADER)
+
+
+def test_an_exposure_map_of_a_part_is_told():
+    science, weight = np.zeros((60, 60), np.float32), np.ones((60, 60), np.float32)
+    seconds = np.where(np.arange(60) < 30, 100.0, 0) * np.ones((60, 1))
+    with pytest.warns(PhotplugWarning, match="50% of the pixels with weight have no exposure time"):
+        full = full_weight(science, weight, seconds, JWST_HEADER)
+    np.testing.assert_array_equal(full, np.where(seconds > 0, 1, 0))
+
+
+def test_an_exposure_map_of_another_place_is_refused():
+    wcs = make_wcs()
+    header = {**JWST_HEADER, **wcs.to_header()}
+    science, weight = np.zeros((40, 40), np.float32), np.ones((40, 40), np.float32)
+    full_weight(science, weight, np.ones((40, 40)), header, exposure_header=wcs.to_header())
+    for other in (make_wcs(crpix=(53.5, 50.5)), make_wcs(mirrored=True), make_wcs(crval=(34.3, -5.1001))):
+        with pytest.raises(PhotplugError, match="exposure map: its WCS is up to .* pixels off"):
+            full_weight(science, weight, np.ones((40, 40)), header, exposure_header=other.to_header())
 
 
 def test_poisson_variance_is_electrons_over_the_square_of_the_gain():

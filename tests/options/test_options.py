@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ import pytest
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.arguments import add_flags, collect_options
+from dja_photplug.options.bands import of_band, settle_bands
+from dja_photplug.options.declare import Stage, option
 from dja_photplug.options.stages import (
     PIXEL_DEFAULTS,
     STAGES,
@@ -35,7 +37,9 @@ def test_the_defaults_are_those_of_the_published_catalogues() -> None:
     options = Options()
     assert (options.engine, options.cutout, options.overwrite) == ("sep", None, False)
     assert options.variance == VarianceOptions(noise="calibrated", detector_gain=None, phot_scale=None)
-    assert VarianceOptions().noise == PIXEL_DEFAULTS.variance.noise == "dja"  # of weights and images: as published
+    # Of weights and images: as published. A group that names no preset has that of what it is for.
+    assert as_variance_options(VarianceOptions()).noise == PIXEL_DEFAULTS.variance.noise == "dja"
+    assert Options(variance=VarianceOptions(phot_scale=0.25)).variance.noise == "calibrated"
     assert replace(PIXEL_DEFAULTS, variance=options.variance) == options
     empty = options.calibration
     assert (empty.radius_min, empty.radius_max, empty.n_radii, empty.n_apertures) == (0.08, 1.5, 12, 4000)
@@ -89,7 +93,7 @@ def test_choices_hold_and_are_told(stage: type, field: Any) -> None:
         make(stage, field, "x")
 
 
-@pytest.mark.parametrize(("stage", "field"), select(lambda meta: not meta["choices"] and meta["kind"] is not str))
+@pytest.mark.parametrize(("stage", "field"), select(lambda meta: not meta["choices"] and meta["kind"] in (int, float)))
 def test_bounds_hold_and_are_told(stage: type, field: Any) -> None:
     meta, kind = field.metadata, field.metadata["kind"]
     step = 1 if kind is int else 1e-6
@@ -109,6 +113,7 @@ def test_bounds_hold_and_are_told(stage: type, field: Any) -> None:
 def test_what_is_of_another_type_is_refused(stage: type, field: Any, value: Any) -> None:
     kind = field.metadata["kind"]
     wrong = ("3" if kind is not str else 3) if value is None else value
+    wrong = 1 if wrong is True and kind is bool else wrong
     with pytest.raises(PhotplugError, match=rf"^option {name(field)}: .* is not of type {kind.__name__}$"):
         make(stage, field, wrong)
 
@@ -190,7 +195,12 @@ def test_metadata_are_plain_values() -> None:
     values = options.as_dict()
     again = json.loads(json.dumps(values))
     assert set(again) == {"engine", "cutout", *STAGES}  # whether a file was replaced does not change the numbers
-    assert again["variance"] == {"noise": "dja", "detector_gain": 2.0, "phot_scale": None}
+    assert again["variance"] == {
+        "noise": "calibrated",
+        "detector_gain": 2.0,
+        "phot_scale": None,
+        "trust_weights": False,
+    }
     assert again["measure"]["apertures"] == [0.36, 0.5, 0.7, 1.0]
     assert again["cutout"] == "(slice(0, 5, None), slice(3, 9, None))"
     assert Options().as_dict()["cutout"] is None
@@ -198,7 +208,7 @@ def test_metadata_are_plain_values() -> None:
 
 OTHER = Options(
     engine="photutils",
-    variance=VarianceOptions(noise="dja", detector_gain=1.9, phot_scale=0.25),
+    variance=VarianceOptions(noise="dja", detector_gain=1.9, phot_scale=0.25, trust_weights=True),
     background=BackgroundOptions(mesh=3.5, mesh_filter=5),
     detect=DetectOptions(
         noise="background",
@@ -307,6 +317,9 @@ def test_every_flag_reaches_its_option() -> None:
         if name:
             value = OTHER.engine if table == "options" else getattr(getattr(OTHER, table), name)
             pairs = [f"{band}={item}" for band, item in value.items()] if isinstance(value, dict) else [value]
+            if value is True:  # a flag without a value
+                argv.append(action.option_strings[0])
+                continue
             for item in pairs:
                 text = ",".join(map(str, item)) if isinstance(item, tuple) else str(item)
                 argv += [action.option_strings[0], text]
@@ -409,3 +422,33 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 def test_bands_are_given_by_filter_too() -> None:
     options = BandOptions(psf={"F444W-clear": "a.fits", "clearp-f356w": "b.fits"})
     assert options.psf == {"f444w": "a.fits", "f356wn": "b.fits"}
+
+
+def test_values_by_band() -> None:
+    bare, named = VarianceOptions(detector_gain=2), VarianceOptions(detector_gain={"F444W-clear": 2, "f115w": 3})
+    assert (bare.detector_gain, named.detector_gain) == (2.0, {"f444w": 2.0, "f115w": 3.0})
+    assert [of_band(named, band).detector_gain for band in ("f444w", "f115w", "f200w")] == [2.0, 3.0, None]
+    assert of_band(bare, "f444w") is bare
+    options = Options(variance=bare, bands=BandOptions(zero_point=25.0))
+    settled = settle_bands(options, ["f444w"])
+    assert (settled.variance, settled.bands.zero_point) == (options.variance, {"f444w": 25.0})
+    assert settle_bands(Options(), ["f444w", "f115w"]) == Options()
+    with pytest.raises(PhotplugError, match=r"^option zero_point: 25\.0 is the value of one band, .* f444w=25\.0$"):
+        settle_bands(replace(options, variance=VarianceOptions()), ["f444w", "f115w"])
+    with pytest.raises(PhotplugError, match=r"^option detector_gain: f115w is not one of .* f444w; give one$"):
+        settle_bands(Options(variance=named), ["f444w"])
+    with pytest.raises(PhotplugError, match="names a band, and the image has none"):
+        settle_bands(Options(variance=named), [""])
+    with pytest.raises(PhotplugError, match=r"\(\('f444w', 2\), 3\) is not a value for each band"):
+        VarianceOptions(detector_gain=(("f444w", 2), 3))
+
+
+def test_plugins_options_are_settled_too() -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Flat(Stage):
+        error: Mapping[str, float] = option({}, "error of the flat field", kind=float)
+
+    options = Options(plugins={"flat": Flat(error=0.1)})
+    assert settle_bands(options, ["f444w"]).of(Flat).error == {"f444w": 0.1}
+    with pytest.raises(PhotplugError, match=r"option error: 0\.1 is the value of one band"):
+        settle_bands(options, ["f444w", "f115w"])

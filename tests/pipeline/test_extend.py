@@ -13,6 +13,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Column, QTable, Table
+from astropy.wcs import WCS
 
 import dja_photplug as dp
 from dja_photplug.cli.app import main
@@ -21,7 +22,8 @@ from dja_photplug.files.tables import read_catalog
 from dja_photplug.pipeline.extend import catalog_options
 from dja_photplug.pipeline.one_band import Result
 from dja_photplug.simulate.mosaic import SceneOptions, simulate_scene
-from tests.helpers import DJA, EPOCH_NAMES, expect_error, plain, simulate_bands, uds_prefix, write_psf
+from dja_photplug.sources.detection import regrid_sources
+from tests.helpers import DJA, EPOCH_NAMES, expect_error, make_wcs, plain, simulate_bands, uds_prefix, write_psf
 
 LONG, SHORT = "f444w", "f115w"
 NOT_COVERED = dp.SourceFlag.NOT_COVERED
@@ -404,6 +406,60 @@ def test_other_units_and_masked_values(pair, detected):
         np.testing.assert_array_equal(np.flatnonzero(np.isnan(plain(extended[f"{LONG}_corr_1"]))), [5])
 
 
+def on_grid(detected: Result, wcs: WCS) -> QTable:
+    """Return the catalogue as if it had been detected on another grid: x, y and theta are there."""
+    moved = regrid_sources(detected.detection.sources, detected.detection.wcs, wcs)
+    table = QTable(detected.catalog, copy=True)
+    for name in ("x", "y", "theta"):
+        table[name] = moved[name]
+    table.meta = {key: value for key, value in table.meta.items() if key != "INPUT"}
+    return table
+
+
+@pytest.mark.parametrize(("angle", "mirrored"), [(0, False), (41, False), (180, False), (41, True), (0, True)])
+def test_angles_are_on_the_grid_of_the_catalogue(pair, detected, tmp_path, angle, mirrored):
+    """Whatever tells that grid, ellipses and so Kron fluxes are those of the mosaic's own catalogue."""
+    centre = detected.catalog["ra"].value.mean(), detected.catalog["dec"].value.mean()
+    wcs = make_wcs(angle=angle, mirrored=mirrored, crval=centre, crpix=(300.5, 290.5))
+    table = on_grid(detected, wcs)
+    cards = fits.Header({"BUNIT": "10*nanoJansky"}) + wcs.to_header()
+    like = write_image(tmp_path / "turned-v1-f444w-clear_drc_sci.fits", np.zeros((580, 600), np.float32), cards)
+    write_image(tmp_path / "turned-v1-f444w-clear_drc_wht.fits", np.ones((580, 600), np.float32), cards)
+    nowhere = table.copy()
+    nowhere.remove_columns(["x", "y"])
+    named, moved = nowhere.copy(), table.copy()
+    named.meta["INPUT"] = str(like).removesuffix("_drc_sci.fits")
+    moved["x"] += 1000 * u.pix  # a cut-out of it
+    moved.meta["INPUT"] = named.meta["INPUT"]
+    elongated = table["b"] < 0.8 * table["a"]
+    assert elongated.sum() > 5
+    for given, extend in (
+        (table, dp.ExtendOptions()),
+        (moved, dp.ExtendOptions()),
+        (named, dp.ExtendOptions()),
+        (nowhere, dp.ExtendOptions(like=str(like))),
+    ):
+        extended = dp.extend_catalog(given, [pair[LONG]], DJA, extend=extend)
+        # The grid that x and y fit is known to 1e-3 deg, and an ellipse that turns so loses 1e-6 of its light.
+        for name in ("flux_auto", "fluxerr_auto"):
+            np.testing.assert_allclose(plain(extended[f"{LONG}_{name}"]), plain(detected.catalog[name]), rtol=1e-4)
+
+
+def test_angles_on_an_unknown_grid_are_told(pair, detected):
+    table = on_grid(detected, make_wcs(angle=41))
+    table.meta["INPUT"] = "no-such-mosaic-v1-f444w-clear"
+    unplaced = table.copy()
+    unplaced.remove_columns(["x", "y"])
+    one, scattered = table[:1], table.copy()
+    scattered["x"] = np.random.default_rng(1).uniform(0, 100, len(table)) * u.pix
+    for given in (unplaced, one, scattered):
+        with pytest.warns(dp.PhotplugWarning, match="nothing tells the grid that the angles theta .* by --like"):
+            dp.extend_catalog(given, [pair[LONG]], DJA)
+    round_ = unplaced.copy()
+    round_["b"] = round_["a"]
+    dp.extend_catalog(round_, [pair[LONG]], DJA)  # no warning
+
+
 # ---- options
 
 
@@ -614,6 +670,8 @@ def test_a_segmentation_without_wcs_is_on_the_grid_of_the_first_mosaic(folder, d
 
 def test_what_has_no_band_cannot_be_added(detected):
     with pytest.raises(dp.PhotplugError, match="some.image: its name tells no band, which its columns need"):
+        dp.extend_catalog(detected.catalog, [dp.Source(name="some.image")], DJA)
+    with pytest.raises(dp.PhotplugError, match="some.image: not the name of a DJA mosaic"):
         dp.extend_catalog(detected.catalog, ["some.image"], DJA)
     with pytest.raises(dp.PhotplugError, match="no mosaic given"):
         dp.extend_catalog(detected.catalog, [], DJA)

@@ -127,6 +127,8 @@ def test_blocking_by_argument_and_environment(monkeypatch):
     rows = dict(row[:2] for row in describe_plugins(manager))
     assert {name for name, origin in rows.items() if origin == "blocked"} == {"wcs-epochs", "table-writer"}
     assert rows["sep-engine"] == "built in"
+    with pytest.raises(dp.PhotplugError, match=r"block: no plugin is called 'sep_engine'.*did you mean sep-engine\?"):
+        get_plugin_manager(block=["sep_engine"])
 
 
 def test_blocked_distribution_is_not_imported(distribution, monkeypatch):

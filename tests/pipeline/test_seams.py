@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -420,7 +421,8 @@ def test_cutout_that_a_loader_passed_over_is_cut(simulated):
                 manager = make_manager(**make_archive(whole=whole, knows_grid=knows_grid).hooks)
                 if not whole and not knows_grid and cutout[0] == slice(380, 500):
                     continue  # 21 rows for 120: only a grid tells that the loader took what there is
-                image = dp.load_mosaic(name, "dja", cutout, manager=manager)
+                with pytest.warns(dp.PhotplugWarning, match="passed over the cut-out") if whole else nullcontext():
+                    image = dp.load_mosaic(name, "dja", cutout, manager=manager)
                 np.testing.assert_array_equal(image.data, expected.data)
                 np.testing.assert_allclose(image.wcs.wcs.crpix, expected.wcs.wcs.crpix, atol=1e-6)
 
@@ -479,7 +481,10 @@ def test_options_of_a_plugin_from_flag_file_and_python(folder, plugged, capsys):
         main(["catalog", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert "--flat-error ERROR error of the flat field, as a fraction of the signal (default 0.02)" in text
-    expect_error(capsys, f"catalog {PREFIX} -o x.fits --flat-error 2", "option error: 2.0 is above its maximum 1")
+    wrong = "option error: 2.0 is above its maximum 1; change"
+    expect_error(capsys, f"catalog {PREFIX} -o x.fits --flat-error 2", f"{wrong} --flat-error")
+    Path("t.toml").write_text("[flat]\nerror = 2\n")
+    expect_error(capsys, f"catalog {PREFIX} -o x.fits --config t.toml", f"{wrong} [flat] error in t.toml")
     Path("t.toml").write_text("[flat]\nsigma = 1\n")
     expect_error(capsys, f"catalog {PREFIX} -o x.fits --config t.toml", "[flat] sigma is not an option; known: error")
     with pytest.raises(SystemExit):  # a usage error: `inject` is not among its commands
@@ -596,3 +601,29 @@ def test_products_are_copied_with_their_log(simulated, tmp_path):
     """A source finds its own log: that of the copy, not of where it came from."""
     copy_products(simulated.prefix, tmp_path)
     assert find_mosaic(tmp_path / PREFIX).log == tmp_path / f"{PREFIX}_wcs.csv"
+
+
+def test_images_take_the_options_of_plugins_that_commands_take(simulated):
+    class Scaled:
+        provenance = {"NOISE": ("scaled", "the weight times a factor")}
+
+        def __init__(self, factor):
+            self.factor = np.float32(factor)
+
+        def __call__(self, science, weight, rows):
+            return weight * self.factor
+
+    def variance(options):
+        return Scaled(options.of(Flat).error) if options.variance.noise == "scaled" else None
+
+    manager = make_manager(photplug_options=lambda: {"flat": Flat}, photplug_variance=variance)
+    scaled = dp.VarianceOptions(noise="scaled", trust_weights=True)  # which is not what the pixels scatter by
+    science, weight = np.ones((2, 4, 4), np.float32)
+    for plugins, factor in ((None, 0.02), ({"flat": Flat(error=0.5)}, 0.5)):
+        image = dp.load_mosaic(simulated.prefix, scaled, plugins=plugins, manager=manager)
+        np.testing.assert_allclose(image.uncertainty.array, image.background_weight * np.float32(factor))
+        header = {"BUNIT": "10*nanoJansky"}
+        full = dp.full_weight(science, weight, None, header, scaled, plugins=plugins, manager=manager)
+        np.testing.assert_allclose(full, factor, rtol=1e-6)
+    with pytest.raises(dp.PhotplugError, match="option plugins: flat of type Flat is not declared"):
+        dp.load_mosaic(simulated.prefix, plugins={"flat": Flat()})

@@ -7,7 +7,17 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dja_photplug.cli.shared import Subparsers, add_command, check_outputs, find_mosaics, make_options, read_given, say
+from dja_photplug.cli.shared import (
+    Subparsers,
+    add_command,
+    add_position,
+    check_outputs,
+    find_mosaics,
+    make_options,
+    place_position,
+    read_given,
+    say,
+)
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.formats import EXTENDED_FORMATS, IMAGE_SUFFIXES, PLOT_SUFFIXES, REGION_SUFFIXES
 from dja_photplug.hookspecs import hookimpl
@@ -28,7 +38,7 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     """Add the command."""
     help = "the epochs of the exposures, of a position or of each source"
     command = add_command(subparsers, "epochs", run, help, mosaic=True, stages=("epochs",))
-    command.add_argument("--position", nargs=2, type=float, metavar=("RA", "DEC"), help="of this position, in deg")
+    add_position(command, "of this position")
     command.add_argument("--catalog", type=Path, metavar="CAT", help="of each row of this catalogue")
     command.add_argument("--ra", metavar="NAME", help="column of right ascensions; found by the usual names without it")
     command.add_argument("--dec", metavar="NAME", help="column of declinations; found by the usual names without it")
@@ -102,17 +112,16 @@ def _write_products(arguments: Namespace, log: ExposureLog, options: Options) ->
 
 def _print_position(arguments: Namespace, log: ExposureLog, options: Options) -> None:
     """Print the epochs of one position, a line for each column."""
-    from astropy.coordinates import SkyCoord
-
     from dja_photplug.pipeline.one_band import find_epochs
+    from dja_photplug.sky.position import format_position
 
     ra, dec = arguments.position
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "none of the", PhotplugWarning)  # the error below says it
-        epochs = find_epochs(log, SkyCoord([ra], [dec], unit="deg"), options, arguments.manager)
+        warnings.filterwarnings("ignore", ".*none of the", PhotplugWarning)  # the error below says it
+        epochs = find_epochs(log, place_position(ra, dec).reshape(1), options, arguments.manager)
     if not epochs["n_exp"][0]:
         raise PhotplugError(
-            f"{arguments.mosaic}: no exposure covers the position {ra} {dec}; give one on the mosaic, in deg"
+            f"{arguments.mosaic}: no exposure covers the position {format_position(ra, dec)}; give one on the mosaic"
         )
     width = max(map(len, epochs.colnames))
     print("\n".join(f"{name:<{width}} {_format_epoch(name, epochs[name][0])}" for name in epochs.colnames))
@@ -125,8 +134,10 @@ def _format_epoch(name: str, value: object) -> str:
 
     if isinstance(value, np.ndarray) and value.ndim and not isinstance(value, u.Quantity):
         return " ".join(_format_epoch(name, each) for each in value)
-    # Seven decimals of a day are 0.01 s, the precision of the log's dates.
-    return f"{value:{'.7f' if 'mjd' in name else '.3f' if name.startswith('visit_') else ''}}"
+    unit = getattr(value, "unit", None)
+    if "mjd" in name or unit == u.d:
+        return f"{value:.7f}"  # 0.01 s, the precision of the log's dates
+    return f"{value:{'.3f' if unit is not None or name.startswith('visit_') else ''}}"
 
 
 def _find_grid(arguments: Namespace) -> Grid:

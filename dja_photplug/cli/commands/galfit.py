@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -9,18 +10,23 @@ from pathlib import Path
 from dja_photplug.cli.shared import (
     Subparsers,
     add_command,
+    add_position,
+    add_psf,
     check_outputs,
     describe_weight,
     find_mosaics,
     make_options,
+    own_psf,
+    place_position,
     read_given,
     say,
 )
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.formats import SHEET_SUFFIXES
 from dja_photplug.hookspecs import hookimpl
 from dja_photplug.options.arguments import collect_stage
-from dja_photplug.options.stages import PIXEL_DEFAULTS, GalfitOptions
+from dja_photplug.options.bands import settle_bands
+from dja_photplug.options.stages import GalfitOptions
 
 __all__ = ["photplug_register_commands", "run"]
 
@@ -30,15 +36,12 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     """Add the command."""
     help = "write sigma images, masks, PSFs and starting values for fitting codes, galfit first"
     stages = ("variance", "detect", "galfit")
-    command = add_command(
-        subparsers, "galfit", run, help, mosaic=True, stages=stages, engine=True, defaults=PIXEL_DEFAULTS
-    )
+    command = add_command(subparsers, "galfit", run, help, mosaic=True, stages=stages, engine=True)
     source = command.add_mutually_exclusive_group(required=True)
-    help = "around this position, in deg, where a source is detected"
-    source.add_argument("--position", nargs=2, type=float, metavar=("RA", "DEC"), help=help)
+    add_position(source, "around this position, where a source is detected")
     source.add_argument("--catalog", type=Path, metavar="CAT", help="of sources of this catalogue, made by `catalog`")
     command.add_argument("--id", nargs="+", type=int, metavar="N", help="those of the catalogue; all without it")
-    command.add_argument("--psf", type=Path, metavar="PSF.fits", help="PSF of odd size")
+    add_psf(command, "PSF of odd size")
     command.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the files")
     help = "draw science, sigma, mask and starting model of each; .html or .png, several where they are many"
     command.add_argument("--plot", type=Path, metavar="OUT.png", help=help)
@@ -46,8 +49,6 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
 
 def run(arguments: Namespace) -> None:
     """Write stamps of the sources of a catalogue, or around a position, for a fitting code."""
-    from astropy.coordinates import SkyCoord
-
     from dja_photplug.figures.stamps import plot_stamps
     from dja_photplug.fitting.select import place_targets, prepare_kernel, select_sources, surround
     from dja_photplug.fitting.stamps import cut_stamps
@@ -66,23 +67,25 @@ def run(arguments: Namespace) -> None:
     galfit = replace(stage, **settings)
     options = complete_options(make_options(arguments), manager)
     [source] = find_mosaics(arguments)
+    options, psf = settle_bands(options, [source.band]), own_psf(arguments, source)
     if arguments.catalog is None:
-        table, places = None, SkyCoord([arguments.position], unit="deg")
+        table, places = None, place_position(*arguments.position).reshape(1)
     else:
         table, tell = read_given(arguments.catalog)
         places = place_targets(table, arguments.id)
         own = f"{source.band}_{galfit.flux}"
         galfit = replace(galfit, flux=own) if own in table.colnames else galfit
-    image = load_source(source, replace(options, cutout=surround(places, galfit.size)), manager)
+    with warnings.catch_warnings():
+        # The part around the sources is no wish of the user.
+        warnings.filterwarnings("ignore", ".* its loader passed over the cut-out", PhotplugWarning)
+        image = load_source(source, replace(options, cutout=surround(places, galfit.size)), manager)
     if table is None:
-        selected = replace(find_fit_sources(image, places, options, manager), psf=prepare_kernel(arguments.psf, image))
+        selected = replace(find_fit_sources(image, places, options, manager), psf=prepare_kernel(psf, image))
     else:
         path, calibration = options.detect.use_segmentation, read_calibration(table.meta, source)
         labels = None if path is None else read_labels(path, image)
         tell()
-        selected = select_sources(
-            image, table, ids=arguments.id, segmentation=labels, psf=arguments.psf, calibration=calibration
-        )
+        selected = select_sources(image, table, ids=arguments.id, segmentation=labels, psf=psf, calibration=calibration)
     written = write_selected(image, selected, galfit, manager)
     sheets: list[Path] = []
     if arguments.plot:

@@ -38,11 +38,13 @@ def run(arguments: Namespace) -> None:
 
 
 def _describe_grid(grid: Grid, unit: str) -> None:
-    from dja_photplug.sky.grid import pixel_scale
+    from astropy.coordinates import SkyCoord
+
+    from dja_photplug.sky.grid import pixel_scale, sky_positions
 
     (ny, nx), scale = grid.shape, pixel_scale(grid.wcs)
-    centre = grid.wcs.pixel_to_world((nx - 1) / 2, (ny - 1) / 2)
-    print(f"size        {nx} x {ny} pixels of {scale * 1000:.1f} mas, unit {unit}")
+    centre = SkyCoord(*sky_positions(grid.wcs, (nx - 1) / 2, (ny - 1) / 2), unit="deg")
+    print(f"size        {nx} x {ny} pixels of {round(scale * 1000, 3)} mas, unit {unit}")
     print(f"centre      {centre.to_string('hmsdms', precision=2)}")
 
 

@@ -10,10 +10,12 @@ from dja_photplug.cli.shared import (
     Subparsers,
     add_command,
     add_cutout,
+    add_psf,
     catalog_suffixes,
     check_outputs,
     find_mosaics,
     make_options,
+    own_psf,
     say,
 )
 from dja_photplug.files.formats import PLOT_SUFFIXES
@@ -36,7 +38,7 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     help = "write scatter over error by magnitude, distance to the nearest segment and depth zone"
     command.add_argument("--splits", type=Path, metavar="OUT.fits", help=help)
     command.add_argument("--plot", type=Path, metavar="OUT.png", help="draw completeness, bias and scatter")
-    command.add_argument("--psf", type=Path, metavar="PSF.fits", help="PSF on the mosaic's pixel scale, for points")
+    add_psf(command, "PSF on the mosaic's pixel scale, for points")
     add_cutout(command)
 
 
@@ -56,7 +58,7 @@ def run(arguments: Namespace) -> None:
     options = complete_options(make_options(arguments), manager)
     injection = collect_stage(InjectionOptions, vars(arguments), arguments.config, arguments.plugin_stages)
     [source] = find_mosaics(arguments)
-    given = {"psf": arguments.psf, "manager": manager, "progress": not arguments.quiet}
+    given = {"psf": own_psf(arguments, source), "manager": manager, "progress": not arguments.quiet}
     result = inject(source, options, injection, **given)
     write_result(result.table, arguments.output, options, manager)
     if arguments.sources:

@@ -17,6 +17,7 @@ from dja_photplug.cli.shared import (
 )
 from dja_photplug.files.formats import IMAGE_SUFFIXES, WEIGHT_KINDS
 from dja_photplug.hookspecs import hookimpl
+from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.stages import PIXEL_DEFAULTS
 
 __all__ = ["photplug_register_commands", "run"]
@@ -42,6 +43,6 @@ def run(arguments: Namespace) -> None:
     check_outputs(arguments, output=IMAGE_SUFFIXES)
     options = complete_options(make_options(arguments), arguments.manager)
     [source] = find_mosaics(arguments)
-    image = load_source(source, options, arguments.manager)
+    image = load_source(source, settle_bands(options, [source.band]), arguments.manager)
     write_weight(image, arguments.output, arguments.kind, overwrite=arguments.overwrite)
     say(arguments, f"{arguments.output}: {arguments.kind}, {describe_weight(image.meta)}")

@@ -1,0 +1,144 @@
+"""The parser of the command line: usage errors on one line, with the nearest name, and positions of several words."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from dja_photplug.errors import PhotplugError, suggest
+
+__all__ = ["Parser", "PlaceAction"]
+
+_DASHES = "-\u2013\u2014\u2212"
+
+
+class PlaceAction(argparse.Action):
+    """A flag with a position on the sky, of as many words as it takes: ``--position 02 17 12.8 -05 06 40.7``."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[object] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Read the words, which :meth:`Parser.parse` has joined."""
+        # astropy takes half a second, which other commands do without.
+        from dja_photplug.sky.position import parse_position, parse_square
+
+        parse: Callable[[str], tuple[float, ...]] = parse_position if self.const == 2 else parse_square
+        try:
+            setattr(namespace, self.dest, parse(str(values)))
+        except PhotplugError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, and offer the nearest of the names that there are."""
+
+    def __init__(self, *args: object, **keywords: object) -> None:
+        """Make a parser as `argparse.ArgumentParser` does."""
+        super().__init__(*args, **keywords)  # type: ignore[arg-type]  # checked there
+        self._negative_number_matcher = re.compile(r"-[\d.]")  # -05:06:40.7 is no flag
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Return the arguments of a command line whose flags are known.
+
+        Parameters
+        ----------
+        argv : sequence of str
+            Without the name of the program.
+
+        Returns
+        -------
+        Namespace
+
+        Raises
+        ------
+        SystemExit
+            With 2 on a usage error, with 0 after ``--help`` and ``--version``.
+        """
+        commands = next((each for each in self._actions if isinstance(each, argparse._SubParsersAction)), None)
+        place = next((i for i, word in enumerate(argv) if not word.startswith("-")), len(argv))
+        command = None if commands is None else commands.choices.get("".join(argv[place : place + 1]))
+        if isinstance(command, Parser):
+            argv = [*argv[: place + 1], *command._prepare(argv[place + 1 :])]
+        arguments, unknown = self.parse_known_args(argv)
+        if unknown:
+            (command or self).error(f"unrecognized arguments: {' '.join(unknown)}")
+        return arguments
+
+    def error(self, message: str) -> NoReturn:
+        """Print a usage error on one line, and end.
+
+        Parameters
+        ----------
+        message : str
+
+        Returns
+        -------
+        never
+
+        Raises
+        ------
+        SystemExit
+            With 2.
+        """
+        end = " " if message.endswith("?") else "; "
+        self.exit(2, f"dja-photplug: {message}{end}usage: {self.prog} --help\n")
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is not None and value not in action.choices:
+            names = [str(choice) for choice in action.choices]
+            message = f"{value!r} is not one of {', '.join(names)}{suggest(str(value), names)}"
+            raise argparse.ArgumentError(action, message)
+
+    def _prepare(self, words: Sequence[str]) -> list[str]:
+        """Return the words of a command, in which those of each position are joined; refuse flags it does not have.
+
+        argparse would say first that a flag is missing whose name was mistyped.
+        """
+        prepared: list[str] = []
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            if word == "--":
+                return [*prepared, word, *rest]
+            flag, has_value, value = word.partition("=")
+            self._check_flag(flag)
+            action = self._find(flag)
+            if isinstance(action, PlaceAction):
+                count = self._count_words(rest, 0 if has_value else int(action.const))
+                taken = [value] * bool(has_value) + rest[:count]
+                word, rest = f"{flag}={' '.join(taken)}" if taken else word, rest[count:]
+            prepared.append(word)
+        return prepared
+
+    def _count_words(self, words: Sequence[str], least: int) -> int:
+        """Return how many words belong to a position: all that are angles; otherwise as many as it should have."""
+        from dja_photplug.sky.position import is_angle
+
+        angles = next((i for i, word in enumerate(words) if not is_angle(word)), len(words))
+        flags = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
+        return angles or min(least, flags)
+
+    def _find(self, flag: str) -> argparse.Action | None:
+        """Return the action of a flag, which may be shortened."""
+        exact = self._option_string_actions.get(flag)
+        near = {id(action): action for name, action in self._option_string_actions.items() if name.startswith(flag)}
+        return exact or (next(iter(near.values())) if flag.startswith("--") and len(near) == 1 else None)
+
+    def _check_flag(self, flag: str) -> None:
+        """Refuse a word that was meant as a flag and is none."""
+        known = list(self._option_string_actions)
+        name = f"--{flag.lstrip(_DASHES)}"
+        if " " in flag or not flag or flag[0] not in _DASHES or flag in known or len(name) < 3:
+            return
+        if flag.startswith("--"):
+            if not any(each.startswith(flag) for each in known):
+                self.error(f"{flag} is no flag of {self.prog}{suggest(flag, known)}")
+        elif name in known or (flag[0] != "-" and suggest(name, known)):
+            # One dash, or one that a word processor made of two.
+            self.error(f"{flag} is no flag of {self.prog}{suggest(name, known)}")
