@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections import ChainMap
+from collections.abc import Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 import numpy as np
 from astropy.io import fits
@@ -23,7 +24,8 @@ from scipy.ndimage import distance_transform_edt
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.mosaic.electrons import Header, HeaderValue, check_unit, detector_gain, phot_scale
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
-from dja_photplug.sky.grid import row_blocks
+from dja_photplug.sky.cards import read_card, read_numbers, try_both
+from dja_photplug.sky.grid import WCS_ADVICE, row_blocks
 
 if TYPE_CHECKING:
     from dja_photplug.epochs.log import ExposureLog
@@ -58,10 +60,13 @@ class ExposureMap:
         (ny // sample, nx // sample).
     header : mapping or None
         Of the ``exp`` file: SAMPLE, CRPIX1, CRPIX2, NXORIG, NYORIG and the photometric keywords.
+    name : str
+        For messages.
     """
 
     data: NDArray[np.float32]
     header: Header | None = None
+    name: str = "the exposure map"
 
 
 @runtime_checkable
@@ -278,12 +283,15 @@ def make_noise_model(
             "use the noise preset 'background'"
         )
     registered = options.noise == "calibrated"
-    if options.detector_gain is not None:
-        gain, source = options.detector_gain, "option"
-    else:
-        gain, source = detector_gain(header, log) if registered else (1.0, "recipe: DN taken as electrons")
-    scale = options.phot_scale or phot_scale(header)
-    _compare_headers(header, exposure.header)
+
+    def find_gain() -> tuple[float, str]:
+        if options.detector_gain is not None:
+            return options.detector_gain, "option"
+        return detector_gain(header, log) if registered else (1.0, "recipe: DN taken as electrons")
+
+    (gain, source), scale = try_both(find_gain, lambda: options.phot_scale or phot_scale(header))
+    if not options.phot_scale:
+        _compare_headers(header, exposure)
     shape = (int(header["NAXIS2"]), int(header["NAXIS1"]))
     sample, origin = _register(header, exposure, shape)
     seconds = np.nan_to_num(np.asarray(exposure.data, np.float32), posinf=0)
@@ -311,15 +319,20 @@ def make_noise_model(
     )
 
 
-def _compare_headers(header: Header, other: Header | None) -> None:
+def _compare_headers(header: Header, exposure: ExposureMap) -> None:
     """Tell where the photometric keywords of the exposure map differ from the science image's, which are used."""
+    other = exposure.header or {}
     for key in ("PHOTMJSR", "PHOTSCAL", "PHOTFNU", "OPHOTFNU"):
-        if other is None or key not in header or key not in other:
+        if key not in header or key not in other:
             continue
-        if not np.isclose(float(header[key]), float(other[key]), rtol=1e-6):
+        try:
+            same = np.isclose(float(header[key]), read_numbers(other, [key], "it is not used")[key], rtol=1e-6)
+        except PhotplugError:
+            same = np.False_
+        if not same:
             warnings.warn(
-                f"{key} is {header[key]} in the science header and {other[key]} in the exposure map's; "
-                "the science header's is used",
+                f"{key} is {header[key]} in the science header and {read_card(other, key)} in that of "
+                f"{exposure.name}; the science header's is used",
                 PhotplugWarning,
                 stacklevel=2,
             )
@@ -330,7 +343,10 @@ def _register(header: Header, exposure: ExposureMap, shape: tuple[int, int]) -> 
     n_samples = exposure.data.shape
     if n_samples == shape:
         return 1, (0, 0)
-    coarse = exposure.header or {}
+    given, advice = exposure.header or {}, f"correct {exposure.name}, or fetch it again"
+    coarse = read_numbers(
+        given, (), advice, optional=("SAMPLE", "NXORIG", "NYORIG"), kind="positive whole number"
+    ) | read_numbers(given, (), advice, optional=("CRPIX1", "CRPIX2"))
     # Without SAMPLE, the one number of pixels per sample with which floor(N / sample) gives the map's shape.
     guess = next((s for s in (SAMPLE, *range(2, 65)) if tuple(n // s for n in shape) == n_samples), None)
     sample = int(coarse.get("SAMPLE", guess or 0))
@@ -341,7 +357,8 @@ def _register(header: Header, exposure: ExposureMap, shape: tuple[int, int]) -> 
     for axis, n, m in ((2, shape[0], n_samples[0]), (1, shape[1], n_samples[1])):
         offset = 0.0
         if f"CRPIX{axis}" in coarse and f"CRPIX{axis}" in header:
-            offset = sample * float(coarse[f"CRPIX{axis}"]) - float(header[f"CRPIX{axis}"])
+            [reference] = read_numbers(header, [f"CRPIX{axis}"], WCS_ADVICE).values()
+            offset = sample * coarse[f"CRPIX{axis}"] - reference
         # Real CRPIX are exact multiples of 1/8; 0.01 pixel allows for their printed digits.
         if abs(offset - round(offset)) > 0.01:
             raise PhotplugError(
@@ -408,7 +425,9 @@ def full_weight(
     options = as_variance_options(noise)
     if options.noise != "background":
         check_unit(header)
-    image_header = {**header, "NAXIS1": science.shape[1], "NAXIS2": science.shape[0]}
+    # Not copied: cards that cannot be parsed are none of what is read here.
+    size: dict[str, HeaderValue] = {"NAXIS1": science.shape[1], "NAXIS2": science.shape[0]}
+    image_header: Header = ChainMap(size, cast(MutableMapping[str, HeaderValue], header))
     time = None if exposure is None else ExposureMap(np.asarray(exposure), exposure_header)
     model = (variance or partial(make_noise_model, options=options))(image_header, time, log)
     result = np.empty(science.shape, np.float32)

@@ -333,9 +333,20 @@ def read_calibration(meta: Mapping[str, str], source: Source) -> NoiseCalibratio
     -------
     NoiseCalibration or None
         None where they tell none.
+
+    Raises
+    ------
+    PhotplugError
+        Where what they tell cannot be read.
     """
-    for key, text in meta.items():
-        if key.startswith("BAND_") and (band := json.loads(text))["band"] == source.band:
-            return NoiseCalibration.from_metadata(band)
-    is_own = Path(str(meta.get("INPUT", ""))).name == Path(str(source)).name
-    return NoiseCalibration.from_metadata(meta) if is_own else None
+    try:
+        for key, text in meta.items():
+            if key.startswith("BAND_") and (band := json.loads(text))["band"] == source.band:
+                return NoiseCalibration.from_metadata(band)
+        is_own = Path(str(meta.get("INPUT", ""))).name == Path(str(source)).name
+        return NoiseCalibration.from_metadata(meta) if is_own else None
+    except (ValueError, TypeError, KeyError) as error:  # of JSON and numpy
+        raise PhotplugError(
+            f"the metadata BAND_i or AR of the catalogue cannot be read ({error}); give it as `catalog` wrote it, or "
+            "without them"
+        ) from None

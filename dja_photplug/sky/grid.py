@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -16,12 +16,14 @@ from astropy.wcs.utils import proj_plane_pixel_area, skycoord_to_pixel
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.sky.cards import read_card, read_numbers, try_both
 
 if TYPE_CHECKING:
     from regions import Region
 
 __all__ = [
     "BLOCK_PIXELS",
+    "WCS_ADVICE",
     "Cutout",
     "Grid",
     "Window",
@@ -53,10 +55,15 @@ class Grid(NamedTuple):
     shape: tuple[int, int]
 
 
-_AXES = [f"{key}{axis}" for key in ("CTYPE", "CUNIT", "CRVAL", "CRPIX") for axis in (1, 2)]
-_FRAME = ["LONPOLE", "LATPOLE", "RADESYS", "EQUINOX", "NAXIS", "NAXIS1", "NAXIS2"]
-_CD = ["CD1_1", "CD1_2", "CD2_1", "CD2_2"]
-_PC = ["CDELT1", "CDELT2", "PC1_1", "PC1_2", "PC2_1", "PC2_2"]
+_TYPES = ("CTYPE1", "CTYPE2")
+_PLACES = ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2")
+_TEXTS = ("CUNIT1", "CUNIT2", "RADESYS")
+_FRAME = ("LONPOLE", "LATPOLE", "EQUINOX")
+_SIZES = ("NAXIS", "NAXIS1", "NAXIS2")
+_CD = ("CD1_1", "CD1_2", "CD2_1", "CD2_2")
+_PC = ("CDELT1", "CDELT2", "PC1_1", "PC1_2", "PC2_1", "PC2_2")
+WCS_ADVICE = "correct the WCS, or use a DJA mosaic"
+"""What to do about cards of the WCS."""
 
 
 def header_wcs(header: fits.Header) -> WCS:
@@ -72,19 +79,64 @@ def header_wcs(header: fits.Header) -> WCS:
     Returns
     -------
     `~astropy.wcs.WCS`
-        With two axes; its pixels are counted from 0.
+        With two axes, right ascension first; its pixels are counted from 0.
 
     Raises
     ------
     PhotplugError
-        Where the header has no celestial WCS.
+        Where the header has no celestial WCS, or cards of it that are missing, no numbers, or contradict each other;
+        the message names all of them.
     """
-    matrix = _CD if any(key in header for key in _CD) else _PC
-    cards = fits.Header([(key, header[key]) for key in [*_AXES, *matrix, *_FRAME] if key in header])
-    wcs = WCS(cards)
-    if not wcs.has_celestial:
+    texts = {key: str(read_card(header, key)).strip() for key in (*_TYPES, *_TEXTS) if key in header}
+    if not any(texts.get(key, "").startswith(("RA--", "DEC-")) for key in _TYPES):
         raise PhotplugError("the image header has no celestial WCS (CTYPE, CRVAL, CRPIX, CD); use a DJA mosaic")
+    (numbers, matrix), _ = try_both(
+        lambda: try_both(
+            lambda: read_numbers(header, _PLACES, WCS_ADVICE, optional=(*_FRAME, *_SIZES)), lambda: _read_matrix(header)
+        ),
+        lambda: _check_axes(texts, header),
+    )
+    cards = {key: int(number) if key in _SIZES else number for key, number in numbers.items()}
+    try:
+        wcs = WCS(fits.Header(list((texts | cards | matrix).items())))
+        wcs.wcs.set()
+    except ValueError as error:  # all errors of wcslib are of this kind
+        raise PhotplugError(f"the WCS is not valid ({' '.join(str(error).split())}); {WCS_ADVICE}") from None
+    # A frame of B1950 taken for ICRS is degrees off; FK5 of J2000 is within 0.03 arcsec of it.
+    frame, equinox = wcs.wcs.radesys, wcs.wcs.equinox
+    if frame not in ("ICRS", "FK5") or (frame == "FK5" and equinox != 2000):
+        raise PhotplugError(f"keywords RADESYS, EQUINOX say {frame} {equinox:g}, not ICRS or FK5 of 2000; {WCS_ADVICE}")
     return wcs
+
+
+def _read_matrix(header: fits.Header) -> dict[str, float]:
+    """Return the cards of the matrix from pixels to the sky; CD, otherwise PC and CDELT."""
+    kind = _CD if any(key in header for key in _CD) else _PC
+    # Elements may be left out, as far as the others are a matrix.
+    cards = read_numbers(header, ("CDELT1", "CDELT2") if kind is _PC else (), WCS_ADVICE, optional=kind)
+    first = "CD" if kind is _CD else "PC"
+    elements = [[cards.get(f"{first}{i}_{j}", float(kind is _PC and i == j)) for j in (1, 2)] for i in (1, 2)]
+    steps = [[cards.get(f"CDELT{i}", 1.0)] for i in (1, 2)] if kind is _PC else 1.0
+    if np.linalg.det(np.multiply(elements, steps)) == 0:
+        cards = read_numbers(header, kind, WCS_ADVICE)
+        names = ", ".join(cards)
+        raise PhotplugError(f"keywords {names} are a matrix without an inverse; {WCS_ADVICE}")
+    return cards
+
+
+def _check_axes(texts: Mapping[str, str], header: fits.Header) -> None:
+    """Refuse axes that are not right ascension and declination of a drizzled mosaic."""
+    found = [texts.get(key, "") for key in _TYPES]
+    if not all(text.startswith(start) for text, start in zip(found, ("RA--", "DEC-"), strict=True)):
+        told = " and ".join(f"{key} is {texts[key]!r}" if key in texts else f"{key} is missing" for key in _TYPES)
+        raise PhotplugError(f"keyword {told}, not right ascension and declination; {WCS_ADVICE}")
+    if any(text.endswith("-SIP") for text in found) and "A_ORDER" in header:
+        raise PhotplugError("keyword CTYPE1 says that the pixels are distorted (SIP); use a drizzled mosaic")
+    for key in ("CUNIT1", "CUNIT2"):
+        try:
+            u.Unit(texts.get(key) or "deg").to(u.deg)
+        except (ValueError, TypeError):  # of another kind is a ValueError too
+            raise PhotplugError(f"keyword {key} is {texts[key]!r}, no unit of angle; {WCS_ADVICE}") from None
 
 
 def pixel_scale(wcs: WCS) -> float:
