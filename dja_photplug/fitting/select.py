@@ -19,7 +19,7 @@ from dja_photplug.fitting.formats import FORMATS
 from dja_photplug.fitting.stamps import AUTO_RANGE, SOURCE_COLUMNS, FitSources, cut_stamps
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import GalfitOptions
-from dja_photplug.psf.model import PSF, prepare_psf, read_psf
+from dja_photplug.psf.model import PSF, prepare_psf, read_psf, warn_of_assumptions
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.calibration import NoiseCalibration
 
@@ -82,6 +82,7 @@ def select_sources(
     ids: Sequence[int] | None = None,
     segmentation: ArrayLike | None = None,
     psf: str | Path | PSF | None = None,
+    psf_scale: float | None = None,
     calibration: NoiseCalibration | None = None,
 ) -> FitSources:
     """Gather what the fits of a catalogue's sources start from.
@@ -92,6 +93,8 @@ def select_sources(
     sources : Table
     ids, segmentation, psf, calibration
         As for :func:`dja_photplug.write_galfit`.
+    psf_scale : float, optional
+        Of the file's pixels in arcsec, whatever it states.
 
     Returns
     -------
@@ -114,7 +117,7 @@ def select_sources(
         table=QTable(sources, copy=False),
         targets={str(number): number for number in np.asarray(sources["id"], int)[rows].tolist()},
         segmentation=labels,
-        psf=prepare_kernel(psf, image),
+        psf=prepare_kernel(psf, image, psf_scale),
         calibration=calibration,
     )
 
@@ -179,14 +182,18 @@ def surround(places: SkyCoord, size: float | None) -> tuple[SkyCoord, u.Quantity
     return centre, reach + 2 * max(REACH, size or 0) * u.arcsec
 
 
-def prepare_kernel(psf: str | Path | PSF | None, image: MosaicImage) -> NDArray[np.float32] | None:
+def prepare_kernel(
+    psf: str | Path | PSF | None, image: MosaicImage, psf_scale: float | None = None
+) -> NDArray[np.float32] | None:
     """Return a PSF on the image's pixels.
 
     Parameters
     ----------
     psf : str, Path, PSF or None
-        A FITS file that states no pixel scale has that of the image.
+        Of any size and pixel scale. A file that states no pixel scale has that of the image, and a warning says so.
     image : MosaicImage
+    psf_scale : float, optional
+        Of the file's pixels in arcsec, whatever it states.
 
     Returns
     -------
@@ -196,17 +203,15 @@ def prepare_kernel(psf: str | Path | PSF | None, image: MosaicImage) -> NDArray[
     Raises
     ------
     PhotplugError
-        Where it has an even number of pixels on a side, or the file is no PSF.
+        Where the file is no PSF, or there is none whose scale could be given.
     """
     if psf is None:
+        if psf_scale is not None:
+            raise PhotplugError("option psf_scale: there is no image of the PSF; give one (psf), or leave it out")
         return None
     scale = pixel_scale(image.wcs)
-    given = psf if isinstance(psf, PSF) else read_psf(psf, scale)
-    ny, nx = given.data.shape
-    if nx % 2 == 0 or ny % 2 == 0:
-        raise PhotplugError(
-            f"{given.name}: the PSF has {nx} x {ny} pixels, and even numbers have no middle; give one of odd size"
-        )
+    given = psf if isinstance(psf, PSF) else read_psf(psf, scale, scale=psf_scale)
+    warn_of_assumptions(given, share=False)
     return prepare_psf(given, scale)
 
 

@@ -31,7 +31,7 @@ from dja_photplug.pipeline.images import Products, find_source
 from dja_photplug.pipeline.one_band import measure_band
 from dja_photplug.pipeline.plugins import get_plugin_manager, split_work
 from dja_photplug.pipeline.workers import map_in_processes
-from dja_photplug.psf.model import PSF, encircled_energy, read_psf
+from dja_photplug.psf.model import PSF, encircled_energy, read_psf, warn_of_assumptions
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.calibration import NoiseCalibration
 from dja_photplug.sources.detection import Detection
@@ -47,6 +47,7 @@ __all__ = [
     "measure_bands",
     "name_columns",
     "read_calibration",
+    "read_psf_for",
     "read_psfs",
 ]
 
@@ -101,10 +102,12 @@ def find_bands(
         raise PhotplugError("a cut-out by pixels is another place in each band; give a position and a size on the sky")
     if not bands:
         raise PhotplugError("no mosaic given; give the prefix of at least one")
-    for name, values in (("psf", options.bands.psf), ("zero_point", options.bands.zero_point)):
-        for band in values:
+    for name in ("psf", "psf_scale", "psf_share", "zero_point"):
+        for band in getattr(options.bands, name):
             if band not in bands:
                 raise PhotplugError(f"option {name}: {band} is not one of the bands {', '.join(bands)}; give one")
+            if name.startswith("psf_") and band not in options.bands.psf:
+                raise PhotplugError(f"option {name}: there is no PSF of {band}; give one (psf), or leave it out")
     return bands
 
 
@@ -121,7 +124,7 @@ def read_psfs(bands: Bands, options: Options) -> dict[str, PSF]:
     Returns
     -------
     dict of str to PSF
-        By band. A file without a pixel scale of its own has that of its mosaic.
+        By band. A file without a pixel scale of its own has that of its mosaic, and a warning says so.
 
     Raises
     ------
@@ -130,9 +133,35 @@ def read_psfs(bands: Bands, options: Options) -> dict[str, PSF]:
     """
     psfs = {}
     for band, path in options.bands.psf.items():
-        grid = bands[band].grid()
-        psfs[band] = read_psf(Path(path), None if grid is None else pixel_scale(grid.wcs))
+        given = {"scale": options.bands.psf_scale.get(band), "share": options.bands.psf_share.get(band)}
+        psfs[band] = read_psf_for(bands[band], path, **given)
     return psfs
+
+
+def read_psf_for(source: Source, path: str | Path, *, scale: float | None, share: float | None) -> PSF:
+    """Read a PSF of a source, of which the share of the light that it holds will be used.
+
+    Parameters
+    ----------
+    source : Source
+        Its pixel scale is assumed where nothing else tells that of the PSF.
+    path : str or Path
+    scale, share
+        As for `dja_photplug.psf.model.read_psf`.
+
+    Returns
+    -------
+    PSF
+
+    Raises
+    ------
+    PhotplugError
+        Where the file is missing or holds no PSF, or nothing tells its pixel scale before the source is loaded.
+    """
+    grid = source.grid()
+    psf = read_psf(path, None if grid is None else pixel_scale(grid.wcs), scale=scale, share=share)
+    warn_of_assumptions(psf)
+    return psf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -312,10 +341,11 @@ def describe_bands(tables: Mapping[str, QTable], psfs: Mapping[str, PSF], first:
     dict of str to str
         JSON text by ``BAND_0``, ``BAND_1`` ..., as keys of FITS are short.
     """
-    bands = {
-        f"BAND_{i}": {"band": band, "PSF": psfs[band].name if band in psfs else "none: tot is corr", **table.meta}
-        for i, (band, table) in enumerate(tables.items(), start=first)
-    }
+    bands = {}
+    for i, (band, table) in enumerate(tables.items(), start=first):
+        psf = psfs.get(band)
+        known = {"PSF": "none: tot is corr"} if psf is None else {"PSF": psf.name, "PSFSCALE": psf.scale}
+        bands[f"BAND_{i}"] = {"band": band, **known, **table.meta}
     return encode_metadata(bands)
 
 

@@ -37,7 +37,7 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     source.add_argument("--position", nargs=2, type=float, metavar=("RA", "DEC"), help=help)
     source.add_argument("--catalog", type=Path, metavar="CAT", help="of sources of this catalogue, made by `catalog`")
     command.add_argument("--id", nargs="+", type=int, metavar="N", help="those of the catalogue; all without it")
-    command.add_argument("--psf", type=Path, metavar="PSF.fits", help="PSF of odd size")
+    command.add_argument("--psf", type=Path, metavar="PSF.fits", help="PSF of any size and pixel scale")
     command.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the files")
     help = "draw science, sigma, mask and starting model of each; .html or .png, several where they are many"
     command.add_argument("--plot", type=Path, metavar="OUT.png", help=help)
@@ -75,13 +75,13 @@ def run(arguments: Namespace) -> None:
         galfit = replace(galfit, flux=own) if own in table.colnames else galfit
     image = load_source(source, replace(options, cutout=surround(places, galfit.size)), manager)
     if table is None:
-        selected = replace(find_fit_sources(image, places, options, manager), psf=prepare_kernel(arguments.psf, image))
+        psf = prepare_kernel(arguments.psf, image, galfit.psf_scale)
+        selected = replace(find_fit_sources(image, places, options, manager), psf=psf)
     else:
         path, calibration = options.detect.use_segmentation, read_calibration(table.meta, source)
         labels = None if path is None else read_labels(path, image)
-        selected = select_sources(
-            image, table, ids=arguments.id, segmentation=labels, psf=arguments.psf, calibration=calibration
-        )
+        given = {"psf": arguments.psf, "psf_scale": galfit.psf_scale, "calibration": calibration}
+        selected = select_sources(image, table, ids=arguments.id, segmentation=labels, **given)
     written = write_selected(image, selected, galfit, manager)
     sheets: list[Path] = []
     if arguments.plot:

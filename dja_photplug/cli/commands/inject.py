@@ -36,7 +36,7 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     help = "write scatter over error by magnitude, distance to the nearest segment and depth zone"
     command.add_argument("--splits", type=Path, metavar="OUT.fits", help=help)
     command.add_argument("--plot", type=Path, metavar="OUT.png", help="draw completeness, bias and scatter")
-    command.add_argument("--psf", type=Path, metavar="PSF.fits", help="PSF on the mosaic's pixel scale, for points")
+    command.add_argument("--psf", type=Path, metavar="PSF.fits", help="PSF of any size and pixel scale, for points")
     add_cutout(command)
 
 
