@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.files.tables import find_positions
 from dja_photplug.files.whole import whole_folder
 from dja_photplug.fitting.formats import FORMATS
 from dja_photplug.fitting.stamps import AUTO_RANGE, SOURCE_COLUMNS, FitSources, cut_stamps
@@ -22,6 +23,7 @@ from dja_photplug.options.stages import GalfitOptions
 from dja_photplug.psf.model import PSF, prepare_psf, read_psf, warn_of_assumptions
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.calibration import NoiseCalibration
+from dja_photplug.sources.segments import check_labels, check_segments
 
 __all__ = [
     "REACH",
@@ -81,6 +83,7 @@ def select_sources(
     *,
     ids: Sequence[int] | None = None,
     segmentation: ArrayLike | None = None,
+    name: str | Path = "the segmentation",
     psf: str | Path | PSF | None = None,
     psf_scale: float | None = None,
     calibration: NoiseCalibration | None = None,
@@ -93,6 +96,8 @@ def select_sources(
     sources : Table
     ids, segmentation, psf, calibration
         As for :func:`dja_photplug.write_galfit`.
+    name : str or Path, optional
+        Of the segmentation, for messages.
     psf_scale : float, optional
         Of the file's pixels in arcsec, whatever it states.
 
@@ -107,12 +112,7 @@ def select_sources(
         Where the input does not fit together.
     """
     rows = choose_rows(sources, ids)
-    labels = None if segmentation is None else np.asarray(segmentation)
-    if labels is not None and labels.shape != image.data.shape:
-        raise PhotplugError(
-            f"the segmentation of {labels.shape} pixels (y, x) does not fit the image of {image.data.shape}; give that "
-            "of the image's grid"
-        )
+    labels = None if segmentation is None else _check_segmentation(image, sources, np.asarray(segmentation), name)
     return FitSources(
         table=QTable(sources, copy=False),
         targets={str(number): number for number in np.asarray(sources["id"], int)[rows].tolist()},
@@ -120,6 +120,22 @@ def select_sources(
         psf=prepare_kernel(psf, image, psf_scale),
         calibration=calibration,
     )
+
+
+def _check_segmentation(
+    image: MosaicImage, sources: Table, labels: NDArray[np.integer], name: str | Path
+) -> NDArray[np.int32]:
+    """Return the labels of an image's pixels, refused where they are not those of a catalogue's sources."""
+    if labels.shape != image.data.shape:
+        raise PhotplugError(
+            f"{name} of {labels.shape} pixels (y, x) does not fit the image of {image.data.shape}; give that of the "
+            "image's grid"
+        )
+    checked = check_labels(labels, name)
+    # Otherwise all of a target's light would be masked as that of a neighbour.
+    x, y = skycoord_to_pixel(find_positions(sources), image.wcs)
+    check_segments(QTable({"id": np.asarray(sources["id"], int), "x": x * u.pix, "y": y * u.pix}), checked, name)
+    return checked
 
 
 def choose_rows(table: Table, ids: Sequence[int] | None) -> NDArray[np.intp]:

@@ -39,8 +39,8 @@ from dja_photplug.pipeline.many_bands import (
     read_psfs,
 )
 from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
-from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection, sample_labels
-from dja_photplug.sources.segments import read_segmentation
+from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection
+from dja_photplug.sources.segments import check_segments, read_segmentation
 
 __all__ = ["catalog_options", "extend_catalog", "measure_columns"]
 
@@ -268,7 +268,7 @@ def _read_rows(table: Table, first: Source, options: Options, extend: ExtendOpti
         raise PhotplugError(f"{path}: the catalogue has no ids to find its segments by; name them by --id-column")
     wcs = wcs or _take_wcs(first, labels.shape, path)
     sources = _make_sources(table, position, ids, wcs)
-    _check_segments(sources, labels, path)
+    check_segments(sources, labels, path)
     return Detection(sources=sources, segmentation=labels, wcs=wcs)
 
 
@@ -324,22 +324,3 @@ def _take_wcs(first: Source, shape: tuple[int, ...], path: str) -> WCS:
     raise PhotplugError(
         f"{path}: the segmentation image of {shape} pixels (y, x) has no WCS, and {found}; give one with a WCS"
     )
-
-
-def _check_segments(sources: QTable, labels: NDArray[np.int32], path: str) -> None:
-    """Refuse a segmentation that is not that of the sources."""
-    label = sample_labels(labels, sources)
-    ids = np.asarray(sources["id"])
-    there = np.isin(ids, np.flatnonzero(np.bincount(labels.ravel())))
-    missing = np.flatnonzero((label >= 0) & ~there)
-    if len(missing):
-        raise PhotplugError(
-            f"{path}: has no segment {ids[missing[0]]} for row {missing[0]} (from 0), and so for {len(missing)} of "
-            f"{len(ids)} rows; give the segmentation that the catalogue was made from"
-        )
-    on_segment = label > 0
-    if on_segment.any() and np.mean(label[on_segment] == ids[on_segment]) < 0.5:
-        raise PhotplugError(
-            f"{path}: {np.sum(label[on_segment] != ids[on_segment])} of {on_segment.sum()} positions lie on segments "
-            "of other ids; give the segmentation that the catalogue was made from"
-        )

@@ -270,7 +270,7 @@ def _grow(psf: PSF) -> tuple[Floats, Floats]:
     """
     radius, light = _measure_growth(psf)
     # Negative pixels: never falling, never above the sum.
-    return radius**2, np.minimum(np.maximum.accumulate(light), min(light[-1], SHARES[1]))
+    return radius**2, np.minimum(np.maximum.accumulate(light), light[-1])
 
 
 def _measure_growth(psf: PSF) -> tuple[Floats, Floats]:

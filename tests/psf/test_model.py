@@ -133,15 +133,13 @@ def test_a_sum_that_is_a_share_of_light_is_kept(tmp_path, factor, total):
     path = write(tmp_path / "psf.fits", factor * make_psf().data, PIXSCL=0.04)
     psf = read_psf(path)
     assert psf.data.sum() == pytest.approx(total, rel=1e-6)  # float32
-    assert encircled_energy(psf, [0.3, 1.0, 9.0]).max() <= 1
+    assert encircled_energy(psf, [0.3, 1.0, 9.0]).max() <= 1 + 1e-12
     if factor in (0.6, 1.0, 1.0005):
         assert psf.original_sum is None
         warn_of_assumptions(psf)
     else:
         assert psf.original_sum == pytest.approx(factor, rel=1e-6)
-        with pytest.warns(
-            PhotplugWarning, match=f"sums up to {factor:.4g}, no share of the light, .* beyond its stamp, 2"
-        ):
+        with pytest.warns(PhotplugWarning, match=f"sums up to {factor:.4g}, no share .* beyond 0.24 arcsec"):
             warn_of_assumptions(psf)
         warn_of_assumptions(psf, share=False)
     given = read_psf(path, share=0.9)
@@ -405,5 +403,5 @@ def test_sums_of_real_psfs(data, name, total, scale):
     assert (psf.scale, psf.scale_from) == (scale, "PIXSCL")
     assert psf.original_sum == (None if total is None else pytest.approx(total, abs=1e-4))
     light = encircled_energy(psf, np.linspace(0, 4, 100))
-    assert light.max() == (1 if total else pytest.approx(psf.data.sum()))
-    assert light.max() <= 1
+    assert light.max() == pytest.approx(1 if total else psf.data.sum())
+    assert light.max() <= 1 + 1e-12

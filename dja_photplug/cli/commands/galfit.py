@@ -81,6 +81,7 @@ def run(arguments: Namespace) -> None:
         path, calibration = options.detect.use_segmentation, read_calibration(table.meta, source)
         labels = None if path is None else read_labels(path, image)
         given = {"psf": arguments.psf, "psf_scale": galfit.psf_scale, "calibration": calibration}
+        given |= {} if path is None else {"name": path}
         selected = select_sources(image, table, ids=arguments.id, segmentation=labels, **given)
     written = write_selected(image, selected, galfit, manager)
     sheets: list[Path] = []
