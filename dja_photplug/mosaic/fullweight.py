@@ -246,7 +246,8 @@ class GivenVariance:
     @property
     def provenance(self) -> Cards:
         """FITS cards that name the file."""
-        return {"NOISE": (self.noise, "noise preset asked for"), "VARFILE": (self.name, "full variance, used as it is")}
+        remark = "full variance" if len(self.name) <= 50 else ""  # no more fits beside it
+        return {"NOISE": (self.noise, "noise preset asked for"), "VARFILE": (self.name, remark)}
 
 
 def make_noise_model(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -259,8 +260,10 @@ def _find_photon_model(job: _Job, image: MosaicImage) -> NoiseModel:
         try:
             model = load_noise_model(replace(source, variance=None), variance, job.options.cutout)
         except PhotplugError as error:
+            # That preset would not help: light is counted in electrons whichever analyses it.
+            told = re.sub("(, or|;) use the noise preset 'background'", "", str(error))
             raise PhotplugError(
-                f"electrons of the injected light: {error}; or inject without (photons 'none')"
+                f"electrons of the injected light: {told}; or inject without (photons 'none')"
             ) from None
         model = RescaledModel(model, zero_point_factor(source, job.options))
     if model is None:
