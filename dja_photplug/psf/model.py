@@ -74,6 +74,8 @@ class PSF:
         Sum of the pixels before they were normalised to 1; None where it was the share of light and was kept.
     scale_from : str
         What states the pixel scale.
+    contradicted : str
+        What the header says against it, empty where it does not.
     """
 
     data: Floats
@@ -81,7 +83,8 @@ class PSF:
     centre: tuple[float, float]
     name: str
     original_sum: float | None = None
-    scale_from: str = "the option"
+    scale_from: str = "--psf-scale"
+    contradicted: str = ""
 
 
 def read_psf(
@@ -107,11 +110,6 @@ def read_psf(
     -------
     PSF
 
-    Warns
-    -----
-    PhotplugWarning
-        Where `scale` contradicts the header.
-
     Raises
     ------
     PhotplugError
@@ -122,12 +120,12 @@ def read_psf(
     data = pixels.astype(np.float64)
     try:
         _check_pixels(data)
-        width, (scale, source) = _measure_width(data), _find_scale(header, assumed, scale)
+        width, (scale, source, against) = _measure_width(data), _find_scale(header, assumed, scale)
         # Written so that NaN fails too.
         if not WIDTHS[0] <= width * scale <= WIDTHS[1]:
             raise PhotplugError(
                 f"with pixels of {scale:g} arcsec the PSF is {width * scale:.3g} arcsec wide at half of its peak, not "
-                f"{WIDTHS[0]:g} to {WIDTHS[1]:g}: a wrong scale; correct {source}, give --psf-scale, or give a PSF"
+                f"{WIDTHS[0]:g} to {WIDTHS[1]:g}: a wrong scale; correct {source} or --psf-scale, or give a PSF"
             )
         total = float(data.sum())
         kept = share is None and SHARES[0] <= total <= SHARES[1] + ROUNDING
@@ -139,6 +137,7 @@ def read_psf(
             name=Path(path).name,
             original_sum=None if kept or share else total,
             scale_from=source,
+            contradicted=against,
         )
         _check_growth(psf)
     except PhotplugError as error:
@@ -159,12 +158,20 @@ def warn_of_assumptions(psf: PSF, *, share: bool = True) -> None:
     Warns
     -----
     PhotplugWarning
-        Where its pixel scale is that of the mosaic, and where its pixels were normalised to 1.
+        Where its pixel scale is that of the mosaic, or contradicts its header, and where its pixels were normalised
+        to 1.
     """
     if psf.scale_from == ASSUMED:
         warnings.warn(
             f"{psf.name}: the PSF states no pixel scale ({STATEMENTS}), so that of the mosaic is assumed, "
             f"{psf.scale:g} arcsec; give its own by --psf-scale",
+            PhotplugWarning,
+            stacklevel=2,
+        )
+    if psf.contradicted:
+        warnings.warn(
+            f"{psf.name}: pixels of {psf.scale:g} arcsec are given for a PSF whose header states {psf.contradicted}; "
+            "those given are used",
             PhotplugWarning,
             stacklevel=2,
         )
@@ -203,30 +210,27 @@ def _measure_width(data: Floats) -> float:
     return 2 * math.sqrt(np.count_nonzero(data > data.max() / 2) / math.pi)
 
 
-def _find_scale(header: fits.Header, assumed: float | None, given: float | None) -> tuple[float, str]:
-    """Return the pixel scale, and what tells it."""
-    stated = _read_scales(header)
+def _find_scale(header: fits.Header, assumed: float | None, given: float | None) -> tuple[float, str, str]:
+    """Return the pixel scale, what tells it, and what the header says against it."""
     if given is not None:
-        for source, scale in stated.items():
-            if abs(scale / given - 1) > STATED:
-                warnings.warn(
-                    f"pixels of {given:g} arcsec are given for a PSF whose header states {scale:g} ({source}); those "
-                    "given are used",
-                    PhotplugWarning,
-                    stacklevel=3,
-                )
-        return float(given), "the option"
+        try:
+            stated = _read_scales(header)
+        except PhotplugError as error:
+            return float(given), "--psf-scale", f"none ({str(error).partition(';')[0]})"
+        against = [f"{scale:g} ({source})" for source, scale in stated.items() if abs(scale / given - 1) > STATED]
+        return float(given), "--psf-scale", ", ".join(against)
+    stated = _read_scales(header)
     if not stated:
         if assumed is None:
             raise PhotplugError(f"the PSF states no pixel scale ({STATEMENTS}); give one (--psf-scale)")
-        return float(assumed), ASSUMED
+        return float(assumed), ASSUMED, ""
     first, scale = next(iter(stated.items()))
     for other, its in stated.items():
         if abs(its / scale - 1) > STATED:
             raise PhotplugError(
                 f"{first} states pixels of {scale:g} arcsec and {other} of {its:g}; give the right one (--psf-scale)"
             )
-    return scale, first
+    return scale, first, ""
 
 
 def _read_scales(header: fits.Header) -> dict[str, float]:

@@ -108,11 +108,15 @@ def test_the_scale_is_given_or_assumed(tmp_path):
     with pytest.warns(PhotplugWarning, match=r"psf.fits: the PSF states no pixel scale .* assumed, 0\.04 arcsec"):
         warn_of_assumptions(psf, share=False)
     psf = read_psf(path, 0.04, scale=0.03)
-    assert (psf.scale, psf.scale_from) == (0.03, "the option")
+    assert (psf.scale, psf.scale_from) == (0.03, "--psf-scale")
     warn_of_assumptions(psf)
     write(path, data, PIXSCL=0.04)
-    with pytest.warns(PhotplugWarning, match=r"pixels of 0\.03 arcsec are given .* states 0\.04 \(PIXSCL\)"):
-        assert read_psf(path, scale=0.03).scale == 0.03
+    psf = read_psf(path, scale=0.03)
+    assert psf.scale == 0.03
+    with pytest.warns(PhotplugWarning, match=r"of 0\.03 arcsec are given .* states 0\.04 \(PIXSCL\)"):
+        warn_of_assumptions(psf, share=False)
+    psf = read_psf(write(path, data, PIXSCL="40 mas"), scale=0.03)
+    assert psf.contradicted == "none (keyword PIXSCL is '40 mas', not a positive number)"
 
 
 def test_the_first_image_of_several_is_read(tmp_path):
