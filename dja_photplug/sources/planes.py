@@ -240,17 +240,25 @@ def mask_sources(
         What could not be done so; empty where all was.
     """
     shapes, npix = measure_segments(data, null, segmentation)
-    ratio = np.sqrt(np.maximum(shapes.b / shapes.a, FLATTEST))
     least = LEAST_SKY * np.count_nonzero(~null)
     mask, growth = segmentation > 0, 1.0
     for growth, margin in MASKS:
-        mask = segmentation > 0
-        radius = growth * np.sqrt(npix / np.pi) + margin / scale
-        sep.mask_ellipse(mask, shapes.x, shapes.y, radius / ratio, radius * ratio, shapes.theta, r=1.0)
+        mask = _grow_segments(segmentation, shapes, npix, growth, margin / scale)
         if np.count_nonzero(~(mask | null)) >= least:
             break
     widest = growth == MASKS[0][0]
     return mask, "" if widest else f"sources leave too little sky for a mask wider than {growth:g} times their radius"
+
+
+def _grow_segments(
+    segmentation: NDArray[np.int32], shapes: Shapes, npix: NDArray[np.int64], growth: float, margin: float
+) -> NDArray[np.bool_]:
+    """Return where segments are, and ellipses around them, `growth` times as large and `margin` pixels more."""
+    mask = segmentation > 0
+    ratio = np.sqrt(np.maximum(shapes.b / shapes.a, FLATTEST))
+    radius = growth * np.sqrt(npix / np.pi) + margin
+    sep.mask_ellipse(mask, shapes.x, shapes.y, radius / ratio, radius * ratio, shapes.theta, r=1.0)
+    return mask
 
 
 def measure_sky(image: NDData, segmentation: NDArray[np.int32], scale: float) -> tuple[float, float]:
@@ -268,12 +276,13 @@ def measure_sky(image: NDData, segmentation: NDArray[np.int32], scale: float) ->
     Returns
     -------
     level, sigma : float
-        Median of the pixels off the mask of sources, and of their sigmas, in the unit of the image; NaN without any.
+        Median of the pixels off the widest mask of sources, and of their sigmas, in the unit of the image; NaN without
+        any. Beside narrower masks the wings of sources would pass for sky.
     """
     null = null_pixels(image)
     data = native_pixels(np.where(null, 0, image.data))
-    mask, _ = mask_sources(data, null, segmentation, scale)
-    sky = ~(mask | null)
+    growth, margin = MASKS[0]
+    sky = ~(_grow_segments(segmentation, *measure_segments(data, null, segmentation), growth, margin / scale) | null)
     if not sky.any():
         return float("nan"), float("nan")
     return float(np.median(data[sky])), float(np.sqrt(np.median(variance_map(image)[sky])))

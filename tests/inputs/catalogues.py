@@ -39,7 +39,7 @@ def make_catalogue(folder: Path) -> Table:
     table["flux_radius"] = Column(np.full(6, 0.1), unit="arcsec")
     table["flux_auto"] = Column(np.full(6, 2.0), unit="uJy")
     table["flux_aper_0"] = Column(np.full(6, 1.0), unit="uJy")
-    table.meta["ASEC_0"] = 0.5
+    table.meta |= {"ASEC_0": 0.5, "INPUT": PREFIX}  # which tells the grid of theta
     return table
 
 

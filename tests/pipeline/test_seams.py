@@ -617,12 +617,13 @@ def test_images_take_the_options_of_plugins_that_commands_take(simulated):
         return Scaled(options.of(Flat).error) if options.variance.noise == "scaled" else None
 
     manager = make_manager(photplug_options=lambda: {"flat": Flat}, photplug_variance=variance)
+    scaled = dp.VarianceOptions(noise="scaled", trust_weights=True)  # which is not what the pixels scatter by
     science, weight = np.ones((2, 4, 4), np.float32)
     for plugins, factor in ((None, 0.02), ({"flat": Flat(error=0.5)}, 0.5)):
-        image = dp.load_mosaic(simulated.prefix, "scaled", plugins=plugins, manager=manager)
+        image = dp.load_mosaic(simulated.prefix, scaled, plugins=plugins, manager=manager)
         np.testing.assert_allclose(image.uncertainty.array, image.background_weight * np.float32(factor))
         header = {"BUNIT": "10*nanoJansky"}
-        full = dp.full_weight(science, weight, None, header, "scaled", plugins=plugins, manager=manager)
+        full = dp.full_weight(science, weight, None, header, scaled, plugins=plugins, manager=manager)
         np.testing.assert_allclose(full, factor, rtol=1e-6)
     with pytest.raises(dp.PhotplugError, match="option plugins: flat of type Flat is not declared"):
         dp.load_mosaic(simulated.prefix, plugins={"flat": Flat()})
