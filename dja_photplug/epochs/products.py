@@ -20,8 +20,10 @@ from dja_photplug.files.formats import REGION_SUFFIXES, encode_text
 from dja_photplug.files.pixels import write_image
 from dja_photplug.files.smallfits import CardValue
 from dja_photplug.files.whole import whole_file
+from dja_photplug.sky.cards import read_numbers
 
 __all__ = [
+    "TOTALS",
     "agreement_with_map",
     "compare_with_header",
     "describe_log",
@@ -29,6 +31,9 @@ __all__ = [
     "write_exposure_map",
     "write_footprints",
 ]
+
+TOTALS = ("NDRIZIM", "EXPTIME")
+"""Keywords of a mosaic that sum up its exposures: their number and their time in s."""
 
 
 def write_footprints(log: ExposureLog, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -145,24 +150,30 @@ def compare_with_header(log: ExposureLog, header: Mapping[str, CardValue]) -> li
     -------
     list of str
         One sentence for each contradiction.
+
+    Raises
+    ------
+    PhotplugError
+        Where NDRIZIM or EXPTIME is no number.
     """
     files = list(dict.fromkeys(log.table["file"].tolist()))
     found = []
-    number, total, seconds = header.get("NDRIZIM"), header.get("EXPTIME"), log.exptime.to_value(u.s)
+    cards, seconds = read_numbers(header, (), "correct it", optional=TOTALS), log.exptime.to_value(u.s)
+    number, total = (cards.get(key) for key in TOTALS)
     if number is not None and number not in (len(files), len(log)):
-        found.append(f"NDRIZIM is {number}, but the log has {len(log)} rows of {len(files)} files")
+        found.append(f"NDRIZIM is {number:g}, but the log has {len(log)} rows of {len(files)} files")
     if total is not None and not np.isclose(total, seconds, rtol=1e-6):
         found.append(f"EXPTIME is {total:.3f} s, but the log's {len(files)} files sum up to {seconds:.3f} s")
-    cards: list[str] = []
-    while (card := header.get(f"FLT{len(cards) + 1:05d}")) is not None:
-        cards.append(str(card))
-    if cards and cards != files:
-        for what, odd in (("FLT cards are not in the log", set(cards) - set(files)),
-                          ("files of the log have no FLT card", set(files) - set(cards))):  # fmt: skip
+    listed: list[str] = []
+    while (card := header.get(f"FLT{len(listed) + 1:05d}")) is not None:
+        listed.append(str(card))
+    if listed and listed != files:
+        for what, odd in (("FLT cards are not in the log", set(listed) - set(files)),
+                          ("files of the log have no FLT card", set(files) - set(listed))):  # fmt: skip
             if odd:
                 found.append(f"{len(odd)} {what}, such as {min(odd)}")
-        if set(cards) == set(files):
-            pairs = zip(cards, files, strict=False)
+        if set(listed) == set(files):
+            pairs = zip(listed, files, strict=False)
             place = next((i for i, (card, file) in enumerate(pairs, 1) if card != file), len(files) + 1)
             found.append(f"the log's files have another order than the FLT cards, from number {place} on")
     return found
@@ -210,9 +221,16 @@ def agreement_with_map(log: ExposureLog, wcs: WCS, seconds: NDArray[np.float32],
     -------
     float
         0 to 1.
+
+    Raises
+    ------
+    PhotplugError
+        Where a card of the map is no number.
     """
-    sample = header.get("SAMPLE", 4)
+    advice = "correct the exposure map"
+    sample = int(read_numbers(header, (), advice, optional=["SAMPLE"], kind="positive whole number").get("SAMPLE", 4))
+    origin = read_numbers(header, (), advice, optional=("CRPIX1", "CRPIX2"))
     whole = wcs.deepcopy()
-    whole.wcs.crpix = [sample * header.get(f"CRPIX{axis}", wcs.wcs.crpix[axis - 1] / sample) for axis in (1, 2)]
+    whole.wcs.crpix = [sample * origin.get(f"CRPIX{axis}", wcs.wcs.crpix[axis - 1] / sample) for axis in (1, 2)]
     made = log.exposure_map(whole, tuple(sample * n for n in seconds.shape), sample, rule="archive")
     return float(np.mean(made == seconds))

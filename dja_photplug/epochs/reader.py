@@ -73,7 +73,8 @@ def read_log(name: str) -> tuple[QTable, Footprints, Array, int]:
     """
     cells = _read_cells(name)
     crval, crpix, naxis = (
-        np.stack([cells.require(f"{stem}{axis}") for axis in (1, 2)]) for stem in ("crval", "crpix", "naxis")
+        np.stack([cells.require(f"{stem}{axis}", positive=stem == "naxis") for axis in (1, 2)])
+        for stem in ("crval", "crpix", "naxis")
     )
     _check_projection(cells)
     gnomonic = _build_gnomonic(crval, _read_matrix(cells))
@@ -138,18 +139,25 @@ class _Cells:
                 values[row] = float(cell or "nan")
             except ValueError:
                 self.refuse(row, f"{cell!r} for {column}, which is no number")
+            # Tables write nan where they have nothing.
+            if np.isinf(values[row]):
+                self.refuse(row, f"{cell!r} for {column}, which is no finite number")
         return values
 
-    def require(self, column: str) -> Array:
+    def require(self, column: str, *, positive: bool = False) -> Array:
         """Return a column that needs a number in every row."""
         values = self.numbers(column)
         for row in np.flatnonzero(~np.isfinite(values)).tolist():
             self.refuse(row, f"no number in {column}")
+        for row in np.flatnonzero(positive & (values <= 0)).tolist():
+            self.refuse(row, f"{values[row]:g} in {column}, which must be above 0")
         return values
 
     def times(self, part: str) -> Time:
         """Return the begin, middle or end (beg, avg, end) of the exposures, UTC; masked where the log has none."""
         mjd = self.numbers(f"mjd-{part}")
+        for row in np.flatnonzero(mjd <= 0).tolist():
+            self.refuse(row, f"{mjd[row]:g} in mjd-{part}, which is no date of JWST or HST")
         for row, cell in enumerate(self.columns.get(f"date-{part}", ())):
             if cell and np.isnan(mjd[row]):
                 try:
@@ -220,10 +228,14 @@ def _read_sip(cells: _Cells) -> Array:
     size = 1 + max((int(index) for term in terms for index in term.groups()[1:]), default=0)
     sip = np.zeros((size, size, 2, len(cells.numbers_in_file)))
     order = np.stack([cells.numbers(f"{letter}_order", default=np.inf) for letter in "ab"])
+    blank = np.isnan(order)
     order = np.where(order.min(axis=0) >= 2, order, 0)  # False for NaN, an empty cell
     for term in terms:
         i, j, axis = int(term[2]), int(term[3]), "ab".index(term[1])
-        sip[i, j, axis] = np.where(i + j <= order[axis], np.nan_to_num(cells.numbers(term[0])), 0)
+        values = np.nan_to_num(cells.numbers(term[0]))
+        for row in np.flatnonzero(blank[axis] & (values != 0)).tolist():
+            cells.refuse(row, f"{term[0]} {values[row]:g} but no {term[1]}_order")
+        sip[i, j, axis] = np.where(i + j <= order[axis], values, 0)
     return sip
 
 
@@ -243,7 +255,7 @@ def _build_table(cells: _Cells) -> QTable:
         {
             "file": list(cells.columns["file"]),
             "ext": np.nan_to_num(cells.numbers("ext"), nan=1).astype(int),
-            "exptime": cells.require("exptime") * u.s,
+            "exptime": cells.require("exptime", positive=True) * u.s,
             **{f"mjd_{part}": cells.times(part) for part in ("beg", "avg", "end")},
             **{key: list(column) for key, column in zip(ExposureName._fields, names, strict=True)},
         }

@@ -11,7 +11,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,7 +26,9 @@ from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import IMAGE_SUFFIXES
+from dja_photplug.files.smallfits import parse_header
 from dja_photplug.files.whole import whole_file
+from dja_photplug.sky.cards import read_numbers
 from dja_photplug.sky.grid import BLOCK_PIXELS, Grid, Window, header_wcs
 
 __all__ = ["ImageReader", "read_grid", "read_image", "write_hdus", "write_image"]
@@ -35,7 +37,6 @@ _RECORD = 2880  # bytes; everything in FITS is padded to it (FITS standard 4.0, 
 _CARD = 80
 _END = b"END".ljust(_CARD)
 _DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
-_SCALING = {"BSCALE": 1, "BZERO": 0, "BLANK": None}
 # What isal raises on a gzip stream that is cut short, or is none; its stub declares an instance of the error.
 _DAMAGE = (EOFError, OSError, cast(type[Exception], IsalError))
 
@@ -77,13 +78,12 @@ class ImageReader:
         except OSError as error:
             raise PhotplugError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
         try:
-            self.header = self._find_image()
-            self.shape: tuple[int, int] = (self.header["NAXIS2"], self.header["NAXIS1"])
+            self.header, axes = self._find_image()
+            self.shape: tuple[int, int] = (axes[1], axes[0])
             self._dtype = np.dtype(_DTYPES[self.header["BITPIX"]])
-        except BaseException as error:
+            self._scale, self._zero, self._blank = self._read_scaling()
+        except BaseException:
             self.close()
-            if isinstance(error, (KeyError, TypeError, fits.VerifyError)):
-                raise self._damaged(f"its header is not valid: {error}") from None
             raise
 
     def __enter__(self) -> ImageReader:
@@ -134,20 +134,44 @@ class ImageReader:
         text = first + self._fill(np.empty(_RECORD - len(first), np.uint8)).tobytes()
         while not any(text[i : i + _CARD] == _END for i in range(len(text) - _RECORD, len(text), _CARD)):
             text += self._fill(np.empty(_RECORD, np.uint8)).tobytes()
-        return fits.Header.fromstring(text)
+        return parse_header(text)
 
-    def _find_image(self) -> fits.Header:
-        """Return the header of the first two-dimensional image, with the stream at its pixels."""
+    def _read_numbers(self, header: fits.Header, *keys: str, optional: Sequence[str] = ()) -> list[int]:
+        """Return whole numbers of a header, 0 for optional ones that are missing."""
+        try:
+            numbers = read_numbers(header, keys, "", optional=optional)
+        except PhotplugError as error:
+            raise self._damaged(f"its header is not valid: {error}") from None
+        for key, number in numbers.items():
+            if not number.is_integer() or (key == "BITPIX" and number not in _DTYPES):
+                raise self._damaged(f"its header is not valid: keyword {key} is {number:g}")
+        return [int(numbers.get(key, 0)) for key in (*keys, *optional)]
+
+    def _read_scaling(self) -> tuple[float, float, float | None]:
+        """Return BSCALE, BZERO and BLANK."""
+        try:
+            cards = read_numbers(
+                self.header, (), "correct it, or fetch it again", optional=("BSCALE", "BZERO", "BLANK")
+            )
+        except PhotplugError as error:
+            raise PhotplugError(f"{self.path}: {error}") from None
+        if cards.get("BSCALE") == 0:
+            raise PhotplugError(f"{self.path}: keyword BSCALE is 0, so all pixels are the same; fetch it again")
+        return cards.get("BSCALE", 1.0), cards.get("BZERO", 0.0), cards.get("BLANK")
+
+    def _find_image(self) -> tuple[fits.Header, list[int]]:
+        """Return the header and the axes of the first two-dimensional image, with the stream at its pixels."""
         header = self._read_header()
         if header is None:
             found = "not a FITS file" if self.path.stat().st_size else "the file is empty"
             raise PhotplugError(f"{self.path}: {found}; give a DJA product")
         while header is not None:
-            axes = [header[f"NAXIS{i + 1}"] for i in range(header["NAXIS"])]
-            if len(axes) == 2 and min(axes) > 0 and header.get("XTENSION", "IMAGE").strip() == "IMAGE":
-                return header
+            bits, dimensions, extra = self._read_numbers(header, "BITPIX", "NAXIS", optional=["PCOUNT"])
+            axes = self._read_numbers(header, *(f"NAXIS{i + 1}" for i in range(dimensions)))
+            if len(axes) == 2 and min(axes) > 0 and str(header.get("XTENSION", "IMAGE")).strip() == "IMAGE":
+                return header, axes
             pixels = math.prod(axes) if axes else 0
-            size = abs(header["BITPIX"]) // 8 * (pixels + header.get("PCOUNT", 0))
+            size = abs(bits) // 8 * (pixels + extra)
             self._skip(-(-size // _RECORD) * _RECORD)
             header = self._read_header()
         raise PhotplugError(f"{self.path}: holds no two-dimensional image; give a DJA product")
@@ -184,11 +208,10 @@ class ImageReader:
             self._check_end()
 
     def _convert(self, raw: NDArray[np.number], out: NDArray[np.float32]) -> None:
-        scale, zero, blank = (self.header.get(key, value) for key, value in _SCALING.items())
         # float64: exact for the uint32 of exposure maps.
-        out[...] = raw if (scale, zero) == (1, 0) else raw * float(scale) + float(zero)
-        if blank is not None and raw.dtype.kind in "iu":  # BLANK means nothing for floats (standard 4.0, 4.4.2.5)
-            out[raw == blank] = np.nan
+        out[...] = raw if (self._scale, self._zero) == (1, 0) else raw * self._scale + self._zero
+        if self._blank is not None and raw.dtype.kind in "iu":  # it means nothing for floats (standard 4.0, 4.4.2.5)
+            out[raw == self._blank] = np.nan
 
     def _check_end(self) -> None:
         """Read a gzip stream to its end, where its checksum is."""

@@ -1,8 +1,10 @@
-"""Small FITS images from the text of their header cards: thousands of stamps differ in a few cards only."""
+"""Headers and small FITS images from the text of cards: thousands of stamps differ in a few cards only."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import warnings
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -10,13 +12,75 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-__all__ = ["CardValue", "read_cards", "write_card", "write_small_image"]
+__all__ = ["CardValue", "parse_header", "read_cards", "write_card", "write_small_image"]
 
 CardValue = str | int | float | bool | None
 """What a header card holds; None for one without a value."""
 
 BLOCK = 2880  # bytes that FITS is padded to
+_CARD = 80
+# What astropy parses as it stands: a keyword with a number, a truth value or a text that does not go on; or a remark.
+_PLAIN = re.compile(
+    r"(?=.{8}= )[A-Z0-9_-]+ *= +(?:'(?:[^'&]|'')*'|[TF]|[+-]?(?:\d+\.?\d*|\.\d+)(?:[ED][+-]?\d+)?)? *(?:/.*)?"
+    r"|(?:COMMENT |HISTORY | {8}).*"
+)
+_UNPRINTABLE = re.compile(r"[^ -~]")
 _BITPIX = {"float32": -32, "uint8": 8}
+
+
+def parse_header(text: bytes) -> fits.Header:
+    """Return the header that the bytes of a file hold, whatever cards there are beside those that are read.
+
+    Cards that are no FITS hide nothing and stop nothing: those with a keyword keep their value as text (``NaN``, a date
+    without quotes), others become remarks, and characters beyond ASCII are ``?``.
+
+    Parameters
+    ----------
+    text : bytes
+        A multiple of 80, up to END or beyond.
+
+    Returns
+    -------
+    `~astropy.io.fits.Header`
+        All of whose cards can be read and written.
+    """
+    plain = _UNPRINTABLE.sub("?", text.decode("ascii", "replace"))
+    cards = _group_cards(plain)
+    return fits.Header.fromstring("".join(card if _PLAIN.fullmatch(card) else _mend_card(card) for card in cards))
+
+
+def _group_cards(text: str) -> Iterator[str]:
+    """Yield the cards up to END, each with those that continue its text."""
+    card = ""
+    for start in range(0, len(text), _CARD):
+        line = text[start : start + _CARD]
+        if line.rstrip() == "END":
+            break
+        if card.rstrip().partition(" /")[0].rstrip().endswith("&'") and line.startswith("CONTINUE  "):
+            card += line
+            continue
+        if card:
+            yield card
+        card = line
+    if card:
+        yield card
+
+
+def _mend_card(text: str) -> str:
+    """Return the text of a card that can be read and written, with the value of `text` as far as that has one."""
+    for tried in (text, text[:8].upper() + text[8:]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                card = fits.Card.fromstring(tried)
+                card.verify("exception")
+                return tried if card.keyword != "CONTINUE" and card.value is not None else write_card("COMMENT", "")
+            except (fits.VerifyError, Warning, ValueError):
+                continue
+    keyword, value = text[:8].strip().upper(), text[10:_CARD].partition(" /")[0].strip()
+    if text[8:10] == "= " and re.fullmatch("[A-Z0-9_-]+", keyword):
+        return write_card(keyword, value.replace("'", "")[:68])
+    return write_card("COMMENT", text[: _CARD - 8].rstrip())
 
 
 def read_cards(cards: Mapping[str, str]) -> fits.Header:

@@ -20,9 +20,10 @@ from dja_photplug.fitting.formats import FORMATS
 from dja_photplug.fitting.stamps import AUTO_RANGE, SOURCE_COLUMNS, FitSources, cut_stamps
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import GalfitOptions
-from dja_photplug.psf.model import PSF, prepare_psf, read_psf
+from dja_photplug.psf.model import PSF, prepare_psf, read_psf, warn_of_assumptions
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.calibration import NoiseCalibration
+from dja_photplug.sources.segments import check_labels, check_segments
 
 __all__ = [
     "REACH",
@@ -83,7 +84,9 @@ def select_sources(
     *,
     ids: Sequence[int] | None = None,
     segmentation: ArrayLike | None = None,
+    name: str | Path = "the segmentation",
     psf: str | Path | PSF | None = None,
+    psf_scale: float | None = None,
     calibration: NoiseCalibration | None = None,
 ) -> FitSources:
     """Gather what the fits of a catalogue's sources start from.
@@ -94,6 +97,10 @@ def select_sources(
     sources : Table
     ids, segmentation, psf, calibration
         As for :func:`dja_photplug.write_galfit`.
+    name : str or Path, optional
+        Of the segmentation, for messages.
+    psf_scale : float, optional
+        Of the file's pixels in arcsec, whatever it states.
 
     Returns
     -------
@@ -106,19 +113,36 @@ def select_sources(
         Where the input does not fit together.
     """
     rows = choose_rows(sources, ids)
-    labels = None if segmentation is None else np.asarray(segmentation)
-    if labels is not None and labels.shape != image.data.shape:
-        raise PhotplugError(
-            f"the segmentation of {labels.shape} pixels (y, x) does not fit the image of {image.data.shape}; give that "
-            "of the image's grid"
-        )
+    labels = None if segmentation is None else _check_segmentation(image, sources, rows, np.asarray(segmentation), name)
     return FitSources(
         table=QTable(sources, copy=False),
         targets={str(number): number for number in _read_ids(sources)[rows].tolist()},
         segmentation=labels,
-        psf=prepare_kernel(psf, image),
+        psf=prepare_kernel(psf, image, psf_scale),
         calibration=calibration,
     )
+
+
+def _check_segmentation(
+    image: MosaicImage, sources: Table, rows: NDArray[np.intp], labels: NDArray[np.integer], name: str | Path
+) -> NDArray[np.int32]:
+    """Return the labels of an image's pixels, refused where they are not those of a catalogue's sources."""
+    if labels.shape != image.data.shape:
+        raise PhotplugError(
+            f"{name} of {labels.shape} pixels (y, x) does not fit the image of {image.data.shape}; give that of the "
+            "image's grid"
+        )
+    checked, ids = check_labels(labels, name), _read_ids(sources)
+    # Otherwise all of a target's light would be masked as that of a neighbour.
+    x, y = skycoord_to_pixel(find_positions(sources, "ra", "dec"), image.wcs)
+    there, missing = check_segments(QTable({"id": ids, "x": x * u.pix, "y": y * u.pix}), checked, name)
+    bare = ids[rows][~there[rows]]
+    if missing and len(bare):
+        raise PhotplugError(
+            f"{name}: has no segment {bare[0]}, and so for {len(bare)} of {len(rows)} targets; name by --id those that "
+            "have one"
+        )
+    return checked
 
 
 def choose_rows(table: Table, ids: Sequence[int] | None) -> NDArray[np.intp]:
@@ -220,14 +244,18 @@ def surround(places: SkyCoord, size: float | None) -> tuple[SkyCoord, u.Quantity
     return centre, reach + 2 * max(REACH, size or 0) * u.arcsec
 
 
-def prepare_kernel(psf: str | Path | PSF | None, image: MosaicImage) -> NDArray[np.float32] | None:
+def prepare_kernel(
+    psf: str | Path | PSF | None, image: MosaicImage, psf_scale: float | None = None
+) -> NDArray[np.float32] | None:
     """Return a PSF on the image's pixels.
 
     Parameters
     ----------
     psf : str, Path, PSF or None
-        A FITS file that states no pixel scale has that of the image.
+        Of any size and pixel scale. A file that states no pixel scale has that of the image, and a warning says so.
     image : MosaicImage
+    psf_scale : float, optional
+        Of the file's pixels in arcsec, whatever it states.
 
     Returns
     -------
@@ -237,17 +265,15 @@ def prepare_kernel(psf: str | Path | PSF | None, image: MosaicImage) -> NDArray[
     Raises
     ------
     PhotplugError
-        Where it has an even number of pixels on a side, or the file is no PSF.
+        Where the file is no PSF, or there is none whose scale could be given.
     """
     if psf is None:
+        if psf_scale is not None:
+            raise PhotplugError("option psf_scale: there is no image of the PSF; give one (psf), or leave it out")
         return None
     scale = pixel_scale(image.wcs)
-    given = psf if isinstance(psf, PSF) else read_psf(psf, scale)
-    ny, nx = given.data.shape
-    if nx % 2 == 0 or ny % 2 == 0:
-        raise PhotplugError(
-            f"{given.name}: the PSF has {nx} x {ny} pixels, and even numbers have no middle; give one of odd size"
-        )
+    given = psf if isinstance(psf, PSF) else read_psf(psf, scale, scale=psf_scale)
+    warn_of_assumptions(given, share=False)
     return prepare_psf(given, scale)
 
 

@@ -29,6 +29,7 @@ from dja_photplug.files.smallfits import read_cards, write_card
 from dja_photplug.mosaic.electrons import HeaderValue
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import GalfitOptions, MeasureOptions
+from dja_photplug.sky.cards import read_numbers
 from dja_photplug.sky.grid import Scalar, cut_window, header_wcs, pixel_positions, pixel_scale
 from dja_photplug.sources.calibration import NoiseCalibration, combine_variance
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT, convert, flux_ratio, magnitude_of
@@ -281,7 +282,8 @@ class _Field:
         a, b, kron = (columns[name] for name in ("a", "b", "kron_radius"))
         with np.errstate(divide="ignore", invalid="ignore"):
             self.axis_ratio = np.clip(np.nan_to_num(b / a, nan=1.0), 0.05, 1)
-        least = sources.table.meta.get("KRONCIRC", MeasureOptions().kron_circle)
+        known = read_numbers(sources.table.meta, (), "correct the metadata of the catalogue", optional=["KRONCIRC"])
+        least = known.get("KRONCIRC", MeasureOptions().kron_circle)
         major, minor, *_ = kron_apertures(a, b, self.theta, kron, least)
         self.major, self.minor = major / self.scale, minor / self.scale
         # A circle holds half the light of an ellipse of equal area; below half a pixel there is nothing to start from.

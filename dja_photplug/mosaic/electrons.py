@@ -9,6 +9,7 @@ import numpy as np
 from astropy import units as u
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.sky.cards import read_card, read_numbers
 from dja_photplug.units import MOSAIC_UNIT
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ DETECTOR_GAINS: Mapping[str, float] = {
 }
 """Mean electrons per DN in flight, by detector. HST mosaics are in electrons already; MIRI's is uncertain."""
 
+_CONVERT = "convert the image and its weight to 10 nJy"
+
 
 def check_unit(header: Header) -> None:
     """Refuse an image that is not in 10 nJy.
@@ -46,16 +49,19 @@ def check_unit(header: Header) -> None:
     PhotplugError
         Naming the unit found.
     """
-    bunit, photfnu = header.get("BUNIT"), header.get("PHOTFNU")
-    if not bunit and photfnu is None:
+    given = read_card(header, "BUNIT")
+    bunit = "" if given is None else str(given).strip()
+    if not bunit and "PHOTFNU" not in header:
         raise PhotplugError("neither BUNIT nor PHOTFNU says its unit; set BUNIT = '10*nanoJansky' if it is so")
-    found = str(bunit or f"{photfnu} Jy")
+    if not bunit:
+        bunit = f"{read_numbers(header, ['PHOTFNU'], _CONVERT, kind='positive number')['PHOTFNU']} Jy"
     try:
-        known = np.isclose(u.Unit(found).to(MOSAIC_UNIT), 1, rtol=1e-6, atol=0)
-    except (ValueError, u.UnitConversionError):
+        known = np.isclose(u.Unit(bunit).to(MOSAIC_UNIT), 1, rtol=1e-6, atol=0)
+    except (ValueError, TypeError, u.UnitConversionError):
         known = False
     if not known:
-        raise PhotplugError(f"the unit is {found!r}, not 10 nJy; convert the image and its weight to 10 nJy")
+        key = "PHOTFNU" if given in (None, "") else "BUNIT"
+        raise PhotplugError(f"keyword {key} says that its unit is {bunit!r}, not 10 nJy; {_CONVERT}")
 
 
 def phot_scale(header: Header) -> float:
@@ -76,28 +82,37 @@ def phot_scale(header: Header) -> float:
     Raises
     ------
     PhotplugError
-        Where PHOTFNU, OPHOTFNU, or for JWST PHOTMJSR is missing or not positive; the message names the keyword.
+        Where PHOTFNU, OPHOTFNU, or for JWST PHOTMJSR is missing or not positive, or PHOTSCAL is not; the message names
+        all that are.
         (Dropping OPHOTFNU, as copies of the recipe do, makes the gain about 10 times wrong.)
     """
+    hst = _is_hst(header)
     needed = ["PHOTFNU", "OPHOTFNU"]
-    if not _is_hst(header):
-        needed.insert(0, "PHOTMJSR")
-    for key in needed:
-        try:
-            usable = float(header[key]) > 0
-        except (KeyError, TypeError, ValueError):
-            usable = False
-        if not usable:
-            raise PhotplugError(
-                f"keyword {key} is {header.get(key, 'missing')}, so electrons cannot be counted; "
-                "give the scale by the option phot_scale (--phot-scale), or use the noise preset 'background'"
-            )
-    scale = float(header["PHOTFNU"]) / float(header["OPHOTFNU"]) / float(header.get("PHOTSCAL", 1.0))
-    return scale if _is_hst(header) else scale / float(header["PHOTMJSR"])
+    if not hst:
+        # Without TELESCOP it is PHOTMJSR that tells JWST: HST headers have none.
+        needed[:0] = ["PHOTMJSR"] if {"TELESCOP", "PHOTMJSR"} & set(header) else ["TELESCOP", "PHOTMJSR"]
+    factors = read_numbers(
+        header,
+        needed,
+        "so electrons cannot be counted: correct it, give the scale by the option phot_scale (--phot-scale), or use "
+        "the noise preset 'background'",
+        optional=("PHOTSCAL",),
+        kind="positive number",
+    )
+    scale = factors["PHOTFNU"] / factors["OPHOTFNU"] / factors.get("PHOTSCAL", 1.0)
+    return scale if hst else scale / factors["PHOTMJSR"]
 
 
 def _is_hst(header: Header) -> bool:
-    return str(header.get("TELESCOP", "")).strip().upper() == "HST"
+    """Return whether a mosaic is in electrons, as those of HST are; what is no telescope's name is refused."""
+    telescope = read_card(header, "TELESCOP")
+    name = "JWST" if telescope is None else str(telescope).strip().upper()
+    if name not in ("HST", "JWST"):
+        raise PhotplugError(
+            f"keyword TELESCOP is {telescope!r}, neither JWST nor HST, so electrons cannot be counted; correct it, or "
+            "use the noise preset 'background'"
+        )
+    return name == "HST"
 
 
 def detector_gain(
@@ -133,7 +148,7 @@ def detector_gain(
         times = np.asarray(u.Quantity(log.table["exptime"]).value, float)
         if set(names) <= set(gains) and times.sum() > 0:
             return float(np.average([gains[name] for name in names], weights=times)), "table, by the WCS log"
-    detector = str(header.get("DETECTOR", "")).strip().upper()
+    detector = str(read_card(header, "DETECTOR") or "").strip().upper()
     if detector not in gains:
         raise PhotplugError(
             f"detector {detector or '(no DETECTOR keyword)'} has no known gain; "

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 import numpy as np
 from astropy import units as u
@@ -24,7 +25,9 @@ from scipy.ndimage import distance_transform_edt
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.mosaic.electrons import Header, HeaderValue, check_unit, detector_gain, phot_scale
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
+from dja_photplug.sky.cards import read_card, read_numbers, try_both
 from dja_photplug.sky.grid import check_same_grid, header_wcs, pixel_scale, row_blocks
+from dja_photplug.sky.headers import WCS_ADVICE
 from dja_photplug.units import MOSAIC_UNIT, plain_array
 
 if TYPE_CHECKING:
@@ -64,10 +67,13 @@ class ExposureMap:
         (ny // sample, nx // sample).
     header : mapping or None
         Of the ``exp`` file: SAMPLE, CRPIX1, CRPIX2, NXORIG, NYORIG and the photometric keywords.
+    name : str
+        For messages.
     """
 
     data: NDArray[np.float32]
     header: Header | None = None
+    name: str = "the exposure map"
 
 
 @runtime_checkable
@@ -248,7 +254,8 @@ class GivenVariance:
     @property
     def provenance(self) -> Cards:
         """FITS cards that name the file."""
-        return {"NOISE": (self.noise, "noise preset asked for"), "VARFILE": (self.name, "full variance")}
+        remark = "full variance" if len(self.name) <= 50 else ""  # no more fits beside it
+        return {"NOISE": (self.noise, "noise preset asked for"), "VARFILE": (self.name, remark)}
 
 
 def make_noise_model(
@@ -278,7 +285,8 @@ def make_noise_model(
         Where keywords, gain or exposure map are missing or do not fit the image.
     """
     options = as_variance_options(options)
-    if isinstance(options.detector_gain, Mapping) or isinstance(options.phot_scale, Mapping):
+    own_gain, own_scale = options.detector_gain, options.phot_scale
+    if isinstance(own_gain, Mapping) or isinstance(own_scale, Mapping):
         raise PhotplugError("options detector_gain and phot_scale: the band of the image is not known; give one number")
     cards: Cards = {"NOISE": (options.noise, "noise preset of the full weight")}
     if options.noise == "background":
@@ -290,12 +298,15 @@ def make_noise_model(
             "use the noise preset 'background'"
         )
     registered = options.noise == "calibrated"
-    if options.detector_gain is not None:
-        gain, source = options.detector_gain, "option"
-    else:
-        gain, source = detector_gain(header, log) if registered else (1.0, "recipe: DN taken as electrons")
-    scale = options.phot_scale or phot_scale(header)
-    _compare_headers(header, exposure.header)
+
+    def find_gain() -> tuple[float, str]:
+        if own_gain is not None:
+            return own_gain, "option"
+        return detector_gain(header, log) if registered else (1.0, "recipe: DN taken as electrons")
+
+    (gain, source), scale = try_both(find_gain, lambda: own_scale or phot_scale(header))
+    if not own_scale:
+        _compare_headers(header, exposure)
     shape = (int(header["NAXIS2"]), int(header["NAXIS1"]))
     sample, origin = _register(header, exposure, shape)
     seconds = plain_array(exposure.data, u.s, "exposure", fill=0).astype(np.float32)
@@ -311,9 +322,9 @@ def make_noise_model(
         "DETGAIN": (gain, "[e-/DN] detector gain"),
         "GAINFROM": (source, "source of the detector gain"),
         "GROWTH": ("per pixel" if sample == 1 else "registered" if registered else "published", "of the exposure map"),
-        "PHOTSCLE": (scale, "[DN/s / 10 nJy]" + (" given" if options.phot_scale else "")),
+        "PHOTSCLE": (scale, "[DN/s / 10 nJy]" + (" given" if own_scale else "")),
     }
-    if "PHOTSCAL" not in header and not options.phot_scale:
+    if "PHOTSCAL" not in header and not own_scale:
         cards["PHOTSCL1"] = (True, "PHOTSCAL was missing and counts as 1")
     return FullWeight(
         cards=cards,
@@ -367,15 +378,20 @@ def tell_uncovered(model: NoiseModel, weight: Pixels, most: float = MOST_UNCOVER
         )
 
 
-def _compare_headers(header: Header, other: Header | None) -> None:
+def _compare_headers(header: Header, exposure: ExposureMap) -> None:
     """Tell where the photometric keywords of the exposure map differ from the science image's, which are used."""
+    other = exposure.header or {}
     for key in ("PHOTMJSR", "PHOTSCAL", "PHOTFNU", "OPHOTFNU"):
-        if other is None or key not in header or key not in other:
+        if key not in header or key not in other:
             continue
-        if not np.isclose(float(header[key]), float(other[key]), rtol=1e-6):
+        try:
+            same = np.isclose(float(header[key]), read_numbers(other, [key], "it is not used")[key], rtol=1e-6)
+        except PhotplugError:
+            same = np.False_
+        if not same:
             warnings.warn(
-                f"{key} is {header[key]} in the science header and {other[key]} in the exposure map's; "
-                "the science header's is used",
+                f"{key} is {header[key]} in the science header and {read_card(other, key)} in that of "
+                f"{exposure.name}; the science header's is used",
                 PhotplugWarning,
                 stacklevel=2,
             )
@@ -384,10 +400,13 @@ def _compare_headers(header: Header, other: Header | None) -> None:
 def _register(header: Header, exposure: ExposureMap, shape: tuple[int, int]) -> tuple[int, tuple[int, int]]:
     """Return pixels per sample, and the pixel (y, x) of the map's own mosaic at which the image starts."""
     n_samples = exposure.data.shape
-    coarse = exposure.header or {}
     if n_samples == shape:
-        _check_place(header, coarse, shape, 1, (0, 0))
+        _check_place(header, exposure, shape, 1, (0, 0))
         return 1, (0, 0)
+    given, advice = exposure.header or {}, f"correct {exposure.name}, or fetch it again"
+    coarse = read_numbers(
+        given, (), advice, optional=("SAMPLE", "NXORIG", "NYORIG"), kind="positive whole number"
+    ) | read_numbers(given, (), advice, optional=("CRPIX1", "CRPIX2"))
     # Without SAMPLE, the one number of pixels per sample with which floor(N / sample) gives the map's shape.
     guess = next((s for s in (SAMPLE, *range(2, 65)) if tuple(n // s for n in shape) == n_samples), None)
     sample = int(coarse.get("SAMPLE", guess or 0))
@@ -398,7 +417,8 @@ def _register(header: Header, exposure: ExposureMap, shape: tuple[int, int]) -> 
     for axis, n, m in ((2, shape[0], n_samples[0]), (1, shape[1], n_samples[1])):
         offset = 0.0
         if f"CRPIX{axis}" in coarse and f"CRPIX{axis}" in header:
-            offset = sample * float(coarse[f"CRPIX{axis}"]) - float(header[f"CRPIX{axis}"])
+            [reference] = read_numbers(header, [f"CRPIX{axis}"], WCS_ADVICE).values()
+            offset = sample * coarse[f"CRPIX{axis}"] - reference
         # Real CRPIX are exact multiples of 1/8; 0.01 pixel allows for their printed digits.
         if abs(offset - round(offset)) > 0.01:
             raise PhotplugError(
@@ -408,12 +428,15 @@ def _register(header: Header, exposure: ExposureMap, shape: tuple[int, int]) -> 
         if round(offset) < 0 or round(offset) + n > extent:
             raise PhotplugError(f"{message}, which starts at {offset:.0f} of its {extent}; give the map of this mosaic")
         origin.append(round(offset))
-    _check_place(header, coarse, shape, sample, (origin[0], origin[1]))
+    _check_place(header, exposure, shape, sample, (origin[0], origin[1]))
     return sample, (origin[0], origin[1])
 
 
-def _check_place(header: Header, coarse: Header, shape: tuple[int, int], sample: int, origin: tuple[int, int]) -> None:
+def _check_place(
+    header: Header, exposure: ExposureMap, shape: tuple[int, int], sample: int, origin: tuple[int, int]
+) -> None:
     """Refuse an exposure map of another part of the sky; CRPIX, which registers it, does not tell that."""
+    coarse = exposure.header or {}
     if "CTYPE1" not in coarse or "CTYPE1" not in header:
         return
     try:
@@ -424,7 +447,7 @@ def _check_place(header: Header, coarse: Header, shape: tuple[int, int], sample:
         # By its CRPIX, that of the mosaic over SAMPLE, the centre of sample 0 is that of pixel SAMPLE - 1.
         check_same_grid(wcs, other, shape, sample, (sample - 1 - origin[0], sample - 1 - origin[1]))
     except PhotplugError as error:
-        raise PhotplugError(f"exposure map: {error}") from None
+        raise PhotplugError(f"{exposure.name}: {error}") from None
 
 
 def _fill_gaps(seconds: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -482,7 +505,9 @@ def full_weight(
     options = as_variance_options(noise)
     if options.noise != "background":
         check_unit(header)
-    image_header = {**header, "NAXIS1": science.shape[1], "NAXIS2": science.shape[0]}
+    # Not copied: cards that cannot be parsed are none of what is read here.
+    size: dict[str, HeaderValue] = {"NAXIS1": science.shape[1], "NAXIS2": science.shape[0]}
+    image_header: Header = ChainMap(size, cast(MutableMapping[str, HeaderValue], header))
     time = None if exposure is None else ExposureMap(plain_array(exposure, u.s, "exposure", fill=0), exposure_header)
     model = (variance or partial(make_noise_model, options=options))(image_header, time, log)
     result = np.empty(science.shape, np.float32)

@@ -35,6 +35,7 @@ from dja_photplug.mosaic.fullweight import (
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.bands import of_band
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
+from dja_photplug.sky.cards import try_both
 from dja_photplug.sky.grid import (
     Cutout,
     Window,
@@ -107,12 +108,12 @@ def load_mosaic(
         given = _given_variance(files, options)
         readers = [science, *(stack.enter_context(ImageReader(path)) for path in (files.weight, given) if path)]
         for other in readers[1:]:
-            _check_shape(other.path, other.shape, science)
+            _check_shape(other, science)
         wcs, window, header, model = _plan_loading(files, options, cutout, variance, science)
         for other in readers[1:]:
             _check_place(other, wcs)
         planes, odd = _read_planes(readers, window, model)
-    for key in [key for key in header if _OWN_CARDS.fullmatch(key)]:
+    for key in {key for key in header if _OWN_CARDS.fullmatch(key)}:  # a set: one deletion takes all of a keyword
         del header[key]
     header["ZEROPNT"] = (MOSAIC_ZERO_POINT, "[mag(AB)] of one unit of the image, 10 nJy")
     header.update(encode_cards(model.provenance))
@@ -171,8 +172,7 @@ def _plan_loading(
     """Return the WCS of the mosaic, and window, header and noise model of the pixels to be read."""
     given = _given_variance(files, options)
     try:
-        check_unit(science.header)
-        wcs = header_wcs(science.header)
+        wcs = _check_header(files, options, variance, science)
         window = resolve_cutout(cutout, wcs, science.shape)
         check_pixels(wcs[window], (window[0].stop - window[0].start, window[1].stop - window[1].start))
         if contradiction := find_contradiction(science.header):
@@ -181,17 +181,50 @@ def _plan_loading(
         if given is not None:
             check_unused(options, f"{given.name} holds the variance, photons and all")
             return wcs, window, header, GivenVariance(options.noise, given.name)
-        return wcs, window, header, _make_model(files, options, variance, science, header)
+    except PhotplugError as error:
+        raise PhotplugError(f"{files.science}: {error}") from None
+    log, exposure = _find_time(files, options, science)  # what is wrong with these names their files
+    try:
+        return wcs, window, header, _make_model(options, variance, header, exposure, log)
     except PhotplugError as error:
         raise PhotplugError(f"{files.science}: {error}") from None
 
 
-def _check_shape(path: Path, shape: tuple[int, int], science: ImageReader) -> None:
-    if shape != science.shape:
+def _check_header(
+    files: MosaicFiles, options: VarianceOptions, variance: VarianceHook | None, science: ImageReader
+) -> WCS:
+    """Return the WCS of a science image, or name all that its header lacks at once, for the noise model too."""
+    header, check = science.header, partial(check_unit, science.header)
+    try:
+        return try_both(check, partial(header_wcs, header))[1]
+    except PhotplugError as error:
+        if _given_variance(files, options) is None:
+            one_pixel, second = header.copy(), ExposureMap(np.ones((1, 1), np.float32))
+            one_pixel["NAXIS1"] = one_pixel["NAXIS2"] = 1
+            model = partial(_make_model, options, variance, one_pixel, second, exposure_log(files))
+            try_both(partial(_raise, error), model)
+        raise
+
+
+def _raise(error: PhotplugError) -> None:
+    raise error
+
+
+def _check_shape(other: ImageReader, science: ImageReader) -> None:
+    """Refuse a member of another shape than the science image."""
+    if other.shape != science.shape:
+        its, mine = (f"{each.shape[1]} x {each.shape[0]}" for each in (other, science))
         raise PhotplugError(
-            f"{path}: has {shape[1]} x {shape[0]} pixels and {science.path.name} {science.shape[1]} x "
-            f"{science.shape[0]}; give products of one mosaic"
+            f"{other.path}: has {its} pixels and {science.path.name} {mine}; give products of one mosaic"
         )
+
+
+def _find_time(
+    files: MosaicFiles, options: VarianceOptions, science: ImageReader
+) -> tuple[ExposureLog | None, ExposureMap | None]:
+    """Return the log of a mosaic and its exposure time, for presets that ask for it."""
+    log = exposure_log(files)
+    return log, None if options.noise == "background" else _find_exposure(files, log, science)
 
 
 def _check_place(other: ImageReader, wcs: WCS) -> None:
@@ -205,14 +238,12 @@ def _check_place(other: ImageReader, wcs: WCS) -> None:
 
 
 def _make_model(
-    files: MosaicFiles,
     options: VarianceOptions,
     variance: VarianceHook | None,
-    science: ImageReader,
     header: fits.Header,
+    exposure: ExposureMap | None,
+    log: ExposureLog | None,
 ) -> NoiseModel:
-    log = exposure_log(files)
-    exposure = None if options.noise == "background" else _find_exposure(files, log, science)
     return (variance or partial(make_noise_model, options=options))(header, exposure, log)
 
 
@@ -244,11 +275,14 @@ def check_detector_gain(files: str | Path | MosaicFiles) -> tuple[float, float, 
     with ExitStack() as stack:
         paths = (files.science, files.weight, files.variance)
         readers = [stack.enter_context(ImageReader(path)) for path in paths]
+        wcs = files.grid().wcs
         for other in readers[1:]:
-            _check_shape(other.path, other.shape, readers[0])
+            _check_shape(other, readers[0])
+            _check_place(other, wcs)
         # With a gain of 1 the Poisson variance of the registered model is sci / (phot_scale exp) itself.
         options = VarianceOptions(noise="calibrated", detector_gain=1.0)
-        model = _make_model(files, options, None, readers[0], readers[0].header)
+        log, exposure = _find_time(files, options, readers[0])
+        model = _make_model(options, None, readers[0].header, exposure, log)
         ratios = []
         for (rows, science), (_, weight), (_, variance) in zip(*(reader.blocks() for reader in readers), strict=True):
             full = model(science, weight, rows)
@@ -270,12 +304,13 @@ def check_detector_gain(files: str | Path | MosaicFiles) -> tuple[float, float, 
 def _find_exposure(files: MosaicFiles, log: ExposureLog | None, science: ImageReader) -> ExposureMap | None:
     """Return the archive's exposure map of the whole mosaic, or the one of the WCS log by the archive's rule."""
     if files.exposure is not None:
-        return ExposureMap(*read_image(files.exposure))
+        return ExposureMap(*read_image(files.exposure), name=files.exposure.name)
     if log is None:
         return None
+    wcs = header_wcs(science.header)
     coarse = {"SAMPLE": SAMPLE, "NXORIG": science.shape[1], "NYORIG": science.shape[0]}
-    coarse |= {key: science.header[key] / SAMPLE for key in ("CRPIX1", "CRPIX2")}
-    seconds = log.exposure_map(header_wcs(science.header), science.shape, SAMPLE, rule="archive")
+    coarse |= {f"CRPIX{axis}": wcs.wcs.crpix[axis - 1] / SAMPLE for axis in (1, 2)}
+    seconds = log.exposure_map(wcs, science.shape, SAMPLE, rule="archive")
     if not seconds.any():
         raise PhotplugError(
             f"none of the {len(log)} exposures of {log.name} overlaps the mosaic; is it the log of another field?"
@@ -334,7 +369,7 @@ def load_exposure(files: str | Path | Source, cutout: Cutout = None) -> NDArray[
     files = find_mosaic(files)
     with ImageReader(files.science) as science:
         exposure = _find_exposure(files, exposure_log(files), science)
-        window = resolve_cutout(cutout, header_wcs(science.header), science.shape)
+        window = resolve_cutout(cutout, files.grid().wcs, science.shape)
         sample = science.shape[0] // exposure.data.shape[0] if exposure else 1
     if exposure is None:
         return None

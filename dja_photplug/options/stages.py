@@ -230,6 +230,22 @@ class BandOptions(Stage):
     psf: Mapping[str, str] = option(
         {}, "FITS image of the PSF in a band, for total fluxes and the flag POINT_LIKE", kind=str, flag="--psf"
     )
+    psf_scale: Mapping[str, float] = option(
+        {},
+        "pixel scale of the PSF in a band, instead of what its header states",
+        unit="arcsec",
+        kind=float,
+        minimum=1e-3,
+        flag="--psf-scale",
+    )
+    psf_share: Mapping[str, float] = option(
+        {},
+        "share of the light that the PSF's image holds in a band, instead of its sum",
+        kind=float,
+        minimum=0.1,
+        maximum=1,
+        flag="--psf-share",
+    )
     zero_point: Mapping[str, float] = option(
         {},
         "AB magnitude of a pixel value of 1 in a band, instead of 28.9 (10 nJy)",
@@ -351,6 +367,16 @@ class InjectionOptions(Stage):
     psf_fwhm: float = option(
         0.15, "FWHM of the Gaussian PSF in the mosaic, before its pixels", unit="arcsec", minimum=0.04
     )
+    psf_scale: float | None = option(
+        None,
+        "pixel scale of the PSF's image, instead of what its header states",
+        unit="arcsec",
+        kind=float,
+        minimum=1e-3,
+    )
+    psf_share: float | None = option(
+        None, "share of the light that the PSF's image holds, instead of its sum", kind=float, minimum=0.1, maximum=1
+    )
     half_light: tuple[float, ...] = option(
         (0.05, 0.3),
         "smallest and largest half-light radius of galaxies (major axis, before the PSF), drawn evenly in its log",
@@ -444,6 +470,13 @@ class GalfitOptions(Stage):
     )
     index: float = option(2.0, "Sersic index that the fit starts with", minimum=0.3, maximum=8)
     flux: str = option("flux_auto", "column of the catalogue with the flux that the fit starts with")
+    psf_scale: float | None = option(
+        None,
+        "pixel scale of the PSF's image, instead of what its header states",
+        unit="arcsec",
+        kind=float,
+        minimum=1e-3,
+    )
     directory: str | Path | None = None
     overwrite: bool = False
     progress: bool = False

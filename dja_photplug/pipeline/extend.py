@@ -47,8 +47,8 @@ from dja_photplug.pipeline.many_bands import (
 )
 from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
 from dja_photplug.sky.grid import pixel_positions
-from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection, regrid_sources, sample_labels
-from dja_photplug.sources.segments import read_segmentation
+from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection, regrid_sources
+from dja_photplug.sources.segments import check_segments, read_segmentation
 from dja_photplug.units import convert, read_unit
 
 __all__ = ["catalog_options", "extend_catalog", "measure_columns"]
@@ -311,9 +311,10 @@ def _read_rows(
     if turned is not None:
         sources = regrid_sources(sources, turned, wcs)
     # Rows without a segment are on none; the labels of others would be cut to 32 bits.
-    there, missing = _check_segments(sources, labels, path)
+    there, missing = check_segments(sources, labels, path)
     sources["id"][~there] = 0
-    return Detection(sources=sources, segmentation=labels, wcs=wcs), notes + missing
+    notes += [f"{missing}: their flux_iso is NaN"] if missing else []
+    return Detection(sources=sources, segmentation=labels, wcs=wcs), notes
 
 
 def _read_shapes(table: Table) -> tuple[dict[str, NDArray[np.float64]], list[str]]:
@@ -451,27 +452,3 @@ def _take_wcs(first: Source, shape: tuple[int, ...], path: str) -> WCS:
     raise PhotplugError(
         f"{path}: the segmentation image of {shape} pixels (y, x) has no WCS, and {found}; give one with a WCS"
     )
-
-
-def _check_segments(sources: QTable, labels: NDArray[np.int32], path: str) -> tuple[NDArray[np.bool_], list[str]]:
-    """Return which sources have a segment, and what is told of others; refuse a segmentation that is not theirs."""
-    notes = []
-    label = sample_labels(labels, sources)
-    ids = np.asarray(sources["id"])
-    there = np.isin(ids, np.flatnonzero(np.bincount(labels.ravel())))
-    missing = np.flatnonzero((label >= 0) & ~there)
-    if len(missing):
-        found = (
-            f"{path}: has no segment {ids[missing[0]]} for row {missing[0]} (from 0), and so for {len(missing)} of "
-            f"{len(ids)} rows"
-        )
-        if len(missing) > np.sum(label >= 0) / 2:
-            raise PhotplugError(f"{found}; give the segmentation that the catalogue was made from")
-        notes = [f"{found}: their flux_iso is NaN"]
-    on_segment = (label > 0) & there
-    if on_segment.any() and np.mean(label[on_segment] == ids[on_segment]) < 0.5:
-        raise PhotplugError(
-            f"{path}: {np.sum(label[on_segment] != ids[on_segment])} of {on_segment.sum()} positions lie on segments "
-            "of other ids; give the segmentation that the catalogue was made from"
-        )
-    return there, notes

@@ -60,7 +60,7 @@ def write_galfit(
     segmentation : array_like, optional
         On the image's grid, labelled by ``id``; without it the Kron ellipses of a catalogue stand in.
     psf : str, Path or PSF, optional
-        Of odd size; it is resampled to the image's pixel scale and centred on a pixel. Without it nothing is convolved.
+        Of any size and scale; it is resampled to the image's pixels, centred on one. Without it nothing is convolved.
     calibration : NoiseCalibration, optional
         a(r), for the factor by which formal errors are multiplied.
     options : GalfitOptions, optional
@@ -84,7 +84,7 @@ def write_galfit(
     Raises
     ------
     PhotplugError
-        Where a source is not in the catalogue or off the mosaic, the PSF is none of odd size, files exist, or the
+        Where a source is not in the catalogue or off the mosaic, the PSF is none, files exist, or the
         format is not known.
     """
     if settings.get("size") == "auto":
@@ -94,9 +94,10 @@ def write_galfit(
     image = as_mosaic_image(image)
     if isinstance(sources, SkyCoord):
         found = find_fit_sources(image, sources, complete_options(analysis or Options(), manager), manager)
-        selected = replace(found, psf=prepare_kernel(psf, image), calibration=calibration)
+        selected = replace(found, psf=prepare_kernel(psf, image, options.psf_scale), calibration=calibration)
     else:
-        selected = select_sources(image, sources, ids=ids, segmentation=segmentation, psf=psf, calibration=calibration)
+        given = {"psf": psf, "psf_scale": options.psf_scale, "calibration": calibration}
+        selected = select_sources(image, sources, ids=ids, segmentation=segmentation, **given)
     return write_selected(image, selected, options, manager)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -43,10 +44,11 @@ from dja_photplug.mosaic.noise import RescaledModel, counts_electrons
 from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.stages import NOISE_PRESETS, InjectionOptions, Options
 from dja_photplug.pipeline.images import Products, find_source, load_source, zero_point_factor
+from dja_photplug.pipeline.many_bands import read_psf_for
 from dja_photplug.pipeline.one_band import Result, analyse_image, describe_noise, remeasure
 from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager, split_work
 from dja_photplug.pipeline.workers import map_in_processes
-from dja_photplug.psf.model import PSF, read_psf
+from dja_photplug.psf.model import PSF, SAME_SCALE, sample_psf
 from dja_photplug.simulate.exposures import draw_light
 from dja_photplug.simulate.scene import trace_light
 from dja_photplug.sky.grid import pixel_scale, sky_positions
@@ -117,7 +119,7 @@ class _Job:
     source: Source
     options: Options
     injection: InjectionOptions
-    psf: Path | None
+    psf: PSF | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -169,7 +171,7 @@ def inject(
         Of the analysis, as for :func:`dja_photplug.run`.
     injection : InjectionOptions, optional
     psf : str or Path, optional
-        FITS image of the PSF, on the mosaic's pixel scale, for point sources; instead of the Gaussian. Its sum is the
+        FITS image of the PSF, of any size and pixel scale, for point sources; instead of the Gaussian. Its sum is the
         share of the light that it holds.
     manager : PluginManager, optional
         All plugins by default. Where it has others than those that are installed, all is done in this process.
@@ -192,9 +194,14 @@ def inject(
         source=source,
         options=settle_bands(complete_options(options or Options(), manager), [source.band]),
         injection=injection or InjectionOptions(),
-        psf=None if psf is None else Path(psf),
+        psf=None,
     )
-    metadata = _check(job)
+    metadata = _check(job, psf)
+    if psf is not None:
+        given = {"scale": job.injection.psf_scale, "share": job.injection.psf_share}
+        read = read_psf_for(job.source, psf, **given)
+        job = replace(job, psf=read)
+        metadata |= {"PSF": read.name, "PSFSCALE": read.scale}
     workers, own = split_work(manager, job.injection.workers or os.cpu_count() or 1)
     parts = map_in_processes(_realise, range(job.injection.realisations), workers, _prepare, job, own)
     # disable=None: only where stderr is a terminal.
@@ -224,7 +231,7 @@ def inject(
     return InjectionResult(table=table, sources=sources, options=job.options, injection=job.injection)
 
 
-def _check(job: _Job) -> dict[str, object]:
+def _check(job: _Job, psf: str | Path | None) -> dict[str, object]:
     """Refuse early what the options tell; return the metadata of the tables, but for those of the image."""
     options, injection = job.options, job.injection
     if injection.aperture >= len(options.measure.apertures):
@@ -232,14 +239,17 @@ def _check(job: _Job) -> dict[str, object]:
             f"option aperture: {injection.aperture} is not one of the {len(options.measure.apertures)} apertures; "
             "they count from 0"
         )
-    if job.psf is not None and injection.shape != "point":
+    for name in ("psf_scale", "psf_share"):
+        if psf is None and getattr(injection, name) is not None:
+            raise PhotplugError(f"option {name}: there is no image of the PSF; give one (psf), or leave it out")
+    if psf is not None and injection.shape != "point":
         raise PhotplugError(f"a PSF image is for point sources, and the shape is {injection.shape!r}; leave one out")
     injected = {name: value for name, value in asdict(injection).items() if name != "workers"}
     return make_metadata(options) | {
         "INPUT": str(job.source),
         "INJECT": json.dumps(injected),
         "INJASEC": options.measure.apertures[injection.aperture],
-        "PSF": "Gaussian" if job.psf is None else job.psf.name,
+        "PSF": "Gaussian",
     }
 
 
@@ -252,8 +262,10 @@ def _find_photon_model(job: _Job, image: MosaicImage) -> NoiseModel:
         try:
             model = load_noise_model(replace(source, variance=None), variance, job.options.cutout)
         except PhotplugError as error:
+            # That preset would not help: light is counted in electrons whichever analyses it.
+            told = re.sub("(, or|;) use the noise preset 'background'", "", str(error))
             raise PhotplugError(
-                f"electrons of the injected light: {error}; or inject without (photons 'none')"
+                f"electrons of the injected light: {told}; or inject without (photons 'none')"
             ) from None
         model = RescaledModel(model, zero_point_factor(source, job.options))
     if model is None:
@@ -290,24 +302,10 @@ def _prepare(job: _Job, manager: pluggy.PluginManager | None) -> _Field:
         model=None if background is None else image.noise_model,
         weight=weight,
         electrons=_count_electrons(_find_photon_model(job, image), weight) if photons else None,
-        psf=None if job.psf is None else _load_psf(job.psf, pixel_scale(image.wcs)),
+        psf=job.psf,
         before=before,
         rim=_find_rim(before.detection.segmentation),
     )
-
-
-def _load_psf(path: Path, scale: float) -> PSF:
-    """Return an image of the PSF, refused where its sum is no share of light, or its pixels are not the mosaic's."""
-    psf = read_psf(path, scale)
-    if psf.original_sum is not None:
-        raise PhotplugError(
-            f"{path}: the PSF sums up to {psf.original_sum:.4g}, not to the share of light it holds; normalise it"
-        )
-    if not np.isclose(psf.scale, scale, rtol=0.01):
-        raise PhotplugError(
-            f"{path}: the PSF has pixels of {psf.scale:.4g} arcsec and the mosaic of {scale:.4g}; resample it"
-        )
-    return psf
 
 
 def _count_electrons(model: NoiseModel, weight: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -387,7 +385,7 @@ def _draw(sources: QTable, field: _Field, box: tuple[slice, slice] | None = None
     shape = (rows.stop - rows.start, columns.stop - columns.start)
     if field.psf is not None:
         centres = np.stack([sources["y"] - rows.start, sources["x"] - columns.start], axis=-1)
-        return _draw_psf(field.psf, centres, flux.to_value("10 nJy"), shape)
+        return _draw_psf(field.psf, centres, flux.to_value("10 nJy"), shape, pixel_scale(image.wcs))
     scene = sources["ra", "dec", "size", "axis_ratio", "pa"]
     scene["flux"] = flux
     index = {"point": 0.0, "gaussian": 0.5, "sersic": injection.sersic_index}[injection.shape]
@@ -397,17 +395,27 @@ def _draw(sources: QTable, field: _Field, box: tuple[slice, slice] | None = None
     return draw_light(trace_light(scene, "flux", injection.psf_fwhm), wcs)
 
 
-def _draw_psf(psf: PSF, centres: Floats, flux: Floats, shape: tuple[int, int]) -> Floats:
+def _draw_psf(psf: PSF, centres: Floats, flux: Floats, shape: tuple[int, int], scale: float) -> Floats:
     """Return point sources at (y, x), (n, 2), drawn with an image of the PSF, centred on its own centre."""
     image = np.zeros(shape)
     for centre, total in zip(centres, flux, strict=True):
+        stamp, first = _place_psf(psf, centre, scale)
+        ends = zip(first, stamp.shape, shape, strict=True)
+        low, high = np.array([(max(start, 0), min(start + n, m)) for start, n, m in ends]).T
+        image[low[0] : high[0], low[1] : high[1]] += total * stamp[tuple(map(slice, low - first, high - first))]
+    return image
+
+
+def _place_psf(psf: PSF, centre: Floats, scale: float) -> tuple[Floats, NDArray[np.intp]]:
+    """Return the PSF around a place (y, x) on pixels of `scale`, and the pixel on which it begins."""
+    if abs(scale / psf.scale - 1) < SAME_SCALE:
         corner = centre - psf.centre
         first = np.rint(corner).astype(int)
-        stamp = total * shift(psf.data, corner - first, output=np.float64)  # cubic spline
-        ends = zip(first, psf.data.shape, shape, strict=True)
-        low, high = np.array([(max(start, 0), min(start + n, m)) for start, n, m in ends]).T
-        image[low[0] : high[0], low[1] : high[1]] += stamp[tuple(map(slice, low - first, high - first))]
-    return image
+        return shift(psf.data, corner - first, output=np.float64), first  # cubic spline
+    middle = np.rint(centre).astype(int)
+    offset = centre - middle
+    stamp = sample_psf(psf, scale, (float(offset[0]), float(offset[1])))
+    return stamp, middle - np.array(stamp.shape) // 2
 
 
 def _add_light(field: _Field, light: Floats, rng: np.random.Generator) -> MosaicImage:

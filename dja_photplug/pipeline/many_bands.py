@@ -35,7 +35,7 @@ from dja_photplug.pipeline.images import Products, find_source
 from dja_photplug.pipeline.one_band import measure_band
 from dja_photplug.pipeline.plugins import get_plugin_manager, split_work
 from dja_photplug.pipeline.workers import map_in_processes
-from dja_photplug.psf.model import PSF, encircled_energy, read_psf
+from dja_photplug.psf.model import PSF, encircled_energy, read_psf, warn_of_assumptions
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.calibration import NoiseCalibration
 from dja_photplug.sources.detection import Detection
@@ -54,6 +54,7 @@ __all__ = [
     "measure_bands",
     "name_columns",
     "read_calibration",
+    "read_psf_for",
     "read_psfs",
 ]
 
@@ -128,7 +129,7 @@ def read_psfs(bands: Bands, options: Options) -> dict[str, PSF]:
     Returns
     -------
     dict of str to PSF
-        By band. A file without a pixel scale of its own has that of its mosaic.
+        By band. A file without a pixel scale of its own has that of its mosaic, and a warning says so.
 
     Raises
     ------
@@ -136,11 +137,47 @@ def read_psfs(bands: Bands, options: Options) -> dict[str, PSF]:
         Where a band is not there, a file is missing or holds no PSF, or neither it nor the source tells a pixel scale
         before it is loaded.
     """
-    psfs = {}
-    for band, path in settle_values("psf", options.bands.psf, list(bands)).items():
-        grid = bands[band].grid()
-        psfs[band] = read_psf(Path(path), None if grid is None else pixel_scale(grid.wcs))
+    psfs: dict[str, PSF] = {}
+    names = list(bands)
+    given = {
+        name: settle_values(name, getattr(options.bands, name), names) for name in ("psf", "psf_scale", "psf_share")
+    }
+    for name, values in given.items():
+        for band in values:
+            if band not in given["psf"]:
+                raise PhotplugError(
+                    f"option {name}: there is no PSF of {band or 'the image'}; give one (psf), or leave it out"
+                )
+    for band, path in given["psf"].items():
+        own = {"scale": given["psf_scale"].get(band), "share": given["psf_share"].get(band)}
+        psfs[band] = read_psf_for(bands[band], path, **own)
     return psfs
+
+
+def read_psf_for(source: Source, path: str | Path, *, scale: float | None, share: float | None) -> PSF:
+    """Read a PSF of a source, of which the share of the light that it holds will be used.
+
+    Parameters
+    ----------
+    source : Source
+        Its pixel scale is assumed where nothing else tells that of the PSF.
+    path : str or Path
+    scale, share
+        As for `dja_photplug.psf.model.read_psf`.
+
+    Returns
+    -------
+    PSF
+
+    Raises
+    ------
+    PhotplugError
+        Where the file is missing or holds no PSF, or nothing tells its pixel scale before the source is loaded.
+    """
+    grid = source.grid()
+    psf = read_psf(path, None if grid is None else pixel_scale(grid.wcs), scale=scale, share=share)
+    warn_of_assumptions(psf)
+    return psf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -344,10 +381,11 @@ def describe_bands(tables: Mapping[str, QTable], psfs: Mapping[str, PSF], first:
     dict of str to str
         JSON text by ``BAND_0``, ``BAND_1`` ..., as keys of FITS are short.
     """
-    bands = {
-        f"BAND_{i}": {"band": band, "PSF": psfs[band].name if band in psfs else "none: tot is corr", **table.meta}
-        for i, (band, table) in enumerate(tables.items(), start=first)
-    }
+    bands = {}
+    for i, (band, table) in enumerate(tables.items(), start=first):
+        psf = psfs.get(band)
+        known = {"PSF": "none: tot is corr"} if psf is None else {"PSF": psf.name, "PSFSCALE": psf.scale}
+        bands[f"BAND_{i}"] = {"band": band, **known, **table.meta}
     return encode_metadata(bands)
 
 
@@ -365,9 +403,20 @@ def read_calibration(meta: Mapping[str, str], source: Source) -> NoiseCalibratio
     -------
     NoiseCalibration or None
         None where they tell none.
+
+    Raises
+    ------
+    PhotplugError
+        Where what they tell cannot be read.
     """
-    for key, text in meta.items():
-        if key.startswith("BAND_") and (band := json.loads(text))["band"] == source.band:
-            return NoiseCalibration.from_metadata(band)
-    is_own = Path(str(meta.get("INPUT", ""))).name == Path(str(source)).name
-    return NoiseCalibration.from_metadata(meta) if is_own else None
+    try:
+        for key, text in meta.items():
+            if key.startswith("BAND_") and (band := json.loads(text))["band"] == source.band:
+                return NoiseCalibration.from_metadata(band)
+        is_own = Path(str(meta.get("INPUT", ""))).name == Path(str(source)).name
+        return NoiseCalibration.from_metadata(meta) if is_own else None
+    except (ValueError, TypeError, KeyError) as error:  # of JSON and numpy
+        raise PhotplugError(
+            f"the metadata BAND_i or AR of the catalogue cannot be read ({error}); give it as `catalog` wrote it, or "
+            "without them"
+        ) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,17 +14,31 @@ from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicHermiteSpline, make_interp_spline
 
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.pixels import read_image
+from dja_photplug.sky.cards import read_numbers
 from dja_photplug.sky.grid import header_wcs, pixel_scale
 from dja_photplug.units import plain_array
 
-__all__ = ["PSF", "encircled_energy", "half_light_radius", "prepare_psf", "read_psf"]
+__all__ = [
+    "PSF",
+    "SAME_SCALE",
+    "encircled_energy",
+    "half_light_radius",
+    "prepare_psf",
+    "read_psf",
+    "sample_psf",
+    "warn_of_assumptions",
+]
 
 Floats = NDArray[np.float64]
 
-# Sums that are the share of the light that a stamp holds: those of grizli's PSFs are 0.951 (F444W) and 0.974 (F115W).
-SHARES = (0.5, 1.05)
+# Sums that are the share of the light that a stamp holds: those of grizli's PSFs of NIRCam are 0.95 to 0.98. Those of
+# its ACS and WFC3/IR stamps, 1.01 and 1.11, cannot be.
+SHARES = (0.5, 1.0)
+ROUNDING = 1e-3  # by which a sum may be above 1, or what states a pixel scale may differ in its last digit
+# By which a curve of growth may be above 1 on its way to its sum: noise, and ringing of the core.
+HIGHEST = 0.01
 # Of the peak. Drizzling with drops leaves rounding errors (-4e-8 of it), Lanczos kernels and noise of stars a little.
 DEEPEST = -0.02
 WIDTHS = (0.02, 2.0)  # arcsec, FWHM; JWST and HST have 0.03 to 0.8
@@ -32,8 +46,13 @@ FEWEST = 5  # pixels on a side, which the quintic spline needs too
 # Pixels; below 1.5 the sampling moves the centre, by up to 0.07 pixels for a FWHM of 1.6 pixels with a sigma of 0.7.
 NARROWEST = 1.5
 CENTRED = 0.02  # pixels between centre and middle that a fit does not notice
+# What states the side of a pixel in arcsec: grizli has the first, STPSF the second, Tiny Tim and others the third.
+SCALES = ("PIXSCL", "PIXELSCL", "PIXSCALE")
+STATED = 0.01  # by which two statements may differ
 # Of two pixel scales that are the same: 0.05 pixels at the edge of a stamp of 101.
 SAME_SCALE = 1e-3
+STATEMENTS = f"{', '.join(SCALES)}, PIXAR_A2 or a WCS"
+ASSUMED = "what is assumed"
 RADII = 1000  # of the tabulated curve of growth, which is then true to 1e-4 for a FWHM of 1.6 pixels
 
 
@@ -55,6 +74,10 @@ class PSF:
         Of the file.
     original_sum : float, optional
         Sum of the pixels before they were normalised to 1; None where it was the share of light and was kept.
+    scale_from : str
+        What states the pixel scale.
+    contradicted : str
+        What the header says against it, empty where it does not.
     """
 
     data: Floats
@@ -62,19 +85,28 @@ class PSF:
     centre: tuple[float, float]
     name: str
     original_sum: float | None = None
+    scale_from: str = "--psf-scale"
+    contradicted: str = ""
 
 
-def read_psf(path: str | Path, scale: float | None = None) -> PSF:
+def read_psf(
+    path: str | Path, assumed: float | None = None, *, scale: float | None = None, share: float | None = None
+) -> PSF:
     """Read an image of the PSF: the first two-dimensional image of a FITS file, such as OVERSAMP of STPSF.
 
-    Its pixel scale is that of PIXSCL, PIXELSCL, or a celestial WCS in its header. A sum of 0.5 to 1.05 is the share
-    of the light that it holds, and is kept; any other, as of a peak of 1 or of counts, is normalised to 1.
+    Its pixel scale is `scale`; else that of PIXSCL, PIXELSCL or PIXSCALE, of a celestial WCS, or of PIXAR_A2, in its
+    header; else `assumed`. A sum of 0.5 to 1 is the share of the light that it holds, and is kept; any other, as of a
+    peak of 1 or of counts, is normalised to 1. :func:`warn_of_assumptions` tells of both.
 
     Parameters
     ----------
     path : str or Path
+    assumed : float, optional
+        In arcsec per pixel, where nothing else tells: that of the mosaic.
     scale : float, optional
-        In arcsec per pixel, where the header states none: that of the mosaic.
+        In arcsec per pixel, whatever the header states.
+    share : float, optional
+        Share of the light that the stamp holds, 0 to 1, whatever its sum.
 
     Returns
     -------
@@ -83,31 +115,78 @@ def read_psf(path: str | Path, scale: float | None = None) -> PSF:
     Raises
     ------
     PhotplugError
-        Where the file cannot be read, is no PSF centred in its stamp, or has no pixel scale that can be right.
+        Where the file cannot be read, is no PSF centred in its stamp, has no pixel scale that can be right, or two that
+        contradict each other, or a curve of growth above 1.
     """
     pixels, header = read_image(path)
     data = pixels.astype(np.float64)
     try:
         _check_pixels(data)
-        width, scale = _measure_width(data), _find_scale(header, scale)
+        width, (scale, source, against) = _measure_width(data), _find_scale(header, assumed, scale)
         # Written so that NaN fails too.
         if not WIDTHS[0] <= width * scale <= WIDTHS[1]:
             raise PhotplugError(
-                f"with pixels of {scale:g} arcsec the PSF is {width * scale:.3g} arcsec wide at half of its peak, "
-                f"not {WIDTHS[0]:g} to {WIDTHS[1]:g}: a wrong scale; correct PIXSCL, or give a PSF"
+                f"with pixels of {scale:g} arcsec the PSF is {width * scale:.3g} arcsec wide at half of its peak, not "
+                f"{WIDTHS[0]:g} to {WIDTHS[1]:g}: a wrong scale; correct {source} or --psf-scale, or give a PSF"
             )
-        centre = _find_centre(data, width)
+        total = float(data.sum())
+        kept = share is None and SHARES[0] <= total <= SHARES[1] + ROUNDING
+        held = min(total, SHARES[1]) if kept else share or 1.0
+        psf = PSF(
+            data=data * (held / total),
+            scale=scale,
+            centre=_find_centre(data, width),
+            name=Path(path).name,
+            original_sum=None if kept or share else total,
+            scale_from=source,
+            contradicted=against,
+        )
+        _check_growth(psf)
     except PhotplugError as error:
         raise PhotplugError(f"{path}: {error}") from None
-    total = float(data.sum())
-    kept = SHARES[0] <= total <= SHARES[1]
-    return PSF(
-        data=data if kept else data / total,
-        scale=scale,
-        centre=centre,
-        name=Path(path).name,
-        original_sum=None if kept else total,
-    )
+    return psf
+
+
+def warn_of_assumptions(psf: PSF, *, share: bool = True) -> None:
+    """Tell what was assumed of a PSF that its file does not state.
+
+    Parameters
+    ----------
+    psf : PSF
+        As :func:`read_psf` gives it.
+    share : bool, optional
+        Whether the share of the light that it holds is used.
+
+    Warns
+    -----
+    PhotplugWarning
+        Where its pixel scale is that of the mosaic, or contradicts its header, and where its pixels were normalised
+        to 1.
+    """
+    if psf.scale_from == ASSUMED:
+        warnings.warn(
+            f"{psf.name}: the PSF states no pixel scale ({STATEMENTS}), so that of the mosaic is assumed, "
+            f"{psf.scale:g} arcsec; give its own by --psf-scale",
+            PhotplugWarning,
+            stacklevel=2,
+        )
+    if psf.contradicted:
+        warnings.warn(
+            f"{psf.name}: pixels of {psf.scale:g} arcsec are given for a PSF whose header states {psf.contradicted}; "
+            "those given are used",
+            PhotplugWarning,
+            stacklevel=2,
+        )
+    if share and psf.original_sum is not None:
+        radius, light = _measure_growth(psf)
+        reach = radius[np.argmax(light > light[-1] * (1 - ROUNDING))]
+        warnings.warn(
+            f"{psf.name}: the PSF sums up to {psf.original_sum:.4g}, no share of the light, so it is taken to hold all "
+            f"of it: what lies beyond {reach:.2g} arcsec counts as none, and total fluxes are too low "
+            "by that; give its share by --psf-share",
+            PhotplugWarning,
+            stacklevel=2,
+        )
 
 
 def _check_pixels(data: Floats) -> None:
@@ -133,18 +212,49 @@ def _measure_width(data: Floats) -> float:
     return 2 * math.sqrt(np.count_nonzero(data > data.max() / 2) / math.pi)
 
 
-def _find_scale(header: fits.Header, scale: float | None) -> float:
-    """Return the pixel scale that a header states, otherwise `scale`."""
-    for key in ("PIXSCL", "PIXELSCL"):
-        if key in header:
-            if not isinstance(header[key], int | float):
-                raise PhotplugError(f"{key} is {header[key]!r}, not a pixel scale in arcsec; correct it")
-            return float(header[key])
-    with suppress(PhotplugError):
-        return pixel_scale(header_wcs(header))
-    if scale is None:
-        raise PhotplugError("the PSF states no pixel scale (PIXSCL, PIXELSCL or a WCS); give one")
-    return float(scale)
+def _find_scale(header: fits.Header, assumed: float | None, given: float | None) -> tuple[float, str, str]:
+    """Return the pixel scale, what tells it, and what the header says against it."""
+    if given is not None:
+        try:
+            stated = _read_scales(header)
+        except PhotplugError as error:
+            return float(given), "--psf-scale", f"none ({str(error).partition(';')[0]})"
+        against = [f"{scale:g} ({source})" for source, scale in stated.items() if abs(scale / given - 1) > STATED]
+        return float(given), "--psf-scale", ", ".join(against)
+    stated = _read_scales(header)
+    if not stated:
+        if assumed is None:
+            raise PhotplugError(f"the PSF states no pixel scale ({STATEMENTS}); give one (--psf-scale)")
+        return float(assumed), ASSUMED, ""
+    first, scale = next(iter(stated.items()))
+    for other, its in stated.items():
+        if abs(its / scale - 1) > STATED:
+            raise PhotplugError(
+                f"{first} states pixels of {scale:g} arcsec and {other} of {its:g}; give the right one (--psf-scale)"
+            )
+    return scale, first, ""
+
+
+def _read_scales(header: fits.Header) -> dict[str, float]:
+    """Return the pixel scales that a header states, by what states them, the most trusted first."""
+    advice = "correct it, or take it out and give the pixel scale (--psf-scale)"
+    stated = read_numbers(header, (), advice, optional=SCALES, kind="positive number")
+    if str(header.get("CTYPE1", "")).startswith("RA--"):
+        stated["its WCS"] = pixel_scale(header_wcs(header))
+    if not stated:  # in mosaics it is that of the detector
+        area = read_numbers(header, (), advice, optional=["PIXAR_A2"], kind="positive number")
+        stated = {key: math.sqrt(value) for key, value in area.items()}
+    return stated
+
+
+def _check_growth(psf: PSF) -> None:
+    """Refuse a curve of growth that rises above 1, as one does where too much sky was taken off."""
+    radius, light = _measure_growth(psf)
+    if (highest := light.max()) > 1 + HIGHEST:
+        raise PhotplugError(
+            f"the curve of growth reaches {highest:.3f} at {radius[light.argmax()]:.2g} arcsec and ends at "
+            f"{light[-1]:.3f}, as too much sky was taken off; give a PSF without negative outskirts"
+        )
 
 
 def _find_centre(data: Floats, width: float) -> tuple[float, float]:
@@ -164,14 +274,18 @@ def _grow(psf: PSF) -> tuple[Floats, Floats]:
 
     The square, because the curve is linear in it where the PSF is flat, as in its central pixel.
     """
+    radius, light = _measure_growth(psf)
+    # Negative pixels: never falling, never above the sum.
+    return radius**2, np.minimum(np.maximum.accumulate(light), light[-1])
+
+
+def _measure_growth(psf: PSF) -> tuple[Floats, Floats]:
+    """Return radii in arcsec, up to the farthest corner, and the light within them as it is."""
     (y, x), (ny, nx) = psf.centre, psf.data.shape
     radii = math.hypot(max(y, ny - 1 - y) + 0.5, max(x, nx - 1 - x) + 0.5) * np.linspace(0, 1, RADII) ** 2
-    # The first is 0, which is no circle.
-    sums, _, _ = sep.sum_circle(psf.data, np.full(RADII - 1, x), np.full(RADII - 1, y), radii[1:], subpix=0)
-    # Negative pixels: never falling, never above the sum.
-    light = np.minimum(np.maximum.accumulate(np.append(0.0, sums)), psf.data.sum())
-    light[-1] = psf.data.sum()
-    return (radii * psf.scale) ** 2, light
+    # The first is 0, which is no circle, and the last holds all.
+    sums, _, _ = sep.sum_circle(psf.data, np.full(RADII - 2, x), np.full(RADII - 2, y), radii[1:-1], subpix=0)
+    return radii * psf.scale, np.concatenate([[0.0], sums, [psf.data.sum()]])
 
 
 def encircled_energy(psf: PSF, radius: ArrayLike) -> Floats:
@@ -259,6 +373,34 @@ def prepare_psf(psf: PSF, scale: float, size: int | None = None) -> NDArray[np.f
         raise PhotplugError(
             f"{psf.name}: a PSF stamp of {size} pixels has no middle pixel; give an odd, positive number"
         )
+    data = sample_psf(psf, scale, size=size)
+    return np.ascontiguousarray(data / data.sum(), np.float32)
+
+
+def sample_psf(psf: PSF, scale: float, offset: tuple[float, float] = (0.0, 0.0), size: int | None = None) -> Floats:
+    """Return a PSF as it falls on pixels of another scale.
+
+    Parameters
+    ----------
+    psf : PSF
+    scale : float
+        Of the pixels, in arcsec.
+    offset : tuple of float, optional
+        (y, x) of the PSF's centre from the middle of the middle pixel, in those pixels.
+    size : int, optional
+        Pixels on a side at most, odd; by default all that lie within the given image.
+
+    Returns
+    -------
+    ndarray of float64, shape (ny, nx)
+        Of odd sides; the light in each pixel, as :func:`prepare_psf` has it but for the sum, which is the share of the
+        light that falls on these pixels.
+
+    Raises
+    ------
+    PhotplugError
+        As :func:`prepare_psf`.
+    """
     if not 0 < scale < math.inf:
         raise PhotplugError(f"{psf.name}: pixels of {scale:g} arcsec are asked for; give a positive scale")
     ratio = scale / psf.scale
@@ -266,11 +408,11 @@ def prepare_psf(psf: PSF, scale: float, size: int | None = None) -> NDArray[np.f
         ratio = 1.0
     data = psf.data
     try:
-        for centre in psf.centre:
-            data = _resample_rows(data, centre, ratio, size).T
+        for centre, away in zip(psf.centre, offset, strict=True):
+            data = _resample_rows(data, centre - ratio * away, ratio, size).T
     except PhotplugError as error:
         raise PhotplugError(f"{psf.name}: {error}") from None
-    return np.ascontiguousarray(data / data.sum(), np.float32)
+    return data
 
 
 def _resample_rows(data: Floats, centre: float, ratio: float, size: int | None) -> Floats:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 import re
 import warnings
 from collections.abc import Mapping
@@ -15,14 +13,15 @@ from astropy.coordinates import FK4, FK5, ICRS, FK4NoETerms, Galactic
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
-from astropy.wcs.utils import proj_plane_pixel_area, wcs_to_celestial_frame
+from astropy.wcs.utils import wcs_to_celestial_frame
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.sky.cards import read_card, read_numbers, try_both
 
 if TYPE_CHECKING:
     from dja_photplug.sky.grid import Window
 
-__all__ = ["WCS_CARDS", "crop_header", "find_contradiction", "header_wcs"]
+__all__ = ["WCS_ADVICE", "WCS_CARDS", "crop_header", "find_contradiction", "header_wcs"]
 
 # What of a header makes the WCS of its first two axes; the rest is 3,500 cards of exposures, and axes without pixels.
 _AXIS = r"(?:CTYPE|CUNIT|CRVAL|CRPIX|CDELT|CROTA)[12]"
@@ -32,7 +31,16 @@ _DISTORTION = r"(?:[AB]P?)_(?:\d+_\d+|ORDER)|(?:CPDIS|CQDIS|D2IMDIS)[12]"
 WCS_CARDS = re.compile(f"WCSAXES|WCSNAME|{_AXIS}|{_MATRIX}|{_FRAME}|{_DISTORTION}")
 """Keywords that describe the WCS, which goes stale in a copy of the header when the image is cut."""
 
+WCS_ADVICE = "correct the WCS, or use a DJA mosaic"
+"""What to do about cards of the WCS."""
+
 _READ = re.compile(f"{_AXIS}|{_MATRIX}|{_FRAME}|NAXIS[12]?")
+_LINEAR = re.compile(r"CD\d_\d|PC\d_\d|CDELT\d|CROTA\d")
+_PLACES = ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2")
+_NONE = "the image header has no celestial WCS (CTYPE, CRVAL, CRPIX, CD); use a DJA mosaic"
+# Axes that are longitude or latitude, and the pairs that they come in.
+_CELESTIAL = re.compile(r"RA--|DEC-|[A-Z]LON|[A-Z]LAT")
+_PAIRS = re.compile(r"RA-- DEC-|DEC- RA--|([A-Z])LON \1LAT|([A-Z])LAT \2LON")
 _TEXT = re.compile(r"CTYPE\d|CUNIT\d|RADE(C)?SYS|PS\d_\d+")
 _FOLDED = re.compile(r"(?:[AB]_\d+_\d+)|(?:CPDIS|CQDIS|D2IMDIS)[12]")
 _EQUATORIAL = (ICRS, FK5, FK4, FK4NoETerms)
@@ -62,60 +70,93 @@ def header_wcs(header: fits.Header | Mapping[str, object]) -> WCS:
         Where the header has no celestial WCS, one that is distorted (SIP, look-up tables), not valid, or in a frame
         whose positions are not known.
     """
-    cards = _wcs_cards(header)
-    if not {"CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2"} <= cards.keys():
-        raise PhotplugError("the image header has no celestial WCS (CTYPE, CRVAL, CRPIX, CD); use a DJA mosaic")
-    if not any(key.startswith(("CD", "PC")) for key in cards):
-        raise PhotplugError("the image header does not say how large its pixels are (CD, or CDELT); correct the header")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyWarning)  # of spellings that were mended: what was read is checked
-            wcs = WCS(fits.Header(list(cards.items())))
-            area = proj_plane_pixel_area(wcs.celestial) if wcs.has_celestial else math.nan
-    except (ValueError, TypeError, MemoryError, u.UnitsError) as error:  # of wcslib, on what is no WCS
-        reason = " ".join(str(error).split())
-        raise PhotplugError(f"the WCS of the image header is not valid ({reason}); correct the header") from None
-    if not wcs.has_celestial:
-        raise PhotplugError("the image header has no celestial WCS (CTYPE, CRVAL, CRPIX, CD); use a DJA mosaic")
-    if not area > 0:
-        raise PhotplugError("the matrix of the WCS (CD, PC, CDELT) gives pixels without area; correct the header")
-    _check_frame(wcs, str(header.get("RADESYS", "")).strip())
-    return wcs if wcs.wcs.lng < wcs.wcs.lat else _swap_axes(wcs)
-
-
-def _wcs_cards(header: fits.Header | Mapping[str, object]) -> dict[str, str | float]:
-    """Return the cards of the WCS with the keywords of the standard, of the matrix that counts."""
-    folded = [key for key in header if _FOLDED.fullmatch(key) and header[key] not in (0, "", None)]
+    folded = [key for key in header if _FOLDED.fullmatch(key) and read_card(header, key) not in (0, "", None)]
     if folded:
         raise PhotplugError(
             f"the WCS of the image is distorted ({folded[0]} and {len(folded) - 1} more cards); resample the image, or "
             "take these cards away where it was resampled"
         )
-    cards: dict[str, str | float] = {}
+    cards = _read_cards(header)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)  # of spellings that were mended: what was read is checked
+            wcs = WCS(fits.Header(list(cards.items())))
+    except (ValueError, TypeError, MemoryError, u.UnitsError) as error:  # of wcslib, on what is no WCS
+        raise PhotplugError(f"the WCS is not valid ({' '.join(str(error).split())}); {WCS_ADVICE}") from None
+    if not wcs.has_celestial:
+        raise PhotplugError(_NONE)
+    _check_frame(wcs, str(cards.get("RADESYS", "")))
+    return wcs if wcs.wcs.lng < wcs.wcs.lat else _swap_axes(wcs)
+
+
+def _read_cards(header: fits.Header | Mapping[str, object]) -> dict[str, str | float]:
+    """Return the cards of the WCS with the keywords of the standard, of the matrix that counts."""
+    spelled: dict[str, str] = {}
     for key in header:
         if _READ.fullmatch(key):
             modern = "RADESYS" if key == "RADECSYS" else re.sub(r"00(\d)00(\d)", r"\1_\2", key)
-            cards.setdefault(modern, _read_card(key, header[key]))
+            spelled.setdefault(modern, key)
     left_out: tuple[str, ...] = ()
-    if any(key.startswith("CD") and "_" in key for key in cards):
+    if any(key.startswith("CD") and "_" in key for key in spelled):
         left_out = ("PC", "CDELT", "CROTA")
-    elif any(key.startswith("PC") for key in cards):
+    elif any(key.startswith("PC") for key in spelled):
         left_out = ("CROTA",)
-    return {key: value for key, value in cards.items() if not key.startswith(left_out)}
+    used = {modern: key for modern, key in spelled.items() if not modern.startswith(left_out)}
+    texts = {modern: read_card(header, key) for modern, key in used.items() if _TEXT.fullmatch(modern)}
+    if not any(_CELESTIAL.match(str(texts.get(key))) for key in ("CTYPE1", "CTYPE2")):
+        raise PhotplugError(_NONE)
+    rest = [key for modern, key in used.items() if not (modern in texts or _LINEAR.fullmatch(modern))]
+    (numbers, matrix), _ = try_both(
+        lambda: try_both(
+            lambda: read_numbers(header, _PLACES, WCS_ADVICE, optional=[key for key in rest if key not in _PLACES]),
+            lambda: _read_matrix(header, used),
+        ),
+        lambda: _check_texts(texts),
+    )
+    numbers |= matrix
+    cards: dict[str, str | float] = {}
+    for modern, key in used.items():
+        if modern in texts:
+            cards[modern] = str(texts[modern]).strip()
+        else:
+            cards[modern] = int(numbers[key]) if modern.startswith("NAXIS") else numbers[key]
+    return cards
 
 
-def _read_card(key: str, value: object) -> str | float:
-    """Return the text or the number that a card of the WCS must hold."""
-    if _TEXT.fullmatch(key):
-        if isinstance(value, str):
-            return value
-    elif isinstance(value, bool | np.bool_):
-        pass
-    elif isinstance(value, numbers.Integral):
-        return int(value)
-    elif isinstance(value, numbers.Real) and math.isfinite(value):
-        return float(value)
-    raise PhotplugError(f"{key} of the image header is {value!r}, and its WCS needs it; correct the header")
+def _read_matrix(header: fits.Header | Mapping[str, object], used: Mapping[str, str]) -> dict[str, float]:
+    """Return the numbers of the matrix from pixels to the sky, by the keywords that spell it (values of `used`)."""
+    elements = [[(f"{i}_{j}", float(i == j)) for j in (1, 2)] for i in (1, 2)]
+    first = next((name for name in ("CD", "PC") for key in used if re.fullmatch(rf"{name}\d_\d", key)), "")
+    # Elements may be left out, as far as the others are a matrix; sizes alone are one too.
+    sizes = [] if first == "CD" else ["CDELT1", "CDELT2"]
+    given = [key for modern, key in used.items() if _LINEAR.fullmatch(modern)]
+    needed = [] if first else sizes
+    advice = f"they, or a CD matrix, tell how large its pixels are; {WCS_ADVICE}" if needed else WCS_ADVICE
+    numbers = read_numbers(header, needed, advice, optional=[key for key in given if key not in needed])
+    ours = {modern: numbers[key] for modern, key in used.items() if key in numbers}
+    matrix = [[ours.get(first + key, 0.0 if first == "CD" else unit) for key, unit in row] for row in elements]
+    steps = [[ours.get(key, 1.0)] for key in sizes] or 1.0
+    if np.linalg.det(np.multiply(matrix, steps)) == 0:
+        names = sizes + [first + key for row in elements for key, _ in row if first]
+        read_numbers(header, [used.get(name, name) for name in names], WCS_ADVICE)
+        raise PhotplugError(f"keywords {', '.join(names)} are a matrix without an inverse; {WCS_ADVICE}")
+    return numbers
+
+
+def _check_texts(texts: Mapping[str, object]) -> None:
+    """Refuse text cards that are none, axes that are no pair, and units that are none of angle."""
+    for key, value in texts.items():
+        if not isinstance(value, str):
+            raise PhotplugError(f"keyword {key} is {value!r}, not a text; {WCS_ADVICE}")
+    axes = {key: texts.get(key) for key in ("CTYPE1", "CTYPE2")}
+    if not _PAIRS.fullmatch(" ".join(str(value)[:4] for value in axes.values())):
+        told = " and ".join(f"{key} is {'missing' if value is None else repr(value)}" for key, value in axes.items())
+        raise PhotplugError(f"keyword {told}, not right ascension and declination or their like; {WCS_ADVICE}")
+    for key in ("CUNIT1", "CUNIT2"):
+        try:
+            u.Unit(str(texts.get(key) or "deg").strip()).to(u.deg)
+        except (ValueError, TypeError):  # of another kind is a ValueError too
+            raise PhotplugError(f"keyword {key} is {texts[key]!r}, no unit of angle; {WCS_ADVICE}") from None
 
 
 def _swap_axes(wcs: WCS) -> WCS:
@@ -161,11 +202,14 @@ def find_contradiction(header: fits.Header) -> str | None:
     str or None
         Of a CD and a PC matrix that are not the same, where they lie more than a thousandth apart.
     """
-    cards = {key: header[key] for key in header if _READ.fullmatch(key)}
+    cards = {key: read_card(header, key) for key in header if _READ.fullmatch(key)}
     other = {key: value for key, value in cards.items() if not re.fullmatch(r"CD[12]_[12]", key)}
     if len(other) == len(cards) or not any(key.startswith("PC") for key in cards):
         return None
-    ours, theirs = (header_wcs(each).pixel_scale_matrix for each in (cards, other))
+    try:
+        ours, theirs = (header_wcs(each).pixel_scale_matrix for each in (cards, other))
+    except PhotplugError:  # of the matrix that is not used, and says nothing
+        return None
     off = np.abs(ours - theirs).max() / np.abs(ours).max()
     return f"its CD and PC matrices differ by {off:.2g} of a pixel; CD is used" if off > 1e-3 else None
 
@@ -188,6 +232,6 @@ def crop_header(header: fits.Header, window: Window) -> fits.Header:
     cropped = header.copy()
     for axis, part in ((1, window[1]), (2, window[0])):
         cropped[f"NAXIS{axis}"] = part.stop - part.start
-        if f"CRPIX{axis}" in cropped:
-            cropped[f"CRPIX{axis}"] -= part.start
+        if (key := f"CRPIX{axis}") in cropped:
+            cropped[key] = read_numbers(cropped, [key], WCS_ADVICE)[key] - part.start
     return cropped

@@ -29,7 +29,8 @@ def folder(simulated, tmp_path_factory) -> Path:
     psf = np.exp(-(x**2 + y**2) / 2 / 1.6**2).astype(np.float32)
     header = fits.Header({"PIXSCL": 0.04})
     fits.writeto(folder / "psf.fits", psf / psf.sum(), header)
-    fits.writeto(folder / "even.fits", (psf / psf.sum())[:-1, :-1], header)
+    y, x = np.indices((60, 62)) - 30.5
+    fits.writeto(folder / "even.fits", np.exp(-(x**2 + (y + 1) ** 2) / 2 / 3.2**2), fits.Header({"PIXELSCL": 0.02}))
     fits.writeto(folder / "negative.fits", -psf, header)
     fits.writeto(folder / "plain_seg.fits", fits.getdata(folder / "seg.fits"))
     return folder
@@ -121,10 +122,22 @@ def test_a_position_alone(simulated, tmp_path):
     assert wcs.footprint_contains(WCS(fits.getheader(tmp_path / "out/target_sci.fits")).pixel_to_world(37, 37))
 
 
+def test_a_psf_of_even_size_and_another_scale(simulated, folder, tmp_path):
+    """It comes out as the same PSF with the pixels of the mosaic, to the accuracy of its resampling."""
+    for name in ("psf", "even"):
+        flags = f"--catalog {folder}/cat.fits --id 1 --psf {folder}/{name}.fits --size 3 -o {tmp_path}/{name}"
+        assert main(["galfit", str(simulated.prefix), *flags.split()]) == 0
+    odd, even = (fits.getdata(tmp_path / f"{name}/1_psf.fits") for name in ("psf", "even"))
+    assert np.unravel_index(even.argmax(), even.shape) == (even.shape[0] // 2, even.shape[1] // 2)
+    assert all(n % 2 for n in even.shape)
+    trimmed = odd[tuple(slice((31 - n) // 2, (31 + n) // 2) for n in even.shape)]
+    np.testing.assert_allclose(even, trimmed, atol=0.03 * odd.max())
+
+
 BAD = {
     "--position 34.4 -6.2 --size 3": "off the mosaic",
     "--catalog {folder}/cat.fits --id 9999": "id 9999 is not among",
-    "--catalog {folder}/cat.fits --id 1 --psf {folder}/even.fits": "give one of odd size",
+    "--catalog {folder}/cat.fits --id 1 --psf-scale 0.03": "option psf_scale: there is no image of the PSF",
     "--catalog {folder}/cat.fits --id 1 --psf {folder}/negative.fits": "negative.fits: ",
     "--catalog {folder}/cat.fits --id 1 --psf {folder}/none.fits": "none.fits",
     "--catalog {folder}/cat.fits --id 1 --size 0": "option size: 0.0 is below its minimum",

@@ -84,6 +84,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         simulate_mosaic(folder, scene, mosaic)
         y, x = np.indices((101, 101)) - 50
         psf = np.exp(-4 * np.log(2) * (x**2 + y**2) * (0.04 / fwhm) ** 2)
+        psf *= 0.95 / psf.sum()
         write_image(folder / f"psf-ceers-{name}.fits", psf.astype(np.float32), fits.Header({"PIXSCL": 0.04}))
     truth, header = read_image(folder / "uds-test-v7.4-f444w-clear_truth_sci.fits.gz")
     segments, _ = label(truth > 1)

@@ -299,11 +299,7 @@ def test_bad_input_leaves_no_folder(tmp_path: Path, image: MosaicImage, table: Q
         ("no id is asked for", table, {"ids": []}),
         ("id 7 is a duplicate", twice, {}),
         ("does not fit the image", table, {"segmentation": np.zeros((5, 5), int)}),
-        (
-            "has 30 x 30 pixels, and even numbers",
-            table,
-            {"psf": write_psf(tmp_path / "even.fits", PSF_SIGMA * SCALE, 30)},
-        ),
+        ("option psf_scale: there is no image of the PSF", table, {"psf_scale": 0.03}),
         ("negative", table, {"psf": negative}),
         ("sums up to", table, {"psf": write_psf(tmp_path / "sum.fits", PSF_SIGMA * SCALE, 31, total=-1)}),
         ("option size", table, {"size": 0}),

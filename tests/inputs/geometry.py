@@ -189,7 +189,7 @@ REFUSED: dict[str, tuple[Change, tuple[str, ...]]] = {
     ),
     "a reference point that is no number": (lambda header: plane(header, -1, 0, 0, 1, CRVAL1="x"), ("CRVAL1", "'x'")),
     "two projections": (lambda header: plane(header, -1, 0, 0, 1, CTYPE2="DEC--SIN"), ("not valid",)),
-    "a matrix of zeros": (lambda header: plane(header, 0, 0, 0, 0), ("pixels",)),
+    "a matrix of zeros": (lambda header: plane(header, 0, 0, 0, 0), ("CD1_1", "inverse")),
 }
 
 CASES = (
@@ -227,13 +227,13 @@ CASES = (
         "an exposure map of another place",
         "refused",
         prepare=partial(change_card, "exp", CRVAL2=lambda header: header["CRVAL2"] + 12 * STEP),
-        says=("exposure map", "12.0 pixels"),
+        says=("_exp.fits.gz", "12.0 pixels"),
     ),
     case(
         "an exposure map that is turned",
         "refused",
         prepare=partial(change_card, "exp", CD1_1=lambda header: -header["CD1_1"]),
-        says=("exposure map", "pixels off"),
+        says=("_exp.fits.gz", "pixels off"),
     ),
     case(
         "a catalogue whose x and y tell that theta is on a turned grid",

@@ -10,7 +10,19 @@ import pytest
 from tests.inputs.cases import Case, describe_outcome, find_faults, outline, read_page, run_case
 
 # Modules beside this one, each with CASES: a tuple of Case.
-KINDS = ("catalogues", "defaults", "files", "geometry", "messages", "options", "pixels", "tables")
+KINDS = (
+    "catalogues",
+    "defaults",
+    "files",
+    "geometry",
+    "headers",
+    "messages",
+    "options",
+    "pixels",
+    "psfs",
+    "segments",
+    "tables",
+)
 CASES: list[Case] = [case for kind in KINDS for case in importlib.import_module(f"tests.inputs.{kind}").CASES]
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "inputs.md"

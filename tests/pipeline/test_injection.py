@@ -13,6 +13,7 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.table import QTable
 from scipy.spatial import cKDTree
+from scipy.special import erf
 from scipy.stats import kstest
 
 import dja_photplug as dp
@@ -31,6 +32,7 @@ from dja_photplug.options.arguments import add_flags, collect_options, collect_s
 from dja_photplug.options.stages import InjectionOptions
 from dja_photplug.pipeline import injection as module
 from dja_photplug.pipeline.plugins import get_plugin_manager
+from dja_photplug.psf.model import read_psf
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
 from tests.helpers import DJA, gaussian, make_calibration, make_injected, uds_prefix
 
@@ -47,7 +49,7 @@ def empty(tmp_path_factory):
 
 def prepare(prefix, injection=FEW, options=DJA, psf=None):
     """Return the field that realisations are made in."""
-    job = module._Job(source=find_mosaic(prefix), options=options, injection=injection, psf=psf)
+    job = module._Job(source=find_mosaic(prefix), options=options, injection=injection, psf=psf and read_psf(psf, 0.04))
     return module._prepare(job, get_plugin_manager())
 
 
@@ -411,12 +413,48 @@ def test_psf_image(empty, tmp_path):
     assert (x * light).sum() / light.sum() == pytest.approx(200.0, abs=0.005)  # as the centre is measured
     with pytest.raises(dp.PhotplugError, match="leave one out"):
         dp.inject(empty, DJA, replace(FEW, shape="gaussian"), psf=path)
-    fits.writeto(path, psf.astype(np.float32), fits.Header({"PIXSCL": 0.02}), overwrite=True)
-    with pytest.raises(dp.PhotplugError, match=r"psf.fits: .* pixels of 0.02 arcsec and the mosaic of 0.04; resample"):
-        dp.inject(empty, DJA, FEW, psf=path)
-    fits.writeto(path, (100 * psf).astype(np.float32), overwrite=True)
-    with pytest.raises(dp.PhotplugError, match=r"psf.fits: the PSF sums up to 100, .*normalise it"):
-        dp.inject(empty, DJA, FEW, psf=path)
+
+
+@pytest.mark.parametrize("size", [120, 121])
+def test_an_oversampled_psf_is_integrated_over_the_pixels_of_the_mosaic(empty, tmp_path, size):
+    """With pixels of 20 mas, of even size too, against the same PSF with those of the mosaic, at any place."""
+    fine = fits.Header({"PIXSCL": 0.02})
+    middle = (size - 1) / 2
+    stamp = 0.9 * pixel_gaussian((size, size), middle, middle, 3.6)
+    fits.writeto(tmp_path / "fine.fits", stamp, fine)
+    field = prepare(empty, psf=tmp_path / "fine.fits")
+    for x, y in ((200.0, 150.0), (200.4, 150.7), (199.5, 150.25)):
+        light = module._draw(place(field, x, y, 18.9), field)
+        truth = 9000 * pixel_gaussian(light.shape, x, y, 1.8)
+        np.testing.assert_allclose(light, truth, atol=0.004 * truth.max())
+        assert light.sum() == pytest.approx(9000, rel=1e-3)
+
+
+def pixel_gaussian(shape, x, y, sigma):
+    """Return the light of a Gaussian in each pixel."""
+    parts = [
+        np.diff(erf((np.arange(n + 1) - 0.5 - c) / (sigma * np.sqrt(2)))) / 2
+        for n, c in zip(shape, (y, x), strict=True)
+    ]
+    return np.outer(*parts)
+
+
+def test_what_is_told_of_a_psf(empty, tmp_path):
+    path = tmp_path / "psf.fits"
+    psf = gaussian((41, 41), 20, 20, 2, 1 / (2 * np.pi * 4)).astype(np.float32)
+    fits.writeto(path, 1.1 * psf)
+    short = replace(FEW, realisations=1)
+    with pytest.warns(dp.PhotplugWarning) as told:
+        result = dp.inject(empty, DJA, short, psf=path)
+    assert len(told) == 2
+    assert "is assumed, 0.04 arcsec" in str(told[0].message)
+    assert "sums up to 1.1, no share" in str(told[1].message)
+    assert (result.table.meta["PSF"], result.table.meta["PSFSCALE"]) == ("psf.fits", pytest.approx(0.04))
+    result = dp.inject(empty, DJA, replace(short, psf_scale=0.03, psf_share=0.9), psf=path)
+    assert result.table.meta["PSFSCALE"] == 0.03
+    for name in ("psf_scale", "psf_share"):
+        with pytest.raises(dp.PhotplugError, match=f"option {name}: there is no image of the PSF"):
+            dp.inject(empty, DJA, replace(short, **{name: 0.5}))
 
 
 def test_what_an_injection_refuses(empty, tmp_path):

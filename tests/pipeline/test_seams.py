@@ -125,7 +125,7 @@ def test_psf_is_handed_to_whoever_measures(pair, tmp_path):
         return measure_one(image, detection, calibration, options)
 
     y, x = np.indices((41, 41)) - 20
-    fits.writeto(tmp_path / "psf.fits", np.exp(-(x**2 + y**2) / 8.0), fits.Header({"PIXSCL": 0.04}))
+    fits.writeto(tmp_path / "psf.fits", np.exp(-(x**2 + y**2) / 8.0) / (8 * np.pi), fits.Header({"PIXSCL": 0.04}))
     band = find_mosaic(pair[0]).band
     bands = dp.BandOptions(psf={band: str(tmp_path / "psf.fits")}, detect=band)
     dp.run(pair, replace(MINE, bands=bands), manager=make_manager(photplug_measure=measure))

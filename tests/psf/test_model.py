@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sep
 from astropy.io import fits
-from astropy.wcs import WCS
 from photutils.profiles import CurveOfGrowth
 from scipy.special import erf
 
-from dja_photplug.errors import PhotplugError
-from dja_photplug.psf.model import PSF, encircled_energy, half_light_radius, prepare_psf, read_psf
+from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.psf.model import (
+    PSF,
+    encircled_energy,
+    half_light_radius,
+    prepare_psf,
+    read_psf,
+    sample_psf,
+    warn_of_assumptions,
+)
 
 FWHM = np.sqrt(8 * np.log(2))  # of a sigma of 1
 SIGMA = 0.145 / FWHM  # arcsec, F444W
@@ -63,14 +71,52 @@ def test_the_centre_of_a_psf_that_is_hardly_sampled(tmp_path, offset):
     np.testing.assert_allclose(psf.centre, truth.centre, atol=0.002)
 
 
-def test_the_scale_is_stated_by_the_header_or_given(tmp_path):
+def make_cards(scale: float) -> dict[str, object]:
+    """Return the cards of a WCS."""
+    return {
+        "CTYPE1": "RA---TAN",
+        "CTYPE2": "DEC--TAN",
+        "CDELT1": -scale / 3600,
+        "CDELT2": scale / 3600,
+    } | dict.fromkeys(("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2"), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("cards", "scale", "source"),
+    [
+        ({"PIXSCL": 0.03}, 0.03, "PIXSCL"),
+        ({"PIXELSCL": 0.031}, 0.031, "PIXELSCL"),
+        ({"PIXSCALE": 0.025}, 0.025, "PIXSCALE"),
+        (make_cards(0.02), 0.02, "its WCS"),
+        ({"PIXAR_A2": 0.0009}, 0.03, "PIXAR_A2"),
+        # Of the detector, in products that were drizzled.
+        (make_cards(0.02) | {"PIXAR_A2": 0.004}, 0.02, "its WCS"),
+        ({"PIXELSCL": 0.0311, "PIXSCALE": 0.031}, 0.0311, "PIXELSCL"),
+    ],
+)
+def test_the_scale_is_stated_by_the_header(tmp_path, cards, scale, source):
+    psf = read_psf(write(tmp_path / "psf.fits", make_psf().data, **cards), 0.04)
+    assert psf.scale == pytest.approx(scale, rel=1e-9)
+    assert psf.scale_from == source
+    warn_of_assumptions(psf)
+
+
+def test_the_scale_is_given_or_assumed(tmp_path):
     data, path = make_psf().data, tmp_path / "psf.fits"
-    assert read_psf(write(path, data, PIXSCL=0.03), 0.04).scale == 0.03
-    assert read_psf(write(path, data, PIXELSCL=0.031), 0.04).scale == 0.031
-    assert read_psf(write(path, data), 0.04).scale == 0.04
-    wcs = WCS({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CDELT1": -0.02 / 3600, "CDELT2": 0.02 / 3600})
-    fits.writeto(path, data, wcs.to_header(), overwrite=True)
-    assert read_psf(path, 0.04).scale == pytest.approx(0.02, rel=1e-9)
+    psf = read_psf(write(path, data), 0.04)
+    assert psf.scale == 0.04
+    with pytest.warns(PhotplugWarning, match=r"psf.fits: the PSF states no pixel scale .* assumed, 0\.04 arcsec"):
+        warn_of_assumptions(psf, share=False)
+    psf = read_psf(path, 0.04, scale=0.03)
+    assert (psf.scale, psf.scale_from) == (0.03, "--psf-scale")
+    warn_of_assumptions(psf)
+    write(path, data, PIXSCL=0.04)
+    psf = read_psf(path, scale=0.03)
+    assert psf.scale == 0.03
+    with pytest.warns(PhotplugWarning, match=r"of 0\.03 arcsec are given .* states 0\.04 \(PIXSCL\)"):
+        warn_of_assumptions(psf, share=False)
+    psf = read_psf(write(path, data, PIXSCL="40 mas"), scale=0.03)
+    assert psf.contradicted == "none (keyword PIXSCL is '40 mas', not a positive number)"
 
 
 def test_the_first_image_of_several_is_read(tmp_path):
@@ -84,11 +130,34 @@ def test_the_first_image_of_several_is_read(tmp_path):
     assert read_psf(path).data.shape == (101, 101)
 
 
-@pytest.mark.parametrize(("factor", "total"), [(0.6, 0.6), (1.04, 1.04), (100, 1.0), (0.01, 1.0)])
+@pytest.mark.parametrize(
+    ("factor", "total"), [(0.6, 0.6), (1.0, 1.0), (1.0005, 1.0), (1.013, 1.0), (1.11, 1.0), (100, 1.0), (0.01, 1.0)]
+)
 def test_a_sum_that_is_a_share_of_light_is_kept(tmp_path, factor, total):
-    psf = read_psf(write(tmp_path / "psf.fits", factor * make_psf().data), 0.04)
+    path = write(tmp_path / "psf.fits", factor * make_psf().data, PIXSCL=0.04)
+    psf = read_psf(path)
     assert psf.data.sum() == pytest.approx(total, rel=1e-6)  # float32
-    assert psf.original_sum == (None if factor == total else pytest.approx(factor, rel=1e-6))
+    assert encircled_energy(psf, [0.3, 1.0, 9.0]).max() <= 1 + 1e-12
+    if factor in (0.6, 1.0, 1.0005):
+        assert psf.original_sum is None
+        warn_of_assumptions(psf)
+    else:
+        assert psf.original_sum == pytest.approx(factor, rel=1e-6)
+        with pytest.warns(PhotplugWarning, match=f"sums up to {factor:.4g}, no share .* beyond 0.24 arcsec"):
+            warn_of_assumptions(psf)
+        warn_of_assumptions(psf, share=False)
+    given = read_psf(path, share=0.9)
+    assert given.data.sum() == pytest.approx(0.9, rel=1e-6)
+    warn_of_assumptions(given)
+
+
+def test_a_curve_of_growth_above_1_is_refused(tmp_path):
+    """A sky that was taken off too much, by 1e-5 a pixel: the sum is 0.898, and the curve rises to 0.98 before."""
+    data = make_psf().data
+    write(tmp_path / "low.fits", data - 1e-5, PIXSCL=0.04)
+    assert read_psf(tmp_path / "low.fits").original_sum is None
+    with pytest.raises(PhotplugError, match=r"low.fits: the curve of growth reaches 1\.\d+ at .* too much sky"):
+        read_psf(write(tmp_path / "low.fits", 200 * (data - 1e-5), PIXSCL=0.04))
 
 
 def spoil(value: float, place: tuple[int, int] = (40, 30)) -> np.ndarray:
@@ -116,16 +185,18 @@ def spoil(value: float, place: tuple[int, int] = (40, 30)) -> np.ndarray:
             {"PIXSCL": 0.04},
             "centred at x, y = 50.0, 76.0 of 101 x 101 pixels, .*cut it out",
         ),
-        (make_psf().data, {"PIXSCL": "40 mas"}, "PIXSCL is '40 mas', not a pixel scale in arcsec; correct"),
-        (
-            make_psf().data,
-            {"PIXSCL": -0.04},
-            "with pixels of -0.04 arcsec the PSF is -0.1.* wrong scale; correct PIXSCL",
-        ),
+        (make_psf().data, {"PIXSCL": "40 mas"}, "keyword PIXSCL is '40 mas', not a positive number; correct"),
+        (make_psf().data, {"PIXSCL": -0.04}, "keyword PIXSCL is -0.04, not a positive number; correct"),
         (make_psf().data, {"PIXELSCL": 4.0}, "with pixels of 4 arcsec the PSF is 15.* not 0.02 to 2: a wrong scale"),
         (make_psf().data, {"PIXSCL": 1.1e-5}, "with pixels of 1.1e-05 arcsec .* wrong scale"),
         (np.ones((101, 101)), {"PIXSCL": 0.04}, "the PSF is 4.56 arcsec wide .* or give a PSF"),
-        (make_psf().data, {}, r"the PSF states no pixel scale \(PIXSCL, PIXELSCL or a WCS\); give one"),
+        (make_psf().data, {}, r"the PSF states no pixel scale \(PIXSCL, .* or a WCS\); give one \(--psf-scale\)"),
+        (
+            make_psf().data,
+            {"PIXELSCL": 0.03, **make_cards(0.04)},
+            r"PIXELSCL states .* 0\.03 .* its WCS of 0\.04; give",
+        ),
+        (make_psf().data, make_cards(0.04) | {"CRVAL1": "here"}, "keyword CRVAL1 is 'here'"),
     ],
 )
 def test_what_is_no_psf_is_refused_in_one_line(tmp_path, data, cards, message):
@@ -305,3 +376,36 @@ def test_a_stamp_is_nowhere_negative_but_where_the_psf_is():
     """FWHM of 1.6 pixels: a spline alone rings to -4 % of the peak."""
     stamp = prepare_psf(make_psf(sigma=1.6 * 0.04 / FWHM), 0.02)
     assert stamp.min() > -1e-9
+
+
+@pytest.mark.parametrize("offset", [(0.0, 0.0), (0.3, -0.45)])
+@pytest.mark.parametrize("shape", [(200, 200), (201, 200)])
+def test_a_psf_falls_where_it_is_put(shape, offset):
+    """From 20 to 40 mas: the light of each pixel, with the share that the stamp holds."""
+    psf = make_psf(shape, scale=0.02)
+    psf = replace(psf, data=0.9 * psf.data)
+    stamp = sample_psf(psf, 0.04, offset)
+    centre = tuple((n - 1) / 2 + away for n, away in zip(stamp.shape, offset, strict=True))
+    truth = 0.9 * gaussian(stamp.shape, centre, SIGMA / 0.04)
+    np.testing.assert_allclose(stamp, truth, atol=0.005 * truth.max())
+    assert stamp.sum() == pytest.approx(0.9, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "total", "scale"),
+    [
+        ("ceers-f814w", 1.0125, 0.04),
+        ("ceers-f160w", 1.1100, 0.04),
+        ("smacs0723-f115w", 1.0145, 0.02),
+        ("ceers-nrca3-f200w", None, 0.04),
+        ("smacs0723-mirim-f770w", None, 0.04),
+        ("smacs0723-f444w", None, 0.02),
+    ],
+)
+def test_sums_of_real_psfs(data, name, total, scale):
+    psf = read_psf(data / f"psf/psf-{name}.fits.gz")
+    assert (psf.scale, psf.scale_from) == (scale, "PIXSCL")
+    assert psf.original_sum == (None if total is None else pytest.approx(total, abs=1e-4))
+    light = encircled_energy(psf, np.linspace(0, 4, 100))
+    assert light.max() == pytest.approx(1 if total else psf.data.sum())
+    assert light.max() <= 1 + 1e-12

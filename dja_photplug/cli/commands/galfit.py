@@ -41,7 +41,7 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     add_position(source, "around this position, where a source is detected")
     source.add_argument("--catalog", type=Path, metavar="CAT", help="of sources of this catalogue, made by `catalog`")
     command.add_argument("--id", nargs="+", type=int, metavar="N", help="those of the catalogue; all without it")
-    add_psf(command, "PSF of odd size")
+    add_psf(command, "PSF of any size and pixel scale")
     command.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the files")
     help = "draw science, sigma, mask and starting model of each; .html or .png, several where they are many"
     command.add_argument("--plot", type=Path, metavar="OUT.png", help=help)
@@ -80,12 +80,22 @@ def run(arguments: Namespace) -> None:
         warnings.filterwarnings("ignore", ".* its loader passed over the cut-out", PhotplugWarning)
         image = load_source(source, replace(options, cutout=surround(places, galfit.size)), manager)
     if table is None:
-        selected = replace(find_fit_sources(image, places, options, manager), psf=prepare_kernel(psf, image))
+        kernel = prepare_kernel(psf, image, galfit.psf_scale)
+        selected = replace(find_fit_sources(image, places, options, manager), psf=kernel)
     else:
         path, calibration = options.detect.use_segmentation, read_calibration(table.meta, source)
         labels = None if path is None else read_labels(path, image)
         tell()
-        selected = select_sources(image, table, ids=arguments.id, segmentation=labels, psf=psf, calibration=calibration)
+        selected = select_sources(
+            image,
+            table,
+            ids=arguments.id,
+            segmentation=labels,
+            name=path or "the segmentation",
+            psf=psf,
+            psf_scale=galfit.psf_scale,
+            calibration=calibration,
+        )
     written = write_selected(image, selected, galfit, manager)
     sheets: list[Path] = []
     if arguments.plot:

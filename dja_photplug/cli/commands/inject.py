@@ -38,7 +38,7 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     help = "write scatter over error by magnitude, distance to the nearest segment and depth zone"
     command.add_argument("--splits", type=Path, metavar="OUT.fits", help=help)
     command.add_argument("--plot", type=Path, metavar="OUT.png", help="draw completeness, bias and scatter")
-    add_psf(command, "PSF on the mosaic's pixel scale, for points")
+    add_psf(command, "PSF of any size and pixel scale, for points")
     add_cutout(command)
 
 

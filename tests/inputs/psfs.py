@@ -1,0 +1,145 @@
+"""Images of the PSF: with whatever pixel scale, size and sum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import QTable
+
+from tests.helpers import gaussian
+from tests.inputs.cases import Case, Outcome
+from tests.inputs.headers import PREFIX
+
+SIGMA = 0.0616  # arcsec, F444W
+CUT = "--cutout 34.4 -5.2 9"
+CATALOG = f"catalog {PREFIX} -o cat.ecsv --noise dja --psf f444w=psf.fits {CUT}"
+EXTEND = f"extend cat.ecsv {PREFIX} -o out.ecsv --noise dja --psf f444w=psf.fits {CUT}"
+GALFIT = f"galfit {PREFIX} --position 34.4 -5.2 -o out --psf psf.fits"
+INJECT = f"inject {PREFIX} -o out.ecsv --noise dja --realisations 1 --workers 1 --psf psf.fits"
+COMMANDS = {"catalog": CATALOG, "galfit": GALFIT, "inject": INJECT}
+WCS = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 34.0, "CRVAL2": -5.0, "CRPIX1": 1.0, "CRPIX2": 1.0}
+
+
+def write_psf(
+    size: int = 101, scale: float = 0.04, total: float = 0.95, sky: float = 0.0, **cards: object
+) -> Callable[[Path], None]:
+    """Return what writes a Gaussian of F444W's width with these cards, and nothing else that tells its scale."""
+
+    def prepare(folder: Path) -> None:
+        middle = (size - 1) / 2
+        pixels = gaussian((size, size), middle, middle, SIGMA / scale)
+        data = (total * pixels / pixels.sum() + sky).astype(np.float32)
+        fits.writeto(folder / "psf.fits", data, fits.Header(cards))
+
+    return prepare
+
+
+def totals_follow(share: float) -> Callable[[Path], None]:
+    """Return what sees that totals are those of a PSF of that width and share: most Kron apertures are the circle."""
+
+    def check(folder: Path) -> None:
+        table = QTable.read(folder / "cat.ecsv")
+        inside = share * (1 - np.exp(-(0.35**2) / 2 / SIGMA**2))
+        np.testing.assert_allclose(np.nanmedian(table["corr_1"] / table["tot_1"]), inside, rtol=0.005)
+
+    return check
+
+
+def stamp_is_odd(folder: Path) -> None:
+    """See a PSF with the pixels of the mosaic, centred on the middle one, of the right width."""
+    stamp = fits.getdata(folder / "out/target_psf.fits")
+    assert all(n % 2 for n in stamp.shape)
+    y, x = np.indices(stamp.shape) - np.array([n // 2 for n in stamp.shape])[:, None, None]
+    assert abs((x * stamp).sum()) < 0.01
+    assert abs((y * stamp).sum()) < 0.01
+    np.testing.assert_allclose(np.sqrt((x**2 * stamp).sum() * 0.04**2), SIGMA, rtol=0.05)
+
+
+def scale_is(scale: float) -> Callable[[Path], None]:
+    """Return what sees the pixel scale that was used in the metadata."""
+
+    def check(folder: Path) -> None:
+        np.testing.assert_allclose(QTable.read(folder / "out.ecsv").meta["PSFSCALE"], scale, rtol=1e-6)
+
+    return check
+
+
+def make(
+    given: str,
+    command: str,
+    outcome: Outcome,
+    *says: str,
+    kind: str = "Pixel scale of a PSF",
+    check: Callable[[Path], object] | None = None,
+    **psf: object,
+) -> Case:
+    """Return a case of a PSF."""
+    prepare = write_psf(**psf)  # type: ignore[arg-type]
+    return Case(kind=kind, given=given, command=command, outcome=outcome, says=says, prepare=prepare, check=check)
+
+
+SCALES = (
+    *(
+        make(f"30 mas by `{', '.join(cards)}`", INJECT, "obeyed", scale=0.03, check=scale_is(0.03), **cards)
+        for cards in ({"PIXSCL": 0.03}, {"PIXELSCL": 0.03}, {"PIXSCALE": 0.03}, {"PIXAR_A2": 0.0009})
+    ),
+    make("20 mas by a WCS", INJECT, "obeyed", scale=0.02, size=200, check=scale_is(0.02), **WCS, CDELT1=-0.02 / 3600,
+         CDELT2=0.02 / 3600),
+    make("30 mas by an option, for a catalogue", f"{CATALOG} --psf-scale f444w=0.03", "obeyed", scale=0.03,
+         check=totals_follow(0.95)),
+    make("30 mas by an option, for injection", f"{INJECT} --psf-scale 0.03", "obeyed", scale=0.03,
+         check=scale_is(0.03)),
+    make("30 mas by an option, for stamps", f"{GALFIT} --psf-scale 0.03", "obeyed", scale=0.03, check=stamp_is_odd),
+    make("an option that contradicts the header", f"{INJECT} --psf-scale 0.03", "warned", "0.03", "PIXSCL", scale=0.03,
+         check=scale_is(0.03), PIXSCL=0.04),
+    *(
+        make(f"nothing that tells, for `{name}`", command, "warned", "psf.fits", "assumed", "0.04", "--psf-scale")
+        for name, command in COMMANDS.items()
+    ),
+    make("two keywords that differ", CATALOG, "refused", "psf.fits", "PIXSCL", "PIXSCALE", PIXSCL=0.04, PIXSCALE=0.03),
+    make("text", INJECT, "refused", "psf.fits", "PIXELSCL", "'40 mas'", PIXELSCL="40 mas"),
+    make("0", GALFIT, "refused", "psf.fits", "PIXSCALE", "positive", PIXSCALE=0),
+    make("in mas", CATALOG, "refused", "psf.fits", "wrong scale", PIXSCL=40.0),
+    make("an area of 0", INJECT, "refused", "psf.fits", "PIXAR_A2", PIXAR_A2=0.0),
+    make("a WCS without numbers", CATALOG, "refused", "psf.fits", "CRVAL1", "CDELT1", CTYPE1="RA---TAN",
+         CTYPE2="DEC--TAN"),
+    make("a scale for a band without a PSF", f"catalog {PREFIX} -o cat.ecsv --psf-scale f444w=0.03", "refused",
+         "psf_scale", "no PSF"),
+    make("a scale without a PSF", f"inject {PREFIX} -o out.ecsv --psf-scale 0.03", "refused", "psf_scale", "no image"),
+)  # fmt: skip
+
+SIZES = (
+    make("an even size, for a catalogue", CATALOG, "obeyed", kind="Size of a PSF", size=100, check=totals_follow(0.95),
+         PIXSCL=0.04),
+    make("an even size, for stamps", GALFIT, "obeyed", kind="Size of a PSF", size=100, check=stamp_is_odd, PIXSCL=0.04),
+    make("an even size, for injection", INJECT, "obeyed", kind="Size of a PSF", size=100, PIXSCL=0.04),
+    make("pixels of 10 mas and an even size, for a catalogue", CATALOG, "obeyed", kind="Size of a PSF", size=200,
+         scale=0.01, check=totals_follow(0.95), PIXELSCL=0.01),
+    make("pixels of 10 mas and an even size, for stamps", GALFIT, "obeyed", kind="Size of a PSF", size=200, scale=0.01,
+         check=stamp_is_odd, PIXELSCL=0.01),
+    make("pixels of 10 mas and an even size, for injection", INJECT, "obeyed", kind="Size of a PSF", size=200,
+         scale=0.01, check=scale_is(0.01), PIXELSCL=0.01),
+    make("4 pixels on a side", CATALOG, "refused", "psf.fits", "4 x 4", kind="Size of a PSF", size=4, PIXSCL=0.04),
+)  # fmt: skip
+
+SUMS = (
+    make("1.0125, as of ACS, for a catalogue", CATALOG, "warned", "psf.fits", "sums up to 1.013", "--psf-share",
+         kind="Sum of a PSF", total=1.01251, check=totals_follow(1.0), PIXSCL=0.04),
+    make("1.11, as of WFC3/IR, for injection", INJECT, "warned", "psf.fits", "sums up to 1.11", kind="Sum of a PSF",
+         total=1.11, PIXSCL=0.04),
+    make("1.11, for stamps, whose sum is 1", GALFIT, "obeyed", kind="Sum of a PSF", total=1.11, check=stamp_is_odd,
+         PIXSCL=0.04),
+    make("20,000, as of counts", CATALOG, "warned", "psf.fits", "sums up to 2e+04", kind="Sum of a PSF", total=2e4,
+         check=totals_follow(1.0), PIXSCL=0.04),
+    make("1.0125, with its share", f"{CATALOG} --psf-share f444w=0.925", "obeyed", kind="Sum of a PSF", total=1.0125,
+         check=totals_follow(0.925), PIXSCL=0.04),
+    make("a curve of growth that rises above 1", CATALOG, "refused", "psf.fits", "curve of growth", kind="Sum of a PSF",
+         total=1.1, sky=-1e-5, PIXSCL=0.04),
+    make("a share above 1", f"{CATALOG} --psf-share f444w=1.1", "refused", "psf_share", "1.1", kind="Sum of a PSF",
+         PIXSCL=0.04),
+)  # fmt: skip
+
+CASES = SCALES + SIZES + SUMS
