@@ -371,7 +371,7 @@ def describe_weight(meta: Mapping[str, str | float]) -> str:
         text += f", variance of {meta['VARFILE']} as it is"
     elif "DETGAIN" in meta:
         # The table has three digits, and a user as many as he gave.
-        gain = f"{meta['DETGAIN']:{'.10g' if meta['GAINFROM'] == 'option' else '.4g'}}"
+        gain = f"{meta['DETGAIN']:{'.10g' if meta['GAINFROM'] == 'option' else '.3g'}}"
         text += f": detector gain {gain} e-/DN ({meta['GAINFROM']}), {meta['GROWTH']} exposure map"
     if meta.get("EXPFROM") == "WCS log":
         text += " made from the WCS log"

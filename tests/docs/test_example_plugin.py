@@ -227,7 +227,7 @@ def test_every_command_takes_an_i2d_file(shell: Shell) -> None:
     ]
     shell(f"catalog {F200W} -o one.fits")
     assert shell(f"extend one.fits {F444W} -o both.fits") == (
-        "both.fits: 16 rows, 40 columns added, noise preset calibrated\n"
+        "both.fits: 16 rows, 48 columns added, noise preset calibrated\n"
     )
     both = shell.read("both.fits")
     np.testing.assert_allclose(both["f444w_flux_aper_3"], both["flux_aper_3"], rtol=0.15)
