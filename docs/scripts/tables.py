@@ -17,6 +17,7 @@ from pathlib import Path
 
 from dja_photplug.catalog.completeness import BIN_COLUMNS, SOURCE_COLUMNS, SPLIT_COLUMNS
 from dja_photplug.catalog.flags import SourceFlag
+from dja_photplug.catalog.limits import CURVE_COLUMNS, LIMIT_COLUMNS
 from dja_photplug.catalog.schema import (
     APERTURE_COLUMNS,
     COLUMNS,
@@ -131,6 +132,8 @@ def tables() -> dict[str, str]:
         "epoch details": details(),
         "injection bins": columns(BIN_COLUMNS),
         "injection splits": columns(SPLIT_COLUMNS),
+        "injection limits": columns(LIMIT_COLUMNS),
+        "injection curves": columns(CURVE_COLUMNS),
         "injected sources": columns(SOURCE_COLUMNS),
         "flags": flags(),
         "options": options(),
