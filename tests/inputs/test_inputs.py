@@ -10,7 +10,7 @@ from dja_photplug.cli.app import main
 from tests.inputs.cases import Case, find_faults
 
 # Modules beside this one, each with CASES: a tuple of Case.
-KINDS = ("files", "catalogues", "tables")
+KINDS = ("files", "catalogues", "tables", "injection")
 CASES: list[Case] = [case for kind in KINDS for case in importlib.import_module(f"tests.inputs.{kind}").CASES]
 
 
