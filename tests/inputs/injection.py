@@ -15,7 +15,7 @@ INJECT = f"inject {PREFIX} -o bins.ecsv --limits limits.ecsv --noise dja --worke
 
 
 def says_why(words: str, levels: int) -> Callable[[Path], None]:
-    """Return a check that so many limits of the mosaic are not known, for a reason with these words, and have no card."""
+    """Return a check that so many limits of the mosaic are not known, for this reason, and have no card."""
 
     def check(folder: Path) -> None:
         limits = QTable.read(folder / "limits.ecsv")
