@@ -320,6 +320,33 @@ def test_depth_zone_is_that_of_the_background_variance(empty):
     np.testing.assert_array_equal(module._find_depth(sources, field.before, 4.0)[0], 0)  # no calibration
 
 
+def test_places_are_those_with_data_and_know_their_hosts(empty, monkeypatch):
+    """By hand: a source of 1 uJy on 20 x 30 pixels, and one whose flux is not known on 10 x 10."""
+    field = prepare(empty)
+    segmentation = np.zeros((300, 400), np.int32)
+    segmentation[140:160, 180:210], segmentation[170:180, 180:190] = 1, 2
+    field = replace(
+        field, before=make_result(np.array([195.0, 185.0]), np.array([1.0, np.nan]), segmentation, field.before)
+    )
+    places, clear = module._sample_places(field), ~field.before.image.mask
+    assert len(places.x) == clear.sum()  # fewer than PLACES
+    assert clear[places.y.astype(int), places.x.astype(int)].all()
+    assert [np.sum(places.host == flux) for flux in (1.0, np.inf)] == [600, 100]
+    assert np.isneginf(places.host).sum() == clear.sum() - 700
+    assert np.median(places.depth) == pytest.approx(0, abs=1e-6)
+    monkeypatch.setattr(module, "PLACES", 5000)
+    some = module._sample_places(field)
+    assert 3000 < len(some.x) <= 5500
+    assert np.mean(some.host == 1) == pytest.approx(600 / clear.sum(), rel=0.15)
+    mask = np.ones((40, 40), bool)
+    mask[0, 5] = False  # a pixel that the grid of every tenth passes over
+    monkeypatch.setattr(module, "PLACES", 0.01)
+    assert [axis.tolist() for axis in module._spread_pixels(mask)] == [[0], [5]]
+    # Of an unknown flux it may be brighter than any.
+    sources = place(field, [195, 195, 185, 20], [150, 150, 175, 20], [23.8, 24.0, 20.0, 30.0])
+    np.testing.assert_array_equal(module._is_blended(sources, field.before), [False, True, True, False])
+
+
 @pytest.mark.parametrize("shape", ["point", "sersic"])
 def test_errors_on_clean_sky_are_those_of_the_noise(empty, shape):
     """Drizzled noise with its a(r), two depth zones: each known to its sampling error, and a(r) to 5 %."""
