@@ -562,27 +562,18 @@ def test_real_mosaic(data):
     assert 26 < result.limit(0.5)[0] < 30
 
 
-# From 400 realisations with seed 400400 (docs/injection.md): 50, 80 and 90 %, all sources; 50 % in the depth zones.
-MANY = {
-    "f444w": ((28.147, 27.726, 27.543), (29.167, 28.032, 27.884, 27.788, 27.668)),
-    "f115w": ((28.450, 27.577, 27.391), (28.638, 27.663, 27.438)),
-}
+# From 400 realisations with seed 400400 (docs/injection.md): 50, 80 and 90 % of all sources, 50 % in the deepest zone.
+MANY = {"f444w": (28.145, 27.724, 27.545, 29.168), "f115w": (28.447, 27.573, 27.384, 28.638)}
 
 
 @pytest.mark.parametrize("band", MANY)
 def test_limits_of_few_realisations_are_those_of_many_within_their_errors(data, band):
     """The shelf of two depths in F444W is where one curve for all, or bins, were 0.6 mag off with errors of 0.1."""
     result = dp.inject(uds_prefix(data, band), injection=InjectionOptions(realisations=2, seed=31, workers=1))
-    whole, zones = MANY[band]
-    pull = []
-    for level, truth in zip((0.5, 0.8, 0.9), whole, strict=True):
-        mag, error = result.limit(level)
-        pull.append((mag - truth) / error)
-        assert error < 0.25
-    for zone, truth in enumerate(zones):
-        mag, error = result.limit(0.5, zone=zone)
-        pull.append((mag - truth) / error)
-        assert error < 0.25
+    found = [result.limit(level) for level in (0.5, 0.8, 0.9)] + [result.limit(0.5, zone=0)]
+    mag, error = np.transpose(found)
+    assert error.max() < 0.25
+    pull = (mag - MANY[band]) / error
     assert np.abs(pull).max() < 2.5
     assert np.sqrt(np.mean(np.square(pull))) < 1.5
     with pytest.raises(dp.PhotplugError, match="completeness of 50: it lies between 0 and 1"):
