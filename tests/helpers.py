@@ -19,10 +19,10 @@ from astropy.wcs import WCS, NoConvergence
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import median_abs_deviation
 
-from dja_photplug.catalog.limits import Places
 from dja_photplug.catalog.metadata import make_metadata
 from dja_photplug.catalog.schema import describe_columns, dress_table
 from dja_photplug.cli.app import main
+from dja_photplug.completeness.limits import Places
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import MeasureOptions, Options, VarianceOptions
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from astropy.table import QTable
 
-from dja_photplug.catalog.limits import LEVELS, Completeness, Curve
+from dja_photplug.completeness.limits import LEVELS, Completeness, Curve
 from dja_photplug.figures.style import BLUE, ORANGE, require_matplotlib, save_figure
 from dja_photplug.sources.calibration import SCATTER_ERROR
 
@@ -61,9 +61,9 @@ def injection_figure(table: QTable, completeness: Completeness) -> Figure:
     Parameters
     ----------
     table : `~astropy.table.QTable`
-        Columns of `dja_photplug.catalog.completeness.BIN_COLUMNS`; ``INJASEC``, the diameter of the aperture in
+        Columns of `dja_photplug.completeness.bins.BIN_COLUMNS`; ``INJASEC``, the diameter of the aperture in
         arcsec, in the metadata.
-    completeness : `~dja_photplug.catalog.limits.Completeness`
+    completeness : `~dja_photplug.completeness.limits.Completeness`
         The fitted curves.
 
     Returns

@@ -25,14 +25,14 @@ from scipy.ndimage import binary_erosion, shift
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
-from dja_photplug.catalog.completeness import (
+from dja_photplug.catalog.metadata import make_metadata
+from dja_photplug.catalog.schema import dress_table
+from dja_photplug.completeness.bins import (
     SOURCE_COLUMNS,
     bin_sources,
     split_sources,
 )
-from dja_photplug.catalog.limits import Completeness, Places, fit_completeness
-from dja_photplug.catalog.metadata import make_metadata
-from dja_photplug.catalog.schema import dress_table
+from dja_photplug.completeness.limits import Completeness, Places, fit_completeness
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import MosaicFiles, Source
 from dja_photplug.mosaic.fullweight import NoiseModel
@@ -70,12 +70,12 @@ class InjectionResult:
     Attributes
     ----------
     table : `~astropy.table.QTable`
-        One row for each bin of magnitude; columns of `dja_photplug.catalog.completeness.BIN_COLUMNS`. Its metadata
+        One row for each bin of magnitude; columns of `dja_photplug.completeness.bins.BIN_COLUMNS`. Its metadata
         hold the options and, where they are known, the limits ``MAG50``, ``MAG80`` and ``MAG90`` with their errors, as
-        of `dja_photplug.catalog.limits.Completeness.metadata`.
+        of `dja_photplug.completeness.limits.Completeness.metadata`.
     sources : `~astropy.table.QTable`
-        One row for each injected source; columns of `dja_photplug.catalog.completeness.SOURCE_COLUMNS`.
-    completeness : `~dja_photplug.catalog.limits.Completeness`
+        One row for each injected source; columns of `dja_photplug.completeness.bins.SOURCE_COLUMNS`.
+    completeness : `~dja_photplug.completeness.limits.Completeness`
         The fitted curves of the mosaic and of its depth zones.
     options : Options
     injection : InjectionOptions
@@ -91,7 +91,7 @@ class InjectionResult:
     def splits(self) -> QTable:
         """How fluxes compare with the truth by magnitude, distance to the nearest segment, and depth zone.
 
-        Columns of `dja_photplug.catalog.completeness.SPLIT_COLUMNS`, with the metadata of the other tables.
+        Columns of `dja_photplug.completeness.bins.SPLIT_COLUMNS`, with the metadata of the other tables.
         """
         table = split_sources(self.sources)
         table.meta = dict(self.sources.meta)
@@ -101,7 +101,7 @@ class InjectionResult:
     def limits(self) -> QTable:
         """The magnitudes at which the completeness falls below 50, 80 and 90 %, of the mosaic and of its depth zones.
 
-        Columns of `dja_photplug.catalog.limits.LIMIT_COLUMNS`, with the metadata of the other tables.
+        Columns of `dja_photplug.completeness.limits.LIMIT_COLUMNS`, with the metadata of the other tables.
         """
         table = self.completeness.limits
         table.meta = dict(self.sources.meta)
@@ -111,7 +111,7 @@ class InjectionResult:
     def curves(self) -> QTable:
         """The fitted completeness with its band, of the mosaic and of its depth zones.
 
-        Columns of `dja_photplug.catalog.limits.CURVE_COLUMNS`, with the metadata of `table`.
+        Columns of `dja_photplug.completeness.limits.CURVE_COLUMNS`, with the metadata of `table`.
         """
         table = self.completeness.table
         table.meta = dict(self.table.meta)

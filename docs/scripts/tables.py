@@ -15,9 +15,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from dja_photplug.catalog.completeness import BIN_COLUMNS, SOURCE_COLUMNS, SPLIT_COLUMNS
 from dja_photplug.catalog.flags import SourceFlag
-from dja_photplug.catalog.limits import CURVE_COLUMNS, LIMIT_COLUMNS
 from dja_photplug.catalog.schema import (
     APERTURE_COLUMNS,
     COLUMNS,
@@ -29,6 +27,8 @@ from dja_photplug.catalog.schema import (
     ColumnSpec,
 )
 from dja_photplug.cli.app import build_parser
+from dja_photplug.completeness.bins import BIN_COLUMNS, SOURCE_COLUMNS, SPLIT_COLUMNS
+from dja_photplug.completeness.limits import CURVE_COLUMNS, LIMIT_COLUMNS
 from dja_photplug.options.stages import COMMAND_STAGES, STAGES, Options
 from dja_photplug.pipeline.plugins import BUILTINS, get_plugin_manager
 

@@ -7,8 +7,8 @@ import pytest
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 
-from dja_photplug.catalog.completeness import bin_sources
-from dja_photplug.catalog.limits import fit_completeness
+from dja_photplug.completeness.bins import bin_sources
+from dja_photplug.completeness.limits import fit_completeness
 from dja_photplug.figures.injection import injection_figure
 from tests.helpers import make_injected, make_places
 

@@ -16,13 +16,13 @@ from scipy.spatial import cKDTree
 from scipy.stats import kstest
 
 import dja_photplug as dp
-from dja_photplug.catalog.completeness import (
+from dja_photplug.cli.app import main
+from dja_photplug.completeness.bins import (
     BIN_COLUMNS,
     SPLIT_COLUMNS,
     describe_clear_sky,
 )
-from dja_photplug.catalog.limits import fit_completeness
-from dja_photplug.cli.app import main
+from dja_photplug.completeness.limits import fit_completeness
 from dja_photplug.files.names import find_mosaic
 from dja_photplug.files.pixels import write_image
 from dja_photplug.mosaic.load import load_mosaic

@@ -9,7 +9,7 @@ import pytest
 from astropy import units as u
 from scipy.special import erfc, erfcinv
 
-from dja_photplug.catalog.limits import CURVE_COLUMNS, LEVELS, LIMIT_COLUMNS, fit_completeness
+from dja_photplug.completeness.limits import CURVE_COLUMNS, LEVELS, LIMIT_COLUMNS, fit_completeness
 from dja_photplug.errors import PhotplugError
 from tests.helpers import make_injected, make_places
 

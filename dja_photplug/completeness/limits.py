@@ -11,9 +11,9 @@ from astropy.table import QTable
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from dja_photplug.catalog.curve import Posterior, Trials, fit_posterior, predict
 from dja_photplug.catalog.metadata import encode_metadata
 from dja_photplug.catalog.schema import ColumnSpec, dress_table
+from dja_photplug.completeness.curve import Posterior, Trials, fit_posterior, predict
 from dja_photplug.errors import PhotplugError
 from dja_photplug.units import flux_of
 
@@ -290,8 +290,8 @@ class Completeness:
 def fit_completeness(sources: QTable, places: Places, magnitudes: tuple[float, ...]) -> Completeness:
     """Return the completeness of a mosaic from sources that were injected into it.
 
-    The model of `dja_photplug.catalog.curve`, summed over the depths of all places with data and over the segments of
-    sources there, which the mosaic itself tells: no sample of either decides. What is left to chance is
+    The model of `dja_photplug.completeness.curve`, summed over the depths of all places with data and over the segments
+    of sources there, which the mosaic itself tells: no sample of either decides. What is left to chance is
 
     - which sources were recovered, and what the parameters of the model are: the draws of the fit;
     - that sources near each other share their fate: its likelihood is divided by how much more the numbers of recovered

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 
-from dja_photplug.catalog.completeness import (
+from dja_photplug.completeness.bins import (
     BIN_COLUMNS,
     SPLIT_COLUMNS,
     bin_sources,
