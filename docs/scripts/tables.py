@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from dja_photplug.catalog.completeness import BIN_COLUMNS, SOURCE_COLUMNS, SPLIT_COLUMNS
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import (
     APERTURE_COLUMNS,
@@ -28,6 +27,8 @@ from dja_photplug.catalog.schema import (
     ColumnSpec,
 )
 from dja_photplug.cli.app import build_parser
+from dja_photplug.completeness.bins import BIN_COLUMNS, SOURCE_COLUMNS, SPLIT_COLUMNS
+from dja_photplug.completeness.limits import CURVE_COLUMNS, LIMIT_COLUMNS
 from dja_photplug.options.stages import COMMAND_STAGES, STAGES, Options
 from dja_photplug.pipeline.plugins import BUILTINS, get_plugin_manager
 
@@ -146,6 +147,8 @@ def tables() -> dict[str, str]:
         "epoch details": details(),
         "injection bins": columns(BIN_COLUMNS),
         "injection splits": columns(SPLIT_COLUMNS),
+        "injection limits": columns(LIMIT_COLUMNS),
+        "injection curves": columns(CURVE_COLUMNS),
         "injected sources": columns(SOURCE_COLUMNS),
         "flags": flags(),
         "options": options(),

@@ -232,7 +232,7 @@ def test_every_command_takes_an_i2d_file(shell: Shell) -> None:
     both = shell.read("both.fits")
     np.testing.assert_allclose(both["f444w_flux_aper_3"], both["flux_aper_3"], rtol=0.15)
     np.testing.assert_allclose(both["f444w_fluxerr_flat"], 0.01 * both["f444w_flux_auto"])
-    said = shell(f"inject {F200W} --photons none --realisations 1 -o injected.fits --sources each.fits")
+    said = shell(f"inject {F200W} --photons none --realisations 4 -o injected.fits --sources each.fits")
     each = shell.read("each.fits")
     assert said.startswith(f"injected.fits, each.fits: {len(each)} point sources injected, complete to 50 % at 27.")
     bright = each[(each["mag"] < 26) & ~each["blended"]]
