@@ -63,6 +63,12 @@ COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("theta", "deg", "angle of the major axis, counter-clockwise from +x of the mosaic, -90 to 90"),
     ColumnSpec("npix", "", "number of pixels of the source in the segmentation image", "i8"),
     ColumnSpec(
+        "snr_detect",
+        "",
+        "highest pixel of the source in the smoothed detection image, over the scatter of the smoothed sky at its "
+        "depth; NaN where a plugin that detects does not tell",
+    ),
+    ColumnSpec(
         "kron_radius",
         "",
         "Kron ellipse in units of a and b: kron_factor x the Kron radius, clipped to [kron_min, kron_max]; "

@@ -60,7 +60,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 # What a source is, in whichever band it is measured.
-SOURCE_COLUMNS = ("id", "ra", "dec", "x", "y", "a", "b", "theta", "npix", "kron_radius")
+SOURCE_COLUMNS = ("id", "ra", "dec", "x", "y", "a", "b", "theta", "npix", "snr_detect", "kron_radius")
 
 
 # What each band says of a source beside its apertures and epochs.

@@ -299,6 +299,7 @@ def measure_with(
     columns["flag"] |= detection.sources["flag"]
     columns["flag"] |= np.where(np.isnan(columns["flux_auto"]), SourceFlag.NOT_MEASURED.value, 0)
     positions = {name: column for name, column in detection.sources.items() if name != "flag"}
+    positions.setdefault("snr_detect", np.full(len(positions["id"]), np.nan))  # where its engine does not tell
     table = dress_table({**positions, **columns}, [*describe_columns(len(numbers)), *removed])
     table.meta.update({} if profiles is None else profiles.metadata())
     table.meta.update({"SKYNOTE": pixels.note} if pixels.note else {})

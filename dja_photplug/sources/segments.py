@@ -13,7 +13,6 @@ from astropy.nddata import NDData
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 from photutils.segmentation import SegmentationImage, SourceCatalog
-from scipy.ndimage import convolve
 
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
@@ -21,32 +20,22 @@ from dja_photplug.files.pixels import ImageReader
 from dja_photplug.options.stages import DetectOptions, Options
 from dja_photplug.sky.grid import header_wcs
 from dja_photplug.sky.nesting import regrid_labels
-from dja_photplug.sources.detection import Background, Detection, Found, gaussian_kernel, place_sources, subtract_level
-from dja_photplug.sources.planes import null_pixels
+from dja_photplug.sources.detection import (
+    Background,
+    Detection,
+    Found,
+    gaussian_kernel,
+    measure_significance,
+    place_sources,
+    subtract_level,
+)
+from dja_photplug.sources.planes import convolve_pixels, null_pixels
 
-__all__ = ["convolve_pixels", "describe_segments", "detect_given", "read_labels", "read_segmentation", "segment_shapes"]
+__all__ = ["describe_segments", "detect_given", "read_labels", "read_segmentation", "segment_shapes"]
 
 # Pixels are read as float32, in which 2**24 could be the next number too; and photometry makes tables by label, 8 bytes
 # for each up to the greatest: 134 MB here, but 16 GB with 2**31 - 1.
 GREATEST_LABEL = (1 << 24) - 1
-
-
-def convolve_pixels(data: NDArray[np.float32], kernel: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    """Return the pixels convolved with a kernel; 0 is assumed off the image.
-
-    Parameters
-    ----------
-    data : ndarray
-        (ny, nx), finite.
-    kernel : ndarray or None
-        Of odd sides.
-
-    Returns
-    -------
-    ndarray
-        (ny, nx); the same array without a kernel.
-    """
-    return data if kernel is None else convolve(data, kernel, mode="constant")
 
 
 def _dark_centres(segments: SegmentationImage, dark: NDArray[np.intp]) -> tuple[list[float], list[float]]:
@@ -160,8 +149,9 @@ def describe_segments(
     """
     null = null_pixels(image)
     data = subtract_level(image, background, null)
-    segments = SegmentationImage(labels)
-    found = segment_shapes(data, convolve_pixels(data, gaussian_kernel(options.kernel)), null, segments)
+    segments, convolved = SegmentationImage(labels), convolve_pixels(data, gaussian_kernel(options.kernel))
+    found = segment_shapes(data, convolved, null, segments)
+    found["snr_detect"] = measure_significance(image, data, null, labels, options)[segments.labels]
     return place_sources(found, labels, image.wcs, segments.labels)
 
 
