@@ -18,6 +18,7 @@ __all__ = [
     "CONTAMINATION_COLUMNS",
     "EPOCH_COLUMNS",
     "EPOCH_DETAIL_COLUMNS",
+    "GROWTH_COLUMNS",
     "SKY_COLUMNS",
     "TOTAL_COLUMNS",
     "ColumnSpec",
@@ -75,7 +76,12 @@ COLUMNS: tuple[ColumnSpec, ...] = (
         "not used where the flag KRON_CIRCLE is set",
     ),
     ColumnSpec("flux_radius", "arcsec", "radius of the circle that holds half of flux_auto"),
-    ColumnSpec("flux_auto", "uJy", "flux in the Kron ellipse, or in the circle of kron_circle where that is larger"),
+    ColumnSpec(
+        "flux_auto",
+        "uJy",
+        "flux in the Kron ellipse, or in the circle of kron_circle where that is larger: not the total, of which it "
+        "is 70 to 90 %",
+    ),
     ColumnSpec("fluxerr_auto", "uJy", "1-sigma error of flux_auto"),
     ColumnSpec("mag_auto", "mag", "AB magnitude of flux_auto; NaN where the flux is not positive"),
     ColumnSpec("magerr_auto", "mag", "1-sigma error of mag_auto"),
@@ -106,6 +112,17 @@ CONTAMINATION_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("contam_{i}", "", "neighbours' light that was taken off in that circle, as a fraction of flux_aper_{i}"),
 )
 """Columns of each aperture where the light of neighbours is subtracted."""
+
+GROWTH_COLUMNS: tuple[ColumnSpec, ...] = (
+    ColumnSpec(
+        "flux_total",
+        "uJy",
+        "flux_auto and the light beyond that aperture, by the curve of growth of the source as the PSF shows it; NaN "
+        "below a signal to noise of 5, and where it would be twice flux_auto or more",
+    ),
+    ColumnSpec("fluxerr_total", "uJy", "1-sigma error of flux_total, with that of the light beyond the aperture"),
+)
+"""Columns where there is a PSF."""
 
 TOTAL_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("corr_{i}", "uJy", "flux_aper_{i} times flux_auto/flux_aper_{i} of the detection image"),
