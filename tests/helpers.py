@@ -35,7 +35,7 @@ BANDS = ("f444w", "f115w")
 DJA = Options(variance=VarianceOptions(noise="dja"))  # without a(r), which takes most of the time
 AS_IS = MeasureOptions(background="none", neighbours="mask")  # nothing taken off
 SOURCE_NAMES = (
-    "id ra dec x y a b theta npix kron_radius flux_radius flux_auto fluxerr_auto mag_auto magerr_auto "
+    "id ra dec x y a b theta npix snr_detect kron_radius flux_radius flux_auto fluxerr_auto mag_auto magerr_auto "
     "flux_iso fluxerr_iso flag mask_frac"
 )
 EPOCH_NAMES = ["n_exp", "exptime", "mjd_mean", "mjd_min", "mjd_max", "n_visit"]

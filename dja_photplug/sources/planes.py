@@ -22,6 +22,7 @@ __all__ = [
     "Plane",
     "Shapes",
     "center_sky",
+    "convolve_pixels",
     "mask_sources",
     "measure_segments",
     "measure_sky",
@@ -33,6 +34,8 @@ __all__ = [
 
 # sep's own stand-in for infinity; float32 holds it, and its root and products with weights stay finite.
 NULL_VARIANCE = np.float32(1e30)
+
+CONVOLVED_ROWS = 64  # at a time
 
 
 def native_pixels(array: ArrayLike) -> NDArray[np.float32]:
@@ -115,6 +118,45 @@ def variance_map(image: NDData, kind: str = "full") -> NDArray[np.float32]:
     # The reciprocal of a smaller weight is above NULL_VARIANCE; the comparison also drops NaN.
     usable = (weight > 1 / NULL_VARIANCE) & np.isfinite(weight)
     return np.divide(np.float32(1), weight, out=variance, where=usable)
+
+
+def convolve_pixels(data: NDArray[np.float32], kernel: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """Return the pixels convolved with a kernel; 0 is assumed off the image.
+
+    Parameters
+    ----------
+    data : ndarray
+        (ny, nx), finite.
+    kernel : ndarray or None
+        Of odd sides, the product of a column and a row, as a Gaussian is.
+
+    Returns
+    -------
+    ndarray
+        (ny, nx); the same array without a kernel.
+    """
+    if kernel is None:
+        return data
+    column, row = kernel.sum(axis=1)[::-1], kernel.sum(axis=0)[::-1] / kernel.sum()
+    (ny, nx), y, x = data.shape, len(column) // 2, len(row) // 2
+    convolved = np.empty(data.shape, np.float32)
+    # In blocks of rows that a cache holds: four times as fast as 49 products of whole images.
+    for start in range(0, ny, CONVOLVED_ROWS):
+        stop = min(start + CONVOLVED_ROWS, ny)
+        padded = np.zeros((stop - start + 2 * y, nx + 2 * x), np.float32)
+        low, high = max(start - y, 0), min(stop + y, ny)
+        padded[low - start + y : high - start + y, x : x + nx] = data[low:high]
+        down = _add_shifted(padded, column, stop - start)
+        convolved[start:stop] = _add_shifted(down.T, row, nx).T
+    return convolved
+
+
+def _add_shifted(plane: NDArray[np.float32], factors: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Return the sum of so many rows of a plane from the first on, the second on ..., each times its factor."""
+    total = factors[0] * plane[:size]
+    for i, factor in enumerate(factors[1:], start=1):
+        total += factor * plane[i : i + size]
+    return total
 
 
 # The mask of sources: growth of their segments, in radii and beyond that in arcsec, and the least axis ratio. With less

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import sep
 from astropy.nddata import NDData, StdDevUncertainty
+from scipy.ndimage import convolve
 
 from dja_photplug.errors import PhotplugError
-from dja_photplug.sources.planes import center_sky, native_pixels, null_pixels, variance_map
+from dja_photplug.sources.planes import center_sky, convolve_pixels, native_pixels, null_pixels, variance_map
 from tests.helpers import make_image
 
 
@@ -86,3 +87,16 @@ def test_cells_without_sky_take_that_of_the_next() -> None:
     untouched = np.ones_like(data)
     center_sky(untouched, data, np.ones(data.shape, bool), np.ones_like(data), (50, 50), 1)
     assert np.all(untouched == 1)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (7, 200), (131, 40)])  # more and fewer rows than a block has
+@pytest.mark.parametrize("sides", [(7, 7), (3, 5), (1, 1)])
+def test_convolution_is_that_of_scipy(shape, sides) -> None:
+    rng = np.random.default_rng(2)
+    data = rng.normal(size=shape).astype(np.float32)
+    kernel = np.outer(rng.random(sides[0]), rng.random(sides[1])).astype(np.float32)
+    before = data.copy()
+    # float32: 1e-6 of the sums of up to 49 products of order 1.
+    np.testing.assert_allclose(convolve_pixels(data, kernel), convolve(data, kernel, mode="constant"), atol=3e-5)
+    np.testing.assert_array_equal(data, before)
+    assert convolve_pixels(data, None) is data
