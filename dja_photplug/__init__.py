@@ -13,6 +13,7 @@ from dja_photplug.lazy import defer, when_imported
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from dja_photplug.calibration.curve import NoiseCalibration as NoiseCalibration
     from dja_photplug.catalog.eazy import write_eazy as write_eazy
     from dja_photplug.catalog.flags import SourceFlag as SourceFlag
     from dja_photplug.catalog.flags import decode_flags as decode_flags
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
     from dja_photplug.pipeline.injection import inject as inject
     from dja_photplug.pipeline.one_band import Result as Result
     from dja_photplug.pipeline.plugins import get_plugin_manager as get_plugin_manager
-    from dja_photplug.sources.calibration import NoiseCalibration as NoiseCalibration
 else:
     __getattr__, __dir__, __all__ = defer(__name__)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from astropy.nddata import NDData
     from astropy.table import Column, QTable
 
+    from dja_photplug.calibration.curve import NoiseCalibration
     from dja_photplug.epochs.log import ExposureLog
     from dja_photplug.files.names import Source
     from dja_photplug.fitting.stamps import FitSources
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from dja_photplug.options.declare import Stage
     from dja_photplug.options.stages import GalfitOptions, Options
     from dja_photplug.psf.model import PSF
-    from dja_photplug.sources.calibration import NoiseCalibration
     from dja_photplug.sources.detection import Background, Detection
 
 __all__ = ["PROJECT", "hookimpl"]

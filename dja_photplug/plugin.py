@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING
 from dja_photplug.lazy import defer
 
 if TYPE_CHECKING:
+    from dja_photplug.calibration.curve import NoiseCalibration as NoiseCalibration
+    from dja_photplug.calibration.curve import combine_variance as combine_variance
+    from dja_photplug.calibration.measure import ApertureSums as ApertureSums
+    from dja_photplug.calibration.measure import calibrate as calibrate
     from dja_photplug.catalog.flags import SourceFlag as SourceFlag
     from dja_photplug.cli.shared import add_command as add_command
     from dja_photplug.cli.shared import check_outputs as check_outputs
@@ -43,10 +47,6 @@ if TYPE_CHECKING:
     from dja_photplug.sources.apertures import Engine as Engine
     from dja_photplug.sources.apertures import Pixels as Pixels
     from dja_photplug.sources.apertures import Sums as Sums
-    from dja_photplug.sources.calibration import ApertureSums as ApertureSums
-    from dja_photplug.sources.calibration import NoiseCalibration as NoiseCalibration
-    from dja_photplug.sources.calibration import calibrate as calibrate
-    from dja_photplug.sources.calibration import combine_variance as combine_variance
     from dja_photplug.sources.detection import Background as Background
     from dja_photplug.sources.detection import Detection as Detection
     from dja_photplug.sources.photometry import calibrate_with as calibrate_with

@@ -9,10 +9,10 @@ from dja_photplug.hookspecs import hookimpl
 if TYPE_CHECKING:
     from astropy.table import QTable
 
+    from dja_photplug.calibration.curve import NoiseCalibration
     from dja_photplug.mosaic.image import MosaicImage
     from dja_photplug.options.stages import Options
     from dja_photplug.psf.model import PSF
-    from dja_photplug.sources.calibration import NoiseCalibration
     from dja_photplug.sources.detection import Background, Detection
 
 ENGINE = "sep"

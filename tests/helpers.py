@@ -19,6 +19,7 @@ from astropy.wcs import WCS, NoConvergence
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import median_abs_deviation
 
+from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.catalog.metadata import make_metadata
 from dja_photplug.catalog.schema import describe_columns, dress_table
 from dja_photplug.cli.app import main
@@ -27,7 +28,6 @@ from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import MeasureOptions, Options, VarianceOptions
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
 from dja_photplug.sky.grid import header_wcs, pixel_scale
-from dja_photplug.sources.calibration import NoiseCalibration
 from dja_photplug.sources.detection import DETECTION_COLUMNS, Background, Detection
 
 SCALE = 0.04  # arcsec

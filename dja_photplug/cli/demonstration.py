@@ -12,6 +12,7 @@ from scipy.stats import median_abs_deviation
 from tqdm import tqdm
 
 from dja_photplug.catalog.regions import write_regions
+from dja_photplug.completeness.bins import SCATTER_ERROR
 from dja_photplug.errors import PhotplugError
 from dja_photplug.figures.catalog import plot_catalog
 from dja_photplug.files.names import band_name
@@ -22,7 +23,6 @@ from dja_photplug.options.stages import Options
 from dja_photplug.pipeline.catalog import run
 from dja_photplug.pipeline.one_band import Result, measure_background_errors, remeasure, write_result
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
-from dja_photplug.sources.calibration import SCATTER_ERROR
 
 __all__ = ["compare_with_truth", "run_demo"]
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from astropy.table import QTable
 
+from dja_photplug.completeness.bins import SCATTER_ERROR
 from dja_photplug.completeness.limits import LEVELS, Completeness, Curve
 from dja_photplug.figures.style import BLUE, ORANGE, require_matplotlib, save_figure
-from dja_photplug.sources.calibration import SCATTER_ERROR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,6 +13,7 @@ from astropy.wcs.utils import skycoord_to_pixel
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
+from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.catalog.columns import find_ids, find_positions, has_position
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.whole import whole_folder
@@ -22,7 +23,6 @@ from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import GalfitOptions
 from dja_photplug.psf.model import PSF, prepare_psf, read_psf, warn_of_assumptions
 from dja_photplug.sky.grid import pixel_scale
-from dja_photplug.sources.calibration import NoiseCalibration
 from dja_photplug.sources.segments import check_labels, check_segments
 
 __all__ = [

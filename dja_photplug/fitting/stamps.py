@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from scipy.stats import median_abs_deviation
 
+from dja_photplug.calibration.curve import NoiseCalibration, combine_variance
 from dja_photplug.catalog.columns import column_values
 from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.errors import PhotplugError, suggest
@@ -31,7 +32,6 @@ from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import GalfitOptions, MeasureOptions
 from dja_photplug.sky.cards import read_numbers
 from dja_photplug.sky.grid import Scalar, cut_window, header_wcs, pixel_positions, pixel_scale
-from dja_photplug.sources.calibration import NoiseCalibration, combine_variance
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT, convert, flux_ratio, magnitude_of
 
 __all__ = [

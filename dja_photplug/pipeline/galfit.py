@@ -14,6 +14,7 @@ from astropy.nddata import NDData
 from astropy.table import Table
 from numpy.typing import ArrayLike
 
+from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.errors import PhotplugError
 from dja_photplug.fitting.formats import FORMATS
 from dja_photplug.fitting.select import REACH, match_positions, place_positions, prepare_kernel, select_sources
@@ -24,7 +25,6 @@ from dja_photplug.pipeline.one_band import analyse_image
 from dja_photplug.pipeline.plugins import ask_first, complete_options, get_plugin_manager
 from dja_photplug.psf.model import PSF
 from dja_photplug.sky.grid import pixel_scale
-from dja_photplug.sources.calibration import NoiseCalibration
 
 __all__ = ["find_fit_sources", "write_galfit", "write_selected"]
 

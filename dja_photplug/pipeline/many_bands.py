@@ -13,6 +13,7 @@ import pluggy
 from astropy.table import Column, QTable
 from numpy.typing import ArrayLike, NDArray
 
+from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.kron import kron_circle_radius
 from dja_photplug.catalog.metadata import encode_metadata
@@ -38,7 +39,6 @@ from dja_photplug.pipeline.plugins import get_plugin_manager, split_work
 from dja_photplug.pipeline.workers import map_in_processes
 from dja_photplug.psf.model import PSF, encircled_energy, read_psf, warn_of_assumptions
 from dja_photplug.sky.grid import pixel_scale
-from dja_photplug.sources.calibration import NoiseCalibration
 from dja_photplug.sources.detection import Detection
 
 __all__ = [

@@ -16,6 +16,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 from photutils.segmentation import SegmentationImage
 
+from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.catalog.kron import kron_circle_radius
 from dja_photplug.catalog.schema import describe_columns, dress_table, epoch_columns
 from dja_photplug.epochs.log import ExposureLog
@@ -30,7 +31,6 @@ from dja_photplug.pipeline.images import load_source
 from dja_photplug.pipeline.plugins import ask_all, ask_first, get_plugin_manager, has_plugins
 from dja_photplug.psf.model import PSF, half_light_radius
 from dja_photplug.sky.grid import pixel_scale
-from dja_photplug.sources.calibration import NoiseCalibration
 from dja_photplug.sources.detection import Background, Detection, regrid_detection, regrid_sources, sample_labels
 from dja_photplug.sources.photometry import flag_point_sources
 from dja_photplug.sources.planes import measure_sky

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from scipy.special import erf
 from scipy.stats import median_abs_deviation
 
+from dja_photplug.calibration.zones import find_zones
 from dja_photplug.catalog.schema import COLUMNS, dress_table
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions
 from dja_photplug.sky.grid import pixel_positions, pixel_scale, sky_positions
 from dja_photplug.sky.nesting import regrid_labels
-from dja_photplug.sources.calibration import find_zones
 from dja_photplug.sources.planes import (
     Floats,
     Shapes,

@@ -12,6 +12,8 @@ from astropy.table import QTable
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import maximum_filter
 
+from dja_photplug.calibration.curve import NoiseCalibration, combine_variance
+from dja_photplug.calibration.measure import ApertureSums, calibrate
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import GROWTH_COLUMNS, describe_columns, describe_removed, dress_table
 from dja_photplug.errors import PhotplugError
@@ -32,9 +34,8 @@ from dja_photplug.sources.apertures import (
     sum_circles,
     sum_segments,
 )
-from dja_photplug.sources.calibration import ApertureSums, NoiseCalibration, calibrate, combine_variance
 from dja_photplug.sources.detection import Detection, mesh_cells, shapes_on_grid
-from dja_photplug.sources.neighbours import Neighbours, ProfileError, find_neighbours, measure_profile_error
+from dja_photplug.sources.neighbours import Neighbours, find_neighbours
 from dja_photplug.sources.planes import (
     Floats,
     Shapes,
@@ -45,6 +46,7 @@ from dja_photplug.sources.planes import (
     sum_overlap,
     variance_map,
 )
+from dja_photplug.sources.profile_error import ProfileError, measure_profile_error
 from dja_photplug.units import magnitude
 
 __all__ = ["calibrate_with", "flag_point_sources", "measure_with"]

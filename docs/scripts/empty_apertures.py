@@ -13,8 +13,8 @@ from scipy.ndimage import binary_dilation
 from scipy.stats import median_abs_deviation
 
 import dja_photplug as dp
+from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.options.stages import CalibrationOptions
-from dja_photplug.sources.calibration import NoiseCalibration
 from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.photometry import calibrate_with
 from dja_photplug.sources.sep_engine import SEP, detect_sep, mesh_background

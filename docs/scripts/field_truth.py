@@ -23,8 +23,8 @@ from scipy.stats import median_abs_deviation
 
 import dja_photplug as dp
 from dja_photplug.catalog.kron import kron_apertures
+from dja_photplug.completeness.bins import SCATTER_ERROR
 from dja_photplug.simulate.field import FieldOptions, SimulatedField, simulate_field, write_field
-from dja_photplug.sources.calibration import SCATTER_ERROR
 
 MATCH_RADIUS = 0.3  # arcsec
 BINS = {"< 0.1 uJy": (0, 0.1), "0.1 to 1 uJy": (0.1, 1), "> 1 uJy": (1, np.inf), "all": (0, np.inf)}

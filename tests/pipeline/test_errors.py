@@ -12,11 +12,11 @@ import pytest
 import sep
 
 import dja_photplug as dp
+from dja_photplug.completeness.bins import SCATTER_ERROR
 from dja_photplug.files.pixels import read_image
 from dja_photplug.mosaic.image import replace_planes
 from dja_photplug.pipeline.one_band import Result, remeasure
 from dja_photplug.simulate.mosaic import MosaicOptions, SimulatedMosaic, simulate_mosaic
-from dja_photplug.sources.calibration import SCATTER_ERROR
 from tests.helpers import isolated_scene, make_stars, robust_scatter
 
 APERTURES = (0.32, 0.5, 0.7, 1.0, 1.4)

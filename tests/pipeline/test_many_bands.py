@@ -21,6 +21,7 @@ from astropy.table import Column, QTable
 import dja_photplug as dp
 from dja_photplug.catalog.schema import APERTURE_COLUMNS, COLUMNS, EPOCH_COLUMNS, GROWTH_COLUMNS, TOTAL_COLUMNS
 from dja_photplug.cli.app import main
+from dja_photplug.completeness.bins import SCATTER_ERROR
 from dja_photplug.files.names import find_mosaic
 from dja_photplug.files.pixels import read_image, write_image
 from dja_photplug.mosaic.image import replace_planes
@@ -29,7 +30,6 @@ from dja_photplug.pipeline.many_bands import compare_apertures, list_columns
 from dja_photplug.pipeline.one_band import Result, analyse_image
 from dja_photplug.pipeline.plugins import get_plugin_manager
 from dja_photplug.simulate.mosaic import SimulatedMosaic
-from dja_photplug.sources.calibration import SCATTER_ERROR
 from tests.helpers import (
     expect_error,
     isolated_scene,

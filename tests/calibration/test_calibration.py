@@ -20,20 +20,14 @@ from scipy.spatial.distance import pdist
 from scipy.stats import kstest, median_abs_deviation
 
 import dja_photplug as dp
+from dja_photplug.calibration import places as places_module
+from dja_photplug.calibration.curve import NoiseCalibration, combine_variance
+from dja_photplug.calibration.measure import ApertureSums, SumCircles, calibrate
+from dja_photplug.calibration.places import count_independent, place_apertures
+from dja_photplug.calibration.zones import find_zones
 from dja_photplug.catalog.metadata import encode_metadata, make_metadata
+from dja_photplug.completeness.bins import SCATTER_ERROR
 from dja_photplug.options.stages import CalibrationOptions, MeasureOptions, Options
-from dja_photplug.sources import calibration as calibration_module
-from dja_photplug.sources.calibration import (
-    SCATTER_ERROR,
-    ApertureSums,
-    NoiseCalibration,
-    SumCircles,
-    calibrate,
-    combine_variance,
-    count_independent,
-    find_zones,
-    place_apertures,
-)
 from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.photometry import calibrate_with, measure_with
 from dja_photplug.sources.planes import center_sky, mask_sources, native_pixels, null_pixels, variance_map
@@ -750,7 +744,7 @@ def measure_held_out(prefix: Path) -> list[tuple[float, int, float, float]]:
     detection = detect_sep(image, mesh_background(image, Options().background), Options())
     engine = HeldOut(exact_sums(image))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calibration_module, "GRIDS", 1)
+        patch.setattr(places_module, "GRIDS", 1)
         calibration = calibrate((detection.segmentation > 0) | image.mask, SCALE, engine, settings)
     rows = []
     for radius, places in engine.places.items():
@@ -813,7 +807,7 @@ def test_errors_are_true_in_each_depth_zone_of_real_mosaics(
 
     Where the half that calibrates has fewer than 100, the curve is continued.
     """
-    monkeypatch.setattr(calibration_module, "GRIDS", 1)
+    monkeypatch.setattr(places_module, "GRIDS", 1)
     radius, numbers, scatter = measure_zones_held_out(uds_prefix(data, band), range(101, 117))
     assert numbers.shape == (zones, 7)
     found, one = np.exp(np.log(scatter).mean(axis=0))

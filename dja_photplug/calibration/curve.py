@@ -1,0 +1,223 @@
+"""a(r): how much more than its weight says the background of a mosaic scatters in an aperture, and what follows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from astropy import units as u
+from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import PchipInterpolator
+
+from dja_photplug.errors import PhotplugError
+from dja_photplug.units import plain_array
+
+__all__ = ["NoiseCalibration", "combine_variance", "interpolate_curve"]
+
+Floats = NDArray[np.float64]
+
+Nested: TypeAlias = "float | list[Nested]"
+
+"""A number, or lists of them."""
+
+# Largest radii whose slope continues a(r): that of two, 1.3 apart and good to 10 % each, would be their noise.
+TAIL = 4
+
+
+def combine_variance(background: ArrayLike, total: ArrayLike, factor: ArrayLike) -> Floats:
+    """Return the variance of a flux, ``a(r)^2 * background + photons``, with photons = total - background.
+
+    Parameters
+    ----------
+    background, total : array_like
+        Summed variance without and with the source photons.
+    factor : array_like
+        a(r); 1 without calibration.
+
+    Returns
+    -------
+    ndarray
+        In the unit of both, of the shape that all broadcast to; photons count as 0 where they are negative.
+    """
+    background, total = np.asarray(background, float), np.asarray(total, float)
+    return np.square(factor) * background + np.maximum(total - background, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NoiseCalibration:
+    """a(r): scatter of empty apertures over the error that the weight says.
+
+    Attributes
+    ----------
+    radius : ndarray
+        Radii at which it was measured, arcsec, (n,), rising.
+    measured, measured_error : ndarray
+        a(r) and its sampling error, (zones, n); where a zone has too few apertures, `factor` and the error of the
+        nearest radius that it was measured at.
+    factor : ndarray
+        The smoothest monotone curve that the measurements allow, (zones, n).
+    n_effective : ndarray
+        Number of independent apertures, (zones, n); 0 where they were too few and the zone's curve is continued.
+    offset : ndarray
+        Median flux of the empty apertures for each pixel, in the unit of the image, (zones, n): sky left in the mosaic.
+    edges : ndarray
+        Background variance of a pixel that divides the depth zones, (zones - 1,).
+    note : str
+        What had to be left out, overlaps or stands in for something; empty where nothing did.
+    """
+
+    radius: Floats
+    measured: Floats
+    measured_error: Floats
+    factor: Floats
+    n_effective: Floats
+    offset: Floats
+    edges: Floats
+    note: str
+
+    def __call__(self, radius: ArrayLike, variance: ArrayLike | None = None) -> Floats:
+        """Return a(r).
+
+        Parameters
+        ----------
+        radius : array_like
+            Radius, or that of the circle of equal area, in arcsec.
+        variance : array_like, optional
+            Background variance of a pixel there, for depth zones.
+
+        Returns
+        -------
+        ndarray
+            Between the measured radii of a zone by a monotone cubic in log r; below them the smallest one's; above them
+            continued as a power law, with the slope of the four largest and at most that of full correlation,
+            a(r) ~ r.
+
+        Raises
+        ------
+        PhotplugError
+            Where there are depth zones and no variance.
+        """
+        radius = plain_array(radius, u.arcsec, "radius").astype(float)
+        curves = [
+            interpolate_curve(self.radius[n > 0], factor[n > 0], n[n > 0], radius)
+            for factor, n in zip(self.factor, self.n_effective, strict=True)
+        ]
+        return self._choose_zone(np.stack(curves), variance)
+
+    def error(self, radius: ArrayLike, variance: ArrayLike | None = None) -> Floats:
+        """Return the relative sampling error of a(r), linear in log r; outside of the measured radii the nearest one's.
+
+        Parameters
+        ----------
+        radius, variance : array_like
+            As for a(r).
+
+        Returns
+        -------
+        ndarray
+            Of the shape of `radius`.
+
+        Raises
+        ------
+        PhotplugError
+            Where there are depth zones and no variance.
+        """
+        wanted = np.log(np.maximum(plain_array(radius, u.arcsec, "radius").astype(float), self.radius[0]))
+        curves = [np.interp(wanted, np.log(self.radius), zone) for zone in self.measured_error / self.measured]
+        return self._choose_zone(np.stack(curves), variance)
+
+    def _choose_zone(self, curves: Floats, variance: ArrayLike | None) -> Floats:
+        """Return from curves (zones, ...) that of the zone that each variance lies in."""
+        if len(self.edges) == 0:
+            return curves[0]
+        if variance is None:
+            raise PhotplugError("a calibration by depth zones needs the background variance of each place; give it")
+        zone = np.searchsorted(self.edges, variance)
+        return np.select([zone == i for i in range(len(curves))], list(curves))
+
+    def metadata(self) -> dict[str, Nested | str]:
+        """Return what a catalogue says of its calibration.
+
+        Returns
+        -------
+        dict
+            Lists of numbers with four digits under keys that FITS takes: ``AR_RAD AR AR_ERR AR_N AR_OFF``, with depth
+            zones ``AR_EDGES``; and the note, if any, as ``AR_NOTE``.
+        """
+        cards = {key: getattr(self, name) for key, name in _CARDS.items()} | {"AR_N": np.round(self.n_effective)}
+        # Four digits: the best known factor has an error of 2 %.
+        lists = {key: _round_digits(values.tolist()) for key, values in cards.items() if len(values)}
+        return lists | ({"AR_NOTE": self.note} if self.note else {})
+
+    @classmethod
+    def from_metadata(cls, meta: Mapping[str, object]) -> NoiseCalibration | None:
+        """Return the calibration that the metadata of a catalogue tell.
+
+        Parameters
+        ----------
+        meta : mapping
+            With what :meth:`metadata` gives, lists also as JSON text.
+
+        Returns
+        -------
+        NoiseCalibration or None
+            The curve stands in for the measurements, and all numbers have four digits; None where `meta` has no curve.
+        """
+        if "AR" not in meta:
+            return None
+        arrays = {name: np.array(_decode(meta.get(key, [])), dtype=float) for key, name in _CARDS.items()}
+        # Older catalogues have one offset for all zones.
+        arrays["offset"] = np.broadcast_to(arrays["offset"], arrays["factor"].shape)
+        return cls(measured=arrays["factor"], note=str(meta.get("AR_NOTE", "")), **arrays)
+
+
+def interpolate_curve(known: Floats, factor: Floats, n_effective: Floats, radius: Floats) -> Floats:
+    """Return a(r) of one zone from its values at the known radii.
+
+    Parameters
+    ----------
+    known : ndarray
+        Radii in arcsec, (n,), rising.
+    factor, n_effective : ndarray
+        a(r) there, and the number of independent apertures, (n,).
+    radius : ndarray
+        Wanted, of any shape.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `radius`, as :meth:`NoiseCalibration.__call__` has it.
+    """
+    if len(known) == 1:
+        return np.where(np.isnan(radius), np.nan, factor[0])
+    wanted = np.log(np.maximum(radius, known[0]))
+    known, values = np.log(known), np.log(factor)
+    # The error of log a is 1.17 / sqrt(n).
+    slope = np.polyfit(known[-TAIL:], values[-TAIL:], 1, w=np.sqrt(n_effective[-TAIL:]))[0]
+    beyond = values[-1] + min(slope, 1) * (wanted - known[-1])
+    inside = PchipInterpolator(known, values, extrapolate=False)(wanted)
+    return np.exp(np.where(wanted > known[-1], beyond, inside))
+
+
+_CARDS = {
+    "AR_RAD": "radius",
+    "AR": "factor",
+    "AR_ERR": "measured_error",
+    "AR_N": "n_effective",
+    "AR_OFF": "offset",
+    "AR_EDGES": "edges",
+}
+
+
+def _decode(value: object) -> object:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _round_digits(values: Nested) -> Nested:
+    """Return nested lists with their floats rounded to four digits."""
+    if isinstance(values, list):
+        return [_round_digits(value) for value in values]
+    return float(f"{values:.4g}") if isinstance(values, float) else values

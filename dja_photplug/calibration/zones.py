@@ -1,0 +1,140 @@
+"""Zones of equal depth in a mosaic, and in which one a circle lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+__all__ = ["DepthZones", "find_zones", "spread_points"]
+
+Floats = NDArray[np.float64]
+
+# Points of a circle that tell its depth.
+DEPTH_PROBES = 8
+
+# Depth zones: least difference of the means of log10 sigma, and the least part of the area.
+ZONE_GAP, ZONE_AREA = 0.05, 0.05
+
+# Depth is that of blocks of this many pixels on a side: single pixels of a shallow place scatter by 0.03 dex, which
+# no aperture sees. Where there are more blocks than this, every n-th is enough.
+BLOCK, MOST_BLOCKS = 4, 10**6
+
+# Bins of log10 sigma.
+DEPTH_BIN = 0.002
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DepthZones:
+    """Where which depth zone is.
+
+    Attributes
+    ----------
+    variance : ndarray
+        Background variance of the pixels, (ny, nx).
+    edges : ndarray
+        Values of it that divide the zones, (zones - 1,), rising.
+    """
+
+    variance: NDArray[np.floating]
+    edges: Floats
+
+    def find(self, places: Floats, radius: float) -> NDArray[np.intp]:
+        """Return the zone of each circle, by the mean of points spread over it.
+
+        Parameters
+        ----------
+        places : ndarray
+            Centres, x and y, (n, 2).
+        radius : float
+            In pixels.
+
+        Returns
+        -------
+        ndarray
+            (n,), 0 for the deepest.
+        """
+        points = (spread_points(places, radius, i, DEPTH_PROBES, self.variance.shape) for i in range(DEPTH_PROBES))
+        depth: Floats = np.mean([self.variance[point] for point in points], axis=0, dtype=float)
+        return np.searchsorted(self.edges, depth)
+
+
+def find_zones(variance: NDArray[np.floating], blocked: NDArray[np.bool_], zones: int | None) -> Floats:
+    """Divide the usable pixels of an image into zones of depth.
+
+    Parameters
+    ----------
+    variance : ndarray
+        Background variance of the pixels, (ny, nx).
+    blocked : ndarray of bool
+        (ny, nx), True for sources and pixels without data.
+    zones : int or None
+        Number of zones of equal area; None splits by two means as long as the means of log10 sigma differ by more than
+        0.05 dex, in parts with at least 5 % of the area. What is less stays in the zone next to it.
+
+    Returns
+    -------
+    ndarray
+        Background variances between the zones, (zones - 1,), rising.
+    """
+    step = round(np.sqrt(variance.size / MOST_BLOCKS)) | 1  # odd: the pattern of drizzling is not
+    block = tuple(min(BLOCK, n) for n in variance.shape)
+    usable = ~sliding_window_view(blocked, block)[::step, ::step]
+    area = usable.sum(axis=(2, 3))
+    total = sliding_window_view(variance, block)[::step, ::step].sum(axis=(2, 3), where=usable, dtype=float)
+    depth = total[area > 0] / area[area > 0]
+    depth = depth[np.isfinite(depth) & (depth > 0)]
+    if len(depth) == 0:
+        return np.empty(0)
+    if zones is not None:
+        return np.quantile(depth, np.arange(1, zones) / zones)
+    bins, counts = np.unique(np.rint(0.5 * np.log10(depth) / DEPTH_BIN), return_counts=True)
+    return 100.0 ** np.array(_split_depths(DEPTH_BIN * bins, counts.astype(float), ZONE_AREA * len(depth)))
+
+
+def _split_depths(depth: Floats, area: Floats, least: float) -> list[float]:
+    """Return the depths that divide a histogram with area at rising depths into parts of `least` area."""
+    if len(depth) < 2:
+        return []
+    below, total = np.cumsum(area), np.cumsum(area * depth)
+    parts = below[:-1], below[-1] - below[:-1]
+    gap = (total[-1] - total[:-1]) / parts[1] - total[:-1] / parts[0]
+    # The two means whose scatter within is least are those whose scatter between is largest.
+    last = int(np.argmax(parts[0] * parts[1] * gap**2))
+    if gap[last] <= ZONE_GAP:
+        return []
+    shallow, deep = (slice(last + 1, None), slice(last + 1))
+    if min(part[last] for part in parts) < least:  # a speck: without it the larger part may still fall in two
+        larger = deep if parts[0][last] > parts[1][last] else shallow
+        return _split_depths(depth[larger], area[larger], least)
+    edge = float(depth[last : last + 2].mean())
+    first, second = (_split_depths(depth[part], area[part], least) for part in (deep, shallow))
+    return [*first, edge, *second]
+
+
+def spread_points(
+    places: Floats, reach: float, i: int, count: int, shape: tuple[int, ...]
+) -> tuple[NDArray[np.intp], ...]:
+    """Return a point in each circle, of points spread over it by a spiral of golden angles.
+
+    Parameters
+    ----------
+    places : ndarray
+        Centres, x and y, (n, 2), in pixels.
+    reach : float
+        Radius of the circles.
+    i, count : int
+        Which of how many points.
+    shape : tuple of int
+        Of the image.
+
+    Returns
+    -------
+    tuple of ndarray
+        Rows and columns of pixels on the image, (n,) each.
+    """
+    angle, distance = i * np.pi * (3 - np.sqrt(5)), reach * np.sqrt(i / count)
+    point = np.rint(places + distance * np.array([np.cos(angle), np.sin(angle)])).astype(int)
+    return tuple(np.clip(point, 0, np.array(shape[::-1]) - 1).T[::-1])
