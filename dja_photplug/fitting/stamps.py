@@ -342,10 +342,10 @@ def _read_columns(table: QTable, flux: str) -> dict[str, Floats]:
     """Return plain columns in the units of :data:`SOURCE_COLUMNS`, the flux in those of the mosaic."""
     missing = [name for name in ("id", *SOURCE_COLUMNS, flux) if name not in table.colnames]
     if missing:
-        raise PhotplugError(
-            f"the catalogue has no column {', '.join(missing)}"
-            f"{suggest(missing[0], table.colnames) or '; make stamps of one that `catalog` wrote'}"
-        )
+        # Only the name of the flux is the user's.
+        meant = suggest(flux, table.colnames) if missing == [flux] else ""
+        advice = meant or "; make stamps of one that `catalog` wrote"
+        raise PhotplugError(f"the catalogue has no column {', '.join(missing)}{advice}")
     ours = SOURCE_COLUMNS | {"kron_radius": u.dimensionless_unscaled}
     columns = {name: column_values(table, name, unit) for name, unit in ours.items()}
     return columns | {flux: convert(column_values(table, flux, "uJy"), u.uJy, MOSAIC_UNIT)}

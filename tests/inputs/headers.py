@@ -142,7 +142,7 @@ CASES = (
     card("sci", "CTYPE1", "'DEC--TAN'", "right ascension"),
     refuse(
         "`RADESYS = 'FK4'` in `_sci` alone",
-        "_wht.fits.gz",
+        "_exp.fits.gz",
         "pixels off that of the science image",
         prepare=lambda folder: spoil(folder, "RADESYS = 'FK4'"),
     ),

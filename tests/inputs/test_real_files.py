@@ -42,29 +42,33 @@ def refused(command: str, *says: str) -> Row:
     return Row(command, "refused", says)
 
 
+# Of the middle of a cluster more was taken off than lies between its galaxies: -0.18 nJy a pixel.
+SKY = "photometry leaves it in; take it off by --sky mesh"
+
+
 def take_mosaic(mosaic: str, sources: int, gain: str, columns: int) -> Iterator[Row]:
     """Yield what every mosaic goes through; its catalogue is made before, in the folder of the tests."""
     place, name, given = PLACES[mosaic], NAMES[mosaic], mosaic == TILE
     files = f"{name}.fits {mosaic}"
     noise = "drc_var.fits.gz as it is" if given else "1 e-/DN (recipe"
     yield obeyed(f"weight {mosaic} -o w.fits", "noise preset dja", noise)
-    yield obeyed(
-        f"weight {mosaic} -o w.fits --kind sigma --noise calibrated", "drc_var.fits.gz as it is" if given else gain
-    )
+    calibrated = noise if given else gain
+    yield obeyed(f"weight {mosaic} -o w.fits --kind sigma --noise calibrated", calibrated)
     yield obeyed(f"weight {mosaic} -o w.fits --noise background", "noise preset background")
     catalog = f"catalog {mosaic} -o c.fits --noise dja --cutout {place} 8"
     beside = "--plot c.png --regions c.reg" if mosaic in (F444W, HST) else "--quiet --regions c.reg"
-    yield obeyed(f"{catalog} {beside}", *((f"{sources} sources, engine sep", noise) if "plot" in beside else ()))
-    yield obeyed(f"{catalog} --engine photutils", " sources, engine photutils")
+    verdict, sky = (warned, (SKY,)) if mosaic == HST else (obeyed, ())
+    yield verdict(f"{catalog} {beside}", *((f"{sources} sources, engine sep", noise) if "plot" in beside else ()), *sky)
+    yield verdict(f"{catalog} --engine photutils", " sources, engine photutils", *sky)
     yield obeyed(f"extend {files} -o e.fits --noise dja --apertures 0.9", f"{sources} rows, {columns} columns added")
-    yield obeyed(f"galfit {mosaic} -o g --position {place}", "5 files of 1 stamps", noise)
+    yield obeyed(f"galfit {mosaic} -o g --position {place}", "5 files of 1 stamps", calibrated)
     stamps = f"galfit {mosaic} -o g --catalog {name}.fits --use-segmentation {name}_seg.fits --id 1 2"
-    yield obeyed(stamps, "10 files of 2 stamps", noise)
+    yield obeyed(stamps, "10 files of 2 stamps", calibrated)
 
 
 MOSAICS = (
-    *take_mosaic(F444W, 3, "1.89 e-/DN (table, by the WCS log)", 17),
-    *take_mosaic(F115W, 8, "2.15 e-/DN (table, by the WCS log)", 17),
+    *take_mosaic(F444W, 3, "1.889 e-/DN (table, by the WCS log)", 17),
+    *take_mosaic(F115W, 8, "2.146 e-/DN (table, by the WCS log)", 17),
     *take_mosaic(TILE, 3, "", 11),
     *take_mosaic(HST, 6, "1 e-/DN (HST mosaics are in electrons)", 11),
     obeyed(f"info {F444W}", "297 exposures in 70 visits, 286.16 ks", "99.98% of its samples", "0.29036 DN/s", "1.889"),
@@ -86,15 +90,16 @@ MOSAICS = (
     *(refused(f"epochs {mosaic}", "the mosaic has no WCS log", "put it beside") for mosaic in (TILE, HST)),
 )  # fmt: skip
 
+NO_MOSAIC = ("a file, but not the name of a DJA mosaic", "no DJA products")
 OTHERS = (
     obeyed("epochs @hst/acs-test-f814w_wcs.csv", "2 exposures in 1 visits", "2 of 2 exposures have no date"),
     refused("info @hst/acs-test-f814w_wcs.csv", "acs-test-f814w_drc_sci.fits[.gz]", "missing"),
     obeyed(f"epochs {F115W}_wcs.csv", "1152 exposures in 69 visits, 868.86 ks, 8 detectors"),
-    refused("epochs @smacs0723/smacs0723-grizli-v7.0-f444w-clear_wcs.first4rows.txt", "no WCS log"),
-    *(refused(f"info @smacs0723/smacs0723-grizli-v7.0-f444w-clear_drc_{kind}.header.txt", "loading", "no plugin")
+    refused("epochs @smacs0723/smacs0723-grizli-v7.0-f444w-clear_wcs.first4rows.txt", *NO_MOSAIC),
+    *(refused(f"info @smacs0723/smacs0723-grizli-v7.0-f444w-clear_drc_{kind}.header.txt", *NO_MOSAIC)
       for kind in ("sci", "exp")),
-    refused("info @dja_v7_names_sample.txt", "loading", "no plugin"),
-    refused(f"info {SEGMENTS}", "loading", "no plugin"),
+    refused("info @dja_v7_names_sample.txt", *NO_MOSAIC),
+    refused(f"info {SEGMENTS}", *NO_MOSAIC),
     *(
         obeyed(f"catalog {F444W} -o c.fits --noise dja --cutout {PLACES[F444W]} 8 --use-segmentation {path}", found)
         for path, found in (("@uds/uds-test-v7.4-lw_seg.fits.gz", "17 sources"), (SEGMENTS, "3 sources"))
@@ -108,7 +113,7 @@ OTHERS = (
     obeyed(f"extend @grizli/uds-test-v7.4-f444w-clear.cat.fits {EXTEND} --use-segmentation {SEGMENTS}",
            "131 rows, 31 columns added"),
     refused(f"extend @grizli/uds-test-v7.4-f444w-clear_rescaled.cat.fits {EXTEND} --use-segmentation {SEGMENTS}",
-            "has no segment 132", "45 of 176 rows"),
+            "131 of 131 positions lie on segments of other ids, or on none"),
     obeyed(f"extend @grizli/uds-test-v7.4-f444w-clear_rescaled.cat.fits {EXTEND}", "176 rows"),
     *(
         refused(f"extend @grizli/uds-test-v7.4_{name}.fits {EXTEND}", "has f444w_flux_aper_0", "--overwrite-columns")
@@ -177,7 +182,7 @@ def take_psf(path: str, total: str | None) -> Iterator[Row]:
     """Yield what every PSF goes through, on the pixels of 60 mas of WFC3/IR, as no PSF has them."""
     says = () if total is None else (f"sums up to {total}, no share of the light", "--psf-share")
     verdict, cut = obeyed if total is None else warned, f"--noise dja --cutout {PLACES[HST]} 8"
-    yield verdict(f"catalog {HST} -o c.fits --psf f105w=@{path} {cut}", "6 sources", *says)
+    yield warned(f"catalog {HST} -o c.fits --psf f105w=@{path} {cut}", "6 sources", SKY, *says)
     yield obeyed(f"galfit {HST} -o g --position {PLACES[HST]} --psf @{path}", "6 files of 1 stamps")
     if total or "smacs0723" in path:  # also pixels of 20 mas
         yield verdict(f"inject {HST} {INJECT} --psf @{path} --cutout {PLACES[HST]} 8", "injected", *says)
