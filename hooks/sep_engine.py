@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from dja_photplug.mosaic.image import MosaicImage
     from dja_photplug.options.stages import Options
+    from dja_photplug.psf.model import PSF
     from dja_photplug.sources.calibration import NoiseCalibration
     from dja_photplug.sources.detection import Background, Detection
 
@@ -50,7 +51,11 @@ def photplug_calibrate(image: MosaicImage, detection: Detection, options: Option
 
 @hookimpl
 def photplug_measure(
-    image: MosaicImage, detection: Detection, calibration: NoiseCalibration | None, options: Options
+    image: MosaicImage,
+    detection: Detection,
+    calibration: NoiseCalibration | None,
+    psf: PSF | None,
+    options: Options,
 ) -> QTable | None:
     """Claim the engine ``sep``."""
     if options.engine != ENGINE:
@@ -58,4 +63,4 @@ def photplug_measure(
     from dja_photplug.sources.photometry import measure_with
     from dja_photplug.sources.sep_engine import SEP
 
-    return measure_with(SEP, image, detection, calibration, options)
+    return measure_with(SEP, image, detection, calibration, options, psf)

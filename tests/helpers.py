@@ -22,6 +22,7 @@ from scipy.stats import median_abs_deviation
 from dja_photplug.catalog.metadata import make_metadata
 from dja_photplug.catalog.schema import describe_columns, dress_table
 from dja_photplug.cli.app import main
+from dja_photplug.completeness.limits import Places
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import MeasureOptions, Options, VarianceOptions
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
@@ -34,7 +35,7 @@ BANDS = ("f444w", "f115w")
 DJA = Options(variance=VarianceOptions(noise="dja"))  # without a(r), which takes most of the time
 AS_IS = MeasureOptions(background="none", neighbours="mask")  # nothing taken off
 SOURCE_NAMES = (
-    "id ra dec x y a b theta npix kron_radius flux_radius flux_auto fluxerr_auto mag_auto magerr_auto "
+    "id ra dec x y a b theta npix snr_detect kron_radius flux_radius flux_auto fluxerr_auto mag_auto magerr_auto "
     "flux_iso fluxerr_iso flag mask_frac"
 )
 EPOCH_NAMES = ["n_exp", "exptime", "mjd_mean", "mjd_min", "mjd_max", "n_visit"]
@@ -177,14 +178,24 @@ def make_injected(
     flux: ArrayLike = 1.0,
     error: ArrayLike = 1.0,
 ) -> QTable:
-    """Return what became of injected sources, with fluxes in uJy."""
+    """Return what became of injected sources, all over 1000 x 1000 pixels of one depth, with fluxes in uJy."""
     n = len(mag)
+    rng = np.random.default_rng(11)
     columns = {"flux_true": true, "flux": flux, "fluxerr": error}
     table = QTable({name: np.broadcast_to(value, n) * u.uJy for name, value in columns.items()})
     table["mag"] = np.asarray(mag) * u.mag
     table["recovered"] = np.asarray(recovered, bool)
     table["blended"] = np.zeros(n, bool) if blended is None else np.asarray(blended, bool)
+    table["x"], table["y"] = rng.uniform(0, 1000, (2, n)) * u.pix
+    table["depth"], table["zone"] = np.zeros(n) * u.mag, np.zeros(n, int)
     return table
+
+
+def make_places(depth: ArrayLike = 0.0, zone: ArrayLike = 0, host: ArrayLike = -np.inf) -> Places:
+    """Return the middles of 100 x 100 squares of 10 x 10 pixels, by default of one depth and without sources."""
+    y, x = (axis.ravel() * 10.0 + 4.5 for axis in np.indices((100, 100)))
+    columns = {"depth": depth, "zone": zone, "host": host}
+    return Places(x=x, y=y, **{name: np.broadcast_to(np.asarray(value), len(x)) for name, value in columns.items()})
 
 
 def plain(column: Any) -> NDArray[Any]:

@@ -18,6 +18,7 @@ __all__ = [
     "CONTAMINATION_COLUMNS",
     "EPOCH_COLUMNS",
     "EPOCH_DETAIL_COLUMNS",
+    "GROWTH_COLUMNS",
     "SKY_COLUMNS",
     "TOTAL_COLUMNS",
     "ColumnSpec",
@@ -63,13 +64,24 @@ COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("theta", "deg", "angle of the major axis, counter-clockwise from +x of the mosaic, -90 to 90"),
     ColumnSpec("npix", "", "number of pixels of the source in the segmentation image", "i8"),
     ColumnSpec(
+        "snr_detect",
+        "",
+        "highest pixel of the source in the smoothed detection image, over the scatter of the smoothed sky at its "
+        "depth; NaN where a plugin that detects does not tell",
+    ),
+    ColumnSpec(
         "kron_radius",
         "",
         "Kron ellipse in units of a and b: kron_factor x the Kron radius, clipped to [kron_min, kron_max]; "
         "not used where the flag KRON_CIRCLE is set",
     ),
     ColumnSpec("flux_radius", "arcsec", "radius of the circle that holds half of flux_auto"),
-    ColumnSpec("flux_auto", "uJy", "flux in the Kron ellipse, or in the circle of kron_circle where that is larger"),
+    ColumnSpec(
+        "flux_auto",
+        "uJy",
+        "flux in the Kron ellipse, or in the circle of kron_circle where that is larger: not the total, of which it "
+        "is 70 to 90 %",
+    ),
     ColumnSpec("fluxerr_auto", "uJy", "1-sigma error of flux_auto"),
     ColumnSpec("mag_auto", "mag", "AB magnitude of flux_auto; NaN where the flux is not positive"),
     ColumnSpec("magerr_auto", "mag", "1-sigma error of mag_auto"),
@@ -100,6 +112,17 @@ CONTAMINATION_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("contam_{i}", "", "neighbours' light that was taken off in that circle, as a fraction of flux_aper_{i}"),
 )
 """Columns of each aperture where the light of neighbours is subtracted."""
+
+GROWTH_COLUMNS: tuple[ColumnSpec, ...] = (
+    ColumnSpec(
+        "flux_total",
+        "uJy",
+        "flux_auto and the light beyond that aperture, by the curve of growth of the source as the PSF shows it; NaN "
+        "below a signal to noise of 5, and where it would be twice flux_auto or more",
+    ),
+    ColumnSpec("fluxerr_total", "uJy", "1-sigma error of flux_total, with that of the light beyond the aperture"),
+)
+"""Columns where there is a PSF."""
 
 TOTAL_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("corr_{i}", "uJy", "flux_aper_{i} times flux_auto/flux_aper_{i} of the detection image"),

@@ -314,8 +314,9 @@ def check_outputs(arguments: argparse.Namespace, **suffixes: tuple[str, ...]) ->
     given = {name: getattr(arguments, name) for name in suffixes if getattr(arguments, name) is not None}
     for name, path in given.items():
         check_output(path, overwrite=arguments.overwrite, suffixes=suffixes[name])
-    if len(set(given.values())) < len(given):
-        raise PhotplugError(f"{arguments.output}: two outputs have the same name; give each its own")
+    paths = list(given.values())
+    if twice := [path for path in paths if paths.count(path) > 1]:
+        raise PhotplugError(f"{twice[0]}: two outputs have the same name; give each its own")
     return list(given.values())
 
 
@@ -371,7 +372,7 @@ def describe_weight(meta: Mapping[str, str | float]) -> str:
         text += f", variance of {meta['VARFILE']} as it is"
     elif "DETGAIN" in meta:
         # The table has three digits, and a user as many as he gave.
-        gain = f"{meta['DETGAIN']:{'.10g' if meta['GAINFROM'] == 'option' else '.4g'}}"
+        gain = f"{meta['DETGAIN']:{'.10g' if meta['GAINFROM'] == 'option' else '.3g'}}"
         text += f": detector gain {gain} e-/DN ({meta['GAINFROM']}), {meta['GROWTH']} exposure map"
     if meta.get("EXPFROM") == "WCS log":
         text += " made from the WCS log"

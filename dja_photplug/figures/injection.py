@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from astropy.table import QTable
 
+from dja_photplug.completeness.limits import LEVELS, Completeness, Curve
 from dja_photplug.figures.style import BLUE, ORANGE, require_matplotlib, save_figure
 from dja_photplug.sources.calibration import SCATTER_ERROR
 
@@ -23,15 +24,17 @@ __all__ = ["injection_figure", "plot_injection"]
 # Fewer sources than these say nothing of a robust scatter (26 % error).
 FEWEST = 20
 
+WHITE = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
 
-def plot_injection(path: str | Path, table: QTable, *, overwrite: bool = False) -> Path:
+
+def plot_injection(path: str | Path, table: QTable, completeness: Completeness, *, overwrite: bool = False) -> Path:
     """Write the figure of :func:`injection_figure` whole or not at all, with 100 dots per inch.
 
     Parameters
     ----------
     path : str or Path
         Ends in ``.png`` or ``.pdf``.
-    table : `~astropy.table.QTable`
+    table, completeness
         As for :func:`injection_figure`.
     overwrite : bool, optional
         Replace an existing file.
@@ -46,20 +49,22 @@ def plot_injection(path: str | Path, table: QTable, *, overwrite: bool = False) 
     PhotplugError
         For another suffix, an existing file or a folder that does not take it, and where matplotlib is missing.
     """
-    return save_figure(path, lambda: injection_figure(table), overwrite=overwrite)
+    return save_figure(path, lambda: injection_figure(table, completeness), overwrite=overwrite)
 
 
-def injection_figure(table: QTable) -> Figure:
+def injection_figure(table: QTable, completeness: Completeness) -> Figure:
     """Return the figure of the bins of magnitude of an injection.
 
-    Three panels above each other: completeness with the magnitudes where it is 50 and 90 %, flux bias in percent, and
-    the scatter of the fluxes over their errors.
+    Three panels above each other: completeness in bins and as fitted, with the band of 1 sigma and the magnitudes where
+    it is 50, 80 and 90 %, and the curves of depth zones; flux bias in percent; scatter of the fluxes over their errors.
 
     Parameters
     ----------
     table : `~astropy.table.QTable`
-        Columns of `dja_photplug.catalog.completeness.BIN_COLUMNS`; ``INJASEC``, the diameter of the aperture in
-        arcsec, and where they are reached ``MAG50`` and ``MAG90`` in the metadata.
+        Columns of `dja_photplug.completeness.bins.BIN_COLUMNS`; ``INJASEC``, the diameter of the aperture in
+        arcsec, in the metadata.
+    completeness : `~dja_photplug.completeness.limits.Completeness`
+        The fitted curves.
 
     Returns
     -------
@@ -74,9 +79,9 @@ def injection_figure(table: QTable) -> Figure:
     require_matplotlib()
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 9), layout="constrained")
-    completeness, bias, scatter = figure.subplots(3, sharex=True, height_ratios=(1.4, 1, 1))
-    _plot_completeness(completeness, table)
+    figure = Figure(figsize=(8, 10), layout="constrained")
+    found, bias, scatter = figure.subplots(3, sharex=True, height_ratios=(1.8, 1, 1))
+    _plot_completeness(found, table, completeness)
     enough = table["n_flux"] >= FEWEST
     mag, n = table["mag"].value[enough], table["n_flux"][enough]
     aperture = f"{table.meta['INJASEC']:.2f}″ aperture"
@@ -88,29 +93,60 @@ def injection_figure(table: QTable) -> Figure:
     scatter.errorbar(mag, ratio, ratio * SCATTER_ERROR / np.sqrt(n), marker="o", color=BLUE, capsize=2)
     scatter.set_ylim(bottom=0)
     scatter.set(ylabel="scatter / error", xlabel="injected AB magnitude (total)")
-    for axes, name in zip((completeness, bias, scatter), ("completeness", "bias", "scatter"), strict=True):
+    if not enough.any():
+        for axes in (bias, scatter):
+            words = f"no bin has {FEWEST} sources whose fluxes are compared: more realisations or wider bins"
+            axes.text(0.5, 0.6, words, transform=axes.transAxes, ha="center", color="0.4")
+    for axes, name in zip((found, bias, scatter), ("completeness", "bias", "scatter"), strict=True):
         axes.set_label(name)
         axes.grid(alpha=0.25)
     figure.suptitle(f"{int(table['n'].sum())} injected sources   noise: {table.meta.get('NOISE', 'as loaded')}")
     return figure
 
 
-def _plot_completeness(axes: Axes, table: QTable) -> None:
-    """Plot both kinds of completeness, with the limits that are reached."""
-    for name, colour, marker, label in (
-        ("completeness_clear", ORANGE, "v", "not on a brighter source"),
-        ("completeness", BLUE, "o", "all"),
+def _plot_completeness(axes: Axes, table: QTable, completeness: Completeness) -> None:
+    """Plot both kinds of completeness in bins and as fitted, the curves of depth zones, and the limits."""
+    zones = [curve for curve in completeness.curves if curve.zone >= 0 and curve.sources == "all"]
+    for curve in zones:
+        label = "depth zones, 0 is the deepest" if curve is zones[0] else None
+        axes.plot(curve.mag, curve.band[1], color="0.6", linewidth=1, label=label)
+        _name_zone(axes, curve)
+    for clear, name, colour, marker, label in (
+        (True, "completeness_clear", ORANGE, "v", "not on a brighter source"),
+        (False, "completeness", BLUE, "o", "all"),
     ):
+        curve = completeness.find(clear=clear)
+        low, median, high = curve.band
+        axes.fill_between(curve.mag, low, high, color=colour, alpha=0.25, linewidth=0)
+        axes.plot(curve.mag, median, color=colour, label=f"{label}, fitted")
+        # An error of 0 of 8 reaches upwards only; the two kinds stand side by side.
+        share, error = np.asarray(table[name]), np.asarray(table[f"{name}_err"])
         axes.errorbar(
-            table["mag"].value, table[name], table[f"{name}_err"], color=colour, marker=marker, label=label, capsize=2
+            table["mag"].value + (0.1 if clear else -0.1) * (np.ptp(curve.mag) / len(table)),
+            share,
+            [np.minimum(error, share), np.minimum(error, 1 - share)],
+            color=colour,
+            marker=marker,
+            markersize=4,
+            linestyle="none",
+            label=f"{label}, in bins",
+            capsize=2,
         )
-    for level in (50, 90):
-        if f"MAG{level}" in table.meta:
-            mag = table.meta[f"MAG{level}"]
-            axes.plot([mag, mag], [0, level / 100], color="0.5", linestyle=":")
-            axes.annotate(
-                f"{level} %: {mag:.2f}", (mag, 0), (-3, 4), textcoords="offset points", ha="right", rotation=90
-            )
+    curve, words = completeness.find(), []
+    for level in LEVELS:
+        limit = curve.limit(level / 100)
+        words.append(f"{level} %: {limit.mag:.2f} ± {limit.error:.2f}" if not limit.note else f"{level} %: not known")
+        if not limit.note:
+            axes.plot([limit.mag, limit.mag], [0, level / 100], color="0.3", linestyle=":", linewidth=1)
+            axes.errorbar(limit.mag, level / 100, xerr=limit.error, color="black", capsize=3, marker="s", markersize=3)
+    axes.text(0.985, 0.96, "\n".join(words), transform=axes.transAxes, ha="right", va="top")
     axes.set_ylim(0, 1.05)
     axes.set_ylabel("completeness")
     axes.legend(loc="lower left", fontsize=9)
+
+
+def _name_zone(axes: Axes, curve: Curve) -> None:
+    """Write the number of a depth zone on its curve, below the limits of the mosaic."""
+    limit = curve.limit(0.25)
+    if not limit.note:
+        axes.annotate(str(curve.zone), (limit.mag, 0.25), color="0.4", fontsize=8, ha="center", va="center", bbox=WHITE)

@@ -26,15 +26,14 @@ from scipy.ndimage import binary_erosion, shift
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
-from dja_photplug.catalog.completeness import (
-    SOURCE_COLUMNS,
-    bin_sources,
-    describe_limits,
-    find_limit,
-    split_sources,
-)
 from dja_photplug.catalog.metadata import make_metadata
 from dja_photplug.catalog.schema import dress_table
+from dja_photplug.completeness.bins import (
+    SOURCE_COLUMNS,
+    bin_sources,
+    split_sources,
+)
+from dja_photplug.completeness.limits import Completeness, Places, fit_completeness
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import MosaicFiles, Source
 from dja_photplug.mosaic.fullweight import NoiseModel
@@ -63,6 +62,9 @@ Floats = NDArray[np.float64]
 # 10 mJy in a pixel, where the variance of the background no longer counts: what is left is that of the photons.
 BRIGHT = np.float32(1e6)
 
+# Places that stand for all of a mosaic: shares of its area are known to 0.001.
+PLACES = 100_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class InjectionResult:
@@ -71,16 +73,20 @@ class InjectionResult:
     Attributes
     ----------
     table : `~astropy.table.QTable`
-        One row for each bin of magnitude; columns of `dja_photplug.catalog.completeness.BIN_COLUMNS`. Its metadata
-        hold the options and, where they are reached, the limits ``MAG50`` and ``MAG90`` with their errors.
+        One row for each bin of magnitude; columns of `dja_photplug.completeness.bins.BIN_COLUMNS`. Its metadata
+        hold the options and, where they are known, the limits ``MAG50``, ``MAG80`` and ``MAG90`` with their errors, as
+        of `dja_photplug.completeness.limits.Completeness.metadata`.
     sources : `~astropy.table.QTable`
-        One row for each injected source; columns of `dja_photplug.catalog.completeness.SOURCE_COLUMNS`.
+        One row for each injected source; columns of `dja_photplug.completeness.bins.SOURCE_COLUMNS`.
+    completeness : `~dja_photplug.completeness.limits.Completeness`
+        The fitted curves of the mosaic and of its depth zones.
     options : Options
     injection : InjectionOptions
     """
 
     table: QTable
     sources: QTable
+    completeness: Completeness
     options: Options
     injection: InjectionOptions
 
@@ -88,13 +94,33 @@ class InjectionResult:
     def splits(self) -> QTable:
         """How fluxes compare with the truth by magnitude, distance to the nearest segment, and depth zone.
 
-        Columns of `dja_photplug.catalog.completeness.SPLIT_COLUMNS`, with the metadata of the other tables.
+        Columns of `dja_photplug.completeness.bins.SPLIT_COLUMNS`, with the metadata of the other tables.
         """
         table = split_sources(self.sources)
         table.meta = dict(self.sources.meta)
         return table
 
-    def limit(self, level: float = 0.5, *, clear: bool = False) -> tuple[float, float]:
+    @property
+    def limits(self) -> QTable:
+        """The magnitudes at which the completeness falls below 50, 80 and 90 %, of the mosaic and of its depth zones.
+
+        Columns of `dja_photplug.completeness.limits.LIMIT_COLUMNS`, with the metadata of the other tables.
+        """
+        table = self.completeness.limits
+        table.meta = dict(self.sources.meta)
+        return table
+
+    @property
+    def curves(self) -> QTable:
+        """The fitted completeness with its band, of the mosaic and of its depth zones.
+
+        Columns of `dja_photplug.completeness.limits.CURVE_COLUMNS`, with the metadata of `table`.
+        """
+        table = self.completeness.table
+        table.meta = dict(self.table.meta)
+        return table
+
+    def limit(self, level: float = 0.5, *, clear: bool = False, zone: int | None = None) -> tuple[float, float]:
         """Return the AB magnitude at which the completeness falls below a level, and its error.
 
         Parameters
@@ -103,13 +129,23 @@ class InjectionResult:
             Between 0 and 1.
         clear : bool, optional
             Of the sources that are not blended, instead of all.
+        zone : int, optional
+            Of a depth zone, instead of all of the mosaic.
 
         Returns
         -------
         magnitude, error : float
-            As of `dja_photplug.catalog.completeness.find_limit`, in mag; NaN where it never does.
+            In mag; NaN where it is not known. `limits` says why.
+
+        Raises
+        ------
+        PhotplugError
+            For a level beyond 0 and 1, and a zone that the mosaic does not have.
         """
-        return find_limit(self.table, level, clear=clear)
+        if not 0 < level < 1:
+            raise PhotplugError(f"completeness of {level}: it lies between 0 and 1; give a level between them")
+        limit = self.completeness.find(clear=clear, zone=zone).limit(level)
+        return limit.mag, limit.error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -128,7 +164,7 @@ class _Field:
 
     `model` is None where the weight is no function of the light, as of a ``_var`` file; `weight` (ny, nx) is without
     photons. `electrons` (ny, nx) are those of one unit, 0 without data; None for light without noise. `rim` holds the
-    outermost pixels (x, y) of the segments.
+    outermost pixels (x, y) of the segments, `reference` is the background variance of the middle pixel.
     """
 
     job: _Job
@@ -139,6 +175,7 @@ class _Field:
     psf: PSF | None
     before: Result
     rim: cKDTree
+    reference: float
 
 
 def inject(
@@ -206,7 +243,8 @@ def inject(
     parts = map_in_processes(_realise, range(job.injection.realisations), workers, _prepare, job, own)
     # disable=None: only where stderr is a terminal.
     bar = tqdm(parts, "injecting", job.injection.realisations, disable=None if progress else True)
-    sources = vstack(list(bar))
+    tables, places = zip(*bar, strict=True)
+    sources = vstack(list(tables))
     if len(sources) == 0:
         raise PhotplugError(
             f"{job.source.name}: no source could be placed on pixels with data; "
@@ -226,9 +264,12 @@ def inject(
             PhotplugWarning,
             stacklevel=2,
         )
+    completeness = fit_completeness(sources, places[0], job.injection.magnitudes)
     table = bin_sources(sources, job.injection.magnitudes, job.injection.bin_width)
-    table.meta = metadata | describe_limits(table)
-    return InjectionResult(table=table, sources=sources, options=job.options, injection=job.injection)
+    table.meta = metadata | completeness.metadata()
+    return InjectionResult(
+        table=table, sources=sources, completeness=completeness, options=job.options, injection=job.injection
+    )
 
 
 def _check(job: _Job, psf: str | Path | None) -> dict[str, object]:
@@ -305,6 +346,7 @@ def _prepare(job: _Job, manager: pluggy.PluginManager | None) -> _Field:
         psf=job.psf,
         before=before,
         rim=_find_rim(before.detection.segmentation),
+        reference=float(np.median(variance_map(image, "background")[_spread_pixels(image.mask)])),
     )
 
 
@@ -317,8 +359,8 @@ def _count_electrons(model: NoiseModel, weight: NDArray[np.float32]) -> NDArray[
     return np.where(np.isfinite(electrons), electrons, np.float32(0))
 
 
-def _realise(field: _Field, number: int) -> QTable:
-    """Inject sources once, and return them with what became of them."""
+def _realise(field: _Field, number: int) -> tuple[QTable, Places | None]:
+    """Inject sources once; return them with what became of them, and, the first time, the places of the mosaic."""
     job, before = field.job, field.before
     rng = np.random.default_rng([job.injection.seed, number])
     sources = _draw_sources(before.image, job.injection, rng)
@@ -336,13 +378,13 @@ def _realise(field: _Field, number: int) -> QTable:
         "flux_true_forced": true[:, 0],
         **_force(sources, after, field),
         "distance": _measure_distance(places, field),
-        "zone": _find_zone(sources, before),
+        **dict(zip(("zone", "depth"), _find_depth(sources, before, field.reference), strict=True)),
     }
     table = dress_table(columns, SOURCE_COLUMNS)
     # Counts of pixels are those of the mosaic, not of an injection.
     cards = describe_noise(before.image)
     table.meta = {key: value for key, value in cards.items() if key not in ("NFILLED", "NNULL", "NNOTFIN", "NNEGWHT")}
-    return table
+    return table, _sample_places(field) if number == 0 else None
 
 
 def _draw_sources(image: MosaicImage, injection: InjectionOptions, rng: np.random.Generator) -> QTable:
@@ -482,11 +524,30 @@ def _measure_distance(places: Floats, field: _Field) -> Floats:
     return np.where(on_segment, 0, distance * pixel_scale(field.before.image.wcs))
 
 
-def _find_zone(sources: QTable, before: Result) -> NDArray[np.intp]:
-    """Return the depth zone of the pixel that each source lies on; 0 without a calibration."""
+def _find_depth(sources: QTable, before: Result, reference: float) -> tuple[NDArray[np.intp], Floats]:
+    """Return the columns ``zone`` and ``depth`` of the pixel that each source lies on; without a calibration zone 0."""
     edges = np.empty(0) if before.calibration is None else before.calibration.edges
     row, column = (np.rint(sources[axis]).astype(int) for axis in "yx")
-    return np.searchsorted(edges, variance_map(before.image, "background")[row, column])
+    variance = variance_map(before.image, "background")[row, column]
+    return np.searchsorted(edges, variance), -1.25 * np.log10(variance / reference)
+
+
+def _spread_pixels(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return rows and columns of pixels with data on a square grid, `PLACES` of them or fewer."""
+    step = int(np.ceil(np.sqrt(np.sum(~mask) / PLACES)))
+    row, column = (axis * step + step // 2 for axis in np.nonzero(~mask[step // 2 :: step, step // 2 :: step]))
+    if len(row) == 0:  # data in strips that the grid passes over
+        row, column = np.nonzero(~mask)
+    return row, column
+
+
+def _sample_places(field: _Field) -> Places:
+    """Return places all over the mosaic, with their depth and the source whose segment they lie on."""
+    before = field.before
+    row, column = _spread_pixels(before.image.mask)
+    zone, depth = _find_depth(QTable({"x": column, "y": row}), before, field.reference)
+    host = _list_hosts(before)[before.detection.segmentation[row, column]]
+    return Places(x=column.astype(float), y=row.astype(float), depth=depth, zone=zone, host=host)
 
 
 def _recover(
@@ -535,11 +596,14 @@ def _match(wanted: Floats, known: Floats, radius: float) -> NDArray[np.intp]:
 
 def _is_blended(sources: QTable, before: Result) -> NDArray[np.bool_]:
     """Return whether each source lies on the segment of a brighter one, or of one whose flux is not known."""
-    labels, number = before.detection.segmentation, before.catalog["id"]
-    flux = np.zeros(max(labels.max(initial=0), number.max(initial=0)) + 1)
-    flux[number] = _fluxes(before.catalog, "flux_auto")
-    if "flux_auto" not in before.catalog.colnames:
-        flux[number] = np.inf
-    flux[0] = -np.inf
     row, column = (np.rint(sources[axis]).astype(int) for axis in "yx")
-    return flux[labels[row, column]] > flux_of(sources["mag"].value)
+    return _list_hosts(before)[before.detection.segmentation[row, column]] > flux_of(sources["mag"].value)
+
+
+def _list_hosts(before: Result) -> Floats:
+    """Return the flux of the source of each label, uJy: infinite where it is not known, -infinite for label 0."""
+    number = before.catalog["id"]
+    flux = np.zeros(max(before.detection.segmentation.max(initial=0), number.max(initial=0)) + 1)
+    flux[number] = np.nan_to_num(_fluxes(before.catalog, "flux_auto"), nan=np.inf)
+    flux[0] = -np.inf
+    return flux

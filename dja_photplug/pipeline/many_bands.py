@@ -19,6 +19,7 @@ from dja_photplug.catalog.metadata import encode_metadata
 from dja_photplug.catalog.schema import (
     APERTURE_COLUMNS,
     CONTAMINATION_COLUMNS,
+    GROWTH_COLUMNS,
     SKY_COLUMNS,
     TOTAL_COLUMNS,
     describe_apertures,
@@ -61,11 +62,14 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 # What a source is, in whichever band it is measured.
-SOURCE_COLUMNS = ("id", "ra", "dec", "x", "y", "a", "b", "theta", "npix", "kron_radius")
+SOURCE_COLUMNS = ("id", "ra", "dec", "x", "y", "a", "b", "theta", "npix", "snr_detect", "kron_radius")
 
 
 # What each band says of a source beside its apertures and epochs.
-KRON_COLUMNS = ("flux_radius", "flux_auto", "fluxerr_auto", "mag_auto", "magerr_auto", "flag", "mask_frac")
+KRON_COLUMNS = (
+    *("flux_radius", "flux_auto", "fluxerr_auto", "mag_auto", "magerr_auto", "flag", "mask_frac"),
+    *(spec.name for spec in GROWTH_COLUMNS),
+)
 SEGMENT_COLUMNS = ("flux_iso", "fluxerr_iso")
 
 Bands = Mapping[str, Source]
@@ -358,10 +362,11 @@ def list_columns(options: Options, bands: Sequence[str]) -> list[str]:
     off = describe_removed(numbers, sky=measure.background != "none", neighbours=measure.neighbours == "subtract")
     more = [spec.name for spec in (*off, *epoch_columns(options.epochs.groups))]
     totals = [spec.name for spec in describe_apertures(numbers, TOTAL_COLUMNS)]
+    growth = [spec.name for spec in GROWTH_COLUMNS]
     if not bands:
-        return own + more + (totals if options.bands.psf else [])
+        return own + more + (growth + totals if options.bands.psf else [])
     each = [name for name in own if name not in SOURCE_COLUMNS] + totals + more
-    return own + [f"{band}_{name}" for band in bands for name in each]
+    return own + [f"{band}_{name}" for band in bands for name in each + (growth if band in options.bands.psf else [])]
 
 
 def describe_bands(tables: Mapping[str, QTable], psfs: Mapping[str, PSF], first: int = 0) -> dict[str, str]:

@@ -30,7 +30,7 @@ from dja_photplug.simulate.exposures import DETECTOR_SCALE, MosaicOptions, plan_
 from dja_photplug.simulate.mosaic import SAMPLE, exposure_header, log_exposures, science_header
 from dja_photplug.simulate.scene import SERSIC_INDICES, Array, expand_sersic, field_grid
 
-__all__ = ["FieldOptions", "SimulatedField", "simulate_field", "write_field"]
+__all__ = ["FieldOptions", "SimulatedField", "draw_psf", "simulate_field", "write_field"]
 
 Window: TypeAlias = tuple[slice, slice]
 
@@ -288,6 +288,24 @@ def _transform_psf(side: int, fwhm: float) -> Array:
     widths = 2 * (np.pi * PSF_SIGMA * fwhm) ** 2
     psf = np.tensordot(PSF_SHARE, np.exp(-widths[:, None, None] * (kx**2 + ky**2)), 1)
     return psf * np.sinc(kx) * np.sinc(ky)
+
+
+def draw_psf(options: FieldOptions, side: int = 251) -> Array:
+    """Return the image of a star of unit flux in the middle pixel of a stamp.
+
+    Parameters
+    ----------
+    options : FieldOptions
+        Its PSF and pixel scale.
+    side : int, optional
+        Of the stamp in pixels, odd; the wings of the default PSF end within the default.
+
+    Returns
+    -------
+    ndarray
+        (side, side), of sum 1.
+    """
+    return fft.fftshift(fft.irfft2(_transform_psf(side, options.psf_fwhm / options.pixel_scale), (side, side)))
 
 
 def _lay_zones(options: FieldOptions) -> tuple[NDArray[np.int8], Array]:

@@ -22,6 +22,7 @@ from dja_photplug.sources.neighbours import Ellipses, Neighbours, sum_opposite, 
 from dja_photplug.sources.planes import Flags, Floats, Plane, Shapes, sum_overlap
 
 __all__ = [
+    "GROWTH",
     "KRON_EXTENT",
     "Columns",
     "Engine",
@@ -40,6 +41,9 @@ KRON_EXTENT = 6.0
 # A saturated star has no weight in its core: radius of the core and of the ring around it, in arcsec, and the least
 # parts of the ring with data and in the star's own segment. A bad pixel in faint light has no segment around it.
 CORE, RING, RING_WITH_DATA, RING_OF_SOURCE = 0.1, 0.35, 0.9, 0.5
+
+# Ellipses beside the Kron aperture, in units of it, that tell the curve of growth.
+GROWTH = (0.25, 0.4, 0.6, 0.8, 1.5)
 
 # Overlap with a pixel that counts, in pixels: sums of exact overlaps are good to 1e-14 of the area, measured.
 LEAST_OVERLAP = 1e-9
@@ -316,7 +320,7 @@ def find_saturated_cores(
 
 
 def measure_shapes(
-    engine: Engine, pixels: Pixels, shapes: Shapes, scale: float, options: MeasureOptions
+    engine: Engine, pixels: Pixels, shapes: Shapes, scale: float, options: MeasureOptions, *, growth: bool = False
 ) -> tuple[Columns, dict[str, Sums]]:
     """Return what is measured around positions on the image.
 
@@ -330,13 +334,15 @@ def measure_shapes(
         Of the pixels, arcsec.
     options : MeasureOptions
         Apertures and Kron ellipse.
+    growth : bool, optional
+        Sum over the ellipses of `GROWTH` too.
 
     Returns
     -------
     columns : dict of str to ndarray
         (n,): ``kron_radius flux_radius flag mask_frac``, lengths in pixels.
     sums : dict of str to Sums
-        Over the Kron aperture, ``auto``, and circles, ``aper_i``.
+        Over the Kron aperture, ``auto``, circles, ``aper_i``, and the ellipses of the curve of growth, ``grow_i``.
 
     Where neighbours are subtracted there are columns ``removed_{kind} filled_{kind}`` for each sum as well, in the
     unit of the image: light of neighbours that was taken off, and own light that stands in their pixels.
@@ -347,6 +353,7 @@ def measure_shapes(
     for i, diameter in enumerate(options.apertures):
         radius = np.full(len(a), diameter / 2 / scale)
         apertures[f"aper_{i}"] = radius, radius, np.zeros_like(radius)
+    apertures |= {f"grow_{i}": (a * part, b * part, theta) for i, part in enumerate(GROWTH if growth else ())}
     sums = {name: _sum_ellipses(engine, pixels, shapes, *where) for name, where in apertures.items()}
     light = Columns()
     if pixels.neighbours is not None:
@@ -371,7 +378,14 @@ def _cut_out(pixels: Pixels, shapes: Shapes, reach: Floats) -> Iterator[tuple[Pi
 
 
 def measure_with_sky(
-    engine: Engine, pixels: Pixels, shapes: Shapes, sky: Floats, scale: float, options: MeasureOptions
+    engine: Engine,
+    pixels: Pixels,
+    shapes: Shapes,
+    sky: Floats,
+    scale: float,
+    options: MeasureOptions,
+    *,
+    growth: bool = False,
 ) -> tuple[Columns, dict[str, Sums]]:
     """Return what is measured around positions on the image, with the sky of each taken off.
 
@@ -388,6 +402,8 @@ def measure_with_sky(
     scale : float
         Of the pixels, arcsec.
     options : MeasureOptions
+    growth : bool, optional
+        As for :func:`measure_shapes`.
 
     Returns
     -------
@@ -397,10 +413,11 @@ def measure_with_sky(
     """
     # Margins: 2 pixels for the interpolation of sep's growth curve, 1 for the pixels at the rim.
     kron = options.kron_max if shapes.kron is None else np.nan_to_num(shapes.kron)
-    extent = np.maximum(KRON_EXTENT, kron) * np.nan_to_num(shapes.a)
-    reach = np.maximum(extent, max(options.kron_circle, *options.apertures) / scale) + 3
+    beyond = max(1, *GROWTH) if growth else 1
+    extent = np.maximum(KRON_EXTENT, beyond * kron) * np.nan_to_num(shapes.a)
+    reach = np.maximum(extent, max(beyond * options.kron_circle, *options.apertures) / scale) + 3
     parts = [
-        measure_shapes(engine, replace(cut, data=cut.data - np.float32(level)), one, scale, options)
+        measure_shapes(engine, replace(cut, data=cut.data - np.float32(level)), one, scale, options, growth=growth)
         for (cut, one), level in zip(_cut_out(pixels, shapes, reach), sky, strict=True)
     ]
     columns, sums = parts[0]

@@ -22,7 +22,7 @@ from scipy.optimize import isotonic_regression
 from scipy.spatial import KDTree
 from scipy.stats import median_abs_deviation
 
-from dja_photplug.catalog.completeness import SCATTER_ERROR
+from dja_photplug.completeness.bins import SCATTER_ERROR
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import CalibrationOptions
 from dja_photplug.units import plain_array

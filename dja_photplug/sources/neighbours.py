@@ -49,11 +49,12 @@ STEP = 1.0  # magnitudes: sources as bright are modelled at a time
 BATCH = 300_000  # pixels of stamps at a time: 15 MB
 FINE = 16  # steps of a pixel in which radii are told apart
 # Error of what profiles say, as a fraction of it, where an image has fewer than so many apertures with light of more
-# than so many sigma to measure it: that of the UDS cut-outs is 0.32 (F444W) and 0.42 (F115W).
-PROFILE_ERROR, LEAST_PLACES, LIT = 0.3, 50, 2.0
+# than so many sigma to measure it: that of the UDS cut-outs is 0.35 (F444W) and 0.50 (F115W).
+PROFILE_ERROR, LEAST_PLACES, LIT = 0.35, 50, 2.0
 # What these apertures do not know, as profiles were made of their pixels: in simulated fields the light of neighbours
-# is wrong by 0.22 of it in the apertures of sources where it is above two sigma, and by 0.1 in those on the sky.
-UNSEEN = 0.2
+# in the apertures of sources is wrong by 0.22 of it where it is above two sigma, by 0.33 between one and two, and by
+# 0.1 in apertures on the sky.
+UNSEEN = 0.25
 MEDIAN_DEVIATION = 0.6745  # of a Gaussian, in sigma
 
 

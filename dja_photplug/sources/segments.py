@@ -15,7 +15,6 @@ from astropy.table import QTable
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 from photutils.segmentation import SegmentationImage, SourceCatalog
-from scipy.ndimage import convolve
 
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError, PhotplugWarning
@@ -28,16 +27,16 @@ from dja_photplug.sources.detection import (
     Detection,
     Found,
     gaussian_kernel,
+    measure_significance,
     place_sources,
     sample_labels,
     subtract_level,
 )
-from dja_photplug.sources.planes import null_pixels
+from dja_photplug.sources.planes import convolve_pixels, null_pixels
 
 __all__ = [
     "check_labels",
     "check_segments",
-    "convolve_pixels",
     "describe_segments",
     "detect_given",
     "read_labels",
@@ -55,24 +54,6 @@ FEWEST_TOLD, MOST_TOLD = 30, 2000
 CHANCE, MOST_CHANCE = 3.0, 0.7
 RIM = 5  # pixels around the box of a segment, in which the sky is
 COVERED = 0.99  # of an image by a segmentation, below which it is told
-
-
-def convolve_pixels(data: NDArray[np.float32], kernel: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    """Return the pixels convolved with a kernel; 0 is assumed off the image.
-
-    Parameters
-    ----------
-    data : ndarray
-        (ny, nx), finite.
-    kernel : ndarray or None
-        Of odd sides.
-
-    Returns
-    -------
-    ndarray
-        (ny, nx); the same array without a kernel.
-    """
-    return data if kernel is None else convolve(data, kernel, mode="constant")
 
 
 def _dark_centres(segments: SegmentationImage, dark: NDArray[np.intp]) -> tuple[list[float], list[float]]:
@@ -267,9 +248,10 @@ def describe_segments(
     """
     null = null_pixels(image)
     data = subtract_level(image, background, null)
-    segments = SegmentationImage(labels)
+    segments, convolved = SegmentationImage(labels), convolve_pixels(data, gaussian_kernel(options.kernel))
     _check_light(data, null, segments, name)
-    found = segment_shapes(data, convolve_pixels(data, gaussian_kernel(options.kernel)), null, segments)
+    found = segment_shapes(data, convolved, null, segments)
+    found["snr_detect"] = measure_significance(image, data, null, labels, options)[segments.labels]
     return place_sources(found, labels, image.wcs, segments.labels)
 
 

@@ -24,6 +24,7 @@ from dja_photplug.sources.detection import (
     Background,
     Detection,
     gaussian_kernel,
+    measure_significance,
     mesh_cells,
     place_sources,
     subtract_level,
@@ -206,8 +207,11 @@ def detect_sep(image: NDData, background: Background, options: Options) -> Detec
         Where the image has no WCS or no uncertainty.
     """
     settings = _settings(image, options.detect)
-    objects, segmentation = _extract(subtract_level(image, background, settings["mask"]), settings)
-    return place_sources({name: objects[name] for name in FOUND}, segmentation, image.wcs)
+    data, null = subtract_level(image, background, settings["mask"]), settings["mask"]
+    objects, segmentation = _extract(data, settings)
+    found = {name: objects[name] for name in FOUND}
+    found["snr_detect"] = measure_significance(image, data, null, segmentation, options.detect)[1:]
+    return place_sources(found, segmentation, image.wcs)
 
 
 # --- photometry

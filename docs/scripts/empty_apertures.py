@@ -24,6 +24,7 @@ MOSAICS = {"F444W": "uds/uds-test-v7.4-f444w-clear", "F115W": "uds/uds-test-v7.4
 CHOICES = {
     "": dp.Options(calibration=CalibrationOptions(zones=1)),
     ", `--margin 1`": dp.Options(calibration=CalibrationOptions(zones=1, margin=1)),
+    ", `--sky none`": dp.Options(calibration=CalibrationOptions(zones=1), measure=dp.MeasureOptions(background="none")),
     ", `--sky masked`": dp.Options(
         calibration=CalibrationOptions(zones=1), measure=dp.MeasureOptions(background="masked")
     ),

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from dja_photplug.catalog.completeness import BIN_COLUMNS, SOURCE_COLUMNS, SPLIT_COLUMNS
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import (
     APERTURE_COLUMNS,
@@ -23,11 +22,14 @@ from dja_photplug.catalog.schema import (
     CONTAMINATION_COLUMNS,
     EPOCH_COLUMNS,
     EPOCH_DETAIL_COLUMNS,
+    GROWTH_COLUMNS,
     SKY_COLUMNS,
     TOTAL_COLUMNS,
     ColumnSpec,
 )
 from dja_photplug.cli.app import build_parser
+from dja_photplug.completeness.bins import BIN_COLUMNS, SOURCE_COLUMNS, SPLIT_COLUMNS
+from dja_photplug.completeness.limits import CURVE_COLUMNS, LIMIT_COLUMNS
 from dja_photplug.options.stages import COMMAND_STAGES, STAGES, Options
 from dja_photplug.pipeline.plugins import BUILTINS, get_plugin_manager
 
@@ -142,10 +144,13 @@ def tables() -> dict[str, str]:
         "sky columns": columns(SKY_COLUMNS),
         "contamination columns": columns(CONTAMINATION_COLUMNS),
         "total columns": columns(TOTAL_COLUMNS),
+        "growth columns": columns(GROWTH_COLUMNS),
         "epoch columns": columns(EPOCH_COLUMNS),
         "epoch details": details(),
         "injection bins": columns(BIN_COLUMNS),
         "injection splits": columns(SPLIT_COLUMNS),
+        "injection limits": columns(LIMIT_COLUMNS),
+        "injection curves": columns(CURVE_COLUMNS),
         "injected sources": columns(SOURCE_COLUMNS),
         "flags": flags(),
         "options": options(),

@@ -17,7 +17,9 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from astropy import units as u
 from astropy.io import fits
+from astropy.table import QTable
 from scipy.ndimage import label
 
 import dja_photplug as dp
@@ -321,6 +323,18 @@ def test_colours_of_point_sources_are_those_of_the_psfs(data: Path) -> None:
     for column, ratio in (("corr_i", short / long), ("tot_i", short / long / kron)):
         [row] = re.findall(rf"^\| `{column}`, .*%", page, re.MULTILINE)
         np.testing.assert_array_equal([int(text) for text in re.findall(r"(\d+) %", row)], np.round(100 * (ratio - 1)))
+
+
+def test_script_compares_limits_of_few_with_those_of_many() -> None:
+    """By hand: one limit of 28 mag; three of the few are 0.5, 1 and 2 errors off, one is not known."""
+    names = {"sources": ["all"], "zone": [-1], "level": [0.5]}
+    tables = [
+        QTable(names | {"mag": [mag] * u.mag, "mag_err": [error] * u.mag})
+        for mag, error in ((28.0, 0.01), (28.1, 0.2), (28.1, 0.1), (27.8, 0.1), (np.nan, np.nan))
+    ]
+    [row] = load_script("compare_limits").compare(tables[0], tables[1:])
+    scatter = f"{np.std([0.5, 1, -2]):.2f}"
+    assert row == ("all", "all", "50 %", "28.000 ± 0.010", "3 of 4", "0.100", scatter, "+0.50", "2 of 3")
 
 
 @pytest.mark.parametrize(("name", "page"), [("error_ratio", "noise.md"), ("empty_apertures", "errors.md")])

@@ -227,12 +227,12 @@ def test_every_command_takes_an_i2d_file(shell: Shell) -> None:
     ]
     shell(f"catalog {F200W} -o one.fits")
     assert shell(f"extend one.fits {F444W} -o both.fits") == (
-        "both.fits: 16 rows, 40 columns added, noise preset calibrated\n"
+        "both.fits: 16 rows, 48 columns added, noise preset calibrated\n"
     )
     both = shell.read("both.fits")
     np.testing.assert_allclose(both["f444w_flux_aper_3"], both["flux_aper_3"], rtol=0.15)
     np.testing.assert_allclose(both["f444w_fluxerr_flat"], 0.01 * both["f444w_flux_auto"])
-    said = shell(f"inject {F200W} --photons none --realisations 1 -o injected.fits --sources each.fits")
+    said = shell(f"inject {F200W} --photons none --realisations 4 -o injected.fits --sources each.fits")
     each = shell.read("each.fits")
     assert said.startswith(f"injected.fits, each.fits: {len(each)} point sources injected, complete to 50 % at 27.")
     bright = each[(each["mag"] < 26) & ~each["blended"]]

@@ -3,24 +3,58 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_hex
 
-from dja_photplug.catalog.completeness import bin_sources, describe_limits
+from dja_photplug.completeness.bins import bin_sources
+from dja_photplug.completeness.limits import fit_completeness
 from dja_photplug.figures.injection import injection_figure
-from tests.helpers import make_injected
+from tests.helpers import make_injected, make_places
+
+# The colour of all sources, blended ones too.
+BLUE = "#0072B2"
+
+
+def make_tables(n, faint=26.5, width=1.0):
+    """Return bins and curves of n sources at each of 24.5, 25.5 and so on, all, two thirds and none recovered."""
+    mag = np.repeat(np.arange(24.5, faint + 0.1), n)
+    share = np.clip((26.5 - mag) * 2 / 3, 0, 1)
+    recovered = np.arange(len(mag)) % n < np.round(share * n)
+    flux = 1 + np.random.default_rng(1).normal(0, 0.1, len(mag))
+    sources = make_injected(mag, recovered, None, 1.0, flux, 0.1)
+    table = bin_sources(sources, (24, faint + 0.5), width)
+    table.meta = {"INJASEC": 0.5}
+    return table, fit_completeness(sources, make_places(), (24, faint + 0.5))
 
 
 def test_figure_shows_the_numbers_of_the_table():
-    n = 30
-    mag = np.repeat([24.5, 25.5, 26.5], n)
-    recovered = np.arange(3 * n) % n < np.repeat([n, 20, 2], n)
-    flux = 1 + np.random.default_rng(1).normal(0, 0.1, 3 * n)
-    table = bin_sources(make_injected(mag, recovered, None, 1.0, flux, 0.1), (24, 27), 1)
-    table.meta = {"INJASEC": 0.5, **describe_limits(table)}
-    axes = {axes.get_label(): axes for axes in injection_figure(table).axes}
-    curve = next(line for line in axes["completeness"].get_lines() if line.get_color() == "#0072B2")
-    np.testing.assert_allclose(curve.get_xydata(), [[24.5, 1], [25.5, 2 / 3], [26.5, 1 / 15]])
-    assert f"50 %: {table.meta['MAG50']:.2f}" in [text.get_text() for text in axes["completeness"].texts]
-    # Two sources say nothing of a scatter.
+    table, completeness = make_tables(60, 28.5)
+    axes = {axes.get_label(): axes for axes in injection_figure(table, completeness).axes}
+    lines = [line for line in axes["completeness"].get_lines() if line.get_color() == BLUE]
+    dots = next(line for line in lines if line.get_marker() == "o")
+    np.testing.assert_allclose(dots.get_ydata(), [1, 2 / 3, 0, 0, 0])
+    np.testing.assert_allclose(dots.get_xdata(), table["mag"].value, atol=0.11)
+    curve = next(line for line in lines if len(line.get_xdata()) > 50)
+    low, median, high = completeness.find().band
+    np.testing.assert_array_equal(curve.get_ydata(), median)
+    bands = [part for part in axes["completeness"].collections if isinstance(part, PolyCollection)]
+    edges = bands[1].get_paths()[0].vertices  # the first is that of the clear ones
+    assert to_hex(bands[1].get_facecolor()[0]) == BLUE.lower()
+    assert edges[:, 1].max() == pytest.approx(high.max())
+    assert np.isin(np.round(low, 12), np.round(edges[:, 1], 12)).all()
+    [words] = [text.get_text() for text in axes["completeness"].texts if "%" in text.get_text()]
+    limit = completeness.find().limit(0.5)
+    assert f"50 %: {limit.mag:.2f} ± {limit.error:.2f}" in words
+    # None of the fainter bins has a flux to compare.
     for name, column, factor in (("bias", "flux_bias", 100), ("scatter", "scatter_over_error", 1)):
         curve = next(line for line in axes[name].get_lines() if line.get_marker() == "o")
         np.testing.assert_allclose(curve.get_ydata(), factor * table[column][:2])
+
+
+def test_figure_says_what_is_not_known():
+    """Of 3 sources in a bin no scatter, and of 9 in all no limit."""
+    axes = {axes.get_label(): axes for axes in injection_figure(*make_tables(3)).axes}
+    assert "50 %: not known" in axes["completeness"].texts[-1].get_text()
+    for name in ("bias", "scatter"):
+        assert "more realisations or wider bins" in axes[name].texts[0].get_text()

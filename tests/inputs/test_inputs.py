@@ -16,6 +16,7 @@ KINDS = (
     "files",
     "geometry",
     "headers",
+    "injection",
     "messages",
     "options",
     "pixels",

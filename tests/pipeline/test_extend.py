@@ -529,7 +529,7 @@ def test_command_line(folder, capsys, detected, pair, segments, suffix):
     assert main(words.split()) == 0
     captured = capsys.readouterr()
     assert f"out{suffix}: {len(detected.catalog)} rows, 47 columns added, noise preset dja" in captured.out
-    assert ("CSV has no place for units and descriptions of id, ra, dec and 85 more and for" in captured.err) == (
+    assert ("CSV has no place for units and descriptions of id, ra, dec and 86 more and for" in captured.err) == (
         suffix == ".csv"
     )
     assert captured.err.count("\n") == (suffix == ".csv")

@@ -19,7 +19,7 @@ from astropy.io import fits
 from astropy.table import Column, QTable
 
 import dja_photplug as dp
-from dja_photplug.catalog.schema import APERTURE_COLUMNS, COLUMNS, EPOCH_COLUMNS, TOTAL_COLUMNS
+from dja_photplug.catalog.schema import APERTURE_COLUMNS, COLUMNS, EPOCH_COLUMNS, GROWTH_COLUMNS, TOTAL_COLUMNS
 from dja_photplug.cli.app import main
 from dja_photplug.files.names import find_mosaic
 from dja_photplug.files.pixels import read_image, write_image
@@ -180,19 +180,22 @@ def assert_same(ours: QTable, theirs: QTable, names: list[str], other: dict[str,
 def test_names_units_and_descriptions(both):
     """The detection image's columns, then those of each band in the order of the mosaics, after its name."""
     specs = {spec.name: spec for spec in COLUMNS}
-    per_band = list(COLUMNS[10:])
+    per_band = list(COLUMNS[11:])
     assert per_band[0].name == "flux_radius"  # what comes before is the source's, in whichever band
     for group in (APERTURE_COLUMNS, TOTAL_COLUMNS):
         for i in range(4):
             for spec in group:
                 name, text = spec.name.format(i=i), spec.description.format(i=i)
                 specs[name] = replace(spec, name=name, description=text)
-    specs |= {spec.name: spec for spec in EPOCH_COLUMNS}
+    specs |= {spec.name: spec for spec in (*EPOCH_COLUMNS, *GROWTH_COLUMNS)}
     apertures = [spec.name.format(i=i) for i in range(4) for spec in APERTURE_COLUMNS]
     totals = [spec.name.format(i=i) for i in range(4) for spec in TOTAL_COLUMNS]
     own = [spec.name for spec in COLUMNS] + apertures
-    bands = [spec.name for spec in per_band] + apertures + [spec.name for spec in EPOCH_COLUMNS] + totals
-    assert both.catalog.colnames == own + [f"{band}_{name}" for band in (LONG, SHORT) for name in bands]
+    growth = {LONG: [spec.name for spec in GROWTH_COLUMNS], SHORT: []}  # which has no PSF
+    epochs = [spec.name for spec in EPOCH_COLUMNS]
+    for band, more in growth.items():
+        own += [f"{band}_{name}" for name in [spec.name for spec in per_band] + apertures + more + epochs + totals]
+    assert both.catalog.colnames == own
     for name in both.catalog.colnames:
         spec = specs[name.removeprefix(f"{LONG}_").removeprefix(f"{SHORT}_")]
         assert str(both.catalog[name].unit or "") == spec.unit, name

@@ -47,6 +47,7 @@ CONTRACT += [f"depth5_{i}" for i in range(4)]
 WITHOUT_UNIT = {
     "id",
     "npix",
+    "snr_detect",
     "kron_radius",
     "flag",
     "mask_frac",

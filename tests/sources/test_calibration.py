@@ -12,6 +12,7 @@ import sep
 from astropy import units as u
 from astropy.nddata import CCDData
 from astropy.table import QTable
+from numpy.typing import ArrayLike
 from photutils.aperture import CircularAperture
 from scipy.ndimage import convolve
 from scipy.signal import correlate2d
@@ -35,7 +36,7 @@ from dja_photplug.sources.calibration import (
 )
 from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.photometry import calibrate_with, measure_with
-from dja_photplug.sources.planes import native_pixels, variance_map
+from dja_photplug.sources.planes import center_sky, mask_sources, native_pixels, null_pixels, variance_map
 from dja_photplug.sources.sep_engine import SEP, detect_sep, mesh_background
 from tests.helpers import SCALE, gaussian, make_calibration, make_detection, make_image, robust_scatter, uds_prefix
 
@@ -725,9 +726,9 @@ class HeldOut:
         return replace(sums, flux=np.where(held, np.nan, sums.flux))
 
 
-def exact_sums(image: dp.MosaicImage) -> SumCircles:
+def exact_sums(image: dp.MosaicImage, sky: ArrayLike = 0.0) -> SumCircles:
     """Those of the engine: its ellipses with a = b differ by 1e-13."""
-    data, full, background = native_pixels(image.data), variance_map(image), variance_map(image, "background")
+    data, full, background = native_pixels(image.data - sky), variance_map(image), variance_map(image, "background")
 
     def sum_circles(x: np.ndarray, y: np.ndarray, radius: float) -> ApertureSums:
         flux, total, _ = sep.sum_circle(data, x, y, radius, var=full, subpix=0)
@@ -771,14 +772,19 @@ def test_errors_are_true_in_held_out_apertures_of_real_mosaics(band: str, data: 
 
 
 def measure_zones_held_out(prefix: Path, seeds: range) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return radii (n,), numbers (zones, n) and scatter of flux/error (seeds, 2, zones, n): with zones, and one a(r).
+    """Return radii (n,), numbers (zones, n), and of flux/error with zones and with one a(r) (seeds, 2, zones, n, 2):
 
-    As above, and both curves are measured in the same zones. The places of each seed are others.
+    scatter and median. As above, with mask and sky of the defaults; both curves are measured in the same zones. The
+    places of each seed are others.
     """
     image = dp.load_mosaic(prefix, noise="calibrated")
     detection = detect_sep(image, mesh_background(image, Options().background), Options())
-    blocked, sums = (detection.segmentation > 0) | image.mask, exact_sums(image)
-    variance = variance_map(image, "background")
+    null = null_pixels(image)
+    blocked, _ = mask_sources(native_pixels(image.data), null, detection.segmentation, SCALE)
+    sky, variance = mesh_background(image, Options().background, blocked).level, variance_map(image, "background")
+    blocked |= null
+    center_sky(sky, native_pixels(image.data), blocked, variance, (50, 50), 3)
+    sums = exact_sums(image, sky)
     edges = find_zones(variance, blocked, None)
     scatter, numbers = [], []
     for seed in seeds:
@@ -791,11 +797,12 @@ def measure_zones_held_out(prefix: Path, seeds: range) -> tuple[np.ndarray, np.n
                 depth = part.background / (np.pi * radius**2)
                 error = np.sqrt(combine_variance(part.background, part.total, calibration(radius * SCALE, depth)))
                 zone = np.searchsorted(edges, depth)
-                scatter.append([robust_scatter((part.flux / error)[zone == i]) for i in range(len(edges) + 1)])
+                pulls = [(part.flux / error)[zone == i] for i in range(len(edges) + 1)]
+                scatter.append([(robust_scatter(pull), np.median(pull)) for pull in pulls])
                 numbers.append(np.bincount(zone, minlength=len(edges) + 1))
     shape = (len(seeds), 2, len(engine.places), len(edges) + 1)
     counts = np.reshape(numbers, shape)[:, 0].mean(axis=0).T
-    return np.array([*engine.places]) * SCALE, counts, np.swapaxes(np.reshape(scatter, shape), 2, 3)
+    return np.array([*engine.places]) * SCALE, counts, np.swapaxes(np.reshape(scatter, (*shape, 2)), 2, 3)
 
 
 @pytest.mark.parametrize(("band", "zones"), [("f444w", 5), ("f115w", 3)])

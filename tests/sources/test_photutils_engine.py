@@ -13,7 +13,7 @@ from photutils.segmentation import SegmentationImage, SourceCatalog
 
 import dja_photplug as dp
 from dja_photplug.catalog.flags import SourceFlag
-from dja_photplug.catalog.schema import describe_columns
+from dja_photplug.catalog.schema import describe_columns, describe_removed
 from dja_photplug.cli.app import main
 from dja_photplug.options.stages import BackgroundOptions, CalibrationOptions, DetectOptions, Options
 from dja_photplug.sources import photutils_engine
@@ -120,7 +120,8 @@ def test_command_on_real_bands(data, band, tmp_path) -> None:
     catalog = QTable.read(path)
     assert catalog.meta["ENGINE"] == "photutils"
     assert "AR" in catalog.meta
-    assert set(catalog.colnames) == {spec.name for spec in describe_columns(4, epochs=True)}
+    specs = [*describe_columns(4, epochs=True), *describe_removed(range(4), sky=True, neighbours=True)]
+    assert set(catalog.colnames) == {spec.name for spec in specs}
     # 152 and 193; sep, which cleans, finds 130 and 163.
     assert 130 < len(catalog) < 215
     clean = catalog["mask_frac"] == 0

@@ -15,7 +15,7 @@ from dja_photplug.options.stages import DetectOptions, Options
 from dja_photplug.sources.detection import Background, gaussian_kernel
 from dja_photplug.sources.segments import convolve_pixels, describe_segments, detect_given, read_segmentation
 from dja_photplug.sources.sep_engine import detect_sep, mesh_background
-from tests.helpers import SCALE, flat_sky, make_image, make_wcs, uds_prefix
+from tests.helpers import AS_IS, SCALE, flat_sky, make_image, make_wcs, uds_prefix
 
 PLAIN = DetectOptions(kernel=0)
 
@@ -241,7 +241,7 @@ def test_option_must_be_given() -> None:
 def test_real_segments_are_measured(data, engine) -> None:
     path = data / "uds/uds-test-v7.4-lw_seg.fits.gz"
     labels = fits.getdata(path)
-    options = Options(engine=engine, detect=DetectOptions(use_segmentation=str(path)))
+    options = Options(engine=engine, detect=DetectOptions(use_segmentation=str(path)), measure=AS_IS)
     result = dp.run([uds_prefix(data)], options)
     catalog = result.catalog
     np.testing.assert_array_equal(catalog["id"], np.unique(labels)[1:])

@@ -37,6 +37,10 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     command.add_argument("--sources", type=Path, metavar="OUT.fits", help="write each injected source")
     help = "write scatter over error by magnitude, distance to the nearest segment and depth zone"
     command.add_argument("--splits", type=Path, metavar="OUT.fits", help=help)
+    help = "write the fitted completeness with its band, of the mosaic and of its depth zones"
+    command.add_argument("--curves", type=Path, metavar="OUT.fits", help=help)
+    help = "write the limits at 50, 80 and 90 %% with their errors, of the mosaic and of its depth zones"
+    command.add_argument("--limits", type=Path, metavar="OUT.fits", help=help)
     command.add_argument("--plot", type=Path, metavar="OUT.png", help="draw completeness, bias and scatter")
     add_psf(command, "PSF of any size and pixel scale, for points")
     add_cutout(command)
@@ -44,9 +48,7 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
 
 def run(arguments: Namespace) -> None:
     """Inject sources of known flux, and write what became of them."""
-    import numpy as np
-
-    from dja_photplug.catalog.completeness import describe_clear_sky
+    from dja_photplug.completeness.bins import describe_clear_sky
     from dja_photplug.figures.injection import plot_injection
     from dja_photplug.pipeline.injection import inject
     from dja_photplug.pipeline.one_band import write_result
@@ -54,24 +56,26 @@ def run(arguments: Namespace) -> None:
 
     manager = arguments.manager
     catalogs = catalog_suffixes(manager)
-    outputs = check_outputs(arguments, output=catalogs, sources=catalogs, splits=catalogs, plot=PLOT_SUFFIXES)
+    tables = ("sources", "splits", "curves", "limits")
+    suffixes = {"output": catalogs, **dict.fromkeys(tables, catalogs), "plot": PLOT_SUFFIXES}
+    outputs = check_outputs(arguments, **suffixes)
     options = complete_options(make_options(arguments), manager)
     injection = collect_stage(InjectionOptions, vars(arguments), arguments.config, arguments.plugin_stages)
     [source] = find_mosaics(arguments)
     given = {"psf": own_psf(arguments, source), "manager": manager, "progress": not arguments.quiet}
     result = inject(source, options, injection, **given)
     write_result(result.table, arguments.output, options, manager)
-    if arguments.sources:
-        write_result(result.sources, arguments.sources, options, manager)
-    if arguments.splits:
-        write_result(result.splits, arguments.splits, options, manager)
+    for name in tables:
+        if path := getattr(arguments, name):
+            write_result(getattr(result, name), path, options, manager)
     if arguments.plot:
-        plot_injection(arguments.plot, result.table, overwrite=arguments.overwrite)
-    limits = [(f"{100 * level:.0f} %", *result.limit(level)) for level in (0.5, 0.9)]
-    words = [f"{level} at {mag:.2f} +- {error:.2f} mag" for level, mag, error in limits if np.isfinite(mag)]
+        plot_injection(arguments.plot, result.table, result.completeness, overwrite=arguments.overwrite)
+    limits, *more = result.completeness.describe()
     say(
         arguments,
-        f"{', '.join(map(str, outputs))}: {len(result.sources)} {injection.shape} sources injected, complete to "
-        f"{', '.join(words) or 'neither 50 nor 90 % within the magnitudes'}, noise preset {options.variance.noise}",
+        f"{', '.join(map(str, outputs))}: {len(result.sources)} {injection.shape} sources injected, {limits}, noise "
+        f"preset {options.variance.noise}",
     )
+    for line in more:
+        say(arguments, line)
     say(arguments, describe_clear_sky(result.sources))

@@ -20,8 +20,6 @@ __all__ = [
     "SPLIT_COLUMNS",
     "bin_sources",
     "describe_clear_sky",
-    "describe_limits",
-    "find_limit",
     "split_sources",
 ]
 
@@ -61,6 +59,7 @@ SOURCE_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("fluxerr_forced", "uJy", "1-sigma error of flux_forced"),
     ColumnSpec("distance", "arcsec", "to the nearest pixel of a segment of the mosaic as it was; 0 on a segment"),
     ColumnSpec("zone", "", "depth zone of the calibration, by the background variance there; 0 is the deepest", "i4"),
+    ColumnSpec("depth", "mag", "by how much the noise of the background there is less than in the middle pixel"),
 )
 
 BIN_COLUMNS: tuple[ColumnSpec, ...] = (
@@ -212,61 +211,3 @@ def describe_clear_sky(sources: QTable) -> str:
         for row in clear
     ]
     return f"clean sky (> 1.2 arcsec from segments), scatter over error: {', '.join(parts) or 'too few fluxes there'}"
-
-
-def find_limit(table: QTable, level: float, *, clear: bool = False) -> tuple[float, float]:
-    """Return the AB magnitude at which the completeness falls below a level, and its error.
-
-    Linear between the centres of the bins, where it falls last.
-
-    Parameters
-    ----------
-    table : `~astropy.table.QTable`
-        From :func:`bin_sources`.
-    level : float
-        Between 0 and 1.
-    clear : bool, optional
-        Of the sources that are not blended, instead of all.
-
-    Returns
-    -------
-    magnitude, error : float
-        Both in mag, both NaN where the completeness never falls below the level. The error is that of the
-        completeness in the two bins, over the slope between them.
-    """
-    name = "completeness_clear" if clear else "completeness"
-    mag, completeness, error = table["mag"].value, np.asarray(table[name]), np.asarray(table[f"{name}_err"])
-    known = np.isfinite(completeness)
-    mag, completeness, error = mag[known], completeness[known], error[known]
-    falls = np.flatnonzero((completeness[:-1] >= level) & (completeness[1:] < level))
-    if len(falls) == 0:
-        return np.nan, np.nan
-    pair = slice(falls[-1], falls[-1] + 2)
-    (bright, faint), (upper, lower) = mag[pair], completeness[pair]
-    share = (upper - level) / (upper - lower)
-    sigma = np.hypot((1 - share) * error[pair][0], share * error[pair][1])
-    width = faint - bright
-    return float(bright + share * width), float(sigma * width / (upper - lower))
-
-
-def describe_limits(table: QTable) -> dict[str, float]:
-    """Return the limits that are reached as FITS cards.
-
-    Parameters
-    ----------
-    table : `~astropy.table.QTable`
-        From :func:`bin_sources`.
-
-    Returns
-    -------
-    dict of str to float
-        In AB mag, to 4 decimals: MAG50 for a completeness of 50 %, its error MAG50E; without blends MAG50C and MAG50CE;
-        MAG90 alike. A limit that is not reached has no cards.
-    """
-    cards: dict[str, float] = {}
-    for level, clear in product((50, 90), (False, True)):
-        mag, error = find_limit(table, level / 100, clear=clear)
-        if np.isfinite(mag):
-            key = f"MAG{level}{'C' if clear else ''}"
-            cards |= {key: round(mag, 4), f"{key}E": round(error, 4)}
-    return cards

@@ -1,19 +1,16 @@
-"""Completeness in bins of magnitude, and its limit."""
+"""Completeness in bins of magnitude, and fluxes by place."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from astropy import units as u
-from astropy.table import QTable
 
-from dja_photplug.catalog.completeness import (
+from dja_photplug.completeness.bins import (
     BIN_COLUMNS,
     SPLIT_COLUMNS,
     bin_sources,
     describe_clear_sky,
-    describe_limits,
-    find_limit,
     split_sources,
 )
 from tests.helpers import make_injected
@@ -47,19 +44,6 @@ def test_none_of_few_is_not_known_without_error():
     table = bin_sources(make_injected(np.full(5, 24.5), np.zeros(5)), (24, 25), 1)
     assert table["completeness"][0] == 0
     assert table["completeness_err"][0] == pytest.approx(np.sqrt(6 / 49 / 8))
-
-
-def test_limit_is_interpolated_where_completeness_falls_last():
-    table = QTable({"mag": [24, 25, 26, 27] * u.mag, "completeness": [0.4, 0.9, 0.7, 0.2]})
-    table["completeness_err"] = 0.1
-    table["completeness_clear"] = [1.0, 1.0, 1.0, 0.95]
-    table["completeness_clear_err"] = 0.1
-    mag, error = find_limit(table, 0.5)
-    assert mag == pytest.approx(26.4)
-    assert error == pytest.approx(np.hypot(0.6, 0.4) * 0.1 / 0.5)
-    assert find_limit(table, 0.9)[0] == pytest.approx(25.0)
-    assert np.isnan(find_limit(table, 0.5, clear=True)).all()
-    assert describe_limits(table) == {"MAG50": 26.4, "MAG50E": 0.1442, "MAG90": 25.0, "MAG90E": 0.5}
 
 
 def make_placed(mag, distance, zone, pull, recovered=True):
