@@ -67,8 +67,8 @@ def take_mosaic(mosaic: str, sources: int, gain: str, columns: int) -> Iterator[
 
 
 MOSAICS = (
-    *take_mosaic(F444W, 3, "1.889 e-/DN (table, by the WCS log)", 17),
-    *take_mosaic(F115W, 8, "2.146 e-/DN (table, by the WCS log)", 17),
+    *take_mosaic(F444W, 3, "1.89 e-/DN (table, by the WCS log)", 17),
+    *take_mosaic(F115W, 8, "2.15 e-/DN (table, by the WCS log)", 17),
     *take_mosaic(TILE, 3, "", 11),
     *take_mosaic(HST, 6, "1 e-/DN (HST mosaics are in electrons)", 11),
     obeyed(f"info {F444W}", "297 exposures in 70 visits, 286.16 ks", "99.98% of its samples", "0.29036 DN/s", "1.889"),
