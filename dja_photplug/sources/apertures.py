@@ -68,6 +68,8 @@ class Pixels:
         Labels; None where neighbours are kept.
     sky : ndarray or None
         What was taken off before as the sky, where it was a mesh.
+    sky_pixels : float
+        How many pixels the sky of a place is the mean of; infinite where none was taken off.
     neighbours : Neighbours or None
         What sources add to each other, where it is subtracted: then `data` is clear of it.
     note : str
@@ -80,6 +82,7 @@ class Pixels:
     null: NDArray[np.bool_]
     segmentation: NDArray[np.int32] | None
     sky: NDArray[np.float32] | None = None
+    sky_pixels: float = np.inf
     neighbours: Neighbours | None = None
     note: str = ""
 

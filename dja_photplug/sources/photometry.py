@@ -54,6 +54,9 @@ __all__ = ["calibrate_with", "flag_point_sources", "measure_with"]
 # Light beyond the isophote that would bias the sky: segments grow by this much before the sky is measured, in arcsec.
 SKY_MARGIN = 0.2
 
+# Variance of a mean over that of a median, of nine values.
+MEDIAN_EFFICIENCY = 0.65
+
 # Light of neighbours that is flagged, in sigma, and the radius of the apertures that tell how well it is known, arcsec.
 MUCH_LIGHT, PROFILE_RADIUS = 2.0, 0.25
 
@@ -159,15 +162,25 @@ def _sum_sky(pixels: Pixels, shapes: Shapes, sky: Floats, scale: float, options:
     return columns
 
 
+def _count_sky(mask: NDArray[np.bool_], null: NDArray[np.bool_], cells: tuple[int, int], smooth: int) -> float:
+    """Return how many pixels the sky of a place is the mean of: those of the cells that a median joins."""
+    share = float(np.mean(~mask) / np.mean(~null))
+    return share * cells[0] * cells[1] * (1.0 if smooth == 1 else MEDIAN_EFFICIENCY * smooth**2)
+
+
 def _combine_errors(
-    sums: Sums, sky_error: Floats, scale: float, calibration: NoiseCalibration | None
+    sums: Sums, sky_error: Floats, sky_pixels: float, scale: float, calibration: NoiseCalibration | None
 ) -> tuple[Floats, Floats]:
-    """Return the error of each flux, and that of an aperture of the same area on empty sky."""
+    """Return the error of each flux, and that of an aperture of the same area on empty sky.
+
+    The sky below a source is that of a mesh around it: with `sky_pixels` in the mean its noise is n^2 / `sky_pixels` of
+    the variance of a pixel in an aperture of n. Empty apertures are part of their own sky, and scatter by as much less.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
         depth = sums.background / sums.area
     radius = np.sqrt(sums.area / np.pi) * scale
     factor = np.ones_like(radius) if calibration is None else calibration(radius, depth)
-    sky = np.square(sums.area * sky_error)
+    sky = np.square(sums.area * sky_error) + 2 * sums.area / sky_pixels * np.square(factor) * sums.background
     error = np.sqrt(combine_variance(sums.background, sums.total, factor) + sky)
     return error, np.sqrt(combine_variance(sums.background, sums.background, factor) + sky)
 
@@ -180,7 +193,7 @@ def _measure_profiles(
 
     def sum_variance(shapes: Shapes, radius: float) -> Floats:
         sums = sum_circles(engine, pixels, shapes, radius)
-        return np.square(_combine_errors(sums, np.zeros(len(shapes.x)), scale, calibration)[0])
+        return np.square(_combine_errors(sums, np.zeros(len(shapes.x)), np.inf, scale, calibration)[0])
 
     return measure_profile_error(neighbours, pixels.null, pixels.segmentation, PROFILE_RADIUS / scale, sum_variance)
 
@@ -204,6 +217,7 @@ def _measure_growth(
     columns: Columns,
     sums: dict[str, Sums],
     sky_error: Floats,
+    sky_pixels: float,
     scale: float,
     calibration: NoiseCalibration | None,
     profiles: ProfileError | None,
@@ -226,7 +240,7 @@ def _measure_growth(
     )
     flux, flag = rings([sums[kind].flux for kind in kinds]), np.zeros(area.shape, dtype=np.int64)
     ring = Sums(flux=flux, total=total, background=background, area=np.diff(area, axis=0, prepend=0), flag=flag)
-    error, _ = _combine_errors(ring, sky_error, scale, calibration)
+    error, _ = _combine_errors(ring, sky_error, sky_pixels, scale, calibration)
     if profiles is not None:
         for what in ("removed", "filled"):
             error = np.hypot(error, profiles.fraction * rings([columns[f"{what}_{kind}"] for kind in kinds]))
@@ -263,6 +277,7 @@ def _read_pixels(
             "measure on the grid of the detection"
         )
     data, null, sky, note = native_pixels(image.data), null_pixels(image), None, ""
+    sky_pixels, smooth = np.inf, options.background.mesh_filter
     if options.measure.background in ("masked", "mesh"):
         mask = _sky_mask(segmentation, scale)
         if options.measure.background == "mesh":
@@ -275,9 +290,10 @@ def _read_pixels(
     has_background = getattr(image, "background_weight", None) is not None
     background = variance_map(image, "background") if has_background else variance
     if sky is not None:
+        masked, cells = mesh_cells(image, options.background, mask)
+        sky_pixels = _count_sky(masked, null, cells, smooth)
         if options.measure.background == "mesh":
-            masked, cells = mesh_cells(image, options.background, mask)
-            center_sky(sky, data, masked, background, cells, options.background.mesh_filter)
+            center_sky(sky, data, masked, background, cells, smooth)
         data = data - sky
     neighbours = None
     if shapes is not None and options.measure.neighbours == "subtract":
@@ -292,6 +308,7 @@ def _read_pixels(
         null=null,
         segmentation=None if options.measure.neighbours == "keep" else segmentation,
         sky=sky,
+        sky_pixels=sky_pixels,
         neighbours=neighbours,
         note=note,
     )
@@ -350,10 +367,13 @@ def measure_with(
     profiles = None
     if pixels.neighbours is not None:
         profiles = _measure_profiles(engine, pixels, pixels.neighbours, scale, calibration)
-    growth = None if psf is None else _measure_growth(columns, sums, sky_error, scale, calibration, profiles, psf)
+    growth = None
+    if psf is not None:
+        known = (columns, sums, sky_error, pixels.sky_pixels, scale, calibration, profiles)
+        growth = _measure_growth(*known, psf)
     removed = describe_removed(numbers, sky=options.measure.background != "none", neighbours=profiles is not None)
     for kind, part in sums.items():
-        error, empty = _combine_errors(part, sky_error, scale, calibration)
+        error, empty = _combine_errors(part, sky_error, pixels.sky_pixels, scale, calibration)
         if profiles is not None:
             error, much = _add_profile_error(columns, kind, part, error, profiles.fraction)
             part = replace(part, flag=part.flag | much)
