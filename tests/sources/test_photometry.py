@@ -17,7 +17,7 @@ import dja_photplug as dp
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import describe_columns
 from dja_photplug.errors import PhotplugError
-from dja_photplug.options.stages import Options
+from dja_photplug.options.stages import BackgroundOptions, Options
 from dja_photplug.psf.model import half_light_radius, read_psf
 from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic
 from dja_photplug.sky.grid import pixel_scale
@@ -272,6 +272,26 @@ def test_nan_in_an_aperture_is_a_null_pixel() -> None:
     row = measure(make_image(data), make_detection(data.shape, x=[40.0], y=[40.0]))[0]
     assert row["flux_aper_1"].value == pytest.approx(10, rel=0.02)  # one pixel of 1.1 % of the light, filled
     assert row["flag_aper_1"] == SourceFlag.APER_MASKED + SourceFlag.NULL_WEIGHT
+
+
+@pytest.mark.parametrize(("sky", "smooth"), [("mesh", 3), ("mesh", 1), ("masked", 3), ("none", 3)])
+def test_errors_hold_the_noise_of_the_sky_below_a_source(sky: str, smooth: int) -> None:
+    """That of the mean of N pixels: in n of a source it adds n^2 / N, and empty apertures lack as much."""
+    shape = (400, 500)
+    segmentation = np.zeros(shape, np.int32)
+    segmentation[gaussian(shape, 250, 200, 10) > np.exp(-0.5)] = 1
+    image = make_image(np.random.default_rng(1).normal(size=shape))
+    detection = make_detection(shape, segmentation, x=[250.0], y=[200.0])
+    options = Options(
+        measure=replace(AS_IS, apertures=APERTURES, background=sky), background=BackgroundOptions(mesh_filter=smooth)
+    )
+    row = measure_with(SEP, image, detection, None, options)[0]
+    area = np.pi * np.array([5, 10]) ** 2
+    pixels = 2500 * (0.65 * 9 if smooth == 3 else 1)
+    ratio = [(row[f"fluxerr_aper_{i}"].value / 0.01) ** 2 / area[i] for i in range(2)]
+    expected = 1 + (2 * area / pixels if sky != "none" else 0 * area)
+    # The mask takes 2 % of the pixels.
+    np.testing.assert_allclose(ratio, expected, rtol=0.02 * (expected - 1).max() + 1e-6)
 
 
 def test_mask_fraction_is_that_of_the_area() -> None:
