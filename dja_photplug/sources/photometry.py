@@ -259,6 +259,29 @@ def _scale_auto(flux: Floats, error: Floats, factor: Floats, spread: Floats) -> 
     return {"flux_total": np.where(known, total, np.nan), "fluxerr_total": np.where(known, error, np.nan)}
 
 
+def _find_sky(
+    engine: Engine,
+    image: NDData,
+    null: NDArray[np.bool_],
+    background: NDArray[np.float32],
+    segmentation: NDArray[np.int32],
+    scale: float,
+    options: Options,
+) -> tuple[NDArray[np.float32] | None, float, str]:
+    """Return the mesh background without the sources, how many pixels it is the mean of, and what could not be done."""
+    mesh, data, note = options.background, native_pixels(image.data), ""
+    mask = _sky_mask(segmentation, scale)
+    if options.measure.background == "mesh":
+        mask, note = mask_sources(data, null, segmentation, scale)
+    if (mask | null).all() and not null.all():
+        return None, np.inf, "no pixel is left between the sources: no sky is taken off"
+    sky = engine.mesh_background(image, mesh, mask).level
+    masked, cells = mesh_cells(image, mesh, mask)
+    if options.measure.background == "mesh":
+        center_sky(sky, data, masked, background, cells, mesh.mesh_filter)
+    return sky, _count_sky(masked, null, cells, mesh.mesh_filter), note
+
+
 def _read_pixels(
     engine: Engine,
     image: NDData,
@@ -276,24 +299,13 @@ def _read_pixels(
             f"the image of {image.data.shape} pixels (y, x) and the segmentation of {segmentation.shape} differ; "
             "measure on the grid of the detection"
         )
-    data, null, sky, note = native_pixels(image.data), null_pixels(image), None, ""
-    sky_pixels, smooth = np.inf, options.background.mesh_filter
-    if options.measure.background in ("masked", "mesh"):
-        mask = _sky_mask(segmentation, scale)
-        if options.measure.background == "mesh":
-            mask, note = mask_sources(data, null, segmentation, scale)
-        if (mask | null).all() and not null.all():
-            note = "no pixel is left between the sources: no sky is taken off"
-        else:
-            sky = engine.mesh_background(image, options.background, mask).level
-    variance = variance_map(image)
+    data, null, variance = native_pixels(image.data), null_pixels(image), variance_map(image)
     has_background = getattr(image, "background_weight", None) is not None
     background = variance_map(image, "background") if has_background else variance
+    sky, sky_pixels, note = None, np.inf, ""
+    if options.measure.background in ("masked", "mesh"):
+        sky, sky_pixels, note = _find_sky(engine, image, null, background, segmentation, scale, options)
     if sky is not None:
-        masked, cells = mesh_cells(image, options.background, mask)
-        sky_pixels = _count_sky(masked, null, cells, smooth)
-        if options.measure.background == "mesh":
-            center_sky(sky, data, masked, background, cells, smooth)
         data = data - sky
     neighbours = None
     if shapes is not None and options.measure.neighbours == "subtract":
@@ -312,6 +324,26 @@ def _read_pixels(
         neighbours=neighbours,
         note=note,
     )
+
+
+def _add_fluxes(
+    columns: Columns,
+    sums: dict[str, Sums],
+    errors: dict[str, tuple[Floats, Floats]],
+    profiles: ProfileError | None,
+    microjansky: float,
+) -> None:
+    """Add fluxes, errors, flags and depths (uJy, mag), given the errors of each sum and of an empty one."""
+    for kind, part in sums.items():
+        (error, empty), flag = errors[kind], part.flag
+        if profiles is not None:
+            error, much = _add_profile_error(columns, kind, part, error, profiles.fraction)
+            flag = flag | much
+            columns["flag"] |= much if kind == "auto" else 0
+        columns |= {f"flux_{kind}": part.flux * microjansky, f"fluxerr_{kind}": error * microjansky}
+        if kind.startswith("aper"):
+            columns[f"flag_{kind}"] = flag
+            columns[f"depth5_{kind.removeprefix('aper_')}"], _ = magnitude(5 * empty * microjansky, empty)
 
 
 def measure_with(
@@ -372,16 +404,10 @@ def measure_with(
         known = (columns, sums, sky_error, pixels.sky_pixels, scale, calibration, profiles)
         growth = _measure_growth(*known, psf)
     removed = describe_removed(numbers, sky=options.measure.background != "none", neighbours=profiles is not None)
-    for kind, part in sums.items():
-        error, empty = _combine_errors(part, sky_error, pixels.sky_pixels, scale, calibration)
-        if profiles is not None:
-            error, much = _add_profile_error(columns, kind, part, error, profiles.fraction)
-            part = replace(part, flag=part.flag | much)
-            columns["flag"] |= much if kind == "auto" else 0
-        columns |= {f"flux_{kind}": part.flux * microjansky, f"fluxerr_{kind}": error * microjansky}
-        if kind.startswith("aper"):
-            columns[f"flag_{kind}"] = part.flag
-            columns[f"depth5_{kind.removeprefix('aper_')}"], _ = magnitude(5 * empty * microjansky, empty)
+    errors = {
+        kind: _combine_errors(part, sky_error, pixels.sky_pixels, scale, calibration) for kind, part in sums.items()
+    }
+    _add_fluxes(columns, sums, errors, profiles, microjansky)
     if growth is not None:
         columns |= _scale_auto(columns["flux_auto"], columns["fluxerr_auto"], *growth)
     columns["mag_auto"], columns["magerr_auto"] = magnitude(columns["flux_auto"], columns["fluxerr_auto"])
