@@ -95,7 +95,7 @@ def tabulate(pulls: dict[str, np.ndarray]) -> list[tuple[str, str, int, float, f
 
 @pytest.mark.parametrize("gain", [1.0, 1.88, 4.0])
 def test_calibrated_errors_are_the_scatter(gain, tmp_path, slow):
-    """Robust scatter within 0.05 of 1 (Kron: 0.1) or 3 times its sampling error, and no bias."""
+    """Robust scatter within 0.05 of 1 (1.4 arcsec: 0.08, Kron: 0.1) or 3 times its sampling error, and no bias."""
     if gain != 1.88 and not slow:
         pytest.skip("runs with --slow; one gain shows the code path")
     rows = tabulate(collect_pulls(tmp_path, gain, "calibrated", range(1, 61) if slow else range(1, 4)))
@@ -108,7 +108,8 @@ def test_calibrated_errors_are_the_scatter(gain, tmp_path, slow):
     for label, kind, n, scatter, median in rows:
         if slow:
             assert n >= 4000, label
-        allowed = max(0.1 if kind == "kron" else 0.05, 3 * SCATTER_ERROR / np.sqrt(n))
+        # In 1.4 arcsec a sixth of the variance is the noise of the sky, which is known to a half: 0.92 to 1.01 in full.
+        allowed = max({"kron": 0.1, '1.4"': 0.08}.get(kind, 0.05), 3 * SCATTER_ERROR / np.sqrt(n))
         assert abs(scatter - 1) < allowed, (label, kind)
         # A median is known to 1.25 sigma / sqrt(n).
         assert abs(median) < max(0.1, 3 * 1.25 / np.sqrt(n)), (label, kind)
