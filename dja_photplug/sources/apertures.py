@@ -27,6 +27,7 @@ __all__ = [
     "Columns",
     "Engine",
     "Pixels",
+    "Sky",
     "Sums",
     "find_saturated_cores",
     "measure_shapes",
@@ -53,6 +54,28 @@ Columns = dict[str, NDArray]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sky:
+    """What was taken off an image as its sky, where that was a mesh.
+
+    Attributes
+    ----------
+    level : ndarray or None
+        (ny, nx), in the unit of the image; None where none was taken off.
+    pixels : float
+        How many pixels the sky of a place is the mean of; infinite where none was taken off.
+    mask : ndarray of bool or None
+        (ny, nx), where sources are, on which it was not measured.
+    note : str
+        What could not be done as asked; empty where all was.
+    """
+
+    level: NDArray[np.float32] | None = None
+    pixels: float = np.inf
+    mask: NDArray[np.bool_] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pixels:
     """The arrays that an engine sums over, all (ny, nx).
 
@@ -66,14 +89,10 @@ class Pixels:
         Pixels without data.
     segmentation : ndarray or None
         Labels; None where neighbours are kept.
-    sky : ndarray or None
-        What was taken off before as the sky, where it was a mesh.
-    sky_pixels : float
-        How many pixels the sky of a place is the mean of; infinite where none was taken off.
+    sky : Sky
+        What was taken off before.
     neighbours : Neighbours or None
         What sources add to each other, where it is subtracted: then `data` is clear of it.
-    note : str
-        What could not be done as asked; empty where all was.
     """
 
     data: NDArray[np.float32]
@@ -81,10 +100,8 @@ class Pixels:
     background: NDArray[np.float32]
     null: NDArray[np.bool_]
     segmentation: NDArray[np.int32] | None
-    sky: NDArray[np.float32] | None = None
-    sky_pixels: float = np.inf
+    sky: Sky = Sky()
     neighbours: Neighbours | None = None
-    note: str = ""
 
     @property
     def alone(self) -> Pixels:

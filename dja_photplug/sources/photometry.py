@@ -27,6 +27,7 @@ from dja_photplug.sources.apertures import (
     Columns,
     Engine,
     Pixels,
+    Sky,
     Sums,
     find_saturated_cores,
     measure_shapes,
@@ -155,7 +156,7 @@ def _sum_sky(pixels: Pixels, shapes: Shapes, sky: Floats, scale: float, options:
     for i, diameter in enumerate(options.apertures if options.background != "none" else ()):
         radius = np.full(len(shapes.x), diameter / 2 / scale)
         around = sky * np.pi * radius**2
-        mesh = pixels.sky
+        mesh = pixels.sky.level
         columns[f"bkg_aper_{i}"] = (
             around if mesh is None else sum_overlap(mesh, shapes, radius, radius, np.zeros_like(radius))[0]
         )
@@ -267,19 +268,21 @@ def _find_sky(
     segmentation: NDArray[np.int32],
     scale: float,
     options: Options,
-) -> tuple[NDArray[np.float32] | None, float, str]:
-    """Return the mesh background without the sources, how many pixels it is the mean of, and what could not be done."""
+) -> Sky:
+    """Return the mesh background without the sources."""
     mesh, data, note = options.background, native_pixels(image.data), ""
-    mask = _sky_mask(segmentation, scale)
-    if options.measure.background == "mesh":
+    centred = options.measure.background == "mesh"
+    if centred:
         mask, note = mask_sources(data, null, segmentation, scale)
+    else:
+        mask = _sky_mask(segmentation, scale)
     if (mask | null).all() and not null.all():
-        return None, np.inf, "no pixel is left between the sources: no sky is taken off"
-    sky = engine.mesh_background(image, mesh, mask).level
+        return Sky(mask=mask, note="no pixel is left between the sources: no sky is taken off")
+    level = engine.mesh_background(image, mesh, mask).level
     masked, cells = mesh_cells(image, mesh, mask)
-    if options.measure.background == "mesh":
-        center_sky(sky, data, masked, background, cells, mesh.mesh_filter)
-    return sky, _count_sky(masked, null, cells, mesh.mesh_filter), note
+    if centred:
+        center_sky(level, data, masked, background, cells, mesh.mesh_filter)
+    return Sky(level=level, pixels=_count_sky(masked, null, cells, mesh.mesh_filter), mask=mask, note=note)
 
 
 def _read_pixels(
@@ -302,14 +305,14 @@ def _read_pixels(
     data, null, variance = native_pixels(image.data), null_pixels(image), variance_map(image)
     has_background = getattr(image, "background_weight", None) is not None
     background = variance_map(image, "background") if has_background else variance
-    sky, sky_pixels, note = None, np.inf, ""
+    sky = Sky()
     if options.measure.background in ("masked", "mesh"):
-        sky, sky_pixels, note = _find_sky(engine, image, null, background, segmentation, scale, options)
-    if sky is not None:
-        data = data - sky
+        sky = _find_sky(engine, image, null, background, segmentation, scale, options)
+    if sky.level is not None:
+        data = data - sky.level
     neighbours = None
     if shapes is not None and options.measure.neighbours == "subtract":
-        data = data.copy() if sky is None else data
+        data = data.copy() if sky.level is None else data
         largest = max(options.measure.kron_circle * max(GROWTH), *options.measure.apertures) / scale
         extent = np.maximum(KRON_EXTENT * np.nan_to_num(shapes.a), largest)
         neighbours = find_neighbours(data, background, null, segmentation, scale, shapes, extent)
@@ -320,9 +323,7 @@ def _read_pixels(
         null=null,
         segmentation=None if options.measure.neighbours == "keep" else segmentation,
         sky=sky,
-        sky_pixels=sky_pixels,
         neighbours=neighbours,
-        note=note,
     )
 
 
@@ -401,11 +402,11 @@ def measure_with(
         profiles = _measure_profiles(engine, pixels, pixels.neighbours, scale, calibration)
     growth = None
     if psf is not None:
-        known = (columns, sums, sky_error, pixels.sky_pixels, scale, calibration, profiles)
+        known = (columns, sums, sky_error, pixels.sky.pixels, scale, calibration, profiles)
         growth = _measure_growth(*known, psf)
     removed = describe_removed(numbers, sky=options.measure.background != "none", neighbours=profiles is not None)
     errors = {
-        kind: _combine_errors(part, sky_error, pixels.sky_pixels, scale, calibration) for kind, part in sums.items()
+        kind: _combine_errors(part, sky_error, pixels.sky.pixels, scale, calibration) for kind, part in sums.items()
     }
     _add_fluxes(columns, sums, errors, profiles, microjansky)
     if growth is not None:
@@ -418,7 +419,7 @@ def measure_with(
     described = [*describe_columns(len(numbers)), *removed, *(() if psf is None else GROWTH_COLUMNS)]
     table = dress_table({**positions, **columns}, described)
     table.meta.update({} if profiles is None else profiles.metadata())
-    table.meta.update({"SKYNOTE": pixels.note} if pixels.note else {})
+    table.meta.update({"SKYNOTE": pixels.sky.note} if pixels.sky.note else {})
     return table
 
 
@@ -488,14 +489,12 @@ def calibrate_with(engine: Engine, image: NDData, detection: Detection, options:
         )
 
     blocked = (detection.segmentation > 0) | pixels.null
-    note = ""
-    if options.measure.background == "mesh":
-        mask, note = mask_sources(native_pixels(image.data), pixels.null, detection.segmentation, scale)
-        blocked |= mask
+    if options.measure.background == "mesh" and pixels.sky.mask is not None:
+        blocked |= pixels.sky.mask
     # Beyond its segment a source still has light: without the ellipses a(r) of simulations is 1 to 2 % too large.
     sources = shapes_on_grid(detection, scale)
     sources = sources[np.isfinite(sources.a)]
     where = (sources.x, sources.y, sources.a, sources.b, sources.theta)
     sep.mask_ellipse(blocked, *where, r=options.measure.kron_max)
     measured = calibrate(blocked, scale, sum_empty, options.calibration, pixels.background)
-    return replace(measured, note="; ".join(filter(None, (measured.note, note))))
+    return replace(measured, note="; ".join(filter(None, (measured.note, pixels.sky.note))))
