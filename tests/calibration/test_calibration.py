@@ -605,7 +605,7 @@ def test_variance_of_a_flux_is_that_of_the_formula() -> None:
     data = gaussian((120, 120), 60, 60, (8, 4), 500).astype(np.float32)
     segmentation = (data > 5).astype(np.int32)
     detection = place([60.0], [60.0], segmentation, a=8, b=4)
-    options = Options(measure=MeasureOptions(apertures=(0.4, 1.0)))
+    options = Options(measure=replace(AS_IS, apertures=(0.4, 1.0)))
     row = measure_with(SEP, make_noisy(data, 0.2, 0.7), detection, power_law(), options)[0]
 
     def expect(area: float, photons: float = 0.7) -> float:
@@ -630,7 +630,8 @@ def test_isophotes_sum_the_planes_of_their_pixels() -> None:
     segmentation = np.zeros((40, 50), np.int32)
     segmentation[10:20, 5:25] = 1
     detection = place([15.0], [15.0], segmentation)
-    row = measure_with(SEP, make_noisy(white((40, 50)), background, photons), detection, power_law(), Options())[0]
+    options = Options(measure=AS_IS)
+    row = measure_with(SEP, make_noisy(white((40, 50)), background, photons), detection, power_law(), options)[0]
     inside = segmentation == 1
     factor = 1.5 * (np.sqrt(200 / np.pi) * SCALE / 0.4) ** 0.3
     expected = factor**2 * background[inside].sum(dtype=float) + photons[inside].sum(dtype=float)
@@ -639,7 +640,7 @@ def test_isophotes_sum_the_planes_of_their_pixels() -> None:
 
 def test_without_calibration_the_variance_is_the_full_one() -> None:
     detection = place([25.0], [25.0], np.zeros((50, 50), np.int32))
-    row = measure_with(SEP, make_noisy(white((50, 50)), 0.2, 0.7), detection, None, Options())[0]
+    row = measure_with(SEP, make_noisy(white((50, 50)), 0.2, 0.7), detection, None, Options(measure=AS_IS))[0]
     assert row["fluxerr_aper_3"].value == pytest.approx(0.01 * np.sqrt(0.9 * np.pi) * 12.5, rel=1e-6)
     assert row["depth5_3"].value == pytest.approx(23.9 - 2.5 * np.log10(0.05 * np.sqrt(0.2 * np.pi) * 12.5), abs=1e-6)
 
@@ -815,7 +816,7 @@ def test_errors_are_true_in_each_depth_zone_of_real_mosaics(
     """The mean over 16 pairs of halves; where the half that calibrates has fewer than 100, the curve is continued.
 
     Limits are 4 % to 0.2 arcsec, 8 % to 0.3 and 10 % beyond, but never below twice the sampling error of the places
-    that a zone has; those of medians are 0.05 sigma and as much more.
+    that a zone has; those of medians are 0.05 sigma and three times it more.
     """
     monkeypatch.setattr(places_module, "GRIDS", 1)
     radius, numbers, results = measure_zones_held_out(uds_prefix(data, band), range(101, 117))
@@ -825,7 +826,7 @@ def test_errors_are_true_in_each_depth_zone_of_real_mosaics(
     error = SCATTER_ERROR / np.sqrt(2 * numbers)
     limit = np.maximum(np.select([radius < 0.22, radius < 0.35], [0.04, 0.08], 0.1), 2 * error)
     assert np.all(np.abs(found - 1) < limit)
-    assert np.all(np.abs(median) < 0.05 + 2 * error)
+    assert np.all(np.abs(median) < 0.05 + 3 * error)
     if band == "f444w":
         assert np.all(one[0] > 1.1)
         assert np.all(one[1:, :4].mean(axis=1) < 0.95)
