@@ -299,6 +299,29 @@ def _matter(owners: _Owners, targets: Shapes, extent: Floats) -> NDArray[np.bool
     return found
 
 
+def _lay_out(
+    clear: Image,
+    segmentation: NDArray[np.int32],
+    shapes: Shapes,
+    axis_ratio: Image,
+    profile: Image,
+    reach: Index,
+    rings: _Rings,
+) -> tuple[Image, Image]:
+    """Return the planes `wings` and `alone` of `Neighbours`, given its `clear`."""
+    # Not zeros_like, which writes its zeros: most pixels are never touched.
+    wings, largest = (np.zeros(clear.shape, np.float32) for _ in range(2))
+    for half, chosen in _batches(reach):
+        stamps = _cut(shapes[chosen], axis_ratio[chosen], half, segmentation, rings)
+        outside = stamps.label != shapes.label[chosen][:, None, None]
+        light = _evaluate(profile[chosen], stamps, rings, outside)
+        on_sky = np.where(stamps.label == 0, light, np.float32(0))
+        for window, one, sky in zip(stamps.windows(), light, on_sky, strict=True):
+            wings[window] += one
+            np.maximum(largest[window], sky, out=largest[window])
+    return wings, np.add(clear, largest, out=largest)
+
+
 def find_neighbours(
     data: Image,
     variance: Image,
@@ -358,17 +381,7 @@ def find_neighbours(
                 for window, light in zip(stamps.windows(), change, strict=True):
                     data[window] -= light
     reach = _end(profile, rings, q)
-    # Not zeros_like, which writes its zeros: most pixels are never touched.
-    wings, largest = (np.zeros(data.shape, np.float32) for _ in range(2))
-    for half, chosen in _batches(reach):
-        stamps = _cut(shapes[chosen], q[chosen], half, segmentation, rings)
-        outside = stamps.label != shapes.label[chosen][:, None, None]
-        light = _evaluate(profile[chosen], stamps, rings, outside)
-        on_sky = np.where(stamps.label == 0, light, np.float32(0))
-        for window, one, sky in zip(stamps.windows(), light, on_sky, strict=True):
-            wings[window] += one
-            np.maximum(largest[window], sky, out=largest[window])
-    alone = np.add(data, largest, out=largest)
+    wings, alone = _lay_out(data, segmentation, shapes, q, profile, reach, rings)
     planes = {"clear": data, "wings": wings, "alone": alone}
     return Neighbours(**planes, owners=shapes, axis_ratio=q, profile=profile, reach=reach, rings=rings)
 
