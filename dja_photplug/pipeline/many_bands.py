@@ -36,7 +36,7 @@ from dja_photplug.options.stages import Options
 from dja_photplug.pipeline.images import Products, find_source
 from dja_photplug.pipeline.one_band import measure_band
 from dja_photplug.pipeline.plugins import get_plugin_manager, split_work
-from dja_photplug.pipeline.workers import map_in_processes
+from dja_photplug.parallel.workers import map_in_processes
 from dja_photplug.psf.model import PSF, encircled_energy, read_psf, warn_of_assumptions
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.detection import Detection

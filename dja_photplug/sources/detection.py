@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from astropy import units as u
@@ -20,6 +20,7 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions
 from dja_photplug.sky.grid import pixel_positions, pixel_scale, sky_positions
 from dja_photplug.sky.nesting import regrid_labels
+from dja_photplug.sources.cleaning import Uncleaned, Wings
 from dja_photplug.sources.planes import (
     Floats,
     Shapes,
@@ -33,6 +34,7 @@ from dja_photplug.sources.planes import (
 __all__ = [
     "Background",
     "Detection",
+    "clean_detection",
     "gaussian_kernel",
     "measure_significance",
     "mesh_cells",
@@ -87,11 +89,15 @@ class Detection:
         (ny, nx) int32: the ``id`` of the source that a pixel belongs to, 0 for none.
     wcs : `~astropy.wcs.WCS`
         Of the image they were found on.
+    uncleaned : Uncleaned or None
+        What it was before faint sources in the wings of bright ones were taken out, which the whole of an image decides
+        and not a tile of it; None where that was not done.
     """
 
     sources: QTable
     segmentation: NDArray[np.int32]
     wcs: WCS
+    uncleaned: Uncleaned | None = None
 
 
 def mesh_cells(
@@ -219,6 +225,29 @@ def place_sources(
         spec for spec in COLUMNS if spec in DETECTION_COLUMNS or (spec.name == "snr_detect" and "snr_detect" in found)
     ]
     return Detection(sources=dress_table(columns, specs), segmentation=segmentation, wcs=wcs)
+
+
+def clean_detection(detection: Detection, wings: Wings) -> Detection:
+    """Return the sources that are not hidden by the wings of brighter ones.
+
+    Parameters
+    ----------
+    detection : Detection
+        Of n sources with the ids 1 to n.
+    wings : Wings
+        (n,).
+
+    Returns
+    -------
+    Detection
+        With ids from 1 on, in the same order.
+    """
+    kept = wings.stand_out()
+    number = np.append(0, np.where(kept, np.cumsum(kept), 0)).astype(np.int32)
+    sources = detection.sources[kept]
+    sources["id"] = np.arange(1, len(sources) + 1)
+    before = Uncleaned(sources=detection.sources, segmentation=detection.segmentation, wings=wings)
+    return replace(detection, sources=sources, segmentation=number[detection.segmentation], uncleaned=before)
 
 
 def measure_significance(

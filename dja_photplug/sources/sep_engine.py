@@ -18,13 +18,17 @@ from numpy.typing import NDArray
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions, Options
+from dja_photplug.parallel.islands import Islands
+from dja_photplug.parallel.tiles import make_window, widen
+from dja_photplug.sky.grid import Window
 from dja_photplug.sources.apertures import KRON_EXTENT, Engine, Pixels, Sums
+from dja_photplug.sources.cleaning import find_wings
 from dja_photplug.sources.detection import (
     FOUND,
     Background,
     Detection,
+    clean_detection,
     gaussian_kernel,
-    measure_significance,
     mesh_cells,
     place_sources,
     subtract_level,
@@ -34,6 +38,7 @@ from dja_photplug.sources.planes import (
     Floats,
     Plane,
     Shapes,
+    convolve_pixels,
     native_pixels,
     null_pixels,
     sum_overlap,
@@ -44,6 +49,9 @@ __all__ = ["SEP", "detect_sep", "mesh_background"]
 
 # An object with more sub-objects at one level is kept whole: deblending 12,600 of them took 13 s, 3,300 took 1 s.
 MOST_SUB_OBJECTS = 4096
+
+# Pixels around a blend, by which it is seen as in the whole image: half of a kernel, and one.
+BLEND_RIM = 4
 
 
 def mesh_background(image: NDData, options: BackgroundOptions, mask: NDArray[np.bool_] | None = None) -> Background:
@@ -97,7 +105,6 @@ class _Settings(TypedDict):
     deblend_nthresh: int
     deblend_cont: float
     clean: bool
-    clean_param: float
 
 
 def _try_extract(data: NDArray[np.float32], settings: _Settings) -> Extraction | None:
@@ -147,8 +154,8 @@ def _extract(data: NDArray[np.float32], settings: _Settings) -> Extraction:
     with _sep_limits():
         found = _try_extract(data, settings)
         if found is not None:
-            return found
-        blends = _try_extract(data, {**settings, "deblend_nthresh": 1, "clean": False})
+            return _settle_blends(data, settings, *found)
+        blends = _try_extract(data, {**settings, "deblend_nthresh": 1})
         assert blends is not None  # a single level is not deblended
         rows, labels = blends
         # A smaller object cannot hold as many sub-objects of `minarea` pixels as the limit.
@@ -158,15 +165,89 @@ def _extract(data: NDArray[np.float32], settings: _Settings) -> Extraction:
         whole = [i for i in candidates if _is_too_complex(data, settings, labels, i, rows[i])]
         number = np.zeros(len(rows) + 1, dtype=np.int32)
         number[1:][whole] = 1
-        others = _try_extract(*_without(data, settings, number[labels] > 0))
+        without = _without(data, settings, number[labels] > 0)
+        others = _try_extract(*without)
         if others is None:  # with a matched filter an object alone can differ from the same among others
             whole = list(range(len(rows)))
             others = rows[:0], np.zeros_like(labels)
-    objects, segmentation = others
+        objects, segmentation = _settle_blends(*without, *others)
     kept = rows[whole]
     kept["flag"] |= SourceFlag.NOT_DEBLENDED
     number[1:][whole] = len(objects) + 1 + np.arange(len(whole))
     return np.concatenate([objects, kept]), np.maximum(segmentation, number[labels])
+
+
+def _settle_blends(
+    data: NDArray[np.float32], settings: _Settings, rows: NDArray[np.void], labels: NDArray[np.int32]
+) -> Extraction:
+    """Extract each blend again, alone.
+
+    sep shares the faint pixels of a blend out by random numbers, which go on from one blend to the next: what it makes
+    of one would depend on all that were before it in the image, or in the tile.
+    """
+    merged = np.append(False, rows["flag"] & SourceFlag.DEBLENDED.value > 0)
+    if not merged.any():
+        return rows, labels
+    islands = Islands.of(labels)
+    blended = np.zeros(len(islands.number), bool)
+    blended[islands.number[merged[: len(islands.number)]]] = True
+    # Each is at the place of its first part in the order that sep found them in.
+    first = np.arange(1, len(rows) + 1)
+    single = ~blended[islands.number[first]]
+    parts, keys = [rows[single]], [first[single]]
+    placed: list[tuple[tuple[slice, slice], NDArray[np.bool_], NDArray[np.int32]]] = []
+    count = np.count_nonzero(single)
+    order = np.argsort(islands.number[first], kind="stable")
+    groups = np.split(first[order], np.flatnonzero(np.diff(islands.number[first][order])) + 1)
+    for group in groups:
+        if single[group[0] - 1]:
+            continue
+        low, high = islands.box[group, :2].min(axis=0), islands.box[group, 2:].max(axis=0)
+        window = widen(make_window(low, high), BLEND_RIM, labels.shape)
+        own = islands.number[labels[window]] == islands.number[group[0]]
+        found = _extract_alone(data, settings, window, own)
+        if found is None:
+            return rows, labels
+        again, theirs = found
+        parts.append(again)
+        keys.append(np.full(len(again), group[0]))
+        placed.append((window, own, np.where(theirs > 0, theirs + count, 0).astype(np.int32)))
+        count += len(again)
+    key = np.concatenate(keys)
+    place = np.argsort(key, kind="stable")
+    number = np.zeros(count + 1, np.int32)
+    number[1:][place] = np.arange(1, count + 1)
+    lookup = np.zeros(len(islands.number), np.int32)
+    lookup[first[single]] = number[1 : 1 + np.count_nonzero(single)]
+    settled = lookup[labels]
+    for window, own, theirs in placed:
+        settled[window][own] = number[theirs[own]]
+    return np.concatenate(parts)[place], settled
+
+
+def _extract_alone(
+    data: NDArray[np.float32], settings: _Settings, window: Window, own: NDArray[np.bool_]
+) -> Extraction | None:
+    """Return the sources of the island `own` in a window, on the whole image, and their labels there, from 1."""
+    cut: _Settings = {
+        **settings,
+        "var": np.ascontiguousarray(settings["var"][window]),
+        "mask": np.ascontiguousarray(settings["mask"][window]),
+    }
+    sep.set_extract_pixstack(own.size + 2)
+    found = _try_extract(np.ascontiguousarray(data[window]), cut)
+    if found is None:
+        return None
+    rows, labels = found
+    there = np.unique(labels[own])
+    there = there[there > 0]
+    number = np.zeros(len(rows) + 1, np.int32)
+    number[there] = np.arange(1, len(there) + 1)
+    rows = rows[there - 1]
+    for axis, part in zip("yx", window, strict=True):
+        rows[axis] += part.start
+    # What the edges of the window cut is none of theirs.
+    return rows, np.where(own, number[labels], 0)
 
 
 def _settings(image: NDData, options: DetectOptions) -> _Settings:
@@ -179,8 +260,7 @@ def _settings(image: NDData, options: DetectOptions) -> _Settings:
         "filter_type": options.filter_type,
         "deblend_nthresh": options.n_levels,
         "deblend_cont": options.contrast,
-        "clean": options.clean > 0,
-        "clean_param": options.clean or 1.0,
+        "clean": False,  # see sources/cleaning.py
     }
 
 
@@ -209,9 +289,13 @@ def detect_sep(image: NDData, background: Background, options: Options) -> Detec
     settings = _settings(image, options.detect)
     data, null = subtract_level(image, background, settings["mask"]), settings["mask"]
     objects, segmentation = _extract(data, settings)
-    found = {name: objects[name] for name in FOUND}
-    found["snr_detect"] = measure_significance(image, data, null, segmentation, options.detect)[1:]
-    return place_sources(found, segmentation, image.wcs)
+    found = place_sources({name: objects[name] for name in FOUND}, segmentation, image.wcs)
+    if not options.detect.clean:
+        return found
+    threshold = settings["thresh"] * np.sqrt(settings["var"])
+    smooth = convolve_pixels(data, settings["filter_kernel"])
+    wings = find_wings(objects, segmentation, data, smooth, threshold, settings["minarea"], options.detect.clean)
+    return clean_detection(found, wings)
 
 
 # --- photometry

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.pipeline.workers import map_in_processes
+from dja_photplug.parallel.workers import map_in_processes
 
 
 def begin(folder: Path, *words: str) -> list[str]:
@@ -78,14 +78,16 @@ def test_errors_cross_and_end_the_rest():
 
 
 def test_a_process_that_is_killed():
-    with pytest.raises(PhotplugError, match="^one of 2 processes ended: memory may be short.*use fewer workers, or 1$"):
-        list(map_in_processes(end, range(3), 2, nothing))
+    told = "^one of 2 processes ended twice: memory may be short.*use fewer workers, or 1$"
+    with pytest.warns(PhotplugWarning, match="ended early; its work is done again"):
+        with pytest.raises(PhotplugError, match=told):
+            list(map_in_processes(end, range(3), 2, nothing))
 
 
 INTERRUPTED = """
 import signal, sys, time
 from pathlib import Path
-from dja_photplug.pipeline.workers import map_in_processes
+from dja_photplug.parallel.workers import map_in_processes
 
 def start(folder):
     return folder

@@ -1,0 +1,1 @@
+"""Work on whole images: planes that processes share, tiles, and the processes."""

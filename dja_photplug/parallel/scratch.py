@@ -1,0 +1,215 @@
+"""Planes of images in files, which processes share: they are neither copied nor held in memory."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from dja_photplug.errors import PhotplugError
+
+__all__ = ["Scratch", "dump_shared", "new_plane", "open_scratch", "share_plane"]
+
+# Smaller arrays are in memory, where there is a scratch folder too.
+LEAST_BYTES = 1 << 20
+PREFIX = "dja-photplug-"
+
+Shared = NDArray[np.generic]
+
+
+class Scratch:
+    """A folder of planes, each a file that is mapped into memory and removed when nobody uses the plane any more.
+
+    Parameters
+    ----------
+    folder : Path
+        That exists.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._count = 0
+
+    def plane(self, shape: tuple[int, ...], dtype: DTypeLike) -> Shared:
+        """Return a new plane of zeros.
+
+        Parameters
+        ----------
+        shape : tuple of int
+        dtype : data-type
+
+        Returns
+        -------
+        ndarray
+            Whose pixels are those of the file.
+
+        Raises
+        ------
+        PhotplugError
+            Where the folder has no space left.
+        """
+        size = max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        self._count += 1
+        path = self.folder / f"{self._count}.plane"
+        try:
+            with path.open("wb") as file:
+                # Without space a write through the map would end the process by a signal.
+                reserve: Callable[[int, int, int], object] = getattr(os, "posix_fallocate", _extend)
+                reserve(file.fileno(), 0, size)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise PhotplugError(
+                f"{self.folder.parent}: {size / 1e9:.1f} GB for a plane of the image cannot be had there "
+                f"({error.strerror or error}); free space, or name another folder by --scratch"
+            ) from None
+        mapped = np.memmap(path, dtype, "r+", shape=shape)
+        weakref.finalize(mapped, path.unlink, missing_ok=True)
+        return np.asarray(mapped)
+
+
+def _extend(descriptor: int, start: int, size: int) -> None:
+    os.ftruncate(descriptor, start + size)
+
+
+_current: ContextVar[Scratch | None] = ContextVar("scratch", default=None)
+
+
+@contextmanager
+def open_scratch(directory: str | Path | None = None, *, needed: int = 0) -> Iterator[Scratch]:
+    """Put the planes that are made within into files of a folder, which is removed at the end.
+
+    Parameters
+    ----------
+    directory : str or Path, optional
+        In which the folder is made; that for temporary files by default.
+    needed : int, optional
+        Bytes that the work will take there.
+
+    Yields
+    ------
+    Scratch
+
+    Raises
+    ------
+    PhotplugError
+        Where the directory is not there, cannot be written, or has too little space.
+    """
+    place = Path(directory or tempfile.gettempdir())
+    try:
+        free = shutil.disk_usage(place).free
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+    except OSError as error:
+        raise PhotplugError(f"{place}: no folder for scratch files ({error.strerror}); name another by --scratch") from None
+    token = None
+    try:
+        if free < needed:
+            raise PhotplugError(
+                f"{place}: the planes of the image need {needed / 1e9:.1f} GB there, and {free / 1e9:.1f} GB are free; "
+                "free space, or name another folder by --scratch"
+            )
+        scratch = Scratch(folder)
+        token = _current.set(scratch)
+        yield scratch
+    finally:
+        if token is not None:
+            with suppress(ValueError):  # of a generator that is closed in another context
+                _current.reset(token)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def new_plane(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> Shared:
+    """Return a plane of zeros, in a file where there is a scratch folder, else in memory.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    dtype : data-type, optional
+
+    Returns
+    -------
+    ndarray
+    """
+    scratch = _current.get()
+    if scratch is None or np.prod(shape) * np.dtype(dtype).itemsize < LEAST_BYTES:
+        return np.zeros(shape, dtype)
+    return scratch.plane(shape, dtype)
+
+
+def share_plane(plane: Shared) -> Shared:
+    """Return a plane that processes can share: a copy in a file, where there is a scratch folder and it is in none.
+
+    Parameters
+    ----------
+    plane : ndarray
+
+    Returns
+    -------
+    ndarray
+        The same one where nothing is to be done.
+    """
+    if _current.get() is None or plane.nbytes < LEAST_BYTES or _find_map(plane) is not None:
+        return plane
+    shared = new_plane(plane.shape, plane.dtype)
+    shared[...] = plane
+    return shared
+
+
+def _find_map(array: Shared) -> np.memmap | None:
+    """Return the map of the file that an array is a view of."""
+    found, base = None, array
+    while isinstance(base, np.ndarray):
+        found = base if isinstance(base, np.memmap) and base.filename else found
+        base = base.base
+    return found
+
+
+def _open_view(
+    path: str, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[np.generic]
+) -> Shared:
+    """Return a view of a file's pixels."""
+    try:
+        mapped = np.memmap(path, np.uint8, "r+")
+    except OSError as error:
+        raise PhotplugError(
+            f"{path}: a worker cannot open this scratch file ({error.strerror}); name a folder that all workers see by "
+            "--scratch"
+        ) from None
+    return np.ndarray(shape, dtype, buffer=mapped, offset=offset, strides=strides)
+
+
+class _Pickler(pickle.Pickler):
+    """Of arrays in files it keeps where they are, not their values."""
+
+    def reducer_override(self, obj: object) -> object:
+        if not isinstance(obj, np.ndarray) or (mapped := _find_map(obj)) is None:
+            return NotImplemented
+        start = mapped.__array_interface__["data"][0] - mapped.offset
+        offset = obj.__array_interface__["data"][0] - start
+        return _open_view, (str(mapped.filename), offset, obj.shape, obj.strides, obj.dtype)
+
+
+def dump_shared(thing: object) -> bytes:
+    """Return a pickle, in which arrays that are views of files are named by their file.
+
+    Parameters
+    ----------
+    thing : object
+
+    Returns
+    -------
+    bytes
+        For `pickle.loads` in a process that sees the files.
+    """
+    buffer = io.BytesIO()
+    _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(thing)
+    return buffer.getvalue()

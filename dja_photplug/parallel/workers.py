@@ -1,0 +1,259 @@
+"""Work shared out to processes, because sep is not thread-safe."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache, partial
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Generic, Protocol, TypeVar, TypeVarTuple, cast
+
+import dja_photplug
+from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.parallel.scratch import dump_shared
+
+__all__ = ["Map", "Workers", "map_in_processes"]
+
+State = TypeVar("State")
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+Arguments = TypeVarTuple("Arguments")
+
+
+class Map(Protocol):
+    """Called as the builtin ``map`` with one sequence: results come in the order of the items."""
+
+    def __call__(self, work: Callable[[Item], Outcome], items: Iterable[Item], /) -> Iterator[Outcome]: ...
+
+
+class Workers:
+    """Processes that do one kind of work after the other, each on many items.
+
+    Parameters
+    ----------
+    count : int
+        Processes; with 1 all is done in this one, and there are none.
+    executor : `~concurrent.futures.Executor`, optional
+        Whose workers do it instead: of Dask, of a cluster, of the user. They must see `folder`.
+    folder : Path, optional
+        Of scratch files, for what processes read; one for temporary files by default.
+    modules : sequence of str, optional
+        Imported by each process as it starts.
+
+    Notes
+    -----
+    What a kind of work needs is written to a file once, and read by each process once; arrays in scratch files are
+    opened there, not copied. Fresh processes: sep and the threads of numpy do not survive a fork.
+    """
+
+    def __init__(
+        self, count: int, *, executor: Executor | None = None, folder: Path | None = None, modules: Sequence[str] = ()
+    ) -> None:
+        self.count = count
+        self._executor = executor
+        self._given = folder
+        self._modules = tuple(modules)
+        self._pool: ProcessPoolExecutor | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._number = 0
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            _end(self._pool, now=error is not None)
+            self._pool = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def begin(self) -> None:
+        """Start the processes, which import what they need while something else is done."""
+        if self.count > 1 and self._executor is None:
+            pool = self._processes()
+            for _ in range(self.count):
+                pool.submit(_idle)
+
+    def map(self, work: Callable[[Item], Outcome], items: Iterable[Item], /) -> Iterator[Outcome]:
+        """Yield ``work(item)`` for each item, in order.
+
+        Parameters
+        ----------
+        work : callable
+            That can be pickled, such as a `functools.partial` of a function of a module. It may be done again where a
+            process was killed.
+        items : iterable
+
+        Yields
+        ------
+        object
+            What `work` returns. Its warnings come out in this process.
+
+        Raises
+        ------
+        PhotplugError
+            Where processes end early twice; and what `work` raises.
+        """
+        items = list(items)
+        if self._executor is None and (self.count <= 1 or len(items) <= 1):
+            yield from map(work, items)
+            return
+        path = self._store(work)
+        try:
+            for result, messages in self._run(path, items):
+                for message in messages:
+                    warnings.warn(message, PhotplugWarning, stacklevel=2)
+                yield cast(Outcome, result)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _run(self, path: Path, items: list[Item]) -> Iterator[tuple[object, list[str]]]:
+        """Yield results of items in order; those of processes that were killed are made again, once."""
+        waiting: dict[int, Future[tuple[object, list[str]]]] = {}
+        first = 0
+        for last_time in (False, True):
+            try:
+                lost = [i for i in range(first, len(items)) if i not in waiting or not _succeeded(waiting[i])]
+                waiting |= {i: self._submit(path, items[i]) for i in lost}
+                for i in range(first, len(items)):
+                    yield waiting.pop(i).result()
+                    first = i + 1
+                return
+            except BrokenProcessPool:
+                self._pool = None
+                if last_time:
+                    raise PhotplugError(
+                        f"one of {self.count} processes ended twice: memory may be short, or a script lacks "
+                        "`if __name__ == '__main__':`; use fewer workers, or 1"
+                    ) from None
+                warnings.warn("a process ended early; its work is done again", PhotplugWarning, stacklevel=3)
+
+    def _submit(self, path: Path, item: object) -> Future[tuple[object, list[str]]]:
+        return (self._executor or self._processes()).submit(_do, str(path), item)
+
+    def _processes(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            start = (list(dja_photplug.__path__), self._modules)
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.count, context, _start_process, start)
+        return self._pool
+
+    def _store(self, work: object) -> Path:
+        """Write what the processes must know to a file."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="dja-photplug-", dir=self._given)
+        self._number += 1
+        path = Path(self._folder.name, f"{self._number}.work")
+        path.write_bytes(dump_shared(work))
+        return path
+
+
+def _succeeded(future: Future[tuple[object, list[str]]]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+def _end(pool: ProcessPoolExecutor, *, now: bool) -> None:
+    """End the processes: at once after an error or Ctrl-C, or where nobody takes the other results."""
+    processes = list((pool._processes or {}).values()) if now else []  # nothing public names them
+    for process in processes:
+        process.terminate()
+    pool.shutdown(wait=True, cancel_futures=True)
+
+
+def map_in_processes(
+    work: Callable[[State, Item], Outcome],
+    items: Sequence[Item],
+    workers: int,
+    start: Callable[[*Arguments], State],
+    *arguments: *Arguments,
+) -> Iterator[Outcome]:
+    """Yield ``work(state, item)`` for each item in order, where each process has a state of its own.
+
+    Parameters
+    ----------
+    work : callable
+        Of a module, because processes import it.
+    items : sequence
+    workers : int
+        Processes; with 1 all is done in this one, and there are never more than items.
+    start : callable
+        ``start(*arguments) -> state``, once in each process, before its first item.
+    *arguments
+        Sent to each process once.
+
+    Yields
+    ------
+    object
+        What `work` returns, one for each item.
+
+    Raises
+    ------
+    PhotplugError
+        Where processes end early twice; and what `start` and `work` raise. Their warnings come out in this process.
+    """
+    with Workers(min(workers, len(items))) as processes:
+        yield from processes.map(_Stateful(work, partial(start, *arguments)), items)
+
+
+class _Stateful(Generic[State, Item, Outcome]):
+    """Work with a state, which is made before the first item."""
+
+    def __init__(self, work: Callable[[State, Item], Outcome], start: Callable[[], State]) -> None:
+        self.work, self.start = work, start
+        self.state: State | None = None
+        self.started = False
+
+    def __call__(self, item: Item) -> Outcome:
+        """Return the result for an item."""
+        if not self.started:
+            self.state, self.started = self.start(), True
+        return self.work(cast(State, self.state), item)
+
+
+def _start_process(path: list[str], modules: tuple[str, ...]) -> None:
+    """Begin a process: where the package is (a bare checkout adds to its path), and what it will need."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    dja_photplug.__path__ = path
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    for module in modules:
+        import_module(module)
+
+
+def _follow_parent() -> None:
+    """End this process when its parent has, by whatever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _idle() -> None:
+    """Do nothing, in a process that starts for it."""
+
+
+@lru_cache(maxsize=1)
+def _read(path: str) -> Callable[[object], object]:
+    """Return the work of a file: the last one stays, with its state."""
+    return cast(Callable[[object], object], pickle.loads(Path(path).read_bytes()))
+
+
+def _do(path: str, item: object) -> tuple[object, list[str]]:
+    """Return the result for an item, and the warnings on the way."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", PhotplugWarning)
+        result = _read(path)(item)
+    return result, [str(warning.message) for warning in caught]
