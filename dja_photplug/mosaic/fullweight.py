@@ -163,6 +163,16 @@ class FullWeight:
     n_null: int = 0
     lock: Lock = field(default_factory=Lock)
 
+    def __getstate__(self) -> dict[str, object]:
+        """Return what another process gets: all but the lock."""
+        return {name: getattr(self, name) for name in self.__slots__ if name != "lock"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Make the model in that process."""
+        for name, value in state.items():
+            setattr(self, name, value)
+        self.lock = Lock()
+
     def __call__(self, science: Pixels, weight: Pixels, rows: slice) -> NDArray[np.float32]:
         """Return the full weight of `rows`, of the shape of `science`."""
         samples = self.rows[rows]

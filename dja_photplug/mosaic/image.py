@@ -19,9 +19,10 @@ from dja_photplug.files.formats import WEIGHT_KINDS, encode_values
 from dja_photplug.files.pixels import write_image
 from dja_photplug.mosaic.fullweight import NoiseModel
 from dja_photplug.mosaic.noise import RescaledModel, crop_model
+from dja_photplug.parallel.scratch import share_plane
 from dja_photplug.units import MOSAIC_UNIT, plain_array
 
-__all__ = ["MosaicImage", "as_mosaic_image", "replace_planes", "rescale_image", "write_weight"]
+__all__ = ["MosaicImage", "as_mosaic_image", "replace_planes", "rescale_image", "share_image", "write_weight"]
 
 
 class MosaicImage(CCDData):
@@ -219,6 +220,27 @@ def replace_planes(
         background_weight=image.background_weight,
         noise_model=image.noise_model,
     )
+
+
+def share_image(image: MosaicImage) -> MosaicImage:
+    """Return the image with its planes in scratch files, where there is a folder for these.
+
+    Parameters
+    ----------
+    image : MosaicImage
+
+    Returns
+    -------
+    MosaicImage
+        The same one where nothing is to be done.
+    """
+    planes = (image.data, image.uncertainty.array, image.mask, image.background_weight)
+    data, weight, mask, background = (None if plane is None else share_plane(plane) for plane in planes)
+    if all(one is other for one, other in zip(planes, (data, weight, mask, background), strict=True)):
+        return image
+    shared = replace_planes(image, data=data, weight=weight)
+    shared.mask, shared.background_weight = mask, background
+    return shared
 
 
 def rescale_image(image: MosaicImage, factor: float) -> MosaicImage:

@@ -35,6 +35,7 @@ from dja_photplug.mosaic.fullweight import (
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.bands import of_band
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
+from dja_photplug.parallel.scratch import new_plane
 from dja_photplug.sky.cards import try_both
 from dja_photplug.sky.grid import (
     Cutout,
@@ -323,8 +324,8 @@ def _read_planes(
 ) -> tuple[tuple[Plane, Plane, Plane, NDArray[np.bool_]], Cards]:
     """Return science, full weight, published weight and mask, read in step, and cards of odd pixels if any."""
     shape = tuple(part.stop - part.start for part in window)
-    data, full, weight = (np.empty(shape, np.float32) for _ in range(3))
-    mask = np.empty(shape, bool)
+    data, full, weight = (new_plane(shape, np.float32) for _ in range(3))
+    mask = new_plane(shape, np.bool_)
     n_infinite = n_negative = 0
     for blocks in zip(*(reader.blocks(window) for reader in readers), strict=True):
         rows = blocks[0][0]

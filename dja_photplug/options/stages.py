@@ -33,6 +33,7 @@ __all__ = [
     "Options",
     "OutputOptions",
     "Stage",
+    "TileOptions",
     "VarianceOptions",
     "as_variance_options",
     "option",
@@ -257,7 +258,25 @@ class BandOptions(Stage):
     stack: str | None = option(
         None, "folder that gets the stack, as {root}-ir_{drc}_sci.fits.gz and _wht.fits.gz", kind=str, flag="--stack"
     )
-    workers: int = option(1, "bands that are measured at a time, each in a process with its image", minimum=1)
+    workers: int | None = option(
+        None, "processes that share the tiles and the bands; without it the cores, at most 4", kind=int, minimum=1
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TileOptions(Stage):
+    """How large images are divided for the work; results do not depend on it."""
+
+    size: int = option(3000, "side of a tile in pixels; smaller images are one", minimum=100, flag="--tile-size")
+    overlap: int = option(
+        150,
+        "pixels that a tile sees around it; what does not fit is done again in a larger one",
+        minimum=20,
+        flag="--tile-overlap",
+    )
+    scratch: str | None = option(
+        None, "folder for the planes of large images; that for temporary files without it", kind=str, flag="--scratch"
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +313,7 @@ class Options(Stage):
     measure: MeasureOptions = MeasureOptions()
     epochs: EpochOptions = EpochOptions()
     bands: BandOptions = BandOptions()
+    tiles: TileOptions = TileOptions()
     output: OutputOptions = OutputOptions()
     plugins: Mapping[str, Stage] = dataclasses.field(default_factory=dict, hash=False)
 
@@ -341,10 +361,12 @@ class Options(Stage):
         Returns
         -------
         dict
-            Value by option and, for each group, a dictionary; those of plugins by their names. Without ``overwrite``.
+            Value by option and, for each group, a dictionary; those of plugins by their names. Without ``overwrite``,
+            and what no result depends on: tiles and the number of workers.
         """
         values: dict[str, object] = dataclasses.asdict(dataclasses.replace(self, cutout=None, plugins={}))
-        del values["overwrite"], values["plugins"]
+        del values["overwrite"], values["plugins"], values["tiles"]
+        values["bands"] = {name: getattr(self.bands, name) for name in self.bands.__slots__ if name != "workers"}
         values |= {name: dataclasses.asdict(stage) for name, stage in self.plugins.items()}
         return values | {"cutout": None if self.cutout is None else str(self.cutout)}
 

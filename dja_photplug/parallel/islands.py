@@ -89,9 +89,8 @@ class Islands:
         """Return the labels whose island has pixels outside of a window."""
         rows, columns = window
         low, high = (rows.start, columns.start), (rows.stop, columns.stop)
-        beyond = (self.box[:, :2] < low).any(axis=1) | (self.box[:, 2:] > high).any(axis=1)
-        beyond[self.box[:, 2] == 0] = False
-        return self._spread(beyond)
+        beyond = np.any(self.box[:, :2] < low, axis=1) | np.any(self.box[:, 2:] > high, axis=1)
+        return self._spread(beyond & (self.box[:, 2] > 0))
 
     def reach_into(self, window: Window) -> NDArray[np.bool_]:
         """Return the labels whose island has pixels in a window."""

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
 
@@ -24,6 +25,7 @@ __all__ = ["Scratch", "dump_shared", "new_plane", "open_scratch", "share_plane"]
 LEAST_BYTES = 1 << 20
 PREFIX = "dja-photplug-"
 
+Scalar = TypeVar("Scalar", bound=np.generic)
 Shared = NDArray[np.generic]
 
 
@@ -40,13 +42,13 @@ class Scratch:
         self.folder = folder
         self._count = 0
 
-    def plane(self, shape: tuple[int, ...], dtype: DTypeLike) -> Shared:
+    def plane(self, shape: tuple[int, ...], dtype: type[Scalar]) -> NDArray[Scalar]:
         """Return a new plane of zeros.
 
         Parameters
         ----------
         shape : tuple of int
-        dtype : data-type
+        dtype : type
 
         Returns
         -------
@@ -109,7 +111,9 @@ def open_scratch(directory: str | Path | None = None, *, needed: int = 0) -> Ite
         free = shutil.disk_usage(place).free
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
     except OSError as error:
-        raise PhotplugError(f"{place}: no folder for scratch files ({error.strerror}); name another by --scratch") from None
+        raise PhotplugError(
+            f"{place}: no folder for scratch files ({error.strerror}); name another by --scratch"
+        ) from None
     token = None
     try:
         if free < needed:
@@ -127,13 +131,13 @@ def open_scratch(directory: str | Path | None = None, *, needed: int = 0) -> Ite
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def new_plane(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> Shared:
+def new_plane(shape: tuple[int, ...], dtype: type[Scalar]) -> NDArray[Scalar]:
     """Return a plane of zeros, in a file where there is a scratch folder, else in memory.
 
     Parameters
     ----------
     shape : tuple of int
-    dtype : data-type, optional
+    dtype : type
 
     Returns
     -------
@@ -145,7 +149,7 @@ def new_plane(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> Shared:
     return scratch.plane(shape, dtype)
 
 
-def share_plane(plane: Shared) -> Shared:
+def share_plane(plane: NDArray[Scalar]) -> NDArray[Scalar]:
     """Return a plane that processes can share: a copy in a file, where there is a scratch folder and it is in none.
 
     Parameters
@@ -159,14 +163,15 @@ def share_plane(plane: Shared) -> Shared:
     """
     if _current.get() is None or plane.nbytes < LEAST_BYTES or _find_map(plane) is not None:
         return plane
-    shared = new_plane(plane.shape, plane.dtype)
+    shared = new_plane(plane.shape, plane.dtype.type)
     shared[...] = plane
     return shared
 
 
 def _find_map(array: Shared) -> np.memmap | None:
     """Return the map of the file that an array is a view of."""
-    found, base = None, array
+    found: np.memmap | None = None
+    base: object = array
     while isinstance(base, np.ndarray):
         found = base if isinstance(base, np.memmap) and base.filename else found
         base = base.base
@@ -190,7 +195,8 @@ def _open_view(
 class _Pickler(pickle.Pickler):
     """Of arrays in files it keeps where they are, not their values."""
 
-    def reducer_override(self, obj: object) -> object:
+    def reducer_override(self, obj: object) -> tuple[Callable[..., Shared], tuple[object, ...]]:
+        """Return how an array of a file is opened again; nothing for all else."""
         if not isinstance(obj, np.ndarray) or (mapped := _find_map(obj)) is None:
             return NotImplemented
         start = mapped.__array_interface__["data"][0] - mapped.offset

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,8 +105,8 @@ def cut_tiles(shape: tuple[int, ...], size: int, overlap: int) -> list[Tile]:
         One where the image is no larger than a tile.
     """
     edges = [np.linspace(0, n, max(1, -(-n // size)) + 1).astype(int).tolist() for n in shape]
-    spans = [[slice(*pair) for pair in zip(edge[:-1], edge[1:], strict=True)] for edge in edges]
-    return [Tile(core=core, window=widen(core, overlap, shape)) for core in product(*spans)]
+    rows, columns = ([slice(*pair) for pair in pairwise(edge)] for edge in edges)
+    return [Tile(core=core, window=widen(core, overlap, shape)) for core in product(rows, columns)]
 
 
 def find_tiles(tiles: Sequence[Tile], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.intp]:

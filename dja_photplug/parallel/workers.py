@@ -33,7 +33,8 @@ Arguments = TypeVarTuple("Arguments")
 class Map(Protocol):
     """Called as the builtin ``map`` with one sequence: results come in the order of the items."""
 
-    def __call__(self, work: Callable[[Item], Outcome], items: Iterable[Item], /) -> Iterator[Outcome]: ...
+    def __call__(self, work: Callable[[Item], Outcome], items: Iterable[Item], /) -> Iterator[Outcome]:
+        """Yield ``work(item)`` for each item."""
 
 
 class Workers:

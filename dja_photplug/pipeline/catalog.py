@@ -19,6 +19,7 @@ from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.stack import coarsest_grid, name_stack, stack_images, write_stack
 from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.stages import Options, VarianceOptions
+from dja_photplug.parallel.workers import Map
 from dja_photplug.pipeline.images import Products, find_grid, load_source
 from dja_photplug.pipeline.many_bands import (
     Bands,
@@ -33,6 +34,7 @@ from dja_photplug.pipeline.many_bands import (
 )
 from dja_photplug.pipeline.one_band import Result, analyse_image, describe_image, measure_band
 from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
+from dja_photplug.pipeline.tiles import share_work
 from dja_photplug.psf.model import PSF
 from dja_photplug.sources.planes import Floats
 
@@ -105,11 +107,20 @@ def run(
         raise PhotplugError(
             f"{bands[ARCHIVE_STACK]}: a stack is for detection, not a band; leave it out, or give --detect ir"
         )
-    with _stages(4 + len(bands) - (detect == ARCHIVE_STACK), show=progress) as begin:
+    all_sources = {str(one): one for one in (*bands.values(), source) if one is not None}
+    with (
+        _stages(_count_stages(options) + len(bands) - (detect == ARCHIVE_STACK), show=progress) as begin,
+        share_work(all_sources.values(), options, manager) as parallel,
+    ):
         if list(bands) == [detect] and source is not None:
-            return _run_alone(source, psfs.get(detect), options, manager, begin)
+            return _run_alone(source, psfs.get(detect), options, manager, begin, parallel)
         plan = _Plan(bands=bands, detect=detect, source=source, psfs=psfs)
-        return _run_together(plan, options, manager, begin, keep_image=keep_image)
+        return _run_together(plan, options, manager, begin, parallel, keep_image=keep_image)
+
+
+def _count_stages(options: Options) -> int:
+    """Return how many stages there are before the epochs."""
+    return 5 + (options.settle().measure.neighbours == "subtract")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,9 +195,10 @@ def _run_alone(
     options: Options,
     manager: pluggy.PluginManager,
     begin: Callable[[str], None],
+    parallel: Map,
 ) -> Result:
     """Detect and measure in one mosaic."""
-    result = measure_band(source, options, manager, psf=psf, begin=begin)
+    result = measure_band(source, options, manager, psf=psf, begin=begin, parallel=parallel)
     if psf is not None:
         add_totals(result.catalog, *_kron_apertures(result.catalog, options), psf)
     result.catalog.meta = make_metadata(options) | encode_metadata(result.catalog.meta)
@@ -194,17 +206,23 @@ def _run_alone(
 
 
 def _run_together(
-    plan: _Plan, options: Options, manager: pluggy.PluginManager, begin: Callable[[str], None], *, keep_image: bool
+    plan: _Plan,
+    options: Options,
+    manager: pluggy.PluginManager,
+    begin: Callable[[str], None],
+    parallel: Map,
+    *,
+    keep_image: bool,
 ) -> Result:
     """Detect sources on one image, and measure them in each band."""
     bands, detect, psfs = plan.bands, plan.detect, plan.psfs
     tables: dict[str, QTable] = {}
     if detect in bands and detect != ARCHIVE_STACK:
-        result = measure_band(bands[detect], options, manager, psf=psfs.get(detect), begin=begin)
+        result = measure_band(bands[detect], options, manager, psf=psfs.get(detect), begin=begin, parallel=parallel)
         tables[detect] = result.catalog
         meta = dict(result.catalog.meta)
     else:
-        result, meta = _detect_elsewhere(plan, options, manager, begin)
+        result, meta = _detect_elsewhere(plan, options, manager, begin, parallel)
     if not keep_image:
         result = replace(result, planes=None)
     own = [spec.name for spec in describe_columns(len(options.measure.apertures))]
@@ -213,9 +231,8 @@ def _run_together(
     if "kron_radius" in catalog.colnames:
         sources["kron_radius"] = catalog["kron_radius"]
     others = {band: source for band, source in bands.items() if band != detect}
-    measured = measure_bands(
-        list(others.values()), options, psfs, manager, detection=replace(result.detection, sources=sources)
-    )
+    known = replace(result.detection, sources=sources, uncleaned=None)
+    measured = measure_bands(list(others.values()), options, psfs, manager, detection=known, parallel=parallel)
     for band in others:
         begin(band)
         tables[band] = next(measured)
@@ -230,7 +247,7 @@ def _run_together(
 
 
 def _detect_elsewhere(
-    plan: _Plan, options: Options, manager: pluggy.PluginManager, begin: Callable[[str], None]
+    plan: _Plan, options: Options, manager: pluggy.PluginManager, begin: Callable[[str], None], parallel: Map
 ) -> tuple[Result, dict[str, object]]:
     """Detect on a stack, or on a mosaic that is not measured; return its metadata too."""
     begin("loading")
@@ -241,7 +258,7 @@ def _detect_elsewhere(
         stacked = plan.source.band == ARCHIVE_STACK
         variance = VarianceOptions(noise="background") if stacked else options.variance
         image = load_source(plan.source, replace(options, variance=variance), manager)
-    result = replace(analyse_image(image, options, manager, begin=begin), source=plan.source)
+    result = replace(analyse_image(image, options, manager, begin=begin, parallel=parallel), source=plan.source)
     return result, {"INPUT": f"stack of {', '.join(plan.bands)}"} | describe_image(result)
 
 

@@ -46,6 +46,7 @@ from dja_photplug.pipeline.many_bands import (
     read_psfs,
 )
 from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
+from dja_photplug.pipeline.tiles import share_work
 from dja_photplug.sky.grid import pixel_positions
 from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection, regrid_sources
 from dja_photplug.sources.segments import check_segments, read_segmentation
@@ -218,11 +219,13 @@ def measure_columns(
         warnings.warn(note, PhotplugWarning, stacklevel=2)
     # Without segments of their own the rows are positions on those that each band has.
     role = "targets" if options.detect.use_segmentation is None else "detection"
-    measured = measure_bands(list(bands.values()), options, psfs, manager, **{role: rows})
     tables: dict[str, QTable] = {}
     columns: dict[str, Column] = {}
-    for band in tqdm(bands, "bands", disable=None if progress else True):
-        tables[band] = next(measured)
+    with share_work(bands.values(), options, manager) as parallel:
+        measured = measure_bands(list(bands.values()), options, psfs, manager, **{role: rows}, parallel=parallel)
+        for band in tqdm(bands, "bands", disable=None if progress else True):
+            tables[band] = next(measured)
+    for band in bands:
         tables[band].meta = {"OPTIONS": options.as_dict(), **tables[band].meta}
         add_totals(tables[band], ratios, radius, psfs.get(band))
         for name, column in name_columns(tables[band], band, numbers).items():

@@ -42,11 +42,11 @@ from dja_photplug.mosaic.load import load_noise_model
 from dja_photplug.mosaic.noise import RescaledModel, counts_electrons
 from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.stages import NOISE_PRESETS, InjectionOptions, Options
+from dja_photplug.parallel.workers import map_in_processes
 from dja_photplug.pipeline.images import Products, find_source, load_source, zero_point_factor
 from dja_photplug.pipeline.many_bands import read_psf_for
 from dja_photplug.pipeline.one_band import Result, analyse_image, describe_noise, remeasure
 from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager, split_work
-from dja_photplug.parallel.workers import map_in_processes
 from dja_photplug.psf.model import PSF, SAME_SCALE, sample_psf
 from dja_photplug.simulate.exposures import draw_light
 from dja_photplug.simulate.scene import trace_light

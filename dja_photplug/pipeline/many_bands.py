@@ -33,10 +33,10 @@ from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
 from dja_photplug.options.bands import settle_values
 from dja_photplug.options.stages import Options
+from dja_photplug.parallel.workers import Map, map_in_processes
 from dja_photplug.pipeline.images import Products, find_source
 from dja_photplug.pipeline.one_band import measure_band
 from dja_photplug.pipeline.plugins import get_plugin_manager, split_work
-from dja_photplug.parallel.workers import map_in_processes
 from dja_photplug.psf.model import PSF, encircled_energy, read_psf, warn_of_assumptions
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.detection import Detection
@@ -202,6 +202,7 @@ def measure_bands(
     *,
     detection: Detection | None = None,
     targets: Detection | None = None,
+    parallel: Map = map,
 ) -> Iterator[QTable]:
     """Yield the table of each band in order; one image is in memory at a time, and in each worker.
 
@@ -215,6 +216,9 @@ def measure_bands(
         Where it has other plugins than those that are installed, as registered by hand, all is done in this process.
     detection, targets : Detection, optional
         As for `dja_photplug.pipeline.one_band.measure_band`.
+    parallel : Map, optional
+        Who does the tiles of large images; with the builtin ``map`` the bands are shared out where the options name a
+        number of workers.
 
     Yields
     ------
@@ -222,10 +226,12 @@ def measure_bands(
         One row for each source of `detection` or `targets`, in their order; names of columns are without the band.
     """
     job = _Job(options=options, psfs=psfs, detection=detection, targets=targets)
-    workers, own = split_work(manager, options.bands.workers)
-    for source, table in zip(
-        sources, map_in_processes(_measure, list(sources), workers, _start, job, own), strict=True
-    ):
+    if parallel is map:
+        workers, own = split_work(manager, options.bands.workers or 1)
+        tables = map_in_processes(_measure, list(sources), workers, _start, job, own)
+    else:
+        tables = (_measure((job, manager), source, parallel) for source in sources)
+    for source, table in zip(sources, tables, strict=True):
         if len(table) and "flag" in table.colnames and np.all(table["flag"] & SourceFlag.NOT_COVERED):
             warnings.warn(
                 f"{source}: none of the {len(table)} positions is on it; is it a mosaic of another field?",
@@ -239,10 +245,18 @@ def _start(job: _Job, manager: pluggy.PluginManager | None) -> tuple[_Job, plugg
     return job, manager or get_plugin_manager()
 
 
-def _measure(state: tuple[_Job, pluggy.PluginManager], source: Source) -> QTable:
+def _measure(state: tuple[_Job, pluggy.PluginManager], source: Source, parallel: Map = map) -> QTable:
     job, manager = state
-    psf = job.psfs.get(source.band)
-    return measure_band(source, job.options, manager, psf=psf, detection=job.detection, targets=job.targets).catalog
+    result = measure_band(
+        source,
+        job.options,
+        manager,
+        psf=job.psfs.get(source.band),
+        detection=job.detection,
+        targets=job.targets,
+        parallel=parallel,
+    )
+    return result.catalog
 
 
 def compare_apertures(auto: ArrayLike, apertures: Mapping[int, ArrayLike]) -> dict[int, Floats]:

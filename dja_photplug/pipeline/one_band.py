@@ -6,8 +6,9 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import pluggy
@@ -24,16 +25,29 @@ from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.formats import decode_text
 from dja_photplug.files.names import Source
 from dja_photplug.mosaic.electrons import HeaderValue
-from dja_photplug.mosaic.image import MosaicImage, replace_planes
+from dja_photplug.mosaic.image import MosaicImage, replace_planes, share_image
 from dja_photplug.mosaic.load import exposure_log
 from dja_photplug.options.stages import ENGINES, Options
+from dja_photplug.parallel.scratch import share_plane
+from dja_photplug.parallel.tiles import cut_tiles
+from dja_photplug.parallel.workers import Map
 from dja_photplug.pipeline.images import load_source
 from dja_photplug.pipeline.plugins import ask_all, ask_first, get_plugin_manager, has_plugins
+from dja_photplug.pipeline.tiles import detect_in_tiles, measure_in_tiles
 from dja_photplug.psf.model import PSF, half_light_radius
 from dja_photplug.sky.grid import pixel_scale
-from dja_photplug.sources.detection import Background, Detection, regrid_detection, regrid_sources, sample_labels
-from dja_photplug.sources.photometry import flag_point_sources
-from dja_photplug.sources.planes import measure_sky
+from dja_photplug.sources.apertures import find_reach
+from dja_photplug.sources.detection import (
+    Background,
+    Detection,
+    add_significance,
+    regrid_detection,
+    regrid_sources,
+    sample_labels,
+    shapes_on_grid,
+)
+from dja_photplug.sources.photometry import flag_point_sources, measure_profiles, remove_neighbours, remove_sky
+from dja_photplug.sources.planes import mask_sources, measure_sky, native_pixels, null_pixels
 
 __all__ = [
     "Result",
@@ -155,6 +169,7 @@ def measure_band(
     detection: Detection | None = None,
     targets: Detection | None = None,
     begin: Begin = lambda stage: None,
+    parallel: Map = map,
 ) -> Result:
     """Load and analyse one band, find the epochs of its sources, and add the columns of plugins.
 
@@ -165,7 +180,7 @@ def measure_band(
     manager : PluginManager
     psf : PSF, optional
         Sets the flag POINT_LIKE, and is handed to whoever measures.
-    detection, targets, begin
+    detection, targets, begin, parallel
         As for :func:`analyse_image`.
 
     Returns
@@ -180,7 +195,9 @@ def measure_band(
     """
     begin("loading")
     image = load_source(source, options, manager)
-    result = analyse_image(image, options, manager, psf=psf, detection=detection, targets=targets, begin=begin)
+    result = analyse_image(
+        image, options, manager, psf=psf, detection=detection, targets=targets, begin=begin, parallel=parallel
+    )
     result = replace(result, source=source)
     _tell_sky(result)
     _flag_points(result)
@@ -235,6 +252,7 @@ def analyse_image(
     calibration: NoiseCalibration | None = None,
     calibrated: bool = True,
     begin: Begin = lambda stage: None,
+    parallel: Map = map,
 ) -> Result:
     """Detect and measure the sources of an image that is loaded; no epochs, no columns of other plugins.
 
@@ -256,6 +274,8 @@ def analyse_image(
         Without it errors are those of the weight alone, as where an image has too little sky to measure a(r).
     begin : callable, optional
         Called with the name of each stage as it begins.
+    parallel : Map, optional
+        Who does the tiles of a large image.
 
     Returns
     -------
@@ -268,29 +288,82 @@ def analyse_image(
         Where no plugin claims the engine, or one fails.
     """
     manager, options = manager or get_plugin_manager(), options.settle()
+    tiles = cut_tiles(image.shape, options.tiles.size, options.tiles.overlap)
+    tiles = cut_tiles(image.shape, options.tiles.size, options.tiles.overlap)
+    image = share_image(image)
     begin("background")
     background = _ask_engine(manager, "photplug_background", Background, options, image=image)
+    background = Background(level=share_plane(background.level))
     if detection is None:
         begin("detecting")
-        detection = _ask_engine(manager, "photplug_detect", Detection, options, image=image, background=background)
+        find = partial(_detect, _Ask("photplug_detect", Detection, options, manager))
+        if options.detect.use_segmentation is None:
+            detection = detect_in_tiles(image, background, tiles, options.tiles.overlap, find, parallel)
+        else:
+            detection = find(image, background)
     else:
         detection = regrid_detection(detection, image.wcs, image.data.shape)
-    begin("measuring")
+    detection = replace(detection, segmentation=share_plane(detection.segmentation))
+    begin("sky")
+    mask = mask_sources(native_pixels(image.data), null_pixels(image), detection.segmentation, pixel_scale(image.wcs))
+    if "snr_detect" not in detection.sources.colnames and len(detection.sources):
+        detection = add_significance(detection, image, background, mask[0], options.detect, parallel=parallel)
+    removed = remove_sky(image, detection.segmentation, options, mask, parallel=parallel)
     if calibration is None and calibrated:
-        planes = {"image": image, "background": background, "detection": detection}
+        planes = {"image": image, "background": replace(background, removed=removed), "detection": detection}
         found = _ask_stand_in(manager, "photplug_calibrate", NoiseCalibration, options, **planes)
         calibration = found[0] if found else None
     if targets is not None:
         detection = _adopt_segments(targets, detection)
-    result = Result(
-        catalog=QTable(),
+    if options.measure.neighbours == "subtract":
+        begin("neighbours")
+        removed = remove_neighbours(removed, image, detection, options, parallel=parallel)
+        removed = measure_profiles(removed, image, detection, calibration)
+    begin("measuring")
+    measure = partial(_measure, _Ask("photplug_measure", QTable, options, manager), calibration, psf)
+    shapes, scale = shapes_on_grid(detection, pixel_scale(image.wcs)), pixel_scale(image.wcs)
+    reach = find_reach(shapes, scale, options.measure, growth=psf is not None)
+    catalog = measure_in_tiles(image, replace(background, removed=removed), detection, reach, tiles, measure, parallel)
+    return Result(
+        catalog=catalog,
         planes=(image, background),
         detection=detection,
         calibration=calibration,
         options=options,
         psf=psf,
     )
-    return replace(result, catalog=remeasure(result, image, manager))
+
+
+class _Ask(Generic[T]):
+    """A hook to be asked for tiles of an image; in other processes that of the plugins installed there."""
+
+    def __init__(
+        self, hook: str, expected: type[T], options: Options, manager: pluggy.PluginManager | None = None
+    ) -> None:
+        self.hook, self.expected, self.options, self.manager = hook, expected, options, manager
+
+    def __reduce__(self) -> tuple[type[_Ask[T]], tuple[str, type[T], Options]]:
+        return _Ask, (self.hook, self.expected, self.options)
+
+    def __call__(self, **arguments: object) -> T:
+        """Return the first plugin's result."""
+        self.manager = self.manager or get_plugin_manager()
+        return _ask_engine(self.manager, self.hook, self.expected, self.options, **arguments)
+
+
+def _detect(ask: _Ask[Detection], image: MosaicImage, background: Background) -> Detection:
+    return ask(image=image, background=background)
+
+
+def _measure(
+    ask: _Ask[QTable],
+    calibration: NoiseCalibration | None,
+    psf: PSF | None,
+    image: MosaicImage,
+    background: Background,
+    detection: Detection,
+) -> QTable:
+    return ask(image=image, background=background, detection=detection, calibration=calibration, psf=psf)
 
 
 def _ask_stand_in(
@@ -452,8 +525,9 @@ def remeasure(result: Result, image: MosaicImage, manager: pluggy.PluginManager 
         Where no plugin claims the engine, or one fails.
     """
     manager, options = manager or get_plugin_manager(), result.options
-    arguments = {"background": result.background, "detection": result.detection, "calibration": result.calibration}
-    arguments |= {"image": image, "psf": result.psf, "options": options}
+    arguments = {"image": image, "detection": result.detection, "calibration": result.calibration, "psf": result.psf}
+    # What is taken off one image, or for one list of sources, is not what another needs.
+    arguments |= {"background": Background(level=result.background.level), "options": options}
     return ask_first(manager, "photplug_measure", f"engine {options.engine!r}", QTable, ENGINES, **arguments)
 
 

@@ -5,30 +5,44 @@ A tile is a `MosaicImage` with an overlap, so whoever detects or measures takes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+import pluggy
 from astropy import units as u
 from astropy.table import QTable, vstack
 from numpy.typing import NDArray
 
+from dja_photplug.files.names import Source
 from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.parallel.islands import Islands
-from dja_photplug.parallel.scratch import new_plane
-from dja_photplug.parallel.tiles import Tile, join_boxes, make_window, widen
-from dja_photplug.parallel.workers import Map
-from dja_photplug.sky.grid import Window
+from dja_photplug.options.stages import Options
+from dja_photplug.parallel.islands import Islands, find_boxes
+from dja_photplug.parallel.scratch import new_plane, open_scratch
+from dja_photplug.parallel.tiles import Tile, find_tiles, join_boxes, make_window, widen
+from dja_photplug.parallel.workers import Map, Workers
+from dja_photplug.pipeline.plugins import split_work
+from dja_photplug.sky.grid import Window, resolve_cutout
 from dja_photplug.sources.cleaning import Wings
 from dja_photplug.sources.detection import Background, Detection
+from dja_photplug.sources.planes import Floats
 
-__all__ = ["detect_in_tiles"]
+__all__ = ["detect_in_tiles", "measure_in_tiles", "share_work"]
+
+# Bytes that a pixel takes in scratch files: pixels, weights, mask; sky and segments; what is left, and of neighbours.
+BYTES = 13 + 4 + 4 + 5 + 4 + 4 + 8 + 5
+# What processes import while the image is loaded.
+MODULES = ("dja_photplug.pipeline.one_band", "dja_photplug.sources.photometry", "dja_photplug.sources.segments")
+MOST_WORKERS = 4
 
 # Pixels at the edge of a tile in which a filter sees that there is nothing beyond it.
 RIM = 8
 
 Detect = Callable[[MosaicImage, Background], Detection]
+Measure = Callable[[MosaicImage, Background, Detection], QTable]
 Index = NDArray[np.intp]
 
 
@@ -87,6 +101,50 @@ class _Found:
             owner=owner[owner >= 0],
             wings=None if self.wings is None else self.wings[chosen],
         )
+
+
+@contextmanager
+def share_work(sources: Iterable[Source], options: Options, manager: pluggy.PluginManager) -> Iterator[Map]:
+    """Begin processes, and a folder for the planes they share, where one of the images is larger than a tile.
+
+    Parameters
+    ----------
+    sources : iterable of Source
+    options : Options
+        The group ``tiles``, and ``bands.workers``.
+    manager : PluginManager
+        Where it has other plugins than those that are installed, all is done in this process.
+
+    Yields
+    ------
+    Map
+        The builtin ``map`` where all images are small, or their sizes are not known before they are loaded.
+
+    Raises
+    ------
+    PhotplugError
+        Where the scratch folder has too little space.
+    """
+    pixels = max((_count_pixels(source, options) for source in sources), default=0)
+    if pixels <= options.tiles.size**2:
+        yield map
+        return
+    count, _ = split_work(manager, options.bands.workers or min(MOST_WORKERS, len(os.sched_getaffinity(0))))
+    with (
+        open_scratch(options.tiles.scratch, needed=BYTES * pixels) as scratch,
+        Workers(count, folder=scratch.folder, modules=MODULES) as workers,
+    ):
+        workers.begin()
+        yield workers.map
+
+
+def _count_pixels(source: Source, options: Options) -> int:
+    """Return how many pixels of a source will be loaded; 0 where that is not known."""
+    grid = source.grid()
+    if grid is None:
+        return 0
+    window = resolve_cutout(options.cutout, *grid)
+    return int(np.prod([part.stop - part.start for part in window]))
 
 
 def detect_in_tiles(
@@ -215,3 +273,95 @@ def _join(found: list[_Found], image: MosaicImage) -> Detection:
     sources = vstack(full, metadata_conflicts="silent")[order] if len(full) > 1 else full[0][order]
     sources["id"] = np.arange(1, len(order) + 1)
     return Detection(sources=sources, segmentation=segmentation, wcs=image.wcs)
+
+
+def measure_in_tiles(
+    image: MosaicImage,
+    background: Background,
+    detection: Detection,
+    reach: Floats,
+    tiles: Sequence[Tile],
+    measure: Measure,
+    parallel: Map,
+) -> QTable:
+    """Return the photometry of sources, each measured in a tile that holds all that is measured of it.
+
+    Parameters
+    ----------
+    image : MosaicImage
+    background : Background
+        With what is taken off the whole image.
+    detection : Detection
+        Of n sources.
+    reach : ndarray
+        How far from its position anything is measured of each, in pixels, (n,).
+    tiles : sequence of Tile
+    measure : callable
+        ``(image, background, detection) -> table``, of a tile.
+    parallel : Map
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        (n,), in the order of the sources.
+    """
+    parts = list(_share_out(detection, reach, tiles, image.shape))
+    tables = list(parallel(partial(_measure, image, background, detection, measure), parts))
+    order = np.argsort(np.concatenate([members for members, _ in parts]), kind="stable")
+    table = (vstack(tables, metadata_conflicts="silent") if len(tables) > 1 else tables[0])[order]
+    for axis in ("x", "y"):
+        if axis in table.colnames:  # those of a tile are counted from its corner
+            table[axis][:] = detection.sources[axis]
+    return table
+
+
+def _share_out(
+    detection: Detection, reach: Floats, tiles: Sequence[Tile], shape: tuple[int, ...]
+) -> Iterator[tuple[Index, Window]]:
+    """Yield sources, and the window in which they are measured: those of a tile together, larger ones alone."""
+    sources = detection.sources
+    place = np.column_stack([sources[axis].value for axis in "yx"])
+    box = np.column_stack([np.floor(place - reach[:, None]), np.ceil(place + reach[:, None]) + 1])
+    segment = find_boxes(detection.segmentation)
+    label = np.asarray(sources["id"], np.intp)
+    own = segment[np.where((label > 0) & (label < len(segment)), label, 0)]
+    there = own[:, 2] > 0
+    box[there, :2], box[there, 2:] = np.minimum(box, own)[there, :2], np.maximum(box, own)[there, 2:]
+    size = np.tile(shape, 2)
+    box = np.clip(np.nan_to_num(box), 0, size).astype(np.intp)
+    of = find_tiles(tiles, place[:, 1], place[:, 0])
+    for i, tile in enumerate(tiles):
+        members = np.flatnonzero(of == i)
+        core = np.array([part.start for part in tile.core] + [part.stop for part in tile.core])
+        half = (core[2:] - core[:2]) // 2
+        large = np.any(box[members, :2] < core[:2] - half, axis=1) | np.any(box[members, 2:] > core[2:] + half, axis=1)
+        large &= np.all(box[members, :2] < box[members, 2:], axis=1)
+        for one in members[large] if len(tiles) > 1 else ():
+            yield np.array([one]), make_window(box[one, :2], box[one, 2:])
+        together = members[~large] if len(tiles) > 1 else members
+        if len(together) or i == 0:
+            inside = together[np.all(box[together, :2] < box[together, 2:], axis=1)]
+            seen = np.concatenate([core[None, :], box[inside]])
+            yield together, make_window(seen[:, :2].min(axis=0), seen[:, 2:].max(axis=0))
+
+
+def _measure(
+    image: MosaicImage, background: Background, detection: Detection, measure: Measure, part: tuple[Index, Window]
+) -> QTable:
+    """Return the photometry of some sources in a window."""
+    members, window = part
+    if len(members) == len(detection.sources) and _is_whole(window, image.shape):
+        return measure(image, background, detection)
+    sources = detection.sources[members]
+    for axis, span in zip("yx", window, strict=True):
+        sources[axis] -= span.start * u.pix
+    tile = image[window]
+    return measure(
+        tile,
+        background[window],
+        Detection(sources=sources, segmentation=np.ascontiguousarray(detection.segmentation[window]), wcs=tile.wcs),
+    )
+
+
+def _is_whole(window: Window, shape: tuple[int, ...]) -> bool:
+    return all(part.start == 0 and part.stop == n for part, n in zip(window, shape, strict=True))

@@ -11,15 +11,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import sep
-from astropy.nddata import NDData
 from numpy.typing import NDArray
 
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.kron import kron_apertures
-from dja_photplug.options.stages import BackgroundOptions, MeasureOptions
-from dja_photplug.sources.detection import Background
+from dja_photplug.options.stages import MeasureOptions
 from dja_photplug.sources.neighbours import Ellipses, Neighbours, sum_opposite, sum_own_light
 from dja_photplug.sources.planes import Flags, Floats, Plane, Shapes, sum_overlap
+from dja_photplug.sources.profile_error import ProfileError
 
 __all__ = [
     "GROWTH",
@@ -27,8 +26,10 @@ __all__ = [
     "Columns",
     "Engine",
     "Pixels",
+    "Removed",
     "Sky",
     "Sums",
+    "find_reach",
     "find_saturated_cores",
     "measure_shapes",
     "measure_with_sky",
@@ -73,6 +74,41 @@ class Sky:
     pixels: float = np.inf
     mask: NDArray[np.bool_] | None = None
     note: str = ""
+
+    def __getitem__(self, box: tuple[slice, slice]) -> Sky:
+        """Return that of a part of the image."""
+        return replace(
+            self,
+            level=None if self.level is None else np.ascontiguousarray(self.level[box]),
+            mask=None if self.mask is None else np.ascontiguousarray(self.mask[box]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Removed:
+    """An image without what photometry takes off it, measured for all of it.
+
+    Attributes
+    ----------
+    data : ndarray
+        (ny, nx) float32, what is left, in the unit of the image.
+    sky : Sky
+        What was taken off as its sky.
+    neighbours : Neighbours or None
+        What sources add to each other, where that was taken off too.
+    profiles : ProfileError or None
+        How well it is known, once that was measured.
+    """
+
+    data: NDArray[np.float32]
+    sky: Sky = Sky()
+    neighbours: Neighbours | None = None
+    profiles: ProfileError | None = None
+
+    def __getitem__(self, box: tuple[slice, slice]) -> Removed:
+        """Return that of a part of the image, with contiguous planes, as sep takes them."""
+        neighbours = None if self.neighbours is None else self.neighbours[box]
+        return replace(self, data=self.data[box], sky=self.sky[box], neighbours=neighbours)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -148,8 +184,6 @@ class Engine:
 
     Attributes
     ----------
-    mesh_background : callable
-        ``(image, options, mask) -> Background``, without the null pixels and those of the mask.
     sum_ellipses : callable
         ``(pixels, shapes, a, b, theta) -> Sums`` over ellipses around the sources. Null pixels and those of
         neighbours take the mean of the others; the flux is NaN where there are no others.
@@ -161,7 +195,6 @@ class Engine:
         ``(pixels, shapes, masked, inner, outer) -> (mean, error)`` of the pixels that are not masked; NaN without one.
     """
 
-    mesh_background: Callable[[NDData, BackgroundOptions, NDArray[np.bool_] | None], Background]
     sum_ellipses: Callable[[Pixels, Shapes, Floats, Floats, Floats], Sums]
     kron_radius: Callable[[Pixels, Shapes], tuple[Floats, Flags]]
     half_light: Callable[[Pixels, Shapes, Floats, Floats], Floats]
@@ -189,7 +222,7 @@ def _fill_neighbours(pixels: Pixels, shapes: Shapes, flux: Floats, a: Floats, b:
     its profile is put there.
     """
     assert pixels.segmentation is not None
-    ones = np.ones(pixels.data.shape, np.uint8)
+    ones = np.broadcast_to(np.uint8(1), pixels.data.shape).copy()
     # Without a mask sep zeroes neighbours.
     clear = sum_overlap(ones, shapes, a, b, theta, segmap=pixels.segmentation, seg_id=shapes.label)[0]
     flux = flux * clear / np.maximum(sum_overlap(ones, shapes, a, b, theta)[0], LEAST_OVERLAP)
@@ -387,6 +420,31 @@ def measure_shapes(
     return columns, sums
 
 
+def find_reach(shapes: Shapes, scale: float, options: MeasureOptions, *, growth: bool) -> Floats:
+    """Return how far around its position anything is measured of a source.
+
+    Parameters
+    ----------
+    shapes : Shapes
+        Of n sources.
+    scale : float
+        Of the pixels, arcsec.
+    options : MeasureOptions
+    growth : bool
+        As for :func:`measure_shapes`.
+
+    Returns
+    -------
+    ndarray
+        In pixels, (n,).
+    """
+    # Margins: 2 pixels for the interpolation of sep's growth curve, 1 for the pixels at the rim.
+    kron = options.kron_max if shapes.kron is None else np.nan_to_num(shapes.kron)
+    beyond = max(1, *GROWTH) if growth else 1
+    extent = np.maximum(KRON_EXTENT, beyond * kron) * np.nan_to_num(shapes.a)
+    return np.maximum(extent, max(beyond * options.kron_circle, *options.apertures) / scale) + 3
+
+
 def _cut_out(pixels: Pixels, shapes: Shapes, reach: Floats) -> Iterator[tuple[Pixels, Shapes]]:
     """Yield each source on its own pixels, as far as `reach`."""
     ny, nx = pixels.data.shape
@@ -431,11 +489,7 @@ def measure_with_sky(
     sums : dict of str to Sums
         As of :func:`measure_shapes`.
     """
-    # Margins: 2 pixels for the interpolation of sep's growth curve, 1 for the pixels at the rim.
-    kron = options.kron_max if shapes.kron is None else np.nan_to_num(shapes.kron)
-    beyond = max(1, *GROWTH) if growth else 1
-    extent = np.maximum(KRON_EXTENT, beyond * kron) * np.nan_to_num(shapes.a)
-    reach = np.maximum(extent, max(beyond * options.kron_circle, *options.apertures) / scale) + 3
+    reach = find_reach(shapes, scale, options, growth=growth)
     parts = [
         measure_shapes(engine, replace(cut, data=cut.data - np.float32(level)), one, scale, options, growth=growth)
         for (cut, one), level in zip(_cut_out(pixels, shapes, reach), sky, strict=True)

@@ -172,7 +172,9 @@ def find_wings(
     order = np.lexsort((-above, owner))
     count = np.bincount(owner, minlength=len(rows))
     place = np.cumsum(count) - count + pixels - 1
-    least = np.where(count >= pixels, np.append(above, 0)[np.append(order, len(above))[np.minimum(place, len(above))]], 0)
+    least = np.where(
+        count >= pixels, np.append(above, 0)[np.append(order, len(above))[np.minimum(place, len(above))]], 0
+    )
     area = np.pi * rows["a"].astype(float) * rows["b"]
     with np.errstate(all="ignore"):
         # The area above half of the height, over that of a Gaussian of this shape: sep's `abcor`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy import units as u
@@ -18,6 +19,7 @@ from dja_photplug.calibration.zones import find_zones
 from dja_photplug.catalog.schema import COLUMNS, dress_table
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions
+from dja_photplug.parallel.workers import Map
 from dja_photplug.sky.grid import pixel_positions, pixel_scale, sky_positions
 from dja_photplug.sky.nesting import regrid_labels
 from dja_photplug.sources.cleaning import Uncleaned, Wings
@@ -31,9 +33,13 @@ from dja_photplug.sources.planes import (
     variance_map,
 )
 
+if TYPE_CHECKING:  # it needs sources, and they their background
+    from dja_photplug.sources.apertures import Removed
+
 __all__ = [
     "Background",
     "Detection",
+    "add_significance",
     "clean_detection",
     "gaussian_kernel",
     "measure_significance",
@@ -69,9 +75,16 @@ class Background:
     ----------
     level : ndarray
         (ny, nx) float32, in the unit of the image.
+    removed : Removed or None
+        What photometry takes off the image, where that was measured for all of it before; else whoever measures does.
     """
 
     level: NDArray[np.float32]
+    removed: Removed | None = None
+
+    def __getitem__(self, box: tuple[slice, slice]) -> Background:
+        """Return that of a part of the image."""
+        return Background(level=self.level[box], removed=None if self.removed is None else self.removed[box])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -248,6 +261,42 @@ def clean_detection(detection: Detection, wings: Wings) -> Detection:
     sources["id"] = np.arange(1, len(sources) + 1)
     before = Uncleaned(sources=detection.sources, segmentation=detection.segmentation, wings=wings)
     return replace(detection, sources=sources, segmentation=number[detection.segmentation], uncleaned=before)
+
+
+def add_significance(
+    detection: Detection,
+    image: NDData,
+    background: Background,
+    mask: NDArray[np.bool_],
+    options: DetectOptions,
+    *,
+    parallel: Map = map,
+) -> Detection:
+    """Return a detection with the column ``snr_detect``, see :func:`measure_significance`.
+
+    Parameters
+    ----------
+    detection : Detection
+    image : `~astropy.nddata.NDData`
+    background : Background
+    mask : ndarray of bool
+        (ny, nx), where sources are.
+    options : DetectOptions
+    parallel : Map, optional
+
+    Returns
+    -------
+    Detection
+    """
+    null = null_pixels(image)
+    data = subtract_level(image, background, null)
+    best = measure_significance(image, data, null, detection.segmentation, options)
+    sources = detection.sources.copy(copy_data=False)
+    labels = np.asarray(sources["id"], np.intp)
+    values = np.where((labels > 0) & (labels < len(best)), best[np.clip(labels, 0, len(best) - 1)], np.nan)
+    specs = [spec for spec in COLUMNS if spec.name == "snr_detect"]
+    sources["snr_detect"] = dress_table({"snr_detect": values}, specs)["snr_detect"]
+    return replace(detection, sources=sources)
 
 
 def measure_significance(

@@ -9,7 +9,7 @@ in the pixels of neighbours. Sources are modelled by falling flux, and all of th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TypeVar
 
@@ -106,6 +106,13 @@ class Neighbours:
     profile: Image
     reach: Index
     rings: _Rings
+
+    def __getitem__(self, box: tuple[slice, slice]) -> Neighbours:
+        """Return those of a part of the image."""
+        rows, columns = box
+        owners = replace(self.owners, x=self.owners.x - columns.start, y=self.owners.y - rows.start)
+        clear, wings, alone = (np.ascontiguousarray(plane[box]) for plane in (self.clear, self.wings, self.alone))
+        return replace(self, clear=clear, wings=wings, alone=alone, owners=owners)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -413,7 +420,8 @@ def sum_own_light(
     """
     sums = {name: np.zeros((2, len(targets.x))) for name in apertures}
     owners = neighbours.owners
-    row_of = np.full(int(max(segmentation.max(initial=0), targets.label.max(initial=0))) + 1, -1, np.intp)
+    largest = max(segmentation.max(initial=0), targets.label.max(initial=0), owners.label.max(initial=0))
+    row_of = np.full(int(largest) + 1, -1, np.intp)
     row_of[owners.label] = np.arange(len(owners.label))
     row = np.where(targets.label > 0, row_of[targets.label], -1)
     pairs = np.flatnonzero(row >= 0)

@@ -18,6 +18,8 @@ from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import GROWTH_COLUMNS, describe_columns, describe_removed, dress_table
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import MeasureOptions, Options
+from dja_photplug.parallel.scratch import new_plane, share_plane
+from dja_photplug.parallel.workers import Map
 from dja_photplug.psf.growth import model_growth, scale_to_total
 from dja_photplug.psf.model import PSF
 from dja_photplug.sky.grid import Scalar, pixel_scale
@@ -27,6 +29,7 @@ from dja_photplug.sources.apertures import (
     Columns,
     Engine,
     Pixels,
+    Removed,
     Sky,
     Sums,
     find_saturated_cores,
@@ -36,7 +39,7 @@ from dja_photplug.sources.apertures import (
     sum_segments,
 )
 from dja_photplug.sources.detection import Detection, mesh_cells, shapes_on_grid
-from dja_photplug.sources.neighbours import Neighbours, find_neighbours
+from dja_photplug.sources.neighbours import find_neighbours
 from dja_photplug.sources.planes import (
     Floats,
     Shapes,
@@ -48,9 +51,20 @@ from dja_photplug.sources.planes import (
     variance_map,
 )
 from dja_photplug.sources.profile_error import ProfileError, measure_profile_error
+from dja_photplug.sources.sep_engine import mesh_background
 from dja_photplug.units import magnitude
 
-__all__ = ["calibrate_with", "flag_point_sources", "measure_with"]
+__all__ = [
+    "calibrate_with",
+    "flag_point_sources",
+    "measure_profiles",
+    "measure_with",
+    "remove_neighbours",
+    "remove_sky",
+]
+
+Mask = tuple[NDArray[np.bool_], str]
+"""From `mask_sources`: where sources are, and what is to be said of it."""
 
 # Light beyond the isophote that would bias the sky: segments grow by this much before the sky is measured, in arcsec.
 SKY_MARGIN = 0.2
@@ -186,19 +200,6 @@ def _combine_errors(
     return error, np.sqrt(combine_variance(sums.background, sums.background, factor) + sky)
 
 
-def _measure_profiles(
-    engine: Engine, pixels: Pixels, neighbours: Neighbours, scale: float, calibration: NoiseCalibration | None
-) -> ProfileError:
-    """Return the error of what profiles say of the light of sources beyond their segments."""
-    assert pixels.segmentation is not None
-
-    def sum_variance(shapes: Shapes, radius: float) -> Floats:
-        sums = sum_circles(engine, pixels, shapes, radius)
-        return np.square(_combine_errors(sums, np.zeros(len(shapes.x)), np.inf, scale, calibration)[0])
-
-    return measure_profile_error(neighbours, pixels.null, pixels.segmentation, PROFILE_RADIUS / scale, sum_variance)
-
-
 def _add_profile_error(
     columns: Columns, kind: str, part: Sums, error: Floats, fraction: float
 ) -> tuple[Floats, NDArray[np.int64]]:
@@ -260,70 +261,139 @@ def _scale_auto(flux: Floats, error: Floats, factor: Floats, spread: Floats) -> 
     return {"flux_total": np.where(known, total, np.nan), "fluxerr_total": np.where(known, error, np.nan)}
 
 
-def _find_sky(
-    engine: Engine,
-    image: NDData,
-    null: NDArray[np.bool_],
-    background: NDArray[np.float32],
-    segmentation: NDArray[np.int32],
-    scale: float,
-    options: Options,
-) -> Sky:
-    """Return the mesh background without the sources."""
-    mesh, data, note = options.background, native_pixels(image.data), ""
-    centred = options.measure.background == "mesh"
-    if centred:
-        mask, note = mask_sources(data, null, segmentation, scale)
-    else:
-        mask = _sky_mask(segmentation, scale)
-    if (mask | null).all() and not null.all():
-        return Sky(mask=mask, note="no pixel is left between the sources: no sky is taken off")
-    level = engine.mesh_background(image, mesh, mask).level
-    masked, cells = mesh_cells(image, mesh, mask)
-    if centred:
-        center_sky(level, data, masked, background, cells, mesh.mesh_filter)
-    return Sky(level=level, pixels=_count_sky(masked, null, cells, mesh.mesh_filter), mask=mask, note=note)
+def remove_sky(
+    image: NDData, segmentation: NDArray[np.int32], options: Options, mask: Mask | None = None, *, parallel: Map = map
+) -> Removed:
+    """Return an image less its sky, where the options ask for a mesh.
 
+    Parameters
+    ----------
+    image : `~astropy.nddata.NDData`
+    segmentation : ndarray
+        (ny, nx), labels.
+    options : Options
+    mask : tuple of ndarray and str, optional
+        From `mask_sources`, where it is known.
+    parallel : Map, optional
 
-def _read_pixels(
-    engine: Engine,
-    image: NDData,
-    segmentation: NDArray[np.int32],
-    scale: float,
-    options: Options,
-    shapes: Shapes | None = None,
-) -> Pixels:
-    """Return the planes of an image, the mesh background without the sources taken off where asked.
-
-    What sources add to each other is taken off where `shapes` are given, which is whom it may not reach.
+    Returns
+    -------
+    Removed
+        Its data are those of the image where nothing is taken off.
     """
+    data, measure = native_pixels(image.data), options.measure
+    if measure.background not in ("masked", "mesh"):
+        return Removed(data=data)
+    scale, null = pixel_scale(image.wcs), null_pixels(image)
+    note = ""
+    if measure.background == "mesh":
+        covered, note = mask or mask_sources(data, null, segmentation, scale)
+    else:
+        covered = _sky_mask(segmentation, scale)
+    masked = covered | null
+    if masked.all() and not null.all():
+        return Removed(
+            data=data, sky=Sky(mask=covered, note="no pixel is left between the sources: no sky is taken off")
+        )
+    mesh = options.background
+    level = mesh_background(image, mesh, covered).level
+    _, cells = mesh_cells(image, mesh, covered)
+    if measure.background == "mesh":
+        center_sky(level, data, masked, variance_map(image, "background"), cells, mesh.mesh_filter)
+    sky = Sky(
+        level=share_plane(level), pixels=_count_sky(masked, null, cells, mesh.mesh_filter), mask=covered, note=note
+    )
+    left = new_plane(data.shape, np.float32)
+    np.subtract(data, level, out=left)
+    return Removed(data=left, sky=sky)
+
+
+def remove_neighbours(
+    removed: Removed, image: NDData, detection: Detection, options: Options, *, parallel: Map = map
+) -> Removed:
+    """Return an image less what sources add to each other too, where the options ask for that.
+
+    Parameters
+    ----------
+    removed : Removed
+        From :func:`remove_sky`; its data are overwritten where they are not those of the image.
+    image : `~astropy.nddata.NDData`
+    detection : Detection
+        Sources or positions to measure, which the light of others may not reach.
+    options : Options
+    parallel : Map, optional
+
+    Returns
+    -------
+    Removed
+    """
+    if options.measure.neighbours != "subtract":
+        return removed
+    scale = pixel_scale(image.wcs)
+    shapes = shapes_on_grid(detection, scale)
+    data = removed.data
+    if removed.sky.level is None:
+        data = new_plane(data.shape, np.float32)
+        data[...] = removed.data
+    largest = max(options.measure.kron_circle * max(GROWTH), *options.measure.apertures) / scale
+    extent = np.maximum(KRON_EXTENT * np.nan_to_num(shapes.a), largest)
+    planes = (variance_map(image, "background"), null_pixels(image), detection.segmentation)
+    neighbours = find_neighbours(data, *planes, scale, shapes, extent)
+    return replace(removed, data=data, neighbours=neighbours)
+
+
+def measure_profiles(
+    removed: Removed, image: NDData, detection: Detection, calibration: NoiseCalibration | None
+) -> Removed:
+    """Return it with the error of what profiles say of the light of sources beyond their segments.
+
+    Parameters
+    ----------
+    removed : Removed
+        From :func:`remove_neighbours`.
+    image : `~astropy.nddata.NDData`
+    detection : Detection
+    calibration : NoiseCalibration or None
+
+    Returns
+    -------
+    Removed
+    """
+    if removed.neighbours is None or removed.profiles is not None:
+        return removed
+    scale, null = pixel_scale(image.wcs), null_pixels(image)
+    variance, background = variance_map(image), variance_map(image, "background")
+
+    def sum_variance(shapes: Shapes, radius: float) -> Floats:
+        size = np.full(len(shapes.x), radius)
+        where = (shapes, size, size, np.zeros_like(size))
+        total, below = (sum_overlap(plane, *where)[0] for plane in (variance, background))
+        sums = Sums(flux=total, total=total, background=below, area=np.pi * size**2, flag=np.zeros(len(size), np.int64))
+        return np.square(_combine_errors(sums, np.zeros(len(size)), np.inf, scale, calibration)[0])
+
+    found = measure_profile_error(
+        removed.neighbours, null, detection.segmentation, PROFILE_RADIUS / scale, sum_variance
+    )
+    return replace(removed, profiles=found)
+
+
+def _read_pixels(image: NDData, segmentation: NDArray[np.int32], removed: Removed, options: Options) -> Pixels:
+    """Return the planes that sums are made of."""
     if image.data.shape != segmentation.shape:
         raise PhotplugError(
             f"the image of {image.data.shape} pixels (y, x) and the segmentation of {segmentation.shape} differ; "
             "measure on the grid of the detection"
         )
-    data, null, variance = native_pixels(image.data), null_pixels(image), variance_map(image)
+    variance = variance_map(image)
     has_background = getattr(image, "background_weight", None) is not None
-    background = variance_map(image, "background") if has_background else variance
-    sky = Sky()
-    if options.measure.background in ("masked", "mesh"):
-        sky = _find_sky(engine, image, null, background, segmentation, scale, options)
-    if sky.level is not None:
-        data = data - sky.level
-    neighbours = None
-    if shapes is not None and options.measure.neighbours == "subtract":
-        data = data.copy() if sky.level is None else data
-        largest = max(options.measure.kron_circle * max(GROWTH), *options.measure.apertures) / scale
-        extent = np.maximum(KRON_EXTENT * np.nan_to_num(shapes.a), largest)
-        neighbours = find_neighbours(data, background, null, segmentation, scale, shapes, extent)
     return Pixels(
-        data=data,
+        data=native_pixels(removed.data),
         variance=variance,
-        background=background,
-        null=null,
-        segmentation=None if options.measure.neighbours == "keep" else segmentation,
-        sky=sky,
-        neighbours=neighbours,
+        background=variance_map(image, "background") if has_background else variance,
+        null=null_pixels(image),
+        segmentation=None if options.measure.neighbours == "keep" else np.ascontiguousarray(segmentation),
+        sky=removed.sky,
+        neighbours=removed.neighbours,
     )
 
 
@@ -354,6 +424,7 @@ def measure_with(
     calibration: NoiseCalibration | None,
     options: Options,
     psf: PSF | None = None,
+    removed: Removed | None = None,
 ) -> QTable:
     """Return the photometry of detected sources: all columns of the catalogue but the epochs.
 
@@ -369,6 +440,8 @@ def measure_with(
         The group ``measure``, and ``background`` where that asks for a mesh.
     psf : PSF, optional
         For the columns of `dja_photplug.catalog.schema.GROWTH_COLUMNS`.
+    removed : Removed, optional
+        What is taken off the image, where that is known, as of a tile: ``background.removed`` of the hook.
 
     Returns
     -------
@@ -390,21 +463,21 @@ def measure_with(
         raise PhotplugError(f"the image has the unit {image.unit}, which is no flux density; give it 10 nJy") from None
     scale = pixel_scale(image.wcs)
     shapes = shapes_on_grid(detection, scale)
-    pixels = _read_pixels(engine, image, detection.segmentation, scale, options, shapes)
+    if removed is None:
+        removed = remove_neighbours(remove_sky(image, detection.segmentation, options), image, detection, options)
+    removed = measure_profiles(removed, image, detection, calibration)
+    pixels, profiles = _read_pixels(image, detection.segmentation, removed, options), removed.profiles
     columns, sums, sky_error = _measure(
         engine, pixels, shapes, detection.segmentation, scale, options.measure, growth=psf is not None
     )
     columns["flux_radius"] *= scale
     columns |= {name: columns[name] * microjansky for name in columns if name.startswith("bkg_aper")}
     numbers = range(len(options.measure.apertures))
-    profiles = None
-    if pixels.neighbours is not None:
-        profiles = _measure_profiles(engine, pixels, pixels.neighbours, scale, calibration)
     growth = None
     if psf is not None:
         known = (columns, sums, sky_error, pixels.sky.pixels, scale, calibration, profiles)
         growth = _measure_growth(*known, psf)
-    removed = describe_removed(numbers, sky=options.measure.background != "none", neighbours=profiles is not None)
+    off = describe_removed(numbers, sky=options.measure.background != "none", neighbours=profiles is not None)
     errors = {
         kind: _combine_errors(part, sky_error, pixels.sky.pixels, scale, calibration) for kind, part in sums.items()
     }
@@ -416,7 +489,7 @@ def measure_with(
     columns["flag"] |= np.where(np.isnan(columns["flux_auto"]), SourceFlag.NOT_MEASURED.value, 0)
     positions = {name: column for name, column in detection.sources.items() if name != "flag"}
     positions.setdefault("snr_detect", np.full(len(positions["id"]), np.nan))  # where its engine does not tell
-    described = [*describe_columns(len(numbers)), *removed, *(() if psf is None else GROWTH_COLUMNS)]
+    described = [*describe_columns(len(numbers)), *off, *(() if psf is None else GROWTH_COLUMNS)]
     table = dress_table({**positions, **columns}, described)
     table.meta.update({} if profiles is None else profiles.metadata())
     table.meta.update({"SKYNOTE": pixels.sky.note} if pixels.sky.note else {})
@@ -449,7 +522,9 @@ def flag_point_sources(table: QTable, psf_half_light: ArrayLike) -> NDArray[np.i
     return np.where(point, SourceFlag.POINT_LIKE.value, 0)
 
 
-def calibrate_with(engine: Engine, image: NDData, detection: Detection, options: Options) -> NoiseCalibration:
+def calibrate_with(
+    engine: Engine, image: NDData, detection: Detection, options: Options, removed: Removed | None = None
+) -> NoiseCalibration:
     """Measure a(r) in empty apertures, with the sums and the sky of the photometry.
 
     Parameters
@@ -460,6 +535,8 @@ def calibrate_with(engine: Engine, image: NDData, detection: Detection, options:
         Its segments are where sources are.
     options : Options
         The groups ``calibration`` and ``measure``.
+    removed : Removed, optional
+        The image less its sky, where that is known: ``background.removed`` of the hook.
 
     Returns
     -------
@@ -471,9 +548,11 @@ def calibrate_with(engine: Engine, image: NDData, detection: Detection, options:
         Where too few empty apertures fit.
     """
     scale, options = pixel_scale(image.wcs), options.settle()
+    if removed is None:
+        removed = remove_sky(image, detection.segmentation, options)
     # Between the masked sources there are no wings to subtract that would be worth the time.
     kept = replace(options, measure=replace(options.measure, neighbours="keep"))
-    pixels = _read_pixels(engine, image, detection.segmentation, scale, kept)
+    pixels = _read_pixels(image, detection.segmentation, removed, kept)
     sky_mask = _sky_mask(detection.segmentation, scale) if options.measure.background == "annulus" else None
 
     def sum_empty(x: Floats, y: Floats, radius: float) -> ApertureSums:

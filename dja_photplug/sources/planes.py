@@ -12,6 +12,7 @@ from scipy.ndimage import distance_transform_edt, median_filter
 from scipy.stats import median_abs_deviation
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.parallel.scratch import new_plane
 
 __all__ = [
     "FLATTEST",
@@ -85,7 +86,8 @@ def null_pixels(image: NDData) -> NDArray[np.bool_]:
         Where the image has no uncertainty.
     """
     weight = _weight(image, "full")
-    null = ~(weight > 0)
+    null = new_plane(weight.shape, np.bool_)
+    np.logical_not(weight > 0, out=null)
     null |= ~np.isfinite(weight)
     null |= ~np.isfinite(image.data)
     if image.mask is not None:
@@ -113,8 +115,10 @@ def variance_map(image: NDData, kind: str = "full") -> NDArray[np.float32]:
     PhotplugError
         Where the image has no uncertainty.
     """
+    weight = _weight(image, kind)
+    variance = new_plane(weight.shape, np.float32)
     with np.errstate(divide="ignore", over="ignore"):
-        variance = np.reciprocal(_weight(image, kind))
+        np.reciprocal(weight, out=variance)
     # NaN fails both comparisons; without a mask the division takes a third of the time.
     np.copyto(variance, NULL_VARIANCE, where=~((variance > 0) & (variance < NULL_VARIANCE)))
     return variance

@@ -287,12 +287,12 @@ def detect_sep(image: NDData, background: Background, options: Options) -> Detec
         Where the image has no WCS or no uncertainty.
     """
     settings = _settings(image, options.detect)
-    data, null = subtract_level(image, background, settings["mask"]), settings["mask"]
+    data = subtract_level(image, background, settings["mask"])
     objects, segmentation = _extract(data, settings)
     found = place_sources({name: objects[name] for name in FOUND}, segmentation, image.wcs)
     if not options.detect.clean:
         return found
-    threshold = settings["thresh"] * np.sqrt(settings["var"])
+    threshold = np.float32(settings["thresh"]) * np.sqrt(settings["var"])
     smooth = convolve_pixels(data, settings["filter_kernel"])
     wings = find_wings(objects, segmentation, data, smooth, threshold, settings["minarea"], options.detect.clean)
     return clean_detection(found, wings)
@@ -346,7 +346,6 @@ def _average_annuli(
 
 
 SEP = Engine(
-    mesh_background=mesh_background,
     sum_ellipses=_sum_ellipses,
     kron_radius=_kron_radius,
     half_light=_half_light,

@@ -79,9 +79,9 @@ def test_errors_cross_and_end_the_rest():
 
 def test_a_process_that_is_killed():
     told = "^one of 2 processes ended twice: memory may be short.*use fewer workers, or 1$"
-    with pytest.warns(PhotplugWarning, match="ended early; its work is done again"):
-        with pytest.raises(PhotplugError, match=told):
-            list(map_in_processes(end, range(3), 2, nothing))
+    warned = "ended early; its work is done again"
+    with pytest.warns(PhotplugWarning, match=warned), pytest.raises(PhotplugError, match=told):
+        list(map_in_processes(end, range(3), 2, nothing))
 
 
 INTERRUPTED = """
