@@ -52,7 +52,7 @@ def test_wings_import_only_downwards(house: Path) -> None:
         ("dja_photplug/epochs/log.py", "from dja_photplug.catalog.schema import COLUMNS", "epochs is not allowed"),
         ("dja_photplug/pipeline/catalog.py", "import dja_photplug.cli.app", "pipeline is not allowed to import"),
         (
-            "dja_photplug.parallel.workers.py",
+            "dja_photplug/pipeline/many_bands.py",
             "import hooks.sep_engine",
             "dja_photplug.pipeline is not allowed to import hooks",
         ),

@@ -11,7 +11,7 @@ from dja_photplug import __version__
 from dja_photplug.options.stages import Options
 from dja_photplug.units import ZERO_POINT
 
-__all__ = ["encode_metadata", "make_metadata"]
+__all__ = ["encode_metadata", "make_metadata", "record_options"]
 
 Plain = TypeVar("Plain")
 
@@ -36,8 +36,27 @@ def make_metadata(options: Options) -> dict[str, object]:
         "ENGINE": options.engine,
         **{f"ASEC_{i}": diameter for i, diameter in enumerate(options.measure.apertures)},
         "KRONCIRC": options.measure.kron_circle,
-        **encode_metadata({"OPTIONS": options.as_dict(), "VERSIONS": {"dja_photplug": __version__, **versions}}),
+        **encode_metadata({"OPTIONS": record_options(options), "VERSIONS": {"dja_photplug": __version__, **versions}}),
     }
+
+
+def record_options(options: Options) -> dict[str, object]:
+    """Return the options that a result depends on: all but how the work was divided.
+
+    Parameters
+    ----------
+    options : Options
+
+    Returns
+    -------
+    dict
+        As of `Options.as_dict`, without the group ``tiles`` and the number of workers.
+    """
+    values = options.as_dict()
+    del values["tiles"]
+    bands = values["bands"]
+    assert isinstance(bands, dict)
+    return values | {"bands": {name: value for name, value in bands.items() if name != "workers"}}
 
 
 def encode_metadata(values: Mapping[str, Plain | list[object] | dict[str, object]]) -> dict[str, Plain | str]:

@@ -361,12 +361,10 @@ class Options(Stage):
         Returns
         -------
         dict
-            Value by option and, for each group, a dictionary; those of plugins by their names. Without ``overwrite``,
-            and what no result depends on: tiles and the number of workers.
+            Value by option and, for each group, a dictionary; those of plugins by their names. Without ``overwrite``.
         """
         values: dict[str, object] = dataclasses.asdict(dataclasses.replace(self, cutout=None, plugins={}))
-        del values["overwrite"], values["plugins"], values["tiles"]
-        values["bands"] = {name: getattr(self.bands, name) for name in self.bands.__slots__ if name != "workers"}
+        del values["overwrite"], values["plugins"]
         values |= {name: dataclasses.asdict(stage) for name, stage in self.plugins.items()}
         return values | {"cutout": None if self.cutout is None else str(self.cutout)}
 

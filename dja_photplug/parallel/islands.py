@@ -61,7 +61,17 @@ class Islands:
 
     @classmethod
     def of(cls, labels: NDArray[np.int32]) -> Islands:
-        """Return the islands of a label image, (ny, nx)."""
+        """Return the islands of a label image.
+
+        Parameters
+        ----------
+        labels : ndarray
+            (ny, nx), 0 for none.
+
+        Returns
+        -------
+        Islands
+        """
         box = find_boxes(labels)
         members = np.flatnonzero(labels)
         flat = labels.ravel()
@@ -86,20 +96,51 @@ class Islands:
         return found
 
     def reach_beyond(self, window: Window) -> NDArray[np.bool_]:
-        """Return the labels whose island has pixels outside of a window."""
+        """Return the labels whose island has pixels outside of a window.
+
+        Parameters
+        ----------
+        window : pair of slices
+
+        Returns
+        -------
+        ndarray of bool
+            (greatest label + 1,).
+        """
         rows, columns = window
         low, high = (rows.start, columns.start), (rows.stop, columns.stop)
         beyond = np.any(self.box[:, :2] < low, axis=1) | np.any(self.box[:, 2:] > high, axis=1)
         return self._spread(beyond & (self.box[:, 2] > 0))
 
     def reach_into(self, window: Window) -> NDArray[np.bool_]:
-        """Return the labels whose island has pixels in a window."""
+        """Return the labels whose island has pixels in a window.
+
+        Parameters
+        ----------
+        window : pair of slices
+
+        Returns
+        -------
+        ndarray of bool
+            (greatest label + 1,).
+        """
         chosen = np.zeros(len(self.number), bool)
         chosen[self.owner[self._inside(window)]] = True
         return self._spread(chosen)
 
     def hold(self, pixels: Index) -> NDArray[np.bool_]:
-        """Return the labels whose island has one of the pixels, rows and columns (n, 2)."""
+        """Return the labels whose island has one of these pixels.
+
+        Parameters
+        ----------
+        pixels : ndarray
+            Rows and columns, (n, 2).
+
+        Returns
+        -------
+        ndarray of bool
+            (greatest label + 1,).
+        """
         chosen = np.zeros(len(self.number), bool)
         flat = np.ravel_multi_index(tuple(pixels.T), self.shape)
         chosen[self.owner[np.isin(self.members, flat)]] = True

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dja_photplug.catalog.columns import column_values, describe_missing, find_ids, find_positions, has_position
+from dja_photplug.catalog.metadata import record_options
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import (
     TOTAL_COLUMNS,
@@ -226,7 +227,7 @@ def measure_columns(
         for band in tqdm(bands, "bands", disable=None if progress else True):
             tables[band] = next(measured)
     for band in bands:
-        tables[band].meta = {"OPTIONS": options.as_dict(), **tables[band].meta}
+        tables[band].meta = {"OPTIONS": record_options(options), **tables[band].meta}
         add_totals(tables[band], ratios, radius, psfs.get(band))
         for name, column in name_columns(tables[band], band, numbers).items():
             short = name.removeprefix(f"{band}_")

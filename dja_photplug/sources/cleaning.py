@@ -60,12 +60,31 @@ class Wings:
         return replace(self, **{name: getattr(self, name)[chosen] for name in _COLUMNS})
 
     def move(self, x: int, y: int) -> Wings:
-        """Return them with other positions, so many pixels farther."""
+        """Return them with positions that are so many pixels farther.
+
+        Parameters
+        ----------
+        x, y : int
+
+        Returns
+        -------
+        Wings
+        """
         return replace(self, x=self.x + x, y=self.y + y)
 
     @classmethod
     def join(cls, parts: list[Wings]) -> Wings:
-        """Return those of several lists as one."""
+        """Return those of several lists as one.
+
+        Parameters
+        ----------
+        parts : list of Wings
+            At least one.
+
+        Returns
+        -------
+        Wings
+        """
         columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS}
         return cls(**columns, beta=parts[0].beta)
 

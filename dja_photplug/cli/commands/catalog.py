@@ -35,7 +35,7 @@ __all__ = ["photplug_register_commands", "run"]
 def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     """Add the command."""
     help = "detect the sources of mosaics, and measure them in every band"
-    stages = (*ANALYSIS, "epochs", "bands", "output")
+    stages = (*ANALYSIS, "epochs", "bands", "tiles", "output")
     command = add_command(subparsers, "catalog", run, help, mosaics=True, stages=stages, engine=True)
     command.add_argument("-o", "--output", type=Path, required=True, metavar="CAT.fits", help="also .ecsv or .parquet")
     command.add_argument("--segmentation", type=Path, metavar="OUT.fits", help="write the segmentation image")

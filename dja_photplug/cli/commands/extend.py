@@ -29,7 +29,7 @@ __all__ = ["photplug_register_commands", "run"]
 def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     """Add the command."""
     help = "measure the sources of a catalogue in more bands"
-    stages = (*ANALYSIS, "epochs", "bands", "output", "extend")
+    stages = (*ANALYSIS, "epochs", "bands", "tiles", "output", "extend")
     command = add_command(
         subparsers, "extend", run, help, mosaics=True, catalog=TABLE_FORMATS, stages=stages, engine=True
     )
