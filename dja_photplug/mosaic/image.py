@@ -234,6 +234,8 @@ def share_image(image: MosaicImage) -> MosaicImage:
     MosaicImage
         The same one where nothing is to be done.
     """
+    if not isinstance(image, MosaicImage):  # of somebody who analyses a CCDData as it is
+        return image
     planes = (image.data, image.uncertainty.array, image.mask, image.background_weight)
     data, weight, mask, background = (None if plane is None else share_plane(plane) for plane in planes)
     if all(one is other for one, other in zip(planes, (data, weight, mask, background), strict=True)):

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dja_photplug.catalog.columns import column_values, describe_missing, find_ids, find_positions, has_position
-from dja_photplug.catalog.metadata import record_options
 from dja_photplug.catalog.flags import SourceFlag
+from dja_photplug.catalog.metadata import record_options
 from dja_photplug.catalog.schema import (
     TOTAL_COLUMNS,
     describe_apertures,

@@ -1,0 +1,168 @@
+"""Large images in tiles: the result is that of the whole image, whatever the tiles, the processes and the engine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.table import QTable
+from photutils.segmentation import SegmentationImage
+
+import dja_photplug as dp
+from dja_photplug.options.stages import BandOptions, TileOptions
+from dja_photplug.pipeline.catalog import run
+from dja_photplug.plugin import SEP, calibrate_with, detect_sep, hookimpl, measure_with, mesh_background
+from dja_photplug.simulate.field import FieldOptions, SimulatedField, simulate_field, write_field
+
+OVERLAP = 40
+WHOLE = 100_000
+
+
+def draw_field(side: int, density: float) -> SimulatedField:
+    """A crowded field, with a galaxy larger than the overlap, a star with long wings, and blends at their corners."""
+    field = simulate_field(FieldOptions(shape=(side, side + 60), density=density, seed=5, exposure_time=4e4))
+    y, x = np.indices(field.science.shape)
+
+    def distance(px: float, py: float, q: float = 1.0) -> np.ndarray:
+        return np.hypot(x - px, (y - py) / q)
+
+    light = 0.8 * np.exp(-distance(0.45 * side, 0.47 * side, 0.6) / 22)  # its segment is 130 pixels long
+    light += 400 / (1 + (distance(0.8 * side, 0.3 * side) / 1.5) ** 2) ** 1.5
+    for corner in (150, 200, 330):
+        for shift, peak in ((-4, 3.0), (3, 5.0)):
+            light += peak * np.exp(-(distance(corner + shift, corner + 0.7 * shift) ** 2) / (2 * 2.2**2))
+    photons = np.random.default_rng(6).normal(size=light.shape) * np.sqrt(light / field.electrons)
+    science = (field.science + light + photons).astype(np.float32)
+    full = 1 / (1 / field.weight + np.maximum(science, 0) / field.electrons)
+    return replace(field, science=science, full=full.astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_field(draw_field(460, 900.0), tmp_path_factory.mktemp("field"), "sim-v1")
+
+
+@cache
+def analyse(prefix: Path, size: int, workers: int, engine: str, noise: str) -> tuple[QTable, SegmentationImage]:
+    options = dp.Options(
+        engine=engine,
+        variance=dp.VarianceOptions(noise=noise),
+        tiles=TileOptions(size=size, overlap=OVERLAP),
+        bands=BandOptions(workers=workers),
+    )
+    result = dp.run([prefix], options)
+    return result.catalog, result.segmentation
+
+
+def expect_same(ours: tuple[QTable, SegmentationImage], theirs: tuple[QTable, SegmentationImage]) -> None:
+    np.testing.assert_array_equal(ours[1].data, theirs[1].data)
+    assert ours[0].colnames == theirs[0].colnames
+    assert ours[0].meta == theirs[0].meta
+    for name in theirs[0].colnames:
+        one, other = (np.asarray(table[name]) for table, _ in (ours, theirs))
+        if one.dtype.kind != "f":
+            np.testing.assert_array_equal(one, other, err_msg=name)
+        else:  # sums in another order, and near nothing of the light of neighbours
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize(("size", "workers"), [(150, 1), (200, 2), (330, 1), (230, 4)])
+@pytest.mark.parametrize(("engine", "noise"), [("sep", "calibrated"), ("sep", "dja"), ("photutils", "dja")])
+def test_tiles_give_what_the_whole_image_gives(prefix, size, workers, engine, noise) -> None:
+    if workers > 1 and noise != "calibrated":
+        pytest.skip("processes are the same for all engines")
+    whole = analyse(prefix, WHOLE, 1, engine, noise)
+    assert len(whole[0]) > 40
+    expect_same(analyse(prefix, size, workers, engine, noise), whole)
+
+
+def test_the_scene_is_what_it_is_to_test(prefix) -> None:
+    """A segment longer than the overlap on both sides of an edge, a blend at each corner, and cleaned sources."""
+    catalog, segmentation = analyse(prefix, WHOLE, 1, "sep", "calibrated")
+    boxes = [(box[0].stop - box[0].start, box[1].stop - box[1].start) for box in segmentation.slices]
+    assert max(max(box) for box in boxes) > 2.5 * OVERLAP
+    for corner in (150, 200, 330):
+        around = np.unique(segmentation.data[corner - 8 : corner + 8, corner - 8 : corner + 8])
+        assert np.count_nonzero(around) >= 2
+    assert np.asarray(catalog["flag"] & dp.SourceFlag.DEBLENDED > 0).sum() > 10
+    # Ids rise with the row of the brightest pixel.
+    assert np.all(np.diff(catalog["y"].value) > -60)
+
+
+class Mine:
+    """A plugin's engine of the primitives of sep."""
+
+    @hookimpl
+    def photplug_background(self, image, options):
+        return mesh_background(image, options.background) if options.engine == "mine" else None
+
+    @hookimpl
+    def photplug_detect(self, image, background, options):
+        return detect_sep(image, background, options) if options.engine == "mine" else None
+
+    @hookimpl
+    def photplug_calibrate(self, image, background, detection, options):
+        return calibrate_with(SEP, image, detection, options) if options.engine == "mine" else None
+
+    @hookimpl
+    def photplug_measure(self, image, background, detection, calibration, options):
+        if options.engine != "mine":
+            return None
+        return measure_with(SEP, image, detection, calibration, options, removed=background.removed)
+
+
+def test_the_engine_of_a_plugin_works_on_tiles(prefix) -> None:
+    manager = dp.get_plugin_manager()
+    manager.register(Mine(), "mine")
+    tables = []
+    for size in (WHOLE, 170):
+        options = dp.Options(engine="mine", tiles=TileOptions(size=size, overlap=OVERLAP))
+        result = run([prefix], options, manager=manager)
+        tables.append((result.catalog, result.segmentation))
+    expect_same(tables[1], tables[0])
+    catalog, segmentation = analyse(prefix, WHOLE, 1, "sep", "calibrated")
+    np.testing.assert_array_equal(tables[0][1].data, segmentation.data)
+    np.testing.assert_array_equal(tables[0][0]["flux_auto"].value, catalog["flux_auto"].value)
+
+
+def test_positions_of_a_catalogue_are_measured_in_tiles(prefix) -> None:
+    """Off the image and without a position too."""
+    catalog, _ = analyse(prefix, WHOLE, 1, "sep", "calibrated")
+    table = QTable(catalog[["ra", "dec", "a", "b", "theta", "kron_radius"]])[:40]
+    table["ra"][3] += 1 * table["ra"].unit
+    table["dec"][5] = np.nan
+    extended = []
+    for size in (WHOLE, 150):
+        options = dp.Options(tiles=TileOptions(size=size, overlap=OVERLAP), bands=BandOptions(workers=1))
+        with pytest.warns(dp.PhotplugWarning, match="has no position"):
+            extended.append(dp.extend_catalog(table, [prefix], options))
+    for name in extended[0].colnames:
+        one, other = (np.asarray(each[name]) for each in extended)
+        if one.dtype.kind == "f":
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9, err_msg=name)
+        else:
+            np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+def test_nothing_is_left(prefix, tmp_path) -> None:
+    options = dp.Options(
+        tiles=TileOptions(size=200, overlap=OVERLAP, scratch=str(tmp_path)), bands=BandOptions(workers=1)
+    )
+    dp.run([prefix], options)
+    assert list(tmp_path.iterdir()) == []
+    manager = dp.get_plugin_manager()
+    manager.register(Broken())
+    with pytest.raises(dp.PhotplugError, match="nothing works"):
+        run([prefix], options, manager=manager)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Broken:
+    """A plugin that fails in the midst of the tiles."""
+
+    @hookimpl
+    def photplug_measure(self, image):
+        raise dp.PhotplugError("nothing works")
