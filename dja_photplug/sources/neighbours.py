@@ -4,13 +4,18 @@ Each source that is bright enough gets a profile: the level in rings of the elli
 that are its own or nobody's. Beyond its segment the profile never rises, and ends where it no longer stands out of the
 noise. What it says there is the source's wing: it is taken off for all others, and stands in for the source's own light
 in the pixels of neighbours. Sources are modelled by falling flux, and all of them twice.
+
+Those of one step of brightness are all measured on the same image, and then taken off, band of rows by band: the
+outcome is the same in whatever order, or by however many processes, that is done.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import product
+from functools import lru_cache, partial
+from itertools import pairwise, product
 from typing import TypeVar
 
 import numpy as np
@@ -18,18 +23,21 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from dja_photplug.sources.planes import FLATTEST, Floats, Shapes, measure_segments, sum_overlap
+from dja_photplug.sources.planes import FLATTEST, Floats, Map, Shapes, sum_overlap, weigh_segments
 
 __all__ = [
     "Ellipses",
     "Neighbours",
     "OwnLight",
+    "Profiles",
     "find_neighbours",
     "sum_opposite",
     "sum_own_light",
 ]
 
-T = TypeVar("T", np.float32, np.bool_)
+T = TypeVar("T", np.float32, np.bool_, np.int32)
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
 Image = NDArray[np.float32]
 Index = NDArray[np.intp]
 
@@ -43,36 +51,97 @@ SIGNIFICANCE = 1.5 * 1.5 * 1.2533
 # signal to noise, and so many pixels more, but no farther than LONGEST arcsec.
 LEAST_SNR, REACH, MORE, LONGEST = 15.0, (1.6, 0.5), 5, 8.0
 STEP = 1.0  # magnitudes: sources as bright are modelled at a time
-BATCH = 300_000  # pixels of stamps at a time: 15 MB
 FINE = 16  # steps of a pixel in which radii are told apart
+# Half-sides of stamps: a source takes the next of these.
+HALVES = np.unique(np.ceil(6 * 1.2 ** np.arange(44)).astype(np.intp))
+BATCH = 100_000  # pixels of stamps at a time, which a cache holds
+SHARE = 3_000_000  # pixels of stamps that a process is given at a time: some 20 ms of work
+LOWEST = np.int32(-(2**31))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Rings:
-    """Rings of elliptical radius: their mean radii (pixels); number of the ring and place among them by step of radius.
+    """Rings of elliptical radius: their mean radii (pixels), and by step of radius the number of the ring, and between
+    which two mean radii it is, of which the first and how far on.
 
     Steps are a FINE-th of a pixel, and there is one more than the longest radius has.
     """
 
     radius: Floats
-    number: NDArray[np.int16]
-    place: Image
+    number: NDArray[np.int32]
+    low: Index
+    part: Image
 
-    @classmethod
-    def up_to(cls, longest: float) -> _Rings:
-        """Return rings that reach so far, in pixels."""
-        edges = [0.0, 1.0]
-        while edges[-1] < longest:
-            edges.append(max(edges[-1] * GROWTH, edges[-1] + 1))
-        radius = (np.array(edges[1:]) + edges[:-1]) / 2
-        steps = (np.arange(int(longest * FINE) + 2) + 0.5) / FINE
-        number = np.minimum(np.searchsorted(edges, steps, side="right") - 1, len(radius) - 1)
-        place = np.interp(steps, radius, np.arange(len(radius)))
-        return cls(radius=radius, number=number.astype(np.int16), place=place.astype(np.float32))
+    def last_step(self, count: int) -> int:
+        """Return the first step that is beyond the mean radius of ring `count`."""
+        return min(int(self.radius[min(count, len(self.radius) - 1)] * FINE) + 1, len(self.number) - 1)
 
-    def step(self, radius: Image) -> Index:
-        """Return the step of each radius."""
-        return np.minimum((radius * np.float32(FINE)).astype(np.intp), len(self.number) - 1)
+
+@lru_cache(maxsize=8)
+def _make_rings(longest: float) -> _Rings:
+    """Return rings that reach so far, in pixels."""
+    edges = [0.0, 1.0]
+    while edges[-1] < longest:
+        edges.append(max(edges[-1] * GROWTH, edges[-1] + 1))
+    radius = (np.array(edges[1:]) + edges[:-1]) / 2
+    steps = (np.arange(int(longest * FINE) + 2) + 0.5) / FINE
+    number = np.minimum(np.searchsorted(edges, steps, side="right") - 1, len(radius) - 1)
+    place = np.interp(steps, radius, np.arange(len(radius)))
+    low = np.minimum(place.astype(np.intp), len(radius) - 2)
+    return _Rings(radius=radius, number=number.astype(np.int32), low=low, part=(place - low).astype(np.float32))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Profiles:
+    """The light of m sources beyond their segments, by falling flux.
+
+    Attributes
+    ----------
+    owners : Shapes
+        (m,).
+    axis_ratio : ndarray
+        As the profiles have it, (m,).
+    level : ndarray
+        Of each ring, 0 where it has ended, in the unit of the image, (m, k).
+    reach : ndarray
+        Half the side of the stamps that hold the profiles, in pixels, (m,).
+    longest : float
+        How far rings reach, in pixels.
+    """
+
+    owners: Shapes
+    axis_ratio: Image
+    level: Image
+    reach: Index
+    longest: float
+
+    @property
+    def rings(self) -> _Rings:
+        return _make_rings(self.longest)
+
+    def __getitem__(self, index: NDArray[np.bool_ | np.intp] | slice) -> Profiles:
+        """Return some of them."""
+        parts = {name: getattr(self, name)[index] for name in ("owners", "axis_ratio", "level", "reach")}
+        return Profiles(**parts, longest=self.longest)
+
+    def end(self) -> Profiles:
+        """Return the same with stamps that end where the profiles do."""
+        radius, some = self.rings.radius, self.level != 0
+        ended = len(radius) - np.argmax(some[:, ::-1], axis=1)
+        end = np.where(np.any(some, axis=1), radius[np.minimum(ended, len(radius) - 1)], 0)
+        return replace(self, reach=np.ceil(end / np.sqrt(self.axis_ratio)).astype(np.intp) + 1)
+
+    def cut(self, rows: slice, columns: slice) -> Profiles:
+        """Return those whose stamps may reach into some rows and columns, on whose grid they are then."""
+        x, y = self.owners.x, self.owners.y
+        near = _touch(y, self.reach, rows) & _touch(x, self.reach, columns)
+        owners = self.owners[near]
+        return replace(self[near], owners=replace(owners, x=owners.x - columns.start, y=owners.y - rows.start))
+
+
+def _touch(centre: Floats, reach: Index, span: slice) -> NDArray[np.bool_]:
+    """Return whether stamps reach pixels from the start of a span to its end, along one axis."""
+    return (centre + reach + 1 >= span.start) & (centre - reach - 1 < span.stop)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,34 +154,30 @@ class Neighbours:
         (ny, nx) float32, the image less the wings of all sources, each outside of its own segment.
     wings : ndarray
         (ny, nx) float32, what was taken off.
-    alone : ndarray
-        (ny, nx) float32, the image less all wings but the brightest one in each pixel of the sky, for what is no sum.
-    owners : Shapes
-        The sources that have a wing, (m,), by falling flux.
-    axis_ratio : ndarray
-        As the profiles have it, (m,).
-    profile : ndarray
-        Level of each ring, 0 where it has ended, in the unit of the image, (m, k).
-    reach : ndarray
-        Half the side of the stamps that hold the profiles, in pixels, (m,).
-    rings : _Rings
+    brightest : ndarray
+        (ny, nx) float32, of the wings the brightest one in each pixel of the sky; 0 in segments.
+    profiles : Profiles
+        Of the sources that have a wing.
     """
 
     clear: Image
     wings: Image
-    alone: Image
-    owners: Shapes
-    axis_ratio: Image
-    profile: Image
-    reach: Index
-    rings: _Rings
+    brightest: Image
+    profiles: Profiles
+
+    @property
+    def alone(self) -> Image:
+        """(ny, nx), the image less all wings but the brightest one in each pixel of the sky, for what is no sum."""
+        return np.add(self.clear, self.brightest)
 
     def __getitem__(self, box: tuple[slice, slice]) -> Neighbours:
-        """Return those of a part of the image."""
-        rows, columns = box
-        owners = replace(self.owners, x=self.owners.x - columns.start, y=self.owners.y - rows.start)
-        clear, wings, alone = (np.ascontiguousarray(plane[box]) for plane in (self.clear, self.wings, self.alone))
-        return replace(self, clear=clear, wings=wings, alone=alone, owners=owners)
+        """Return what is in some rows and columns of the image: views of its planes, and the sources that reach there.
+
+        Sums over apertures inside of them are the same.
+        """
+        spans = [slice(*part.indices(size)[:2]) for part, size in zip(box, self.clear.shape, strict=True)]
+        planes = {name: getattr(self, name)[box] for name in ("clear", "wings", "brightest")}
+        return Neighbours(**planes, profiles=self.profiles.cut(*spans))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -137,82 +202,124 @@ class _Stamps:
     them they are moved.
     """
 
-    step: Index
+    step: NDArray[np.int32]
     label: NDArray[np.int32]
     x: Index
     y: Index
 
     def cut(self, plane: NDArray[T]) -> NDArray[T]:
         """Return the pixels of an image."""
-        return sliding_window_view(plane, self.step.shape[1:])[self.y, self.x]
+        return _windows(plane, self.step.shape[1:], self.x, self.y)
 
-    def windows(self) -> Iterator[tuple[slice, slice]]:
-        """Yield rows and columns of each in the image."""
+    def places(self, rows: slice) -> Iterator[tuple[tuple[slice, slice], slice]]:
+        """Yield rows and columns of each in the image, of the rows only those given, and which of the stamp they are."""
         _, height, width = self.step.shape
         for y, x in zip(self.y.tolist(), self.x.tolist(), strict=True):
-            yield slice(y, y + height), slice(x, x + width)
+            low = max(y, rows.start)
+            high = max(min(y + height, rows.stop), low)
+            yield (slice(low, high), slice(x, x + width)), slice(low - y, high - y)
 
 
-def _cut(owners: Shapes, axis_ratio: Image, half: int, segmentation: NDArray[np.int32], rings: _Rings) -> _Stamps:
-    """Return the stamps of sources on the image, `half` pixels to each side."""
+def _windows(plane: NDArray[T], shape: tuple[int, ...], x: Index, y: Index) -> NDArray[T]:
+    return sliding_window_view(np.asarray(plane), shape)[y, x]  # no subclass, which takes longer to cut
+
+
+def _cut(
+    owners: Shapes, axis_ratio: Image, half: int, segmentation: NDArray[np.int32], last: int | NDArray[np.int32]
+) -> _Stamps:
+    """Return the stamps of sources on the image, `half` pixels to each side; steps are `last` at most."""
 
     def span(centre: Floats, size: int) -> Index:
         side = min(2 * half + 1, size)
         return np.clip(np.rint(centre).astype(np.intp) - half, 0, size - side)[:, None] + np.arange(side)
 
     py, px = (span(*place) for place in zip((owners.y, owners.x), segmentation.shape, strict=True))
-    dx, dy = (px - owners.x[:, None]).astype(np.float32), (py - owners.y[:, None]).astype(np.float32)
+    dx, dy = ((pixel - at[:, None]).astype(np.float32) for pixel, at in ((px, owners.x), (py, owners.y)))
     theta, q = np.nan_to_num(owners.theta).astype(np.float32)[:, None], axis_ratio[:, None]
     cos, sin = np.cos(theta), np.sin(theta)
-    # u^2 q + v^2 / q with u along the major axis, written as a quadratic form.
-    xx, yy, xy = cos**2 * q + sin**2 / q, sin**2 * q + cos**2 / q, 2 * sin * cos * (q - 1 / q)
-    square = (xx * dx**2)[:, None, :] + (yy * dy**2)[:, :, None] + (xy * dx)[:, None, :] * dy[:, :, None]
-    label = sliding_window_view(segmentation, (py.shape[1], px.shape[1]))[py[:, 0], px[:, 0]]
-    return _Stamps(step=rings.step(np.sqrt(square)), label=label, x=px[:, 0], y=py[:, 0])
+    # u^2 q + v^2 / q with u along the major axis is xx dx^2 + yy dy^2 + 2 xy dx dy, with xx yy - xy^2 = 1.
+    root = np.sqrt(cos**2 * q + sin**2 / q)
+    xy = sin * cos * (q - 1 / q)
+    radius = (FINE * root * dx)[:, None, :] + (FINE * xy / root * dy)[:, :, None]
+    radius *= radius
+    radius += np.square(FINE / root * dy)[:, :, None]
+    np.sqrt(radius, out=radius)
+    np.minimum(radius, np.float32(last), out=radius)
+    x, y = px[:, 0], py[:, 0]
+    label = _windows(segmentation, (py.shape[1], px.shape[1]), x, y)
+    return _Stamps(step=radius.astype(np.int32), label=label, x=x, y=y)
 
 
-def _evaluate(profile: Image, stamps: _Stamps, rings: _Rings, outside: NDArray[np.bool_]) -> Image:
-    """Return wings: profiles (m, k), linear between the rings, in the pixels that are outside of their segments."""
-    place = rings.place[: stamps.step.max(initial=0) + 1]
-    low = np.minimum(place.astype(np.intp), len(rings.radius) - 2)
-    left = profile[:, low]
-    table = left + (place - low.astype(np.float32)) * (profile[:, low + 1] - left)
-    wing = table.ravel()[stamps.step + (table.shape[1] * np.arange(len(table)))[:, None, None]]
-    return np.where(outside, wing, np.float32(0))
+def _evaluate(level: Image, step: NDArray[np.int32], rings: _Rings, last: int) -> Image:
+    """Return profiles (m, k), linear between the rings, at steps (m, sy, sx) up to the last one."""
+    low, part = rings.low[: last + 1], rings.part[: last + 1]
+    left = level.take(low, axis=1)
+    table = level.take(low + 1, axis=1)
+    table -= left
+    table *= part
+    table += left
+    place = step + (table.shape[1] * np.arange(len(table), dtype=np.int32))[:, None, None]
+    return table.ravel().take(place, mode="clip")
 
 
-def _sort_rings(values: Image, key: NDArray[np.int32]) -> tuple[NDArray[np.int64], Image]:
-    """Return keys and values, sorted by key and then value: 64 bits of both are sorted as one number."""
-    bits = values.view(np.int32).astype(np.int64) & 0xFFFFFFFF
-    ordered = np.where(bits >> 31, bits ^ 0xFFFFFFFF, bits | 0x80000000)
-    both = (key.astype(np.int64) << 32) | ordered
-    both.sort()
-    key_sorted, ordered = both >> 32, both & 0xFFFFFFFF
-    bits = np.where(ordered >> 31, ordered & 0x7FFFFFFF, ordered ^ 0xFFFFFFFF)
-    return key_sorted, bits.astype(np.uint32).view(np.float32)
+def _render(profiles: Profiles, segmentation: NDArray[np.int32]) -> Iterator[tuple[Index, _Stamps, Image]]:
+    """Yield which profiles are in a batch of stamps, and wings: what they say outside of their segments."""
+    for half, chosen in _batches(profiles.reach):
+        part = profiles[chosen]
+        ended = np.flatnonzero(np.any(part.level != 0, axis=0)).max(initial=-1) + 1
+        last = part.rings.last_step(ended)
+        stamps = _cut(part.owners, part.axis_ratio, half, segmentation, last)
+        wings = _evaluate(part.level, stamps.step, part.rings, last)
+        wings *= stamps.label != part.owners.label[:, None, None]
+        yield chosen, stamps, wings
 
 
 def _measure_rings(
-    values: Image, ring: NDArray[np.int16], use: NDArray[np.bool_], rings: _Rings
+    values: Image, step: NDArray[np.int32], use: NDArray[np.bool_], rings: _Rings, k: int
 ) -> tuple[Image, Image]:
-    """Return level and error of the rings of each stamp, (m, k); NaN where fewer than 3 pixels are used."""
-    m, k = len(values), len(rings.radius)
-    key = (ring + (k * np.arange(m, dtype=np.int32))[:, None, None])[use]
-    key_sorted, flat = _sort_rings(values[use], key)
-    count = np.bincount(key_sorted, minlength=m * k)
-    start, last = np.cumsum(count) - count, max(len(flat) - 1, 0)
-    if not len(flat):
-        return np.full((2, m, k), np.nan, np.float32)[0], np.full((m, k), np.nan, np.float32)
+    """Return level and error of the first k rings of each stamp, (m, k); NaN where fewer than 3 pixels are used."""
+    m = len(values)
+    # Much faster than values[use].
+    chosen, used = np.flatnonzero(use), np.count_nonzero(use.reshape(m, -1), axis=1)
+    if not len(chosen):
+        return np.full((m, k), np.nan, np.float32), np.full((m, k), np.nan, np.float32)
+    flat, key = values.ravel().take(chosen), rings.number.take(step.ravel().take(chosen))
+    core = np.flatnonzero(key < np.searchsorted(rings.radius, CORE))
+    key += np.repeat(k * np.arange(m, dtype=np.int32), used)
+    count = np.bincount(key, minlength=m * k)
+    total = np.bincount(key.take(core), flat.take(core), m * k)
+    ordered = _sort_values(key, flat, np.cumsum(used))
+    start = np.cumsum(count) - count
 
     def quantile(share: float) -> Image:
-        return flat[np.clip(start + np.rint(share * (count - 1)).astype(np.intp), 0, last)]
+        place = np.minimum(start + np.rint(share * np.maximum(count - 1, 0)).astype(np.intp), len(flat) - 1)
+        low = ordered[place, 0]
+        return np.where(low < 0, low ^ LOWEST, ~low).view(np.float32)
 
     scatter = (quantile(0.8413) - quantile(0.1587)) / 2
-    mean = np.bincount(key_sorted, weights=flat, minlength=m * k) / np.maximum(count, 1)
-    core = np.tile(rings.radius < CORE, m)
-    level = np.where(count < 3, np.nan, np.where(core, mean, quantile(0.5)))
-    error = SIGNIFICANCE * scatter / np.sqrt(np.maximum(count, 1))
-    return level.reshape(m, k).astype(np.float32), error.reshape(m, k).astype(np.float32)
+    share = np.maximum(count, 1)
+    level = np.where(np.tile(rings.radius[:k] < CORE, m), total / share, quantile(0.5))
+    level = np.where(count < 3, np.nan, level).astype(np.float32)
+    error = (SIGNIFICANCE * scatter / np.sqrt(share)).astype(np.float32)
+    return level.reshape(m, k), error.reshape(m, k)
+
+
+def _sort_values(key: NDArray[np.int32], values: Image, ends: Index) -> NDArray[np.int32]:
+    """Return values by key and then value, both of which rise from one stretch, up to an end, to the next.
+
+    Of (n, 2) the second is the key, and the first the value, as a number whose unsigned order is that of floats: 64 bits
+    of both are sorted as one.
+    """
+    both = np.empty(len(key), np.uint64)
+    halves = both.view(np.int32).reshape(-1, 2)[:, :: 1 if sys.byteorder == "little" else -1]
+    bits = values.view(np.int32)
+    ordered = bits >> 31
+    ordered |= LOWEST
+    ordered ^= bits
+    halves[:, 0], halves[:, 1] = ordered, key
+    for start, end in pairwise([0, *ends.tolist()]):
+        both[start:end].sort()
+    return halves
 
 
 def _nearest_known(known: NDArray[np.bool_]) -> Index:
@@ -220,113 +327,165 @@ def _nearest_known(known: NDArray[np.bool_]) -> Index:
     return np.maximum.accumulate(np.where(known, np.arange(known.shape[1]), 0), axis=1)
 
 
-def _end_profiles(level: Image, error: Image, rings: _Rings, segment: Floats, half: int) -> Image:
+def _end_profiles(level: Image, error: Image, radius: Floats, segment: Floats, half: int) -> Image:
     """Return profiles that never rise beyond the segment (its radius in pixels, (m,)) and end in the noise."""
     nearest = _nearest_known(np.isfinite(level))
     level, error = (np.nan_to_num(np.take_along_axis(plane, nearest, axis=1)) for plane in (level, error))
-    beyond = rings.radius > segment[:, None]
+    beyond = radius > segment[:, None]
     last = np.maximum(np.argmax(beyond, axis=1) - 1, 0)
     most = np.maximum(np.take_along_axis(level, last[:, None], axis=1), 0)
     falling = np.minimum(np.minimum.accumulate(np.where(beyond, level, np.inf), axis=1), most)
     level = np.where(beyond, falling, level)
-    ended = np.logical_or.accumulate(beyond & ((level < error) | (rings.radius > half)), axis=1)
+    ended = np.logical_or.accumulate(beyond & ((level < error) | (radius > half)), axis=1)
     return np.where(ended, 0, level).astype(np.float32)
-
-
-def _end(profile: Image, rings: _Rings, axis_ratio: Image) -> Index:
-    """Return the half-sides of the stamps that profiles end in."""
-    ended = len(rings.radius) - np.argmax(profile[:, ::-1] > 0, axis=1)
-    end = np.where(np.any(profile > 0, axis=1), rings.radius[np.minimum(ended, len(rings.radius) - 1)], 0)
-    return np.ceil(end / np.sqrt(axis_ratio)).astype(np.intp) + 1
 
 
 def _batches(reach: Index) -> Iterator[tuple[int, Index]]:
     """Yield half-sides of stamps, and which sources have them, so many as fit into a batch."""
-    sizes = np.unique(np.ceil(np.geomspace(6, max(reach.max(initial=6), 7), 12)).astype(int))
-    size_of = np.searchsorted(sizes, reach)
+    size_of = np.searchsorted(HALVES, reach)
     for k in np.unique(size_of):
-        chosen, half = np.flatnonzero(size_of == k), int(sizes[k])
+        chosen, half = np.flatnonzero(size_of == k), int(HALVES[k])
         step = max(1, BATCH // (2 * half + 1) ** 2)
         for start in range(0, len(chosen), step):
             yield half, chosen[start : start + step]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Owners:
-    """Sources that are modelled, by falling flux, all (m,): with flux and radius of segments, and reach of stamps."""
+class _Sources:
+    """Sources that are modelled, by falling flux, all (m,): with flux and radius of segments."""
 
-    shapes: Shapes
+    profiles: Profiles
     flux: Floats
     radius: Floats
-    axis_ratio: Image
-    reach: Index
 
-    def __getitem__(self, index: NDArray[np.bool_ | np.intp]) -> _Owners:
-        return _Owners(**{name: getattr(self, name)[index] for name in self.__slots__})
+    def __getitem__(self, index: NDArray[np.bool_ | np.intp]) -> _Sources:
+        return _Sources(**{name: getattr(self, name)[index] for name in self.__slots__})
 
 
-def _choose_owners(
-    data: Image, variance: Image, null: NDArray[np.bool_], segmentation: NDArray[np.int32], scale: float
-) -> _Owners:
-    """Return the sources that are bright enough."""
-    shapes, npix = measure_segments(data, null, segmentation)
-    members = np.flatnonzero(segmentation)
-    members = members[~null.ravel()[members]]
-    owner, size = segmentation.ravel()[members], int(segmentation.max(initial=0)) + 1
-
-    def add(plane: Image) -> Floats:
-        return np.bincount(owner, plane.ravel()[members], size)[shapes.label].astype(float)
-
-    flux = add(data)
+def _choose_sources(
+    data: Image,
+    variance: Image,
+    null: NDArray[np.bool_],
+    segmentation: NDArray[np.int32],
+    scale: float,
+    targets: Shapes,
+    extent: Floats,
+    parallel: Map,
+) -> _Sources:
+    """Return the sources that are bright enough, and near another, without profiles."""
+    shapes, npix, (flux, noise) = weigh_segments(data, null, segmentation, [data, variance], parallel=parallel)
     with np.errstate(divide="ignore", invalid="ignore"):
-        snr = np.nan_to_num(flux / np.sqrt(add(variance)))
+        snr = np.nan_to_num(flux / np.sqrt(noise))
     rows = np.flatnonzero(snr > LEAST_SNR)
     rows = rows[np.argsort(-flux[rows], kind="stable")]
     shapes, radius = shapes[rows], np.sqrt(npix[rows] / np.pi)
     axis_ratio = np.clip(np.nan_to_num(shapes.b / shapes.a, nan=1.0), FLATTEST, 1).astype(np.float32)
     far = radius * (REACH[0] + REACH[1] * np.log10(snr[rows])) + MORE
     reach = np.ceil(np.minimum(far, LONGEST / scale) / np.sqrt(axis_ratio)).astype(np.intp)
-    return _Owners(shapes=shapes, flux=flux[rows], radius=radius, axis_ratio=axis_ratio, reach=reach)
+    matter = _matter(shapes, reach, targets, extent)
+    longest = 1.5 * float(HALVES[np.searchsorted(HALVES, reach[matter].max(initial=8))])
+    level = np.zeros((len(reach), len(_make_rings(longest).radius)), np.float32)
+    profiles = Profiles(owners=shapes, axis_ratio=axis_ratio, level=level, reach=reach, longest=longest)
+    return _Sources(profiles=profiles, flux=flux[rows], radius=radius)[matter]
 
 
-def _matter(owners: _Owners, targets: Shapes, extent: Floats) -> NDArray[np.bool_]:
+def _matter(shapes: Shapes, reach: Index, targets: Shapes, extent: Floats) -> NDArray[np.bool_]:
     """Return whether the stamp of each source reaches the aperture of any other."""
-    found = np.zeros(len(owners.reach), bool)
+    found = np.zeros(len(reach), bool)
     somewhere = np.isfinite(targets.x) & np.isfinite(targets.y)
     targets, extent = targets[somewhere], extent[somewhere]
-    near, far = (np.frexp(np.maximum(size, 1))[1] for size in (owners.reach, extent))
+    near, far = (np.frexp(np.maximum(size, 1))[1] for size in (reach, extent))
     # Radii of up to a factor of two at a time: with the largest of all of them there were too many pairs.
     for i, j in product(np.unique(near), np.unique(far)):
         one, other = np.flatnonzero(near == i), np.flatnonzero(far == j)
-        trees = [KDTree(np.column_stack([who.x, who.y])) for who in (owners.shapes[one], targets[other])]
+        trees = [KDTree(np.column_stack([who.x, who.y])) for who in (shapes[one], targets[other])]
         pairs = trees[0].sparse_distance_matrix(trees[1], 2.0**i + 2.0**j, output_type="ndarray")
         row, column = one[pairs["i"]], other[pairs["j"]]
-        touch = pairs["v"] < owners.reach[row] + extent[column]
-        found[row[touch & (owners.shapes.label[row] != targets.label[column])]] = True
+        touch = pairs["v"] < reach[row] + extent[column]
+        found[row[touch & (shapes.label[row] != targets.label[column])]] = True
     return found
 
 
-def _lay_out(
-    clear: Image,
-    segmentation: NDArray[np.int32],
-    shapes: Shapes,
-    axis_ratio: Image,
-    profile: Image,
-    reach: Index,
-    rings: _Rings,
-) -> tuple[Image, Image]:
-    """Return the planes `wings` and `alone` of `Neighbours`, given its `clear`."""
-    # Not zeros_like, which writes its zeros: most pixels are never touched.
-    wings, largest = (np.zeros(clear.shape, np.float32) for _ in range(2))
-    for half, chosen in _batches(reach):
-        stamps = _cut(shapes[chosen], axis_ratio[chosen], half, segmentation, rings)
-        outside = stamps.label != shapes.label[chosen][:, None, None]
-        light = _evaluate(profile[chosen], stamps, rings, outside)
-        on_sky = np.where(stamps.label == 0, light, np.float32(0))
-        for window, one, sky in zip(stamps.windows(), light, on_sky, strict=True):
-            wings[window] += one
-            np.maximum(largest[window], sky, out=largest[window])
-    return wings, np.add(clear, largest, out=largest)
+def _run(parallel: Map, work: Callable[[Item], Outcome], items: list[Item]) -> list[Outcome]:
+    """Return what becomes of the items; one alone is not worth the way to another process."""
+    return list((parallel if len(items) > 1 else map)(work, items))
+
+
+def _measure_profiles(data: Image, null: NDArray[np.bool_], segmentation: NDArray[np.int32], sources: _Sources) -> Image:
+    """Return the levels of the rings of some sources, (m, k), each on the image with its own wing put back."""
+    whole, rings = np.zeros_like(sources.profiles.level), sources.profiles.rings
+    for half, chosen in _batches(sources.profiles.reach):
+        part, segment = sources.profiles[chosen], sources.radius[chosen]
+        label = part.owners.label[:, None, None]
+        k = min(int(np.searchsorted(rings.radius, max(half, segment.max()), side="right")) + 1, len(rings.radius))
+        last = int(np.searchsorted(rings.number, k))
+        stamps = _cut(part.owners, part.axis_ratio, half, segmentation, min(last, len(rings.number) - 1))
+        values, own = stamps.cut(data), stamps.label == label
+        if part.level.any():
+            wings = _evaluate(part.level, stamps.step, rings, len(rings.number) - 1)
+            wings *= ~own
+            values += wings
+        # Within the segment nothing is asked of a profile; its last rings there are the most that follows.
+        inner = np.searchsorted(rings.number, np.searchsorted(rings.radius, segment) - 2).astype(np.int32)
+        use = stamps.label == 0
+        use |= own
+        use &= stamps.step >= inner[:, None, None]
+        use &= stamps.step < last
+        use &= ~stamps.cut(null)
+        levels = _measure_rings(values, stamps.step, use, rings, k)
+        whole[chosen, :k] = _end_profiles(*levels, rings.radius[:k], segment, half)
+    return whole
+
+
+def _share(reach: Index) -> list[Index]:
+    """Return which sources are measured together, so that it is worth a process, by the size of their stamps."""
+    order = np.argsort(reach, kind="stable")
+    share = np.cumsum((2 * reach[order] + 1) ** 2) // SHARE
+    return np.split(order, np.flatnonzero(np.diff(share)) + 1)
+
+
+Band = tuple[slice, Profiles]
+
+
+def _bands(profiles: Profiles, ny: int) -> list[Band]:
+    """Return bands of rows with as much light to write each, and the profiles that reach there.
+
+    Stamps that reach into two are made in both: bands are several times as high as them.
+    """
+    y, side = profiles.owners.y, 2 * profiles.reach + 1
+    work = side**2
+    height = 3 * int((work * side).sum() // max(work.sum(), 1)) + 1
+    count = max(1, min(int(work.sum()) // SHARE, ny // height))
+    order = np.argsort(y)
+    equal = np.searchsorted(np.cumsum(work[order]), work.sum() / count * np.arange(1, count))
+    edges = np.unique([0, *np.rint(y[order][equal]).astype(np.intp).tolist(), ny]).tolist()
+    rows = [slice(*span) for span in pairwise(edges)]
+    return [(span, profiles[_touch(y, profiles.reach, span)]) for span in rows]
+
+
+def _take_off(data: Image, segmentation: NDArray[np.int32], band: Band) -> None:
+    """Take wings off some rows of an image."""
+    rows, profiles = band
+    data = np.asarray(data)
+    for _, stamps, wings in _render(profiles, segmentation):
+        for (where, part), light in zip(stamps.places(rows), wings, strict=True):
+            data[where] -= light[part]
+
+
+def _lay_out(wings: Image, brightest: Image, segmentation: NDArray[np.int32], band: Band) -> None:
+    """Write some rows of the planes of `Neighbours`, which are 0."""
+    rows, profiles = band
+    wings, brightest = np.asarray(wings), np.asarray(brightest)
+    for _, stamps, lights in _render(profiles, segmentation):
+        skies = lights * (stamps.label == 0)
+        for (where, part), light, sky in zip(stamps.places(rows), lights, skies, strict=True):
+            wings[where] += light[part]
+            np.maximum(brightest[where], sky[part], out=brightest[where])
+
+
+def _make_zeros(shape: tuple[int, int]) -> Image:
+    # Not zeros_like, which writes its zeros: many pixels are never touched.
+    return np.zeros(shape, np.float32)
 
 
 def find_neighbours(
@@ -337,6 +496,9 @@ def find_neighbours(
     scale: float,
     targets: Shapes,
     extent: Floats,
+    *,
+    parallel: Map = map,
+    zeros: Callable[[tuple[int, int]], Image] = _make_zeros,
 ) -> Neighbours:
     """Model what sources add to the sky and to the segments around them, and take it off.
 
@@ -357,40 +519,35 @@ def find_neighbours(
         light to take off, and no profile.
     extent : ndarray
         How far the apertures around them reach, in pixels, (n,).
+    parallel : callable, optional
+        As `map`. Where it works in other processes, the planes are of memory that they share, and pickled as where
+        they are; what one call writes the next reads.
+    zeros : callable, optional
+        ``(shape)`` gives a plane of zeros, float32, in such memory.
 
     Returns
     -------
     Neighbours
+        The same by whatever `parallel`.
     """
-    owners = _choose_owners(data, variance, null, segmentation, scale)
-    owners = owners[_matter(owners, targets, extent)]
-    shapes, q, reach = owners.shapes, owners.axis_ratio, owners.reach
-    rings = _Rings.up_to(1.5 * reach.max(initial=8))
-    profile = np.zeros((len(reach), len(rings.radius)), np.float32)
-    inner = np.searchsorted(rings.radius, owners.radius).astype(np.int16) - 2
-    level = np.floor(-2.5 / STEP * np.log10(np.maximum(owners.flux, 1e-30)))
+    sources = _choose_sources(data, variance, null, segmentation, scale, targets, extent, parallel)
+    profiles, ny = sources.profiles, len(data)
+    step = np.floor(-2.5 / STEP * np.log10(np.maximum(sources.flux, 1e-30)))
+    measure = partial(_measure_profiles, data, null, segmentation)
     for again in (False, True):
         if again:
-            reach = np.minimum(reach, _end(profile, rings, q))
-        for group in (np.flatnonzero(level == value) for value in np.unique(level)):
-            for half, part in _batches(reach[group]):
-                chosen = group[part]
-                stamps = _cut(shapes[chosen], q[chosen], half, segmentation, rings)
-                own = stamps.label == shapes.label[chosen][:, None, None]
-                old = _evaluate(profile[chosen], stamps, rings, ~own)
-                values = stamps.cut(data) + old
-                number = rings.number[stamps.step]
-                # Within the segment nothing is asked of a profile; its last rings there are the most that follows.
-                use = (own | (stamps.label == 0)) & (number >= inner[chosen][:, None, None]) & ~stamps.cut(null)
-                levels = _measure_rings(values, number, use, rings)
-                profile[chosen] = _end_profiles(*levels, rings, owners.radius[chosen], half)
-                change = _evaluate(profile[chosen], stamps, rings, ~own) - old
-                for window, light in zip(stamps.windows(), change, strict=True):
-                    data[window] -= light
-    reach = _end(profile, rings, q)
-    wings, alone = _lay_out(data, segmentation, shapes, q, profile, reach, rings)
-    planes = {"clear": data, "wings": wings, "alone": alone}
-    return Neighbours(**planes, owners=shapes, axis_ratio=q, profile=profile, reach=reach, rings=rings)
+            profiles = replace(profiles, reach=np.minimum(profiles.reach, profiles.end().reach))
+        for group in (np.flatnonzero(step == value) for value in np.unique(step)):
+            parts = [group[part] for part in _share(profiles.reach[group])]
+            now, rows = replace(sources, profiles=profiles), np.concatenate(parts)
+            level = np.concatenate(_run(parallel, measure, [now[part] for part in parts]))
+            change = replace(profiles[rows], level=level - profiles.level[rows])
+            profiles.level[rows] = level
+            _run(parallel, partial(_take_off, data, segmentation), _bands(change.end(), ny))
+    profiles = profiles.end()
+    wings, brightest = zeros(data.shape), zeros(data.shape)
+    _run(parallel, partial(_lay_out, wings, brightest, segmentation), _bands(profiles, ny))
+    return Neighbours(clear=data, wings=wings, brightest=brightest, profiles=profiles)
 
 
 Ellipse = tuple[Floats, Floats, Floats]
@@ -419,25 +576,30 @@ def sum_own_light(
         By exact overlap.
     """
     sums = {name: np.zeros((2, len(targets.x))) for name in apertures}
-    owners = neighbours.owners
-    largest = max(segmentation.max(initial=0), targets.label.max(initial=0), owners.label.max(initial=0))
-    row_of = np.full(int(largest) + 1, -1, np.intp)
-    row_of[owners.label] = np.arange(len(owners.label))
-    row = np.where(targets.label > 0, row_of[targets.label], -1)
-    pairs = np.flatnonzero(row >= 0)
-    for half, part in _batches(neighbours.reach[row[pairs]]):
-        chosen = pairs[part]
-        source = owners[row[chosen]]
-        stamps = _cut(source, neighbours.axis_ratio[row[chosen]], half, segmentation, neighbours.rings)
-        outside = stamps.label != source.label[:, None, None]
-        wing = _evaluate(neighbours.profile[row[chosen]], stamps, neighbours.rings, outside)
-        on_sky = stamps.label == 0
+    profiles = neighbours.profiles
+    pairs, row = _match(targets.label, profiles.owners.label)
+    part, places = profiles[row], targets[pairs]
+    # Stamps need not reach beyond all apertures.
+    far = np.max([np.maximum(a, b)[pairs] for a, b, _ in apertures.values()], axis=0, initial=0)
+    far += np.maximum(np.abs(places.x - part.owners.x), np.abs(places.y - part.owners.y))
+    part = replace(part, reach=np.minimum(part.reach, np.ceil(np.nan_to_num(far)).astype(np.intp) + 1))
+    for batch, stamps, wings in _render(part, segmentation):
+        chosen, on_sky = pairs[batch], stamps.label == 0
         place = targets.x[chosen] - stamps.x, targets.y[chosen] - stamps.y
-        parts = [np.where(on, wing, np.float32(0)) for on in (on_sky, ~on_sky)]
+        planes = wings * on_sky, wings * ~on_sky
         for name, (a, b, theta) in apertures.items():
             one = (a[chosen], b[chosen], theta[chosen])
-            sums[name][:, chosen] = [_sum_stamps(plane, *place, one) for plane in parts]
+            sums[name][:, chosen] = [_sum_stamps(plane, *place, one) for plane in planes]
     return {name: OwnLight(sky=sky, taken=taken) for name, (sky, taken) in sums.items()}
+
+
+def _match(labels: NDArray[np.int32], owners: NDArray[np.int32]) -> tuple[Index, Index]:
+    """Return which labels are those of owners, and of which."""
+    order = np.argsort(owners)
+    place = np.searchsorted(owners, labels, sorter=order)
+    row = order[np.minimum(place, len(order) - 1)] if len(order) else np.zeros(len(labels), np.intp)
+    found = np.flatnonzero(owners[row] == labels) if len(order) else np.zeros(0, np.intp)
+    return found, row[found]
 
 
 def sum_opposite(
@@ -468,23 +630,24 @@ def sum_opposite(
     total, (ny, nx) = np.zeros(len(a)), data.shape
     ratio = np.clip(np.nan_to_num(targets.b / targets.a, nan=1.0), FLATTEST, 1).astype(np.float32)
     reach = np.ceil(np.maximum(a, b)).astype(np.intp) + 1
-    rings = _Rings.up_to(1.5 * reach.max(initial=8) / np.sqrt(FLATTEST))
+    rings = _make_rings(1.5 * float(HALVES[np.searchsorted(HALVES, reach.max(initial=8))]) / np.sqrt(FLATTEST))
+    last = len(rings.number) - 1
     for half, chosen in _batches(reach):
         one = targets[chosen]
-        stamps = _cut(one, ratio[chosen], half, segmentation, rings)
+        stamps = _cut(one, ratio[chosen], half, segmentation, last)
         label = one.label[:, None, None]
         usable = ((stamps.label == 0) | (stamps.label == label)) & ~stamps.cut(null)
-        levels, _ = _measure_rings(stamps.cut(data), rings.number[stamps.step], usable, rings)
+        levels, _ = _measure_rings(stamps.cut(data), stamps.step, usable, rings, len(rings.radius))
         levels = np.nan_to_num(np.take_along_axis(levels, _nearest_known(np.isfinite(levels)), axis=1))
-        fill = _evaluate(levels, stamps, rings, np.array(True))
+        fill = _evaluate(levels, stamps.step, rings, last)
         _, height, width = stamps.step.shape
         column = (np.rint(2 * one.x).astype(np.intp) - stamps.x)[:, None, None] - np.arange(width)
         row = (np.rint(2 * one.y).astype(np.intp) - stamps.y)[:, None, None] - np.arange(height)[:, None]
         inside = (row >= 0) & (row < ny) & (column >= 0) & (column < nx)
-        opposite = np.where(inside, row * nx + column, 0)
-        theirs = segmentation.ravel()[opposite]
-        good = inside & ((theirs == 0) | (theirs == label)) & ~null.ravel()[opposite]
-        fill = np.where(good, data.ravel()[opposite], fill)
+        opposite = np.where(inside, row, 0), np.where(inside, column, 0)
+        theirs = segmentation[opposite]
+        good = inside & ((theirs == 0) | (theirs == label)) & ~null[opposite]
+        fill = np.where(good, data[opposite], fill)
         fill = np.where((stamps.label > 0) & (stamps.label != label), fill, np.float32(0))
         place = one.x - stamps.x, one.y - stamps.y
         total[chosen] = _sum_stamps(fill, *place, (a[chosen], b[chosen], theta[chosen]))

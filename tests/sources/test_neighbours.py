@@ -159,7 +159,7 @@ def test_wings_of_a_bright_source_are_its_own() -> None:
     """What is taken off the sky around a bright source is its light there; nothing is where there is none."""
     scene = pair(faint=0.0)
     data, neighbours = scene["data"], subtract(scene["data"], scene["segmentation"])
-    assert neighbours.owners.label.tolist() == [1]
+    assert neighbours.profiles.owners.label.tolist() == [1]
     assert not neighbours.wings[scene["segmentation"] == 1].any()
     rows, columns = np.indices(data.shape)
     radius = np.hypot(columns - 70.2, rows - 69.7)
@@ -225,8 +225,8 @@ def test_own_light_is_what_was_taken_off() -> None:
     """Summed source by source in one aperture it is the sum over the plane of all, by exact overlap."""
     scene = pair(faint=3000.0)
     neighbours = subtract(scene["data"], scene["segmentation"])
-    assert neighbours.owners.label.tolist() == [1, 2]
-    here = replace(neighbours.owners, x=np.full(2, 72.4), y=np.full(2, 70.1))
+    assert neighbours.profiles.owners.label.tolist() == [1, 2]
+    here = replace(neighbours.profiles.owners, x=np.full(2, 72.4), y=np.full(2, 70.1))
     ellipse = np.full(2, 20.3), np.full(2, 15.2), np.full(2, 0.4)
     own = sum_own_light(neighbours, scene["segmentation"], here, {"auto": ellipse})["auto"]
     assert (own.sky > 0).all()
@@ -240,7 +240,7 @@ def test_faint_sources_have_no_wings() -> None:
     scene = pair(bright=100.0, faint=0.0)
     data = scene["data"].astype(np.float32)
     neighbours = subtract(data, scene["segmentation"])
-    assert len(neighbours.owners.x) == 0
+    assert len(neighbours.profiles.owners.x) == 0
     np.testing.assert_array_equal(neighbours.clear, data)
 
 
