@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TextIO
 
 import pluggy
@@ -86,6 +89,28 @@ def _describe_bug(error: Exception, manager: pluggy.PluginManager | None) -> str
     return f"{whose}: {what}; this is a bug, --debug shows its traceback"
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as a scheduler of batch jobs sends it: all is tidied up as after Ctrl-C."""
+
+
+@contextmanager
+def _ending_as_by_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM raise where that can be done, in the main thread."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:  # of another thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -97,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status: 0 on success, 1 on bad input (one line on stderr), 130 on Ctrl-C.
+        The exit status: 0 on success, 1 on bad input (one line on stderr), 130 on Ctrl-C, 143 where it is terminated.
 
     Raises
     ------
@@ -109,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     manager = None
     try:
-        with warnings.catch_warnings():
+        with _ending_as_by_ctrl_c(), warnings.catch_warnings():
             warnings.simplefilter("default", PhotplugWarning)
             warnings.showwarning = _show_warning
             manager = get_plugin_manager()
@@ -118,6 +143,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:  # `dja-photplug plugins | head`: nobody reads on, which is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except _Terminated:
+        print("dja-photplug: terminated", file=sys.stderr)
+        return 143
     except KeyboardInterrupt:
         print("dja-photplug: interrupted", file=sys.stderr)
         return 130

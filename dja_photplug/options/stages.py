@@ -277,6 +277,13 @@ class TileOptions(Stage):
     scratch: str | None = option(
         None, "folder for the planes of large images; that for temporary files without it", kind=str, flag="--scratch"
     )
+    scheduler: str | None = option(
+        None,
+        "address of a Dask scheduler whose workers do the tiles, such as tcp://10.0.0.1:8786; they must see the "
+        "scratch folder",
+        kind=str,
+        flag="--scheduler",
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

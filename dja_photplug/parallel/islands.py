@@ -76,10 +76,13 @@ class Islands:
         members = np.flatnonzero(labels)
         flat = labels.ravel()
         owner = flat[members]
-        pairs = []
-        for step in (1, *(labels.shape[1] + k for k in (-1, 0, 1))):
-            # Beyond the end of a row is the next one: that joins too much at the edges, where nothing is decided.
-            other = flat[np.minimum(members + step, flat.size - 1)]
+        pairs, width = [], labels.shape[1]
+        column = members % width
+        for down, right in ((0, 1), (1, -1), (1, 0), (1, 1)):
+            there = members + down * width + right
+            # Beyond the end of a row is the next one, which does not touch.
+            inside = (column + right >= 0) & (column + right < width) & (there < flat.size)
+            other = np.where(inside, flat[np.minimum(there, flat.size - 1)], 0)
             touch = (other > 0) & (other != owner)
             pairs.append(np.stack([owner[touch], other[touch]]))
         first, second = np.concatenate(pairs, axis=1)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
 
-__all__ = ["Scratch", "dump_shared", "new_plane", "open_scratch", "share_plane"]
+__all__ = ["Scratch", "dump_shared", "new_plane", "open_scratch", "share_plane", "unseen"]
 
 # Smaller arrays are in memory, where there is a scratch folder too.
 LEAST_BYTES = 1 << 20
@@ -112,7 +112,7 @@ def open_scratch(directory: str | Path | None = None, *, needed: int = 0) -> Ite
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
     except OSError as error:
         raise PhotplugError(
-            f"{place}: no folder for scratch files ({error.strerror}); name another by --scratch"
+            f"{place}: no folder for scratch files can be made there ({error.strerror}); name another by --scratch"
         ) from None
     token = None
     try:
@@ -178,6 +178,24 @@ def _find_map(array: Shared) -> np.memmap | None:
     return found
 
 
+def unseen(path: str, error: OSError) -> PhotplugError:
+    """Return what is said where a worker does not see a scratch file.
+
+    Parameters
+    ----------
+    path : str
+    error : OSError
+
+    Returns
+    -------
+    PhotplugError
+    """
+    return PhotplugError(
+        f"{path}: a worker cannot open this scratch file ({error.strerror}); name a folder that all workers see by "
+        "--scratch"
+    )
+
+
 def _open_view(
     path: str, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[np.generic]
 ) -> Shared:
@@ -185,10 +203,7 @@ def _open_view(
     try:
         mapped = np.memmap(path, np.uint8, "r+")
     except OSError as error:
-        raise PhotplugError(
-            f"{path}: a worker cannot open this scratch file ({error.strerror}); name a folder that all workers see by "
-            "--scratch"
-        ) from None
+        raise unseen(path, error) from None
     return np.ndarray(shape, dtype, buffer=mapped, offset=offset, strides=strides)
 
 

@@ -20,14 +20,39 @@ from typing import Generic, Protocol, TypeVar, TypeVarTuple, cast
 
 import dja_photplug
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.parallel.scratch import dump_shared
+from dja_photplug.parallel.scratch import dump_shared, unseen
 
-__all__ = ["Map", "Workers", "map_in_processes"]
+__all__ = ["LostWork", "Map", "Workers", "map_in_processes", "once"]
 
 State = TypeVar("State")
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 Arguments = TypeVarTuple("Arguments")
+Work = TypeVar("Work", bound=Callable[..., object])
+
+
+class LostWork(PhotplugError):
+    """A process ended in the midst of work that cannot be done again by itself."""
+
+
+def once(work: Work) -> Work:
+    """Mark a function as one that changes what it reads, so that it cannot be done again.
+
+    Parameters
+    ----------
+    work : callable
+
+    Returns
+    -------
+    callable
+        The same.
+    """
+    work.once = True  # type: ignore[attr-defined]
+    return work
+
+
+def _is_once(work: object) -> bool:
+    return bool(getattr(getattr(work, "func", work), "once", False))
 
 
 class Map(Protocol):
@@ -91,11 +116,13 @@ class Workers:
     def map(self, work: Callable[[Item], Outcome], items: Iterable[Item], /) -> Iterator[Outcome]:
         """Yield ``work(item)`` for each item, in order.
 
+        Work that changes what it reads cannot be done again: a `LostWork` says that it must begin anew.
+
         Parameters
         ----------
         work : callable
-            That can be pickled, such as a `functools.partial` of a function of a module. It may be done again where a
-            process was killed.
+            That can be pickled, such as a `functools.partial` of a function of a module. Where a process was killed it
+            is done again, but for functions that are marked by :func:`once`.
         items : iterable
 
         Yields
@@ -114,14 +141,14 @@ class Workers:
             return
         path = self._store(work)
         try:
-            for result, messages in self._run(path, items):
+            for result, messages in self._run(path, items, again=not _is_once(work)):
                 for message in messages:
                     warnings.warn(message, PhotplugWarning, stacklevel=2)
                 yield cast(Outcome, result)
         finally:
             path.unlink(missing_ok=True)
 
-    def _run(self, path: Path, items: list[Item]) -> Iterator[tuple[object, list[str]]]:
+    def _run(self, path: Path, items: list[Item], *, again: bool) -> Iterator[tuple[object, list[str]]]:
         """Yield results of items in order; those of processes that were killed are made again, once."""
         waiting: dict[int, Future[tuple[object, list[str]]]] = {}
         first = 0
@@ -135,6 +162,8 @@ class Workers:
                 return
             except BrokenProcessPool:
                 self._pool = None
+                if not again:
+                    raise LostWork("a process ended while it changed an image; use fewer workers, or 1") from None
                 if last_time:
                     raise PhotplugError(
                         f"one of {self.count} processes ended twice: memory may be short, or a script lacks "
@@ -248,12 +277,19 @@ def _idle() -> None:
 @lru_cache(maxsize=1)
 def _read(path: str) -> Callable[[object], object]:
     """Return the work of a file: the last one stays, with its state."""
-    return cast(Callable[[object], object], pickle.loads(Path(path).read_bytes()))
+    try:
+        stored = Path(path).read_bytes()
+    except OSError as error:
+        raise unseen(path, error) from None
+    return cast(Callable[[object], object], pickle.loads(stored))
+
+
+_ALONE = threading.Lock()  # sep is not thread-safe, and workers of somebody else may have threads
 
 
 def _do(path: str, item: object) -> tuple[object, list[str]]:
     """Return the result for an item, and the warnings on the way."""
-    with warnings.catch_warnings(record=True) as caught:
+    with _ALONE, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", PhotplugWarning)
         result = _read(path)(item)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -68,6 +69,7 @@ def run(
     manager: pluggy.PluginManager | None = None,
     progress: bool = False,
     keep_image: bool = True,
+    executor: Executor | None = None,
 ) -> Result:
     """Detect the sources of mosaics, measure them in every band, and find the epochs of each.
 
@@ -83,6 +85,9 @@ def run(
         Show a progress bar where stderr is a terminal.
     keep_image : bool, optional
         Keep the detection image for the result. Without it one image at a time is in memory.
+    executor : `~concurrent.futures.Executor`, optional
+        Whose workers do the tiles of large images, which must see the scratch folder; processes that are begun here by
+        default.
 
     Returns
     -------
@@ -110,7 +115,7 @@ def run(
     all_sources = {str(one): one for one in (*bands.values(), source) if one is not None}
     with (
         _stages(_count_stages(options) + len(bands) - (detect == ARCHIVE_STACK), show=progress) as begin,
-        share_work(all_sources.values(), options, manager) as parallel,
+        share_work(all_sources.values(), options, manager, executor) as parallel,
     ):
         if list(bands) == [detect] and source is not None:
             return _run_alone(source, psfs.get(detect), options, manager, begin, parallel)

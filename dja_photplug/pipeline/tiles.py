@@ -6,8 +6,10 @@ A tile is a `MosaicImage` with an overlap, so whoever detects or measures takes 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Executor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,9 +19,11 @@ from astropy import units as u
 from astropy.table import QTable, vstack
 from numpy.typing import NDArray
 
+from dja_photplug.errors import PhotplugWarning
 from dja_photplug.files.names import Source
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import Options
+from dja_photplug.parallel.cluster import join_cluster
 from dja_photplug.parallel.islands import Islands, find_boxes
 from dja_photplug.parallel.scratch import new_plane, open_scratch
 from dja_photplug.parallel.tiles import Tile, find_tiles, join_boxes, make_window, widen
@@ -104,7 +108,9 @@ class _Found:
 
 
 @contextmanager
-def share_work(sources: Iterable[Source], options: Options, manager: pluggy.PluginManager) -> Iterator[Map]:
+def share_work(
+    sources: Iterable[Source], options: Options, manager: pluggy.PluginManager, executor: Executor | None = None
+) -> Iterator[Map]:
     """Begin processes, and a folder for the planes they share, where one of the images is larger than a tile.
 
     Parameters
@@ -114,6 +120,8 @@ def share_work(sources: Iterable[Source], options: Options, manager: pluggy.Plug
         The group ``tiles``, and ``bands.workers``.
     manager : PluginManager
         Where it has other plugins than those that are installed, all is done in this process.
+    executor : `~concurrent.futures.Executor`, optional
+        Whose workers do it, instead of processes that are begun here, or of the scheduler that the options name.
 
     Yields
     ------
@@ -129,12 +137,19 @@ def share_work(sources: Iterable[Source], options: Options, manager: pluggy.Plug
     if pixels <= options.tiles.size**2:
         yield map
         return
-    count, _ = split_work(manager, options.bands.workers or min(MOST_WORKERS, len(os.sched_getaffinity(0))))
-    with (
-        open_scratch(options.tiles.scratch, needed=BYTES * pixels) as scratch,
-        Workers(count, folder=scratch.folder, modules=MODULES) as workers,
-    ):
-        workers.begin()
+    # What is registered by hand is known in this process alone.
+    shared = split_work(manager, 2)[0] > 1
+    count = (options.bands.workers or min(MOST_WORKERS, len(os.sched_getaffinity(0)))) if shared else 1
+    with ExitStack() as stack:
+        scratch = stack.enter_context(open_scratch(options.tiles.scratch, needed=BYTES * pixels))
+        if executor is None and options.tiles.scheduler is not None:
+            executor = stack.enter_context(join_cluster(options.tiles.scheduler))
+        if executor is not None and not shared:
+            told = "plugins that are registered by hand are known in this process alone, which does all of the work"
+            warnings.warn(told, PhotplugWarning, stacklevel=4)
+            executor = None
+        workers = Workers(count, executor=executor, folder=scratch.folder, modules=MODULES)
+        stack.enter_context(workers).begin()
         yield workers.map
 
 

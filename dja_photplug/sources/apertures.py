@@ -108,6 +108,11 @@ class Removed:
     def __getitem__(self, box: tuple[slice, slice]) -> Removed:
         """Return that of a part of the image, with contiguous planes, as sep takes them."""
         neighbours = None if self.neighbours is None else self.neighbours[box]
+        if neighbours is not None:
+            clear, wings, brightest = (
+                np.ascontiguousarray(plane) for plane in (neighbours.clear, neighbours.wings, neighbours.brightest)
+            )
+            neighbours = replace(neighbours, clear=clear, wings=wings, brightest=brightest)
         return replace(self, data=self.data[box], sky=self.sky[box], neighbours=neighbours)
 
 

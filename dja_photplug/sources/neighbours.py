@@ -23,7 +23,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from dja_photplug.sources.planes import FLATTEST, Floats, Map, Shapes, sum_overlap, weigh_segments
+from dja_photplug.parallel.workers import Map, once
+from dja_photplug.sources.planes import FLATTEST, Floats, Shapes, sum_overlap, weigh_segments
 
 __all__ = [
     "Ellipses",
@@ -411,7 +412,9 @@ def _run(parallel: Map, work: Callable[[Item], Outcome], items: list[Item]) -> l
     return list((parallel if len(items) > 1 else map)(work, items))
 
 
-def _measure_profiles(data: Image, null: NDArray[np.bool_], segmentation: NDArray[np.int32], sources: _Sources) -> Image:
+def _measure_profiles(
+    data: Image, null: NDArray[np.bool_], segmentation: NDArray[np.int32], sources: _Sources
+) -> Image:
     """Return the levels of the rings of some sources, (m, k), each on the image with its own wing put back."""
     whole, rings = np.zeros_like(sources.profiles.level), sources.profiles.rings
     for half, chosen in _batches(sources.profiles.reach):
@@ -463,6 +466,7 @@ def _bands(profiles: Profiles, ny: int) -> list[Band]:
     return [(span, profiles[_touch(y, profiles.reach, span)]) for span in rows]
 
 
+@once
 def _take_off(data: Image, segmentation: NDArray[np.int32], band: Band) -> None:
     """Take wings off some rows of an image."""
     rows, profiles = band

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import sep
@@ -19,7 +20,7 @@ from dja_photplug.catalog.schema import GROWTH_COLUMNS, describe_columns, descri
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import MeasureOptions, Options
 from dja_photplug.parallel.scratch import new_plane, share_plane
-from dja_photplug.parallel.workers import Map
+from dja_photplug.parallel.workers import LostWork, Map
 from dja_photplug.psf.growth import model_growth, scale_to_total
 from dja_photplug.psf.model import PSF
 from dja_photplug.sky.grid import Scalar, pixel_scale
@@ -338,7 +339,12 @@ def remove_neighbours(
     largest = max(options.measure.kron_circle * max(GROWTH), *options.measure.apertures) / scale
     extent = np.maximum(KRON_EXTENT * np.nan_to_num(shapes.a), largest)
     planes = (variance_map(image, "background"), null_pixels(image), detection.segmentation)
-    neighbours = find_neighbours(data, *planes, scale, shapes, extent)
+    zeros = partial(new_plane, dtype=np.float32)
+    try:
+        neighbours = find_neighbours(data, *planes, scale, shapes, extent, parallel=parallel, zeros=zeros)
+    except LostWork:  # some of the light was taken off, and some not: from the beginning, once
+        np.subtract(native_pixels(image.data), 0 if removed.sky.level is None else removed.sky.level, out=data)
+        neighbours = find_neighbours(data, *planes, scale, shapes, extent, parallel=parallel, zeros=zeros)
     return replace(removed, data=data, neighbours=neighbours)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol, TypeVar
 
 import numpy as np
 import sep
@@ -16,11 +15,11 @@ from scipy.stats import median_abs_deviation
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.parallel.scratch import new_plane
+from dja_photplug.parallel.workers import Map
 
 __all__ = [
     "FLATTEST",
     "MASKS",
-    "Map",
     "NULL_VARIANCE",
     "Flags",
     "Floats",
@@ -43,18 +42,6 @@ NULL_VARIANCE = np.float32(1e30)
 
 CONVOLVED_ROWS = 64  # at a time
 BLOCK = 1 << 22  # pixels of segments that are summed at a time
-
-Item = TypeVar("Item")
-Outcome = TypeVar("Outcome")
-
-
-class Map(Protocol):
-    """What calls a function with each of some items, in their order or side by side, as the builtin `map` does.
-
-    Results come in the order of the items. The function and the items can be pickled.
-    """
-
-    def __call__(self, work: Callable[[Item], Outcome], items: Iterable[Item], /) -> Iterator[Outcome]: ...
 
 
 def native_pixels(array: ArrayLike) -> NDArray[np.float32]:

@@ -245,7 +245,7 @@ OTHER = Options(
     bands=BandOptions(
         detect="f277w", psf={"f444w": "a.fits", "f277w": "b.fits"}, zero_point={"f444w": 28}, stack="ir", workers=2
     ),
-    tiles=TileOptions(size=2000, overlap=200, scratch="folder"),
+    tiles=TileOptions(size=2000, overlap=200, scratch="folder", scheduler="tcp://a:1"),
     output=OutputOptions(format="eazy", eazy_aperture=2),
 )
 

@@ -8,12 +8,16 @@ import subprocess
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.parallel.workers import map_in_processes
+from dja_photplug.parallel.scratch import new_plane, open_scratch
+from dja_photplug.parallel.workers import LostWork, Workers, map_in_processes, once
 
 
 def begin(folder: Path, *words: str) -> list[str]:
@@ -84,10 +88,75 @@ def test_a_process_that_is_killed():
         list(map_in_processes(end, range(3), 2, nothing))
 
 
+def die_once(marker: Path, item: int) -> int:
+    """Kill the process at the first time that it is asked for item 2."""
+    if item == 2 and not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 10 * item
+
+
+def test_work_of_a_process_that_was_killed_is_done_again(tmp_path: Path) -> None:
+    with Workers(2) as workers, pytest.warns(PhotplugWarning, match="a process ended early; its work is done again"):
+        assert list(workers.map(partial(die_once, tmp_path / "died"), range(6))) == [0, 10, 20, 30, 40, 50]
+
+
+@once
+def write_once(marker: Path, item: int) -> int:
+    return die_once(marker, item)
+
+
+def test_work_that_cannot_be_done_again_is_lost(tmp_path: Path) -> None:
+    with Workers(2) as workers:
+        with pytest.raises(LostWork, match="ended while it changed an image"):
+            list(workers.map(partial(write_once, tmp_path / "died"), range(6)))
+        assert list(workers.map(partial(write_once, tmp_path / "died"), range(3))) == [0, 10, 20]
+
+
+def add_pixels(plane: np.ndarray, row: int) -> float:
+    """Write into a plane, and return what was there."""
+    before = float(plane[row].sum())
+    plane[row] += 1
+    return before
+
+
+def test_processes_share_planes(tmp_path: Path) -> None:
+    with open_scratch(tmp_path) as scratch, Workers(2, folder=scratch.folder) as workers:
+        plane = new_plane((8, 200_000), np.float32)
+        plane[...] = np.arange(8)[:, None]
+        rows = list(workers.map(partial(add_pixels, plane), range(8)))
+        assert rows == [row * 200_000.0 for row in range(8)]
+        assert plane[:, 0].tolist() == list(range(1, 9))
+        assert list(map(partial(add_pixels, plane), [3])) == [4 * 200_000.0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_executor_of_somebody_else(tmp_path: Path) -> None:
+    """Threads too: sep is called by one at a time."""
+    with ThreadPoolExecutor(3) as executor, Workers(1, executor=executor, folder=tmp_path) as workers:
+        assert list(workers.map(partial(die_once, Path(__file__)), range(5))) == [0, 10, 20, 30, 40]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_without_the_file(tmp_path: Path) -> None:
+    class Elsewhere(ThreadPoolExecutor):
+        def submit(self, work, path, item):
+            return super().submit(work, path.replace(str(tmp_path), "/nowhere"), item)
+
+    told = "^/nowhere.*: a worker cannot open this scratch file .*; name a folder that all workers see by --scratch$"
+    with (
+        Elsewhere(1) as executor,
+        Workers(1, executor=executor, folder=tmp_path) as workers,
+        pytest.raises(PhotplugError, match=told),
+    ):
+        list(workers.map(partial(die_once, Path(__file__)), range(5)))
+
+
 INTERRUPTED = """
 import signal, sys, time
 from pathlib import Path
-from dja_photplug.parallel.workers import map_in_processes
+from dja_photplug.parallel.scratch import new_plane, open_scratch
+from dja_photplug.parallel.workers import LostWork, Workers, map_in_processes, once
 
 def start(folder):
     return folder

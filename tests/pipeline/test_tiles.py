@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -166,3 +174,72 @@ class Broken:
     @hookimpl
     def photplug_measure(self, image):
         raise dp.PhotplugError("nothing works")
+
+
+def test_dask_gives_the_same_table(prefix) -> None:
+    """By its executor; workers with two threads work one at a time."""
+    distributed = pytest.importorskip("distributed")
+    settings = {"n_workers": 2, "threads_per_worker": 2, "dashboard_address": ":0", "silence_logs": logging.ERROR}
+    with distributed.LocalCluster(**settings) as cluster:
+        tiles = TileOptions(size=230, overlap=OVERLAP, scheduler=cluster.scheduler_address)
+        result = dp.run([prefix], dp.Options(tiles=tiles))
+    expect_same((result.catalog, result.segmentation), analyse(prefix, WHOLE, 1, "sep", "calibrated"))
+
+
+def test_nobody_answers_for_the_scheduler(prefix, tmp_path, monkeypatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("dja_photplug.parallel.cluster.WAIT", "1s")
+    tiles = TileOptions(size=230, scheduler="tcp://127.0.0.1:9", scratch=str(tmp_path))
+    with pytest.raises(dp.PhotplugError, match="no Dask scheduler answers at tcp://127.0.0.1:9 .*; start one, or"):
+        dp.run([prefix], dp.Options(tiles=tiles))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_worker_is_survived(prefix) -> None:
+    """The first that works is killed."""
+    done = threading.Event()
+
+    def kill() -> None:
+        while not done.is_set():
+            for process in multiprocessing.active_children():
+                time.sleep(1.5)  # it has begun by then
+                process.kill()
+                return
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        options = dp.Options(tiles=TileOptions(size=100, overlap=OVERLAP), bands=BandOptions(workers=2))
+        with pytest.warns(dp.PhotplugWarning, match="a process ended early; its work is done again"):
+            result = dp.run([prefix], options)
+    finally:
+        done.set()
+        killer.join()
+    expect_same((result.catalog, result.segmentation), analyse(prefix, WHOLE, 1, "sep", "calibrated"))
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_nothing(prefix, tmp_path, number, status) -> None:
+    scratch, output = tmp_path / "scratch", tmp_path / "cat.fits"
+    scratch.mkdir()
+    words = f"catalog {prefix} -o {output} --tile-size 100 --workers 2 --scratch {scratch}".split()
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); " + (
+        "from dja_photplug.cli.app import main; sys.exit(main(sys.argv[1:]))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    run = subprocess.Popen(
+        [sys.executable, "-c", code, *words], env=environment, stderr=subprocess.PIPE, start_new_session=True
+    )
+    while len(list(scratch.rglob("*.work"))) == 0:  # the first tiles are under way
+        assert run.poll() is None
+        time.sleep(0.02)
+    run.send_signal(number)
+    _, told = run.communicate(timeout=60)
+    assert run.returncode == status, told
+    assert list(tmp_path.iterdir()) == [scratch]
+    assert list(scratch.iterdir()) == []
+    with pytest.raises(ProcessLookupError):  # of its group nobody is left, once they have seen that it ended
+        for _ in range(100):
+            os.killpg(run.pid, 0)
+            time.sleep(0.1)

@@ -1,0 +1,58 @@
+"""Workers of a Dask scheduler, as an executor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+
+from dja_photplug.errors import PhotplugError
+
+__all__ = ["join_cluster"]
+
+WAIT = "10s"
+
+
+@contextmanager
+def join_cluster(address: str) -> Iterator[Executor]:
+    """Connect to a Dask scheduler.
+
+    Parameters
+    ----------
+    address : str
+        Such as ``tcp://10.0.0.1:8786``.
+
+    Yields
+    ------
+    `~concurrent.futures.Executor`
+        Its workers; each does one thing at a time, however many threads it has.
+
+    Raises
+    ------
+    PhotplugError
+        Where Dask is not installed, nobody answers at the address, or a worker is lost again and again.
+    """
+    try:
+        from distributed import Client
+        from distributed.scheduler import KilledWorker
+    except ImportError:
+        raise PhotplugError(
+            "a scheduler needs Dask, which is not installed: pip install 'dja_photplug[dask]', or leave out --scheduler"
+        ) from None
+    try:
+        client = Client(address, timeout=WAIT, set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise PhotplugError(
+            f"option scheduler: no Dask scheduler answers at {address} ({str(error) or 'timeout'}); start one, or "
+            "leave it out"
+        ) from None
+    try:
+        # Not pure: a call with the same arguments is another one, as planes change.
+        yield client.get_executor(pure=False)
+    except KilledWorker:
+        raise PhotplugError(
+            f"option scheduler: workers at {address} ended again and again: their memory may be short; give them more, "
+            "or smaller tiles by --tile-size"
+        ) from None
+    finally:
+        client.close()

@@ -1,0 +1,93 @@
+"""Planes in files: shared by name, gone when nobody uses them, and space that is told of before the work."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dja_photplug.errors import PhotplugError
+from dja_photplug.parallel.scratch import dump_shared, new_plane, open_scratch, share_plane
+
+SHAPE = (600, 700)
+
+
+def test_planes_are_files_while_there_is_a_folder(tmp_path: Path) -> None:
+    with open_scratch(tmp_path) as scratch:
+        plane = new_plane(SHAPE, np.float32)
+        assert not plane.any()
+        plane[3:5, 7] = 2
+        assert type(plane) is np.ndarray
+        assert [path.stat().st_size for path in scratch.folder.iterdir()] == [plane.nbytes]
+        small = new_plane((10, 10), np.float32)  # not worth a file
+        assert len(list(scratch.folder.iterdir())) == 1
+        del small
+    assert list(tmp_path.iterdir()) == []
+    assert plane.sum() == 4  # it lives on without its name
+    assert new_plane(SHAPE, np.bool_).dtype == bool
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_goes_with_the_plane(tmp_path: Path) -> None:
+    with open_scratch(tmp_path) as scratch:
+        plane = new_plane(SHAPE, np.int32)
+        view = plane[5:]
+        del plane
+        assert len(list(scratch.folder.iterdir())) == 1
+        del view
+        assert list(scratch.folder.iterdir()) == []
+
+
+def test_a_pickle_names_the_file(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=SHAPE).astype(np.float32)
+    with open_scratch(tmp_path):
+        plane = share_plane(values)
+        assert share_plane(plane) is plane
+        parts = [plane, plane[10:20, 5:9], plane[::2, ::-1].T, np.asarray(plane[3]), plane > 0]
+        stored = dump_shared(parts)
+        assert len(stored) < plane.size + 10_000  # of the last alone the values are in it
+        again = pickle.loads(stored)
+        for one, other in zip(again, parts, strict=True):
+            np.testing.assert_array_equal(one, other)
+        again[1][...] = 7
+        assert np.all(plane[10:20, 5:9] == 7)
+        # An array of an array of a file is known too.
+        assert len(dump_shared(again[0])) < 1000
+
+
+@pytest.mark.parametrize(
+    ("directory", "needed", "told"),
+    [
+        ("missing", 0, "missing: no folder for scratch files can be made there .*; name another by --scratch$"),
+        ("", 10**18, "the planes of the image need 1000000000.0 GB there, and .* GB are free; free space, or name"),
+    ],
+)
+def test_too_little_space_is_told_before_the_work(tmp_path: Path, directory: str, needed: int, told: str) -> None:
+    with pytest.raises(PhotplugError, match=told), open_scratch(tmp_path / directory, needed=needed):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plane_without_space_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing through a map of a file that cannot grow would end the process."""
+
+    def fail(descriptor: int, start: int, size: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", fail)
+    with (
+        open_scratch(tmp_path),
+        pytest.raises(PhotplugError, match=r"0\.0 GB for a plane .* \(No space left on device\); free space"),
+    ):
+        new_plane(SHAPE, np.float32)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_that_does_not_see_the_files(tmp_path: Path) -> None:
+    with open_scratch(tmp_path):
+        stored = dump_shared(new_plane(SHAPE, np.float32))
+    with pytest.raises(PhotplugError, match="a worker cannot open this scratch file .*; name a folder that all"):
+        pickle.loads(stored)
