@@ -165,24 +165,31 @@ class FullWeight:
 
     def __call__(self, science: Pixels, weight: Pixels, rows: slice) -> NDArray[np.float32]:
         """Return the full weight of `rows`, of the shape of `science`."""
-        samples = self.rows[rows]
-        gain = self.gain[samples][:, self.columns]
+        # Rows between two samples of the exposure map have the same gains, and columns are gathered slowly.
+        samples, place = np.unique(self.rows[rows], return_inverse=True)
+        gain = np.take(self.gain[samples], self.columns, axis=1)[place]
         signal = np.maximum(science, 0, dtype=np.float32)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             signal *= weight
             signal += gain
             gain *= weight
             np.divide(gain, signal, out=gain)
+            # A sum is as fast as a look at every pixel is slow, and tells as well that all of them are finite.
+            finite, signed = np.isfinite(np.sum(science, dtype=np.float32)), not weight.min(initial=0) >= 0
         # No gain, no weight, and NaN or infinity in either image all end here: what is not positive is no data.
         positive = gain > 0
-        positive &= np.isfinite(science)
-        positive &= weight > 0  # a negative one is null, also where the light makes the fraction positive
-        np.copyto(gain, 0, where=~positive)
-        self._count(weight, positive, samples)
+        if not finite:
+            positive &= np.isfinite(science)
+        weighted = weight > 0
+        if signed:
+            positive &= weighted  # a negative one is null, also where the light makes the fraction positive
+        number = int(np.count_nonzero(positive))
+        if number < gain.size:
+            np.copyto(gain, 0, where=~positive)
+        self._count(int(np.count_nonzero(weighted)) - number, positive, self.rows[rows])
         return gain
 
-    def _count(self, weight: Pixels, positive: NDArray[np.bool_], samples: NDArray[np.intp]) -> None:
-        null = int(np.count_nonzero(weight > 0) - np.count_nonzero(positive))
+    def _count(self, null: int, positive: NDArray[np.bool_], samples: NDArray[np.intp]) -> None:
         filled = 0
         if self.filled[samples].any():
             filled = int(np.count_nonzero(self.filled[samples][:, self.columns] & positive))
@@ -355,20 +362,19 @@ def check_unused(options: VarianceOptions, reason: str) -> None:
             raise PhotplugError(f"option {name}: {value} would have no effect, as {reason}; leave it out")
 
 
-def tell_uncovered(model: NoiseModel, weight: Pixels, most: float = MOST_UNCOVERED) -> None:
+def tell_uncovered(model: NoiseModel, number: int, most: float = MOST_UNCOVERED) -> None:
     """Warn where an exposure map leaves much of an image without data.
 
     Parameters
     ----------
     model : NoiseModel
         After its last block.
-    weight : ndarray
-        The published weight of all these blocks, (ny, nx).
+    number : int
+        Pixels of all these blocks with a published weight.
     most : float, optional
         Fraction of the pixels with weight that is not told.
     """
     null = model.provenance.get("NNULL", (0, ""))[0]
-    number = int(np.count_nonzero(weight > 0))
     if number >= FEWEST_UNCOVERED and float(null) > most * number:
         warnings.warn(
             f"{float(null) / number:.0%} of the pixels with weight have no exposure time, or are not finite, and count "
@@ -518,5 +524,5 @@ def full_weight(
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy frees the interpreter's lock within a block
         list(pool.map(work, row_blocks(science.shape)))
-    tell_uncovered(model, weight, 1 / 3)
+    tell_uncovered(model, int(np.count_nonzero(weight > 0)), 1 / 3)
     return result
