@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from types import TracebackType
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from astropy.io import fits
@@ -32,12 +32,24 @@ from dja_photplug.files.whole import whole_file
 from dja_photplug.sky.cards import read_numbers
 from dja_photplug.sky.grid import BLOCK_PIXELS, Grid, Window, header_wcs
 
-__all__ = ["ImageReader", "read_grid", "read_image", "write_hdus", "write_image", "write_rows"]
+__all__ = [
+    "Allocate",
+    "ImageReader",
+    "allocate_scratch",
+    "read_grid",
+    "read_image",
+    "write_hdus",
+    "write_image",
+    "write_rows",
+]
 
 _RECORD = 2880  # bytes; everything in FITS is padded to it (FITS standard 4.0, section 3.1)
 _CARD = 80
 _END = b"END".ljust(_CARD)
 _DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+Allocate = Callable[[tuple[int, int], type], NDArray[Any]]
+"""Makes an array of a shape and a dtype: `numpy.empty`, or one that lies in a file."""
+
 # What isal raises on a gzip stream that is cut short, or is none; its stub declares an instance of the error.
 _DAMAGE = (EOFError, OSError, cast(type[Exception], IsalError))
 
@@ -227,7 +239,9 @@ class ImageReader:
                 pass
 
 
-def read_image(path: str | Path, window: Window | None = None) -> tuple[NDArray[np.float32], fits.Header]:
+def read_image(
+    path: str | Path, window: Window | None = None, allocate: Allocate = np.empty
+) -> tuple[NDArray[np.float32], fits.Header]:
     """Return the first two-dimensional image of a file, or a part of it.
 
     Parameters
@@ -236,6 +250,8 @@ def read_image(path: str | Path, window: Window | None = None) -> tuple[NDArray[
         A ``.fits`` or ``.fits.gz`` file.
     window : pair of slices, optional
         Rows and columns; everything by default.
+    allocate : callable, optional
+        ``allocate(shape, dtype) -> ndarray``, which makes the array of the image.
 
     Returns
     -------
@@ -250,11 +266,32 @@ def read_image(path: str | Path, window: Window | None = None) -> tuple[NDArray[
         As :class:`ImageReader`.
     """
     with ImageReader(path) as reader:
-        shape = reader.shape if window is None else tuple(part.stop - part.start for part in window)
-        image = np.empty(shape, np.float32)
+        rows, columns = window or (slice(0, reader.shape[0]), slice(0, reader.shape[1]))
+        image = allocate((rows.stop - rows.start, columns.stop - columns.start), np.float32)
         for _ in reader.blocks(window, image):
             pass
         return image, reader.header
+
+
+def allocate_scratch(folder: Path) -> Allocate:
+    """Return what makes arrays that lie in files, which have no name and end with the arrays.
+
+    Parameters
+    ----------
+    folder : Path
+        Where there is space for them.
+
+    Returns
+    -------
+    callable
+        ``allocate(shape, dtype) -> ndarray``.
+    """
+
+    def allocate(shape: tuple[int, int], dtype: type) -> NDArray[Any]:
+        with TemporaryFile(dir=folder) as file:
+            return np.memmap(file, dtype, "w+", shape=shape)
+
+    return allocate
 
 
 def read_grid(path: str | Path) -> Grid:

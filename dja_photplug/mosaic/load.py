@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 from astropy.io import fits
@@ -21,7 +21,7 @@ from dja_photplug.epochs.log import ExposureLog, read_exposure_log
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.formats import encode_cards
 from dja_photplug.files.names import MosaicFiles, Source, find_mosaic
-from dja_photplug.files.pixels import ImageReader, read_image
+from dja_photplug.files.pixels import Allocate, ImageReader, read_image
 from dja_photplug.mosaic.electrons import check_unit
 from dja_photplug.mosaic.fullweight import (
     SAMPLE,
@@ -216,6 +216,7 @@ def open_mosaic(
     cutout: Cutout = None,
     *,
     variance: VarianceHook | None = None,
+    allocate: Allocate = np.empty,
 ) -> Iterator[MosaicStream]:
     """Open a mosaic, or a cut-out of it, to be read block by block of rows with its full weight.
 
@@ -223,6 +224,8 @@ def open_mosaic(
     ----------
     files, noise, cutout, variance
         As for :func:`load_mosaic`, whose image holds the same pixels.
+    allocate : callable, optional
+        ``allocate(shape, dtype) -> ndarray``, which makes the array of the exposure map.
 
     Yields
     ------
@@ -241,7 +244,7 @@ def open_mosaic(
         readers = [science, *(stack.enter_context(ImageReader(path)) for path in (files.weight, given) if path)]
         for other in readers[1:]:
             _check_shape(other, science)
-        plan = _plan_loading(files, options, cutout, variance, science)
+        plan = _plan_loading(files, options, cutout, variance, science, allocate)
         for other in readers[1:]:
             _check_place(other, plan[0])
         for key in {key for key in plan[2] if _OWN_CARDS.fullmatch(key)}:  # a set: one deletion takes all of a keyword
@@ -249,12 +252,10 @@ def open_mosaic(
         yield MosaicStream(files, readers, plan)
 
 
-def _read_planes(
-    stream: MosaicStream, allocate: Callable[[tuple[int, int], type], NDArray[np.generic]] = np.empty
-) -> tuple[Plane, Plane, Plane, NDArray[np.bool_]]:
+def _read_planes(stream: MosaicStream, allocate: Allocate = np.empty) -> tuple[Plane, Plane, Plane, NDArray[np.bool_]]:
     """Return science, full weight, published weight and mask of a mosaic, each in an array that `allocate` makes."""
-    data, full, weight = (cast(Plane, allocate(stream.shape, np.float32)) for _ in range(3))
-    mask = cast(NDArray[np.bool_], allocate(stream.shape, np.bool_))
+    data, full, weight = (allocate(stream.shape, np.float32) for _ in range(3))
+    mask = allocate(stream.shape, np.bool_)
     for block in stream.blocks((data, weight, full)):
         np.equal(block.full, 0, out=mask[block.rows])
     return data, full, weight, mask
@@ -293,7 +294,12 @@ def _given_variance(files: MosaicFiles, options: VarianceOptions) -> Path | None
 
 
 def _plan_loading(
-    files: MosaicFiles, options: VarianceOptions, cutout: Cutout, variance: VarianceHook | None, science: ImageReader
+    files: MosaicFiles,
+    options: VarianceOptions,
+    cutout: Cutout,
+    variance: VarianceHook | None,
+    science: ImageReader,
+    allocate: Allocate = np.empty,
 ) -> _Plan:
     """Return how a mosaic is to be read."""
     given = _given_variance(files, options)
@@ -309,7 +315,7 @@ def _plan_loading(
             return wcs, window, header, GivenVariance(options.noise, given.name)
     except PhotplugError as error:
         raise PhotplugError(f"{files.science}: {error}") from None
-    log, exposure = _find_time(files, options, science)  # what is wrong with these names their files
+    log, exposure = _find_time(files, options, science, allocate)  # what is wrong with these names their files
     try:
         return wcs, window, header, _make_model(options, variance, header, exposure, log)
     except PhotplugError as error:
@@ -346,11 +352,11 @@ def _check_shape(other: ImageReader, science: ImageReader) -> None:
 
 
 def _find_time(
-    files: MosaicFiles, options: VarianceOptions, science: ImageReader
+    files: MosaicFiles, options: VarianceOptions, science: ImageReader, allocate: Allocate = np.empty
 ) -> tuple[ExposureLog | None, ExposureMap | None]:
     """Return the log of a mosaic and its exposure time, for presets that ask for it."""
     log = exposure_log(files)
-    return log, None if options.noise == "background" else _find_exposure(files, log, science)
+    return log, None if options.noise == "background" else _find_exposure(files, log, science, allocate)
 
 
 def _check_place(other: ImageReader, wcs: WCS) -> None:
@@ -427,10 +433,12 @@ def check_detector_gain(files: str | Path | MosaicFiles) -> tuple[float, float, 
     return float(np.median(ratio)), float(np.sqrt(np.pi / 2 / len(ratio)) * scatter), len(ratio)
 
 
-def _find_exposure(files: MosaicFiles, log: ExposureLog | None, science: ImageReader) -> ExposureMap | None:
+def _find_exposure(
+    files: MosaicFiles, log: ExposureLog | None, science: ImageReader, allocate: Allocate = np.empty
+) -> ExposureMap | None:
     """Return the archive's exposure map of the whole mosaic, or the one of the WCS log by the archive's rule."""
     if files.exposure is not None:
-        return ExposureMap(*read_image(files.exposure), name=files.exposure.name)
+        return ExposureMap(*read_image(files.exposure, allocate=allocate), name=files.exposure.name)
     if log is None:
         return None
     wcs = header_wcs(science.header)
