@@ -285,11 +285,26 @@ def allocate_scratch(folder: Path) -> Allocate:
     -------
     callable
         ``allocate(shape, dtype) -> ndarray``.
+
+    Raises
+    ------
+    PhotplugError
+        From the callable, where the folder has no space for an array.
     """
 
     def allocate(shape: tuple[int, int], dtype: type) -> NDArray[Any]:
-        with TemporaryFile(dir=folder) as file:
-            return np.memmap(file, dtype, "w+", shape=shape)
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        try:
+            with TemporaryFile(dir=folder) as file:
+                file.truncate(size)
+                if hasattr(os, "posix_fallocate"):  # where space is short, writing to a map would end the process
+                    os.posix_fallocate(file.fileno(), 0, size)
+                return np.memmap(file, dtype, "r+", shape=shape)
+        except OSError as error:
+            raise PhotplugError(
+                f"{folder}: has no place for {size / 1e6:.0f} MB beside the output ({error.strerror or error}); check "
+                "folder and space"
+            ) from error
 
     return allocate
 

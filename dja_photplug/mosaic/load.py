@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from astropy.io import fits
-from astropy.nddata import InverseVariance
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
@@ -32,7 +31,6 @@ from dja_photplug.mosaic.fullweight import (
     make_noise_model,
     tell_uncovered,
 )
-from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.bands import of_band
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.sky.cards import try_both
@@ -47,6 +45,9 @@ from dja_photplug.sky.grid import (
 )
 from dja_photplug.sky.headers import WCS_CARDS, find_contradiction
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT
+
+if TYPE_CHECKING:
+    from dja_photplug.mosaic.image import MosaicImage
 
 __all__ = [
     "Block",
@@ -106,6 +107,10 @@ def load_mosaic(
         Where a member is missing or damaged, shapes or places on the sky differ, pixels are not square, or the header
         does not say what the preset needs.
     """
+    from astropy.nddata import InverseVariance  # 0.1 s to import, and a stream of blocks needs it not
+
+    from dja_photplug.mosaic.image import MosaicImage
+
     with open_mosaic(files, noise, cutout, variance=variance) as stream:
         data, full, weight, mask = _read_planes(stream)
     model = stream.model

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.sky.grid import pixel_scale
+
+if TYPE_CHECKING:
+    from dja_photplug.mosaic.image import MosaicImage
 
 __all__ = ["CellSampler", "WeightCheck", "check_weight", "measure_scatter"]
 

@@ -6,10 +6,10 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pluggy
-from astropy.nddata import NDData
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
@@ -20,30 +20,29 @@ from dja_photplug.files.pixels import allocate_scratch
 from dja_photplug.mosaic import fullweight
 from dja_photplug.mosaic.electrons import Header, HeaderValue
 from dja_photplug.mosaic.fullweight import ExposureMap, NoiseModel
-from dja_photplug.mosaic.image import (
-    MosaicImage,
-    as_mosaic_image,
-    rescale_image,
-    rescale_weight,
-    write_weight,
-    write_weight_blocks,
-)
 from dja_photplug.mosaic.load import VarianceHook, open_mosaic
 from dja_photplug.mosaic.scatter import WeightCheck, check_weight
+from dja_photplug.mosaic.weights import rescale_weight, write_weight, write_weight_blocks
 from dja_photplug.options.bands import of_band, settle_bands
 from dja_photplug.options.stages import NOISE_PRESETS, Options, Stage, VarianceOptions, as_variance_options
 from dja_photplug.pipeline.plugins import (
     LOADER,
     ask_all,
-    ask_before,
     ask_first,
+    ask_some,
     complete_options,
+    find_asked_before,
     get_plugin_manager,
     has_plugins,
     naming_plugin,
 )
 from dja_photplug.sky.grid import Cutout, Grid, Window, check_pixels, pixel_size, resolve_cutout
 from dja_photplug.units import MOSAIC_ZERO_POINT, flux_of
+
+if TYPE_CHECKING:
+    from astropy.nddata import NDData
+
+    from dja_photplug.mosaic.image import MosaicImage
 
 __all__ = [
     "Products",
@@ -141,6 +140,8 @@ def load_source(
         Where the files are missing, no plugin loads them, or they do not allow it; where pixels are not square, or the
         weight and the scatter of the pixels contradict each other.
     """
+    from astropy.nddata import NDData
+
     request = _Request(source, options, manager, variance)
     return request.check(ask_first(manager, "photplug_load", request.purpose, NDData, **request.arguments))
 
@@ -159,8 +160,16 @@ class _Request:
         unknown = f"{source}: {explain_name(str(source))}; loading it" if type(source) is Source else ""
         self.purpose = unknown or f"loading {source}"
 
+    def ask(self, manager: pluggy.PluginManager, names: list[str]) -> NDData | None:
+        """Return what the first of some loaders gives that claims."""
+        from astropy.nddata import NDData
+
+        return ask_some(manager, names, "photplug_load", self.purpose, NDData, **self.arguments)
+
     def check(self, loaded: NDData) -> MosaicImage:
         """Return what a loader gave as an image that was checked, cut and scaled."""
+        from dja_photplug.mosaic.image import as_mosaic_image, rescale_image
+
         source, options, variance = self.source, self.options, self.variance
         try:
             image = as_mosaic_image(loaded)
@@ -205,14 +214,15 @@ def write_source_weight(
         As :func:`load_source` and :func:`dja_photplug.write_weight`; then there is no file.
     """
     hook, request = "photplug_load", _Request(source, options, manager)
-    if not isinstance(source, MosaicFiles):
-        image = load_source(source, options, manager)
-    else:
-        mine, loaded = ask_before(manager, LOADER, hook, request.purpose, NDData, **request.arguments)
-        if mine:
+    ahead = find_asked_before(manager, LOADER, hook) if isinstance(source, MosaicFiles) else None
+    if isinstance(source, MosaicFiles) and ahead is not None:
+        loaded = request.ask(manager, ahead) if ahead else None
+        if loaded is None:
             with naming_plugin(manager, hook):
                 return _stream_weight(source, request, path, kind, progress=progress)
-        image = load_source(source, options, manager) if loaded is None else request.check(loaded)
+        image = request.check(loaded)
+    else:
+        image = load_source(source, options, manager)
     write_weight(image, path, kind, overwrite=options.overwrite)
     return image.meta
 

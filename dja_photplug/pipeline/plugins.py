@@ -33,10 +33,11 @@ __all__ = [
     "BUILTINS",
     "LOADER",
     "ask_all",
-    "ask_before",
     "ask_first",
+    "ask_some",
     "complete_options",
     "describe_plugins",
+    "find_asked_before",
     "find_raiser",
     "get_plugin_manager",
     "has_plugins",
@@ -197,6 +198,10 @@ def naming_plugin(manager: pluggy.PluginManager, hook: str) -> Iterator[None]:
     hook : str
         What is being done, for the message.
 
+    Yields
+    ------
+    None
+
     Raises
     ------
     PhotplugError
@@ -320,41 +325,63 @@ def _not_expected(
     )
 
 
-def ask_before(
-    manager: pluggy.PluginManager, builtin: str, hook: str, purpose: str, expected: type[T], /, **arguments: object
-) -> tuple[bool, T | None]:
-    """Ask the plugins that come before a built-in one, which can do its part in another way than by the hook.
+def find_asked_before(manager: pluggy.PluginManager, builtin: str, hook: str) -> list[str] | None:
+    """Return the plugins that are asked before a built-in one, which can do its part in another way than by the hook.
 
     Parameters
     ----------
     manager : PluginManager
     builtin : str
         Name of the built-in plugin.
+    hook : str
+        Whose first result wins.
+
+    Returns
+    -------
+    list of str or None
+        None where it is not asked at all, or the hook has a wrapper, which has a say in all that is given.
+    """
+    implementations = _implementations(manager, hook)
+    order = [each.plugin_name for each in reversed(implementations)]
+    if builtin not in order or any(each.wrapper or each.hookwrapper for each in implementations):
+        return None
+    return order[: order.index(builtin)]
+
+
+def ask_some(
+    manager: pluggy.PluginManager,
+    names: Sequence[str],
+    hook: str,
+    purpose: str,
+    expected: type[T],
+    /,
+    **arguments: object,
+) -> T | None:
+    """Return the first result of some of the plugins.
+
+    Parameters
+    ----------
+    manager : PluginManager
+    names : sequence of str
+        Of these plugins.
     hook, purpose, expected, **arguments
         As for :func:`ask_first`.
 
     Returns
     -------
-    reached : bool
-        Whether nobody claimed, and it is the built-in plugin's turn. False also where there is a wrapper of the hook,
-        which has a say in all that is given.
-    result : object or None
-        Of the plugin that claimed.
+    object or None
+        None where none of them claims.
 
     Raises
     ------
     PhotplugError
         As :func:`ask_first`.
     """
-    order = [each.plugin_name for each in reversed(_implementations(manager, hook))]
-    wrapped = any(each.wrapper or each.hookwrapper for each in _implementations(manager, hook))
-    if wrapped or builtin not in order:
-        return False, None
-    later = order[order.index(builtin) :]
-    result = _call(manager, hook, arguments, later) if len(later) < len(order) else None
+    others = {each.plugin_name for each in _implementations(manager, hook)} - set(names)
+    result = _call(manager, hook, arguments, sorted(others))
     if result is not None and not isinstance(result, expected):
         raise _not_expected(manager, hook, purpose, expected, result)
-    return result is None, result
+    return result
 
 
 def ask_all(manager: pluggy.PluginManager, hook: str, expected: type[T], **arguments: object) -> list[T]:
