@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from dja_photplug.mosaic.fullweight import ExposureMap as ExposureMap
     from dja_photplug.mosaic.fullweight import NoiseModel as NoiseModel
     from dja_photplug.mosaic.image import MosaicImage as MosaicImage
-    from dja_photplug.mosaic.image import write_weight as write_weight
+    from dja_photplug.mosaic.weights import write_weight as write_weight
     from dja_photplug.options.stages import BackgroundOptions as BackgroundOptions
     from dja_photplug.options.stages import BandOptions as BandOptions
     from dja_photplug.options.stages import CalibrationOptions as CalibrationOptions

@@ -352,6 +352,9 @@ def catalog_suffixes(manager: pluggy.PluginManager, format: str = "table") -> tu
     return tuple(known[format])
 
 
+_WEIGHT_CARDS = ("NOISE", "VARFILE", "DETGAIN", "GAINFROM", "GROWTH", "EXPFROM", "NNULL", "NNOTFIN", "NNEGWHT")
+
+
 def describe_weight(meta: Mapping[str, str | float]) -> str:
     """Return the choice of noise in words, from the metadata that every output holds.
 
@@ -366,7 +369,7 @@ def describe_weight(meta: Mapping[str, str | float]) -> str:
     str
         Without a full stop, to go on with.
     """
-    meta = {key: decode_text(value) for key, value in meta.items()}
+    meta = {key: decode_text(meta[key]) for key in _WEIGHT_CARDS if key in meta}
     text = f"noise preset {meta.get('NOISE', 'of the loader')}"
     if "VARFILE" in meta:
         text += f", variance of {meta['VARFILE']} as it is"

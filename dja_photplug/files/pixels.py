@@ -6,17 +6,18 @@ from the top, a block of rows at a time, and the work of a block is done while t
 
 from __future__ import annotations
 
+import gzip
 import io
 import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from types import TracebackType
-from typing import cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from astropy.io import fits
@@ -31,12 +32,24 @@ from dja_photplug.files.whole import whole_file
 from dja_photplug.sky.cards import read_numbers
 from dja_photplug.sky.grid import BLOCK_PIXELS, Grid, Window, header_wcs
 
-__all__ = ["ImageReader", "read_grid", "read_image", "write_hdus", "write_image"]
+__all__ = [
+    "Allocate",
+    "ImageReader",
+    "allocate_scratch",
+    "read_grid",
+    "read_image",
+    "write_hdus",
+    "write_image",
+    "write_rows",
+]
 
 _RECORD = 2880  # bytes; everything in FITS is padded to it (FITS standard 4.0, section 3.1)
 _CARD = 80
 _END = b"END".ljust(_CARD)
 _DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+Allocate = Callable[[tuple[int, int], type], NDArray[Any]]
+"""Makes an array of a shape and a dtype: `numpy.empty`, or one that lies in a file."""
+
 # What isal raises on a gzip stream that is cut short, or is none; its stub declares an instance of the error.
 _DAMAGE = (EOFError, OSError, cast(type[Exception], IsalError))
 
@@ -176,34 +189,40 @@ class ImageReader:
             header = self._read_header()
         raise PhotplugError(f"{self.path}: holds no two-dimensional image; give a DJA product")
 
-    def blocks(self, window: Window | None = None) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    def blocks(
+        self, window: Window | None = None, out: NDArray[np.float32] | None = None
+    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Yield the pixels of `window` from top to bottom; a reader gives them once.
 
         Parameters
         ----------
         window : pair of slices, optional
             Rows and columns; everything by default. Rows before it are skipped, rows after it never read.
+        out : ndarray of float32, optional
+            Where all these pixels go, of the shape of the window; what is yielded are then its rows.
 
         Yields
         ------
         rows : slice
             Counted from the window's first row.
         pixels : ndarray
-            float32, native byte order, scaled by BSCALE and BZERO, NaN where BLANK, (rows, columns). Valid until
-            the next block.
+            float32, native byte order, scaled by BSCALE and BZERO, NaN where BLANK, (rows, columns). Without `out`
+            valid until the next block.
         """
         ny, nx = self.shape
         rows, columns = window or (slice(0, ny), slice(0, nx))
         row_size = nx * self._dtype.itemsize
         height = max(1, BLOCK_PIXELS // nx)
         raw = np.empty((height, nx), self._dtype)
-        pixels = np.empty((height, columns.stop - columns.start), np.float32)
+        scratch = np.empty((height, columns.stop - columns.start), np.float32)
         self._skip(rows.start * row_size)
         for start in range(rows.start, rows.stop, height):
             n = min(height, rows.stop - start)
+            block = slice(start - rows.start, start - rows.start + n)
+            pixels = scratch[:n] if out is None else out[block]
             self._fill(raw[:n].reshape(-1).view(np.uint8))
-            self._convert(raw[:n, columns], pixels[:n])
-            yield slice(start - rows.start, start - rows.start + n), pixels[:n]
+            self._convert(raw[:n, columns], pixels)
+            yield block, pixels
         if rows.stop == ny:
             self._check_end()
 
@@ -220,7 +239,9 @@ class ImageReader:
                 pass
 
 
-def read_image(path: str | Path, window: Window | None = None) -> tuple[NDArray[np.float32], fits.Header]:
+def read_image(
+    path: str | Path, window: Window | None = None, allocate: Allocate = np.empty
+) -> tuple[NDArray[np.float32], fits.Header]:
     """Return the first two-dimensional image of a file, or a part of it.
 
     Parameters
@@ -229,6 +250,8 @@ def read_image(path: str | Path, window: Window | None = None) -> tuple[NDArray[
         A ``.fits`` or ``.fits.gz`` file.
     window : pair of slices, optional
         Rows and columns; everything by default.
+    allocate : callable, optional
+        ``allocate(shape, dtype) -> ndarray``, which makes the array of the image.
 
     Returns
     -------
@@ -243,11 +266,47 @@ def read_image(path: str | Path, window: Window | None = None) -> tuple[NDArray[
         As :class:`ImageReader`.
     """
     with ImageReader(path) as reader:
-        shape = reader.shape if window is None else tuple(part.stop - part.start for part in window)
-        image = np.empty(shape, np.float32)
-        for rows, pixels in reader.blocks(window):
-            image[rows] = pixels
+        rows, columns = window or (slice(0, reader.shape[0]), slice(0, reader.shape[1]))
+        image = allocate((rows.stop - rows.start, columns.stop - columns.start), np.float32)
+        for _ in reader.blocks(window, image):
+            pass
         return image, reader.header
+
+
+def allocate_scratch(folder: Path) -> Allocate:
+    """Return what makes arrays that lie in files, which have no name and end with the arrays.
+
+    Parameters
+    ----------
+    folder : Path
+        Where there is space for them.
+
+    Returns
+    -------
+    callable
+        ``allocate(shape, dtype) -> ndarray``.
+
+    Raises
+    ------
+    PhotplugError
+        From the callable, where the folder has no space for an array.
+    """
+
+    def allocate(shape: tuple[int, int], dtype: type) -> NDArray[Any]:
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        try:
+            with TemporaryFile(dir=folder) as file:
+                file.truncate(size)
+                if hasattr(os, "posix_fallocate"):  # where space is short, writing to a map would end the process
+                    os.posix_fallocate(file.fileno(), 0, size)
+                return np.memmap(file, dtype, "r+", shape=shape)
+        except OSError as error:
+            raise PhotplugError(
+                f"{folder}: has no place for {size / 1e6:.0f} MB beside the output ({error.strerror or error}); check "
+                "folder and space"
+            ) from error
+
+    return allocate
 
 
 def read_grid(path: str | Path) -> Grid:
@@ -303,10 +362,105 @@ def write_image(path: str | Path, data: NDArray[np.generic], header: fits.Header
     PhotplugError
         As :func:`dja_photplug.files.whole.whole_file`.
     """
+    return write_hdus(path, _make_hdus(data, header), overwrite=overwrite)
+
+
+def _make_hdus(data: NDArray[np.generic], header: fits.Header) -> fits.HDUList:
+    """Return one image with the cards of a header but those that say how pixels are stored."""
     header = header.copy()
     for key in {key for key in header if _STORAGE.fullmatch(key)}:
         del header[key]
-    return write_hdus(path, fits.HDUList([fits.PrimaryHDU(data, header)]), overwrite=overwrite)
+    return fits.HDUList([fits.PrimaryHDU(data, header)])
+
+
+def write_rows(
+    path: str | Path,
+    blocks: Iterable[NDArray[np.float32]],
+    shape: tuple[int, int],
+    header: Callable[[], fits.Header],
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write one image as FITS block by block, as :func:`write_image` would, whole or not at all.
+
+    Only a block is held; gzip is compressed in other threads while the next one is made.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in ``.fits``, or ``.fits.gz`` to be gzipped.
+    blocks : iterable of ndarray
+        float32, (rows, nx), from top to bottom; what it raises at its end leaves no file either.
+    shape : tuple of int
+        Of the image, (ny, nx).
+    header : callable
+        Its cards but those that say how pixels are stored. Asked before the first block for their size, and after the
+        last for what they say then, such as counts.
+    overwrite : bool, optional
+        Replace an existing file.
+
+    Returns
+    -------
+    Path
+        `path`.
+
+    Raises
+    ------
+    PhotplugError
+        As :func:`dja_photplug.files.whole.whole_file`.
+    """
+    path = Path(path)
+    pack = _pack_header if path.name.lower().endswith(".gz") else bytes
+    with whole_file(path, overwrite=overwrite, suffixes=IMAGE_SUFFIXES) as temporary, temporary.open("w+b") as file:
+        front = pack(_format_header(shape, header()))
+        file.write(front)
+        with _open_pixels(file, packed=pack is _pack_header) as stream:
+            raw = np.empty((max(1, BLOCK_PIXELS // shape[1]), shape[1]), ">f4")
+            for block in blocks:
+                for start in range(0, len(block), len(raw)):
+                    part = block[start : start + len(raw)]
+                    raw[: len(part)] = part
+                    stream.write(raw[: len(part)].data)
+            stream.write(bytes(-math.prod(shape) * raw.itemsize % _RECORD))
+        _replace_front(file, front, pack(_format_header(shape, header())))
+    return path
+
+
+def _format_header(shape: tuple[int, int], header: fits.Header) -> bytes:
+    """Return the header of a float32 image as it stands in its file."""
+    hdus = _make_hdus(np.broadcast_to(np.float32(0), shape), header)
+    hdus.verify("exception")
+    hdus.update_extend()
+    return cast(str, hdus[0].header.tostring()).encode("ascii")
+
+
+def _pack_header(text: bytes) -> bytes:
+    """Return a header as a gzip member of its own, stored and not compressed, so that its size is that of others."""
+    return gzip.compress(text, 0, mtime=0)
+
+
+@contextmanager
+def _open_pixels(file: BinaryIO, *, packed: bool) -> Iterator[BinaryIO]:
+    """Yield a stream that appends to a file, to be packed as one gzip member in other threads."""
+    if not packed:
+        yield file
+        return
+    with igzip_threaded.open(file, "wb", 1, threads=min(4, os.cpu_count() or 1)) as stream:
+        yield stream
+
+
+def _replace_front(file: BinaryIO, old: bytes, new: bytes) -> None:
+    """Put a header in the place of another one at the front of a file, also where that has another size."""
+    if len(new) != len(old):  # rare: there are more cards or fewer, and they need more records or fewer
+        with TemporaryFile(dir=Path(file.name).parent) as rest:
+            file.seek(len(old))
+            shutil.copyfileobj(file, rest, 1 << 20)
+            rest.seek(0)
+            file.seek(len(new))
+            shutil.copyfileobj(rest, file, 1 << 20)
+            file.truncate()
+    file.seek(0)
+    file.write(new)
 
 
 def write_hdus(path: str | Path, hdus: fits.HDUList, *, overwrite: bool = False) -> Path:

@@ -20,7 +20,6 @@ import numpy as np
 from astropy import units as u
 from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import distance_transform_edt
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.mosaic.electrons import Header, HeaderValue, check_unit, detector_gain, phot_scale
@@ -53,6 +52,11 @@ Pixels = NDArray[np.floating]
 SAMPLE = 4  # mosaic pixels per sample of the archive's exposure maps
 # Farther than this from a sample with exposure time, a pixel with weight is not believed (in samples).
 FILL_REACH = 2
+_NEAR = range(-FILL_REACH, FILL_REACH + 1)
+_NEIGHBOURS = sorted(
+    ((dy, dx) for dy in _NEAR for dx in _NEAR if 0 < dx**2 + dy**2 <= FILL_REACH**2),
+    key=lambda offset: (offset[0] ** 2 + offset[1] ** 2, offset[1], offset[0]),
+)
 # The published growth leaves 0.2 % of a real mosaic without exposure time, and at most 4 % of so few pixels.
 MOST_UNCOVERED, FEWEST_UNCOVERED = 0.1, 2500
 
@@ -141,11 +145,12 @@ class FullWeight:
     ----------
     cards : dict
         FITS cards of the preset: value and comment by keyword.
-    gain : ndarray
-        float32, (my + 1, mx + 1): electrons per 10 nJy for each sample of the exposure map, with a last row and column
-        of zeros that index -1 reaches.
-    filled : ndarray of bool
-        Samples that took a neighbour's exposure time; shaped as `gain`.
+    seconds : ndarray
+        (my, mx): exposure time in s of each sample of the exposure map, which may be a memory map.
+    electrons : float32
+        Per 10 nJy and second.
+    fills : bool
+        Whether samples without exposure time take that of a neighbour within `FILL_REACH`.
     rows, columns : ndarray of int
         (ny,) and (nx,): the sample of each row and column of the image; -1 for none.
     n_filled, n_null : int
@@ -155,8 +160,9 @@ class FullWeight:
     """
 
     cards: Cards
-    gain: NDArray[np.float32]
-    filled: NDArray[np.bool_]
+    seconds: NDArray[np.floating]
+    electrons: np.float32
+    fills: bool
     rows: NDArray[np.intp]
     columns: NDArray[np.intp]
     n_filled: int = 0
@@ -175,30 +181,44 @@ class FullWeight:
 
     def __call__(self, science: Pixels, weight: Pixels, rows: slice) -> NDArray[np.float32]:
         """Return the full weight of `rows`, of the shape of `science`."""
-        samples = self.rows[rows]
-        gain = self.gain[samples][:, self.columns]
-        signal = np.maximum(science, 0, dtype=np.float32)
+        # Rows between two samples of the exposure map have the same gains, and columns are gathered slowly.
+        samples, place = np.unique(self.rows[rows], return_inverse=True)
+        grown, filled = self._grow(samples)
+        gain = grown[place]
+        # Numpy compares with a row of zeros three times as fast as with one.
+        signal = np.maximum(science, np.zeros(science.shape[-1:], np.float32), dtype=np.float32)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             signal *= weight
             signal += gain
             gain *= weight
             np.divide(gain, signal, out=gain)
         # No gain, no weight, and NaN or infinity in either image all end here: what is not positive is no data.
-        positive = gain > 0
+        positive, weighted = gain > 0, weight > 0
         positive &= np.isfinite(science)
-        positive &= weight > 0  # a negative one is null, also where the light makes the fraction positive
-        np.copyto(gain, 0, where=~positive)
-        self._count(weight, positive, samples)
+        positive &= weighted  # a negative one is null, also where the light makes the fraction positive
+        number = int(np.count_nonzero(positive))
+        if number < gain.size:
+            np.copyto(gain, 0, where=~positive)
+        n_filled = int(np.count_nonzero(filled[place] & positive)) if filled.any() else 0
+        with self.lock:  # blocks may run in several threads
+            self.n_null += int(np.count_nonzero(weighted)) - number
+            self.n_filled += n_filled
         return gain
 
-    def _count(self, weight: Pixels, positive: NDArray[np.bool_], samples: NDArray[np.intp]) -> None:
-        null = int(np.count_nonzero(weight > 0) - np.count_nonzero(positive))
-        filled = 0
-        if self.filled[samples].any():
-            filled = int(np.count_nonzero(self.filled[samples][:, self.columns] & positive))
-        with self.lock:  # blocks may run in several threads
-            self.n_null += null
-            self.n_filled += filled
+    def _grow(self, samples: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return gain (electrons per 10 nJy) and whether it is a neighbour's, for rows of samples by all columns."""
+        n_samples, n_columns = self.seconds.shape
+        gain = np.zeros((len(samples), n_columns + 1), np.float32)  # the last column is what index -1 reaches
+        filled = np.zeros(gain.shape, bool)
+        known = samples >= 0
+        if known.any():
+            reach = FILL_REACH if self.fills else 0
+            first, last = max(int(samples[known][0]) - reach, 0), min(int(samples[-1]) + reach + 1, n_samples)
+            seconds = np.nan_to_num(self.seconds[first:last].astype(np.float32), posinf=0)
+            seconds, gaps = _fill_gaps(seconds) if self.fills else (seconds, np.zeros(seconds.shape, bool))
+            gain[known, :-1] = seconds[samples[known] - first] * self.electrons
+            filled[known, :-1] = gaps[samples[known] - first]
+        return np.take(gain, self.columns, axis=1), np.take(filled, self.columns, axis=1)
 
     @property
     def provenance(self) -> Cards:
@@ -319,11 +339,7 @@ def make_noise_model(
         _compare_headers(header, exposure)
     shape = (int(header["NAXIS2"]), int(header["NAXIS1"]))
     sample, origin = _register(header, exposure, shape)
-    seconds = plain_array(exposure.data, u.s, "exposure", fill=0).astype(np.float32)
-    seconds = np.nan_to_num(seconds, posinf=0)
-    filled = np.zeros(seconds.shape, bool)
-    if registered:
-        seconds, filled = _fill_gaps(seconds)
+    seconds = plain_array(exposure.data, u.s, "exposure", fill=0)
     n_rows, n_columns = (
         grow(n, m, sample, start, registered=registered)
         for n, m, start in zip(shape, seconds.shape, origin, strict=True)
@@ -338,8 +354,9 @@ def make_noise_model(
         cards["PHOTSCL1"] = (True, "PHOTSCAL was missing and counts as 1")
     return FullWeight(
         cards=cards,
-        gain=np.pad(seconds * np.float32(gain * scale), (0, 1)),
-        filled=np.pad(filled, (0, 1)),
+        seconds=seconds,
+        electrons=np.float32(gain * scale),
+        fills=registered,
         rows=n_rows,
         columns=n_columns,
     )
@@ -365,20 +382,19 @@ def check_unused(options: VarianceOptions, reason: str) -> None:
             raise PhotplugError(f"option {name}: {value} would have no effect, as {reason}; leave it out")
 
 
-def tell_uncovered(model: NoiseModel, weight: Pixels, most: float = MOST_UNCOVERED) -> None:
+def tell_uncovered(model: NoiseModel, number: int, most: float = MOST_UNCOVERED) -> None:
     """Warn where an exposure map leaves much of an image without data.
 
     Parameters
     ----------
     model : NoiseModel
         After its last block.
-    weight : ndarray
-        The published weight of all these blocks, (ny, nx).
+    number : int
+        Pixels of all these blocks with a published weight.
     most : float, optional
         Fraction of the pixels with weight that is not told.
     """
     null = model.provenance.get("NNULL", (0, ""))[0]
-    number = int(np.count_nonzero(weight > 0))
     if number >= FEWEST_UNCOVERED and float(null) > most * number:
         warnings.warn(
             f"{float(null) / number:.0%} of the pixels with weight have no exposure time, or are not finite, and count "
@@ -461,13 +477,25 @@ def _check_place(
 
 
 def _fill_gaps(seconds: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Give samples without exposure time the nearest one within `FILL_REACH` samples; return them and which."""
+    """Give samples without exposure time the nearest one within `FILL_REACH` samples; return them and which.
+
+    Of neighbours at the same distance it is the left one, then the lower one, as of scipy's distance transform, which
+    needs the whole map at once.
+    """
     empty = seconds <= 0
-    if not empty.any() or empty.all():
-        return seconds, np.zeros_like(empty)
-    distance, nearest = distance_transform_edt(empty, return_indices=True)
-    filled = empty & (distance <= FILL_REACH)
-    return np.where(filled, seconds[tuple(nearest)], seconds), filled
+    filled = np.zeros_like(empty)
+    if not empty.any():
+        return seconds, filled
+    result = seconds.copy()
+    for offset in _NEIGHBOURS:
+        to, source = (
+            tuple(slice(max(0, sign * d), n + min(0, sign * d)) for d, n in zip(offset, seconds.shape, strict=True))
+            for sign in (-1, 1)
+        )
+        taking = empty[to] & ~filled[to] & ~empty[source]
+        result[to][taking] = seconds[source][taking]
+        filled[to] |= taking
+    return result, filled
 
 
 def full_weight(
@@ -528,5 +556,5 @@ def full_weight(
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy frees the interpreter's lock within a block
         list(pool.map(work, row_blocks(science.shape)))
-    tell_uncovered(model, weight, 1 / 3)
+    tell_uncovered(model, int(np.count_nonzero(weight > 0)), 1 / 3)
     return result

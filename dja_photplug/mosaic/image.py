@@ -15,14 +15,19 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
-from dja_photplug.files.formats import WEIGHT_KINDS, encode_values
-from dja_photplug.files.pixels import write_image
 from dja_photplug.mosaic.fullweight import NoiseModel
 from dja_photplug.mosaic.noise import RescaledModel, crop_model
+from dja_photplug.mosaic.weights import rescale_weight
 from dja_photplug.parallel.scratch import share_plane
 from dja_photplug.units import MOSAIC_UNIT, plain_array
 
-__all__ = ["MosaicImage", "as_mosaic_image", "replace_planes", "rescale_image", "share_image", "write_weight"]
+__all__ = [
+    "MosaicImage",
+    "as_mosaic_image",
+    "replace_planes",
+    "rescale_image",
+    "share_image",
+]
 
 
 class MosaicImage(CCDData):
@@ -263,45 +268,10 @@ def rescale_image(image: MosaicImage, factor: float) -> MosaicImage:
     image.data *= np.float32(factor)
     for weight in (image.uncertainty.array, image.background_weight):
         if weight is not None:
-            weight /= np.float32(factor**2)
+            rescale_weight(weight, factor, out=weight)
     if image.noise_model is not None:
         image.noise_model = RescaledModel(image.noise_model, factor)
     return image
-
-
-def write_weight(image: MosaicImage, path: str | Path, kind: str = "weight", *, overwrite: bool = False) -> Path:
-    """Write the full weight of an image, or its sigma or variance, as FITS.
-
-    Parameters
-    ----------
-    image : MosaicImage
-    path : str or Path
-        ``.fits`` or ``.fits.gz``.
-    kind : {"weight", "sigma", "variance"}
-        Without data the weight is 0; sigma and variance are infinite there, never 0.
-    overwrite : bool
-
-    Returns
-    -------
-    Path
-        The file: float32, (ny, nx), in 10 nJy to the power -2, 1 or 2; BUNIT says so.
-
-    Raises
-    ------
-    PhotplugError
-        Where the kind is none of these or the file cannot be written.
-    """
-    if kind not in WEIGHT_KINDS:
-        raise PhotplugError(f"kind {kind!r} is not one of {', '.join(WEIGHT_KINDS)}")
-    power = WEIGHT_KINDS[kind]
-    weight = image.uncertainty.array
-    with np.errstate(divide="ignore"):
-        plane = weight if kind == "weight" else np.power(weight, np.float32(-power / 2))
-    header = image.meta.copy() if isinstance(image.meta, fits.Header) else fits.Header(encode_values(image.meta))
-    header.update(image.wcs.to_header())
-    header["BUNIT"] = (MOSAIC_UNIT**power).to_string("fits")
-    header["PLANE"] = (kind, "of the full noise, source photons included")
-    return write_image(path, plane, header, overwrite=overwrite)
 
 
 register_reader("fits", MosaicImage, _read_written)

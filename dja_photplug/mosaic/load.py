@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from astropy.io import fits
-from astropy.nddata import InverseVariance
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
@@ -20,11 +20,10 @@ from dja_photplug.epochs.log import ExposureLog, read_exposure_log
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.formats import encode_cards
 from dja_photplug.files.names import MosaicFiles, Source, find_mosaic
-from dja_photplug.files.pixels import ImageReader, read_image
+from dja_photplug.files.pixels import Allocate, ImageReader, read_image
 from dja_photplug.mosaic.electrons import check_unit
 from dja_photplug.mosaic.fullweight import (
     SAMPLE,
-    Cards,
     ExposureMap,
     GivenVariance,
     NoiseModel,
@@ -32,7 +31,6 @@ from dja_photplug.mosaic.fullweight import (
     make_noise_model,
     tell_uncovered,
 )
-from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.bands import of_band
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.parallel.scratch import new_plane
@@ -49,18 +47,26 @@ from dja_photplug.sky.grid import (
 from dja_photplug.sky.headers import WCS_CARDS, find_contradiction
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT
 
+if TYPE_CHECKING:
+    from dja_photplug.mosaic.image import MosaicImage
+
 __all__ = [
+    "Block",
+    "MosaicStream",
     "check_detector_gain",
     "exposure_log",
     "load_exposure",
     "load_mosaic",
     "load_noise_model",
+    "open_mosaic",
 ]
 
 FEWEST_GAIN_PIXELS = 100
 
 Plane = NDArray[np.float32]
 VarianceHook = Callable[[fits.Header, ExposureMap | None, ExposureLog | None], NoiseModel]
+_Plan = tuple[WCS, Window, fits.Header, NoiseModel]
+"""The WCS of a mosaic, and window, header and noise model of the pixels to be read."""
 
 # Cards that the WCS and the pixel arrays hold themselves; kept in the metadata they would go stale when sliced.
 _OWN_CARDS = re.compile(rf"SIMPLE|BITPIX|NAXIS\d?|EXTEND|BSCALE|BZERO|BUNIT|{WCS_CARDS.pattern}")
@@ -102,6 +108,138 @@ def load_mosaic(
         Where a member is missing or damaged, shapes or places on the sky differ, pixels are not square, or the header
         does not say what the preset needs.
     """
+    from astropy.nddata import InverseVariance  # 0.1 s to import, and a stream of blocks needs it not
+
+    from dja_photplug.mosaic.image import MosaicImage
+
+    with open_mosaic(files, noise, cutout, variance=variance) as stream:
+        data, full, weight, mask = _read_planes(stream)
+    model = stream.model
+    return MosaicImage(
+        data,
+        unit=MOSAIC_UNIT,
+        uncertainty=InverseVariance(full, copy=False),  # 576 MB at 12000 x 12000
+        mask=mask,
+        wcs=stream.wcs,
+        meta=stream.meta(),
+        background_weight=weight,
+        noise_model=None if isinstance(model, GivenVariance) else model,  # that is no function of the light
+    )
+
+
+class Block(NamedTuple):
+    """Rows of a mosaic: float32, (rows, nx), valid until the next block unless they were given a place."""
+
+    rows: slice
+    """Counted from the first row of the mosaic, or of its cut-out."""
+    science: Plane
+    weight: Plane
+    """The published weight, 0 where it is negative or not finite."""
+    full: Plane
+
+
+class MosaicStream:
+    """A mosaic, or a cut-out of it, whose pixels and full weight come block by block of rows; from `open_mosaic`.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (ny, nx) of the pixels to come.
+    wcs : `~astropy.wcs.WCS`
+        Of these pixels.
+    model : NoiseModel
+        Which computes the full weight.
+    """
+
+    def __init__(self, files: MosaicFiles, readers: Sequence[ImageReader], plan: _Plan) -> None:
+        self._files, self._readers = files, readers
+        wcs, self._window, self._header, self.model = plan
+        rows, columns = self._window
+        self.shape = (rows.stop - rows.start, columns.stop - columns.start)
+        self.wcs = wcs if self.shape == readers[0].shape else wcs[self._window]
+        self._n_weighted = self._n_infinite = self._n_negative = 0
+
+    def blocks(self, planes: tuple[Plane, Plane, Plane] | None = None) -> Iterator[Block]:
+        """Yield all rows from top to bottom, once; while one is used the next ones are inflated.
+
+        Parameters
+        ----------
+        planes : tuple of ndarray, optional
+            Where science, published and full weight go, of this shape; what is yielded are then their rows.
+
+        Yields
+        ------
+        Block
+        """
+        science, weight, given = planes or (None, None, None)
+        places = (science, weight, None)
+        readers = zip(self._readers, places, strict=False)
+        for blocks in zip(*(reader.blocks(self._window, out) for reader, out in readers), strict=True):
+            (rows, light), (_, published), (_, first) = blocks if len(blocks) == 3 else (*blocks, blocks[0])
+            full = np.empty(light.shape, np.float32) if given is None else given[rows]
+            full[...] = self.model(first, published, rows)
+            self._drop_odd(light, published)
+            yield Block(rows, light, published, full)
+        tell_uncovered(self.model, self._n_weighted)
+
+    def _drop_odd(self, science: Plane, weight: Plane) -> None:
+        """Set a weight that is negative or not finite to 0, and count the odd pixels."""
+        odd = not (weight.min(initial=0) >= 0 and weight.max(initial=0) < np.inf and np.isfinite(science).all())
+        if odd:  # one look at each plane tells, and it is rare
+            finite = np.isfinite(science) & np.isfinite(weight)
+            self._n_infinite += int(np.count_nonzero(~finite & ~(weight <= 0)))
+            negative = weight < 0
+            self._n_negative += int(np.count_nonzero(negative))
+            weight[negative | ~np.isfinite(weight)] = 0
+        self._n_weighted += int(np.count_nonzero(weight > 0))
+
+    def meta(self) -> fits.Header:
+        """Return the science header without WCS, and the cards of the noise model and of odd pixels so far.
+
+        Returns
+        -------
+        Header
+        """
+        header, cards = self._header.copy(), self.model.provenance
+        header["ZEROPNT"] = (MOSAIC_ZERO_POINT, "[mag(AB)] of one unit of the image, 10 nJy")
+        header.update(encode_cards(cards))
+        if self._n_infinite:
+            header["NNOTFIN"] = (self._n_infinite, "pixels with weight that are not finite: no data")
+        if self._n_negative:
+            header["NNEGWHT"] = (self._n_negative, "pixels with a negative weight: no data")
+        if "GROWTH" in cards:
+            source = "WCS log" if self._files.exposure is None else "exp file"
+            header["EXPFROM"] = (source, "source of the exposure time")
+        return header
+
+
+@contextmanager
+def open_mosaic(
+    files: str | Path | MosaicFiles,
+    noise: str | VarianceOptions = "dja",
+    cutout: Cutout = None,
+    *,
+    variance: VarianceHook | None = None,
+    allocate: Allocate = np.empty,
+) -> Iterator[MosaicStream]:
+    """Open a mosaic, or a cut-out of it, to be read block by block of rows with its full weight.
+
+    Parameters
+    ----------
+    files, noise, cutout, variance
+        As for :func:`load_mosaic`, whose image holds the same pixels.
+    allocate : callable, optional
+        ``allocate(shape, dtype) -> ndarray``, which makes the array of the exposure map.
+
+    Yields
+    ------
+    MosaicStream
+
+    Raises
+    ------
+    PhotplugError
+        As :func:`load_mosaic`; a damaged member where it is read.
+    """
     files = find_mosaic(files)
     options = of_band(as_variance_options(noise), files.band)
     with ExitStack() as stack:
@@ -110,29 +248,21 @@ def load_mosaic(
         readers = [science, *(stack.enter_context(ImageReader(path)) for path in (files.weight, given) if path)]
         for other in readers[1:]:
             _check_shape(other, science)
-        wcs, window, header, model = _plan_loading(files, options, cutout, variance, science)
+        plan = _plan_loading(files, options, cutout, variance, science, allocate)
         for other in readers[1:]:
-            _check_place(other, wcs)
-        planes, odd = _read_planes(readers, window, model)
-    for key in {key for key in header if _OWN_CARDS.fullmatch(key)}:  # a set: one deletion takes all of a keyword
-        del header[key]
-    header["ZEROPNT"] = (MOSAIC_ZERO_POINT, "[mag(AB)] of one unit of the image, 10 nJy")
-    header.update(encode_cards(model.provenance))
-    header.update(odd)
-    if "GROWTH" in model.provenance:
-        header["EXPFROM"] = ("WCS log" if files.exposure is None else "exp file", "source of the exposure time")
-    data, full, weight, mask = planes
-    tell_uncovered(model, weight)
-    return MosaicImage(
-        data,
-        unit=MOSAIC_UNIT,
-        uncertainty=InverseVariance(full, copy=False),  # 576 MB at 12000 x 12000
-        mask=mask,
-        wcs=wcs if cutout is None else wcs[window],
-        meta=header,
-        background_weight=weight,
-        noise_model=None if isinstance(model, GivenVariance) else model,  # that is no function of the light
-    )
+            _check_place(other, plan[0])
+        for key in {key for key in plan[2] if _OWN_CARDS.fullmatch(key)}:  # a set: one deletion takes all of a keyword
+            del plan[2][key]
+        yield MosaicStream(files, readers, plan)
+
+
+def _read_planes(stream: MosaicStream, allocate: Allocate = new_plane) -> tuple[Plane, Plane, Plane, NDArray[np.bool_]]:
+    """Return science, full weight, published weight and mask of a mosaic, each in an array that `allocate` makes."""
+    data, full, weight = (allocate(stream.shape, np.float32) for _ in range(3))
+    mask = allocate(stream.shape, np.bool_)
+    for block in stream.blocks((data, weight, full)):
+        np.equal(block.full, 0, out=mask[block.rows])
+    return data, full, weight, mask
 
 
 def load_noise_model(
@@ -168,9 +298,14 @@ def _given_variance(files: MosaicFiles, options: VarianceOptions) -> Path | None
 
 
 def _plan_loading(
-    files: MosaicFiles, options: VarianceOptions, cutout: Cutout, variance: VarianceHook | None, science: ImageReader
-) -> tuple[WCS, Window, fits.Header, NoiseModel]:
-    """Return the WCS of the mosaic, and window, header and noise model of the pixels to be read."""
+    files: MosaicFiles,
+    options: VarianceOptions,
+    cutout: Cutout,
+    variance: VarianceHook | None,
+    science: ImageReader,
+    allocate: Allocate = np.empty,
+) -> _Plan:
+    """Return how a mosaic is to be read."""
     given = _given_variance(files, options)
     try:
         wcs = _check_header(files, options, variance, science)
@@ -184,7 +319,7 @@ def _plan_loading(
             return wcs, window, header, GivenVariance(options.noise, given.name)
     except PhotplugError as error:
         raise PhotplugError(f"{files.science}: {error}") from None
-    log, exposure = _find_time(files, options, science)  # what is wrong with these names their files
+    log, exposure = _find_time(files, options, science, allocate)  # what is wrong with these names their files
     try:
         return wcs, window, header, _make_model(options, variance, header, exposure, log)
     except PhotplugError as error:
@@ -221,11 +356,11 @@ def _check_shape(other: ImageReader, science: ImageReader) -> None:
 
 
 def _find_time(
-    files: MosaicFiles, options: VarianceOptions, science: ImageReader
+    files: MosaicFiles, options: VarianceOptions, science: ImageReader, allocate: Allocate = np.empty
 ) -> tuple[ExposureLog | None, ExposureMap | None]:
     """Return the log of a mosaic and its exposure time, for presets that ask for it."""
     log = exposure_log(files)
-    return log, None if options.noise == "background" else _find_exposure(files, log, science)
+    return log, None if options.noise == "background" else _find_exposure(files, log, science, allocate)
 
 
 def _check_place(other: ImageReader, wcs: WCS) -> None:
@@ -302,10 +437,12 @@ def check_detector_gain(files: str | Path | MosaicFiles) -> tuple[float, float, 
     return float(np.median(ratio)), float(np.sqrt(np.pi / 2 / len(ratio)) * scatter), len(ratio)
 
 
-def _find_exposure(files: MosaicFiles, log: ExposureLog | None, science: ImageReader) -> ExposureMap | None:
+def _find_exposure(
+    files: MosaicFiles, log: ExposureLog | None, science: ImageReader, allocate: Allocate = np.empty
+) -> ExposureMap | None:
     """Return the archive's exposure map of the whole mosaic, or the one of the WCS log by the archive's rule."""
     if files.exposure is not None:
-        return ExposureMap(*read_image(files.exposure), name=files.exposure.name)
+        return ExposureMap(*read_image(files.exposure, allocate=allocate), name=files.exposure.name)
     if log is None:
         return None
     wcs = header_wcs(science.header)
@@ -317,32 +454,6 @@ def _find_exposure(files: MosaicFiles, log: ExposureLog | None, science: ImageRe
             f"none of the {len(log)} exposures of {log.name} overlaps the mosaic; is it the log of another field?"
         )
     return ExposureMap(seconds, coarse)
-
-
-def _read_planes(
-    readers: list[ImageReader], window: Window, model: NoiseModel
-) -> tuple[tuple[Plane, Plane, Plane, NDArray[np.bool_]], Cards]:
-    """Return science, full weight, published weight and mask, read in step, and cards of odd pixels if any."""
-    shape = tuple(part.stop - part.start for part in window)
-    data, full, weight = (new_plane(shape, np.float32) for _ in range(3))
-    mask = new_plane(shape, np.bool_)
-    n_infinite = n_negative = 0
-    for blocks in zip(*(reader.blocks(window) for reader in readers), strict=True):
-        rows = blocks[0][0]
-        data[rows], weight[rows] = blocks[0][1], blocks[1][1]
-        first = blocks[2][1] if len(blocks) == 3 else data[rows]
-        full[rows] = model(first, weight[rows], rows)
-        np.equal(full[rows], 0, out=mask[rows])
-        finite = np.isfinite(data[rows]) & np.isfinite(weight[rows])
-        n_infinite += int(np.count_nonzero(~finite & ~(weight[rows] <= 0)))
-        negative = weight[rows] < 0
-        n_negative += int(np.count_nonzero(negative))
-        weight[rows][negative | ~np.isfinite(weight[rows])] = 0
-    odd = {
-        "NNOTFIN": (n_infinite, "pixels with weight that are not finite: no data"),
-        "NNEGWHT": (n_negative, "pixels with a negative weight: no data"),
-    }
-    return (data, full, weight, mask), {key: card for key, card in odd.items() if card[0]}
 
 
 def load_exposure(files: str | Path | Source, cutout: Cutout = None) -> NDArray[np.float32] | None:

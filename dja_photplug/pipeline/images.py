@@ -3,29 +3,46 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pluggy
-from astropy.nddata import NDData
 from numpy.typing import ArrayLike, NDArray
+from tqdm import tqdm
 
 from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.files.names import Source, explain_name
+from dja_photplug.files.names import MosaicFiles, Source, explain_name
+from dja_photplug.files.pixels import allocate_scratch
 from dja_photplug.mosaic import fullweight
-from dja_photplug.mosaic.electrons import Header
+from dja_photplug.mosaic.electrons import Header, HeaderValue
 from dja_photplug.mosaic.fullweight import ExposureMap, NoiseModel
-from dja_photplug.mosaic.image import MosaicImage, as_mosaic_image, rescale_image
-from dja_photplug.mosaic.load import VarianceHook
-from dja_photplug.mosaic.scatter import check_weight
+from dja_photplug.mosaic.load import VarianceHook, open_mosaic
+from dja_photplug.mosaic.scatter import WeightCheck, check_weight
+from dja_photplug.mosaic.weights import rescale_weight, write_weight, write_weight_blocks
 from dja_photplug.options.bands import of_band, settle_bands
 from dja_photplug.options.stages import NOISE_PRESETS, Options, Stage, VarianceOptions, as_variance_options
-from dja_photplug.pipeline.plugins import ask_all, ask_first, complete_options, get_plugin_manager, has_plugins
+from dja_photplug.pipeline.plugins import (
+    LOADER,
+    ask_all,
+    ask_first,
+    ask_some,
+    complete_options,
+    find_asked_before,
+    get_plugin_manager,
+    has_plugins,
+    naming_plugin,
+)
 from dja_photplug.sky.grid import Cutout, Grid, Window, check_pixels, pixel_size, resolve_cutout
 from dja_photplug.units import MOSAIC_ZERO_POINT, flux_of
+
+if TYPE_CHECKING:
+    from astropy.nddata import NDData
+
+    from dja_photplug.mosaic.image import MosaicImage
 
 __all__ = [
     "Products",
@@ -34,6 +51,7 @@ __all__ = [
     "full_weight",
     "load_mosaic",
     "load_source",
+    "write_source_weight",
     "zero_point_factor",
 ]
 
@@ -122,24 +140,116 @@ def load_source(
         Where the files are missing, no plugin loads them, or they do not allow it; where pixels are not square, or the
         weight and the scatter of the pixels contradict each other.
     """
-    options = replace(options, variance=of_band(options.variance, source.band))
-    model = _Variance(variance or _ask_variance(options, manager))
-    arguments = {"source": source, "options": options, "variance": model}
-    # What nobody found may still be claimed by its loader.
-    purpose = f"{source}: {explain_name(str(source))}; loading it" if type(source) is Source else f"loading {source}"
-    loaded = ask_first(manager, "photplug_load", purpose, NDData, **arguments)
-    try:
-        image = as_mosaic_image(loaded)
-        if image.noise_model is None and model.shape == image.shape and loaded.unit == image.unit:
-            image.noise_model = model.model  # a loader of somebody else need not know of it
-        image = _cut(image, source, options.cutout)
-        check_pixels(image.wcs, image.shape)
-    except PhotplugError as error:
-        raise PhotplugError(f"{source}: {error}") from None
-    if not options.variance.trust_weights:
-        check_weight(image, str(source))
-    factor = zero_point_factor(source, options)
-    return image if factor == 1 else rescale_image(image, factor)
+    from astropy.nddata import NDData
+
+    request = _Request(source, options, manager, variance)
+    return request.check(ask_first(manager, "photplug_load", request.purpose, NDData, **request.arguments))
+
+
+class _Request:
+    """One image that is asked of loaders: what they are given, and what is checked in what they give."""
+
+    def __init__(
+        self, source: Source, options: Options, manager: pluggy.PluginManager, variance: VarianceHook | None = None
+    ) -> None:
+        self.source = source
+        self.options = replace(options, variance=of_band(options.variance, source.band))
+        self.variance = _Variance(variance or _ask_variance(self.options, manager))
+        self.arguments = {"source": source, "options": self.options, "variance": self.variance}
+        # What nobody found may still be claimed by its loader.
+        unknown = f"{source}: {explain_name(str(source))}; loading it" if type(source) is Source else ""
+        self.purpose = unknown or f"loading {source}"
+
+    def ask(self, manager: pluggy.PluginManager, names: list[str]) -> NDData | None:
+        """Return what the first of some loaders gives that claims."""
+        from astropy.nddata import NDData
+
+        return ask_some(manager, names, "photplug_load", self.purpose, NDData, **self.arguments)
+
+    def check(self, loaded: NDData) -> MosaicImage:
+        """Return what a loader gave as an image that was checked, cut and scaled."""
+        from dja_photplug.mosaic.image import as_mosaic_image, rescale_image
+
+        source, options, variance = self.source, self.options, self.variance
+        try:
+            image = as_mosaic_image(loaded)
+            if image.noise_model is None and variance.shape == image.shape and loaded.unit == image.unit:
+                image.noise_model = variance.model  # a loader of somebody else need not know of it
+            image = _cut(image, source, options.cutout)
+            check_pixels(image.wcs, image.shape)
+        except PhotplugError as error:
+            raise PhotplugError(f"{source}: {error}") from None
+        if not options.variance.trust_weights:
+            check_weight(image, str(source))
+        factor = zero_point_factor(source, options)
+        return image if factor == 1 else rescale_image(image, factor)
+
+
+def write_source_weight(
+    source: Source, options: Options, manager: pluggy.PluginManager, path: Path, kind: str, *, progress: bool = False
+) -> Mapping[str, HeaderValue]:
+    """Write the full weight of a source, or its sigma or variance, as FITS; a mosaic's is written while it is read.
+
+    Parameters
+    ----------
+    source : Source
+    options : Options
+        As for :func:`load_source`; ``overwrite`` lets `path` replace an existing file.
+    manager : PluginManager
+    path : Path
+        ``.fits`` or ``.fits.gz``.
+    kind : {"weight", "sigma", "variance"}
+        As for :func:`dja_photplug.write_weight`.
+    progress : bool, optional
+        Show a bar where stderr is a terminal.
+
+    Returns
+    -------
+    mapping
+        Metadata of the image.
+
+    Raises
+    ------
+    PhotplugError
+        As :func:`load_source` and :func:`dja_photplug.write_weight`; then there is no file.
+    """
+    hook, request = "photplug_load", _Request(source, options, manager)
+    ahead = find_asked_before(manager, LOADER, hook) if isinstance(source, MosaicFiles) else None
+    if isinstance(source, MosaicFiles) and ahead is not None:
+        loaded = request.ask(manager, ahead) if ahead else None
+        if loaded is None:
+            with naming_plugin(manager, hook):
+                return _stream_weight(source, request, path, kind, progress=progress)
+        image = request.check(loaded)
+    else:
+        image = load_source(source, options, manager)
+    write_weight(image, path, kind, overwrite=options.overwrite)
+    return image.meta
+
+
+def _stream_weight(
+    files: MosaicFiles, request: _Request, path: Path, kind: str, *, progress: bool
+) -> Mapping[str, HeaderValue]:
+    """Write the weight of a mosaic block by block, with the checks and the zero point of an image that is loaded."""
+    options, factor = request.options, zero_point_factor(files, request.options)
+    scratch = allocate_scratch(path.absolute().parent)  # the exposure map is a 16th of what is written there
+    with open_mosaic(files, options.variance, options.cutout, variance=request.variance, allocate=scratch) as stream:
+        check = None if options.variance.trust_weights else WeightCheck(stream.shape, stream.wcs)
+        bar = tqdm(total=stream.shape[0], desc="rows", unit_scale=True, disable=None if progress else True, delay=1)
+
+        def blocks() -> Iterator[NDArray[np.float32]]:
+            for rows, science, weight, full in stream.blocks():
+                if check is not None:
+                    check.add(rows, science, weight, full)
+                yield full if factor == 1 else rescale_weight(full, factor)
+                bar.update(len(full))
+            if check is not None:
+                check.tell(str(files))  # before the file has its name
+
+        with bar:
+            grid = Grid(stream.wcs, stream.shape)
+            write_weight_blocks(blocks(), grid, stream.meta, path, kind, overwrite=options.overwrite)
+        return stream.meta()
 
 
 def zero_point_factor(source: Source, options: Options) -> float:

@@ -9,7 +9,8 @@ import sys
 import time
 import warnings
 from argparse import ArgumentParser, _SubParsersAction
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -30,13 +31,17 @@ from dja_photplug.options.stages import COMMAND_STAGES, ENGINES, NOISE_PRESETS, 
 
 __all__ = [
     "BUILTINS",
+    "LOADER",
     "ask_all",
     "ask_first",
+    "ask_some",
     "complete_options",
     "describe_plugins",
+    "find_asked_before",
     "find_raiser",
     "get_plugin_manager",
     "has_plugins",
+    "naming_plugin",
     "plugin_stages",
     "register_commands",
     "split_work",
@@ -45,8 +50,10 @@ __all__ = [
 T = TypeVar("T")
 
 _COMMANDS = ("plugins", "demo", "galfit", "epochs", "inject", "extend", "catalog", "weight", "info")
+LOADER = "dja-loader"
+"""Name of the built-in plugin that loads the archive's mosaics."""
 BUILTINS = {
-    "dja-loader": "dja_photplug.hooks.dja_loader",
+    LOADER: "dja_photplug.hooks.dja_loader",
     "eazy-writer": "dja_photplug.hooks.eazy_writer",
     "galfit-files": "dja_photplug.hooks.galfit_files",
     "given-segments": "dja_photplug.hooks.given_segments",
@@ -169,14 +176,39 @@ def _trace(manager: pluggy.PluginManager) -> None:
     manager.add_hookcall_monitoring(before, after)
 
 
-def _call(manager: pluggy.PluginManager, hook: str, arguments: Mapping[str, object]) -> object:
-    """Call a hook; an exception in a plugin of somebody else comes back with the plugin's name.
+def _call(
+    manager: pluggy.PluginManager, hook: str, arguments: Mapping[str, object], left_out: Sequence[str] = ()
+) -> object:
+    """Call a hook, of all plugins but those that are left out."""
+    others = [manager.get_plugin(name) for name in left_out]
+    caller: pluggy.HookCaller = manager.subset_hook_caller(hook, others) if others else getattr(manager.hook, hook)
+    with naming_plugin(manager, hook):
+        return caller(**arguments)
+
+
+@contextmanager
+def naming_plugin(manager: pluggy.PluginManager, hook: str) -> Iterator[None]:
+    """Let an exception in a plugin of somebody else come back with the plugin's name.
 
     One in a built-in plugin stays what it is: bad input is told already, and everything else is a bug of ours.
+
+    Parameters
+    ----------
+    manager : PluginManager
+    hook : str
+        What is being done, for the message.
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    PhotplugError
+        Where a plugin fails.
     """
-    caller: pluggy.HookCaller = getattr(manager.hook, hook)
     try:
-        return caller(**arguments)
+        yield
     except Exception as error:
         plugin = find_raiser(manager, error)
         if plugin is None or (isinstance(error, PhotplugError) and error.plugin is not None):
@@ -280,10 +312,75 @@ def ask_first(
     if result is None:
         raise _refuse(manager, hook, purpose, known)
     if not isinstance(result, expected):
-        raise PhotplugError(
-            f"{purpose}: {hook} gave a {type(result).__name__} where a {expected.__name__} is needed; it is by the "
-            f"first that claimed of {_name_asked(manager, hook)}"
-        )
+        raise _not_expected(manager, hook, purpose, expected, result)
+    return result
+
+
+def _not_expected(
+    manager: pluggy.PluginManager, hook: str, purpose: str, expected: type, result: object
+) -> PhotplugError:
+    return PhotplugError(
+        f"{purpose}: {hook} gave a {type(result).__name__} where a {expected.__name__} is needed; it is by the "
+        f"first that claimed of {_name_asked(manager, hook)}"
+    )
+
+
+def find_asked_before(manager: pluggy.PluginManager, builtin: str, hook: str) -> list[str] | None:
+    """Return the plugins that are asked before a built-in one, which can do its part in another way than by the hook.
+
+    Parameters
+    ----------
+    manager : PluginManager
+    builtin : str
+        Name of the built-in plugin.
+    hook : str
+        Whose first result wins.
+
+    Returns
+    -------
+    list of str or None
+        None where it is not asked at all, or the hook has a wrapper, which has a say in all that is given.
+    """
+    implementations = _implementations(manager, hook)
+    order = [each.plugin_name for each in reversed(implementations)]
+    if builtin not in order or any(each.wrapper or each.hookwrapper for each in implementations):
+        return None
+    return order[: order.index(builtin)]
+
+
+def ask_some(
+    manager: pluggy.PluginManager,
+    names: Sequence[str],
+    hook: str,
+    purpose: str,
+    expected: type[T],
+    /,
+    **arguments: object,
+) -> T | None:
+    """Return the first result of some of the plugins.
+
+    Parameters
+    ----------
+    manager : PluginManager
+    names : sequence of str
+        Of these plugins.
+    hook, purpose, expected, **arguments
+        As for :func:`ask_first`.
+
+    Returns
+    -------
+    object or None
+        None where none of them claims.
+
+    Raises
+    ------
+    PhotplugError
+        As :func:`ask_first`.
+    """
+    others = {each.plugin_name for each in _implementations(manager, hook)} - set(names)
+    result = _call(manager, hook, arguments, sorted(others))
+    if result is not None and not isinstance(result, expected):
+        raise _not_expected(manager, hook, purpose, expected, result)
     return result
 
 

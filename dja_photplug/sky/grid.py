@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import ICRS, SkyCoord
-from astropy.nddata import NoOverlapError, extract_array
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_area, skycoord_to_pixel, wcs_to_celestial_frame
 from numpy.typing import ArrayLike, NDArray
@@ -306,6 +305,8 @@ def cut_window(plane: NDArray[Scalar], corner: tuple[int, int], shape: tuple[int
     array([[0, 0, 0, 0],
            [2, 3, 0, 0]])
     """
+    from astropy.nddata import NoOverlapError, extract_array  # 0.1 s to import, and few who need a grid cut windows
+
     # astropy begins at ceil(position - n / 2), which is the corner for a whole position half a window on, n // 2.
     position = tuple(start + n // 2 for start, n in zip(corner, shape, strict=True))
     try:

@@ -204,12 +204,13 @@ def test_usage_errors_end_with_2(folder, capsys):
 
 def test_interrupt_ends_with_130(folder, capsys, monkeypatch):
     def interrupt(*arguments, **keywords):
+        assert list(Path().glob(".*-x.fits"))  # in the middle of the rows
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dja_photplug.pipeline.images.load_source", interrupt)
+    monkeypatch.setattr("dja_photplug.mosaic.fullweight.FullWeight.__call__", interrupt)
     assert main(f"weight {PREFIX} -o x.fits".split()) == 130
     assert capsys.readouterr().err == "dja-photplug: interrupted\n"
-    assert not Path("x.fits").exists()
+    assert not [*Path().glob("*x.fits"), *Path().glob(".*")]
 
 
 def test_debug_shows_the_traceback(folder):

@@ -6,6 +6,8 @@ import gzip
 import os
 import threading
 import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from astropy.io import fits
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files import pixels as blocks
-from dja_photplug.files.pixels import ImageReader, read_image, write_hdus, write_image
+from dja_photplug.files.pixels import ImageReader, read_image, write_hdus, write_image, write_rows
 
 SHAPE = (37, 23)
 RNG = np.random.default_rng(7)
@@ -424,3 +426,87 @@ def test_another_suffix_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(PhotplugError, match=rf"{name}: this output is written as \.fits, \.fits\.gz; name it so"):
         write_image(tmp_path / name, IMAGES["float32"], fits.Header())
     assert os.listdir(tmp_path) == []
+
+
+def in_blocks(image: np.ndarray, height: int) -> Iterator[np.ndarray]:
+    return (image[start : start + height] for start in range(0, len(image), height))
+
+
+@SUFFIXES
+@pytest.mark.parametrize("height", [1, 5, 36, 37, 1000])
+def test_rows_make_the_file_that_the_whole_image_makes(tmp_path: Path, suffix: str, height: int) -> None:
+    header = fits.Header({"BUNIT": "10 nJy", "BSCALE": 3.0, "NOTE": "caf", "CRVAL1": 34.5})
+    header["HISTORY"] = "one"
+    image = IMAGES["float32"]
+    whole = write_image(tmp_path / "whole.fits", image, header).read_bytes()
+    path = write_rows(tmp_path / f"rows{suffix}", in_blocks(image, height), SHAPE, lambda: header)
+    content = path.read_bytes()
+    assert (gzip.decompress(content) if suffix == ".fits.gz" else content) == whole
+    np.testing.assert_array_equal(fits.getdata(path), image)
+    read, cards = read_image(path)
+    np.testing.assert_array_equal(read, image)
+    assert (cards["BUNIT"], cards["CRVAL1"]) == ("10 nJy", 34.5)
+    again = write_rows(tmp_path / f"again{suffix}", in_blocks(image, height), SHAPE, lambda: header)
+    assert again.read_bytes() == content
+
+
+@SUFFIXES
+@pytest.mark.parametrize("n_cards", [(3, 3), (3, 90), (90, 3), (0, 600)])
+def test_the_header_is_what_it_says_after_the_last_row(tmp_path: Path, suffix: str, n_cards: tuple[int, int]) -> None:
+    """Also where it then needs more records than before, or fewer."""
+    before, after = (
+        fits.Header([(f"N{i}", i * factor) for i in range(n)]) for n, factor in zip(n_cards, (0, 1), strict=True)
+    )
+    headers = iter([before, after])
+    image = IMAGES["float32"]
+    path = write_rows(tmp_path / f"a{suffix}", in_blocks(image, 10), SHAPE, lambda: next(headers))
+    whole = write_image(tmp_path / "whole.fits", image, after).read_bytes()
+    assert (gzip.decompress(path.read_bytes()) if suffix == ".fits.gz" else path.read_bytes()) == whole
+    np.testing.assert_array_equal(read_image(path)[0], image)
+    assert sorted(os.listdir(tmp_path)) == sorted([path.name, "whole.fits"])
+
+
+@SUFFIXES
+def test_rows_that_end_in_an_error_leave_nothing(tmp_path: Path, suffix: str) -> None:
+    def refused() -> Iterator[np.ndarray]:
+        yield IMAGES["float32"]
+        raise PhotplugError("all rows are wrong")
+
+    old = write_image(tmp_path / f"a{suffix}", IMAGES["int16"], fits.Header()).read_bytes()
+    with pytest.raises(PhotplugError, match="all rows are wrong"):
+        write_rows(tmp_path / f"a{suffix}", refused(), SHAPE, fits.Header, overwrite=True)
+    assert (tmp_path / f"a{suffix}").read_bytes() == old
+    with pytest.raises(PhotplugError, match="exists already"):
+        write_rows(tmp_path / f"a{suffix}", refused(), SHAPE, fits.Header)
+    assert os.listdir(tmp_path) == [f"a{suffix}"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+@SUFFIXES
+def test_rows_on_a_full_disk_leave_nothing(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole_file = blocks.whole_file
+
+    @contextmanager
+    def on_a_full_disk(*arguments: Any, **keywords: Any) -> Iterator[Path]:
+        with whole_file(*arguments, **keywords) as temporary:
+            temporary.symlink_to("/dev/full")
+            yield temporary
+
+    monkeypatch.setattr(blocks, "whole_file", on_a_full_disk)
+    image = RNG.normal(size=(500, 4000)).astype(np.float32)
+    with pytest.raises(PhotplugError, match=rf"a\{suffix}: cannot be written \(No space left on device\)"):
+        write_rows(tmp_path / f"a{suffix}", in_blocks(image, 50), image.shape, fits.Header)
+    assert os.listdir(tmp_path) == []
+
+
+@SUFFIXES
+def test_rows_are_written_in_little_memory(tmp_path: Path, suffix: str) -> None:
+    block = RNG.normal(size=(60, 4000)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        write_rows(tmp_path / f"a{suffix}", (block for _ in range(100)), (6000, 4000), fits.Header)  # 96 MB
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 24e6
+    np.testing.assert_array_equal(read_image(tmp_path / f"a{suffix}", np.s_[5940:6000, 0:4000])[0], block)

@@ -13,7 +13,14 @@ from scipy import ndimage
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.mosaic.electrons import phot_scale
-from dja_photplug.mosaic.fullweight import ExposureMap, GivenVariance, full_weight, grow, make_noise_model
+from dja_photplug.mosaic.fullweight import (
+    ExposureMap,
+    GivenVariance,
+    _fill_gaps,
+    full_weight,
+    grow,
+    make_noise_model,
+)
 from dja_photplug.options.stages import VarianceOptions
 from tests.helpers import BANDS, JWST_HEADER, make_wcs, uds_prefix
 
@@ -258,3 +265,36 @@ def test_headers_that_disagree_are_told():
 def test_planes_that_do_not_fit(science, weight, exposure, message):
     with pytest.raises(PhotplugError, match=message):
         full_weight(science, weight, exposure, JWST_HEADER)
+
+
+def test_gaps_are_filled_as_scipy_finds_the_nearest():
+    """Also where several are as near, and whatever rows of samples are filled at once."""
+    rng = np.random.default_rng(4)
+    for _ in range(200):
+        seconds = rng.integers(1, 99, rng.integers(1, 40, 2)).astype(np.float32)
+        seconds[rng.random(seconds.shape) < rng.random()] = 0
+        empty = seconds <= 0
+        distance, nearest = ndimage.distance_transform_edt(empty, return_indices=True)
+        gaps = empty & (distance <= 2) & ~empty.all()
+        found, filled = _fill_gaps(seconds)
+        np.testing.assert_array_equal(filled, gaps)
+        np.testing.assert_array_equal(found, np.where(gaps, seconds[tuple(nearest)], seconds))
+
+
+@pytest.mark.parametrize("noise", ["dja", "calibrated"])
+def test_rows_in_blocks_are_those_of_the_whole(noise):
+    rng = np.random.default_rng(5)
+    science, weight = rng.normal(size=(2, 83, 62)).astype(np.float32)
+    seconds = rng.integers(1, 99, (20, 15)).astype(np.float32)
+    seconds[rng.random(seconds.shape) < 0.7] = 0
+    seconds[3, 5], seconds[9, 2], seconds[12, 7] = np.nan, np.inf, -3
+    header = {"NAXIS1": 62, "NAXIS2": 83, **JWST_HEADER}
+    results = []
+    for height in (1, 3, 4, 30, 83):
+        model = make_noise_model(header, ExposureMap(seconds), None, VarianceOptions(noise=noise))
+        rows = [slice(start, min(start + height, 83)) for start in range(0, 83, height)]
+        full = np.concatenate([model(science[each], weight[each], each) for each in rows])
+        results.append((full.tobytes(), model.n_null, model.n_filled))
+    assert len(set(results)) == 1
+    assert results[0][1] > 0
+    assert (results[0][2] > 0) == (noise == "calibrated")

@@ -9,7 +9,8 @@ from astropy.io import fits
 from astropy.nddata import InverseVariance, NDData, StdDevUncertainty
 
 from dja_photplug import MosaicImage, PhotplugError, load_mosaic
-from dja_photplug.mosaic.image import as_mosaic_image, replace_planes, write_weight
+from dja_photplug.mosaic.image import as_mosaic_image, replace_planes
+from dja_photplug.mosaic.weights import write_weight
 
 
 def test_slicing_slices_all(image):

@@ -16,7 +16,7 @@ from regions import CircleSkyRegion
 
 from dja_photplug import MosaicImage, PhotplugError, VarianceOptions, find_mosaic, full_weight, load_mosaic
 from dja_photplug.files.pixels import write_image
-from dja_photplug.mosaic.load import check_detector_gain, load_exposure
+from dja_photplug.mosaic.load import Block, _read_planes, check_detector_gain, load_exposure, open_mosaic
 from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic
 from tests.helpers import copy_products, uds_prefix
 
@@ -103,6 +103,70 @@ def test_cut_out_equals_the_slice(data, noise):
         np.testing.assert_array_equal(part.uncertainty.array, whole.uncertainty.array[rows, columns])
         x, y = part.wcs.world_to_pixel(centre)
         assert (float(x) + columns.start, float(y) + rows.start) == pytest.approx((301, 202), abs=1e-6)
+
+
+@pytest.mark.parametrize("noise", ["dja", "calibrated", "background"])
+@pytest.mark.parametrize("cutout", [None, (slice(13, 78), slice(5, 90)), (slice(-30, None), slice(None))])
+@pytest.mark.parametrize("odd", [False, True])
+def test_blocks_are_the_rows_of_the_image(copy, noise, cutout, odd):
+    if odd:
+        rewrite(copy, "wht", lambda h: None, spoil_pixels)
+        rewrite(copy, "sci", lambda h: None, spoil_pixels)
+    image = load_mosaic(copy, noise, cutout)
+    assert ("NNEGWHT" in image.meta) == ("NNOTFIN" in image.meta) == odd
+    with open_mosaic(copy, noise, cutout) as stream:
+        assert stream.shape == image.shape
+        blocks = [Block(each[0], *(plane.copy() for plane in each[1:])) for each in stream.blocks()]
+        assert repr(stream.meta()) == repr(image.meta)
+    assert [row for block in blocks for row in range(block.rows.start, block.rows.stop)] == list(range(len(image.data)))
+    for name, plane in (
+        ("science", image.data), ("weight", image.background_weight), ("full", image.uncertainty.array)
+    ):  # fmt: skip
+        np.testing.assert_array_equal(np.concatenate([getattr(block, name) for block in blocks]), plane)
+    np.testing.assert_allclose(stream.wcs.wcs.crpix, image.wcs.wcs.crpix)
+
+
+def spoil_pixels(pixels: np.ndarray) -> np.ndarray:
+    """Return pixels of which some, also in the last rows, are no numbers, infinite or negative."""
+    pixels = pixels.copy()
+    for value, where in ((np.nan, np.s_[20:23, 7:9]), (np.inf, np.s_[-3:, 60:70]), (-1, np.s_[30:33, 6:50])):
+        pixels[where] = value
+    pixels[:, -60:-50] = -1
+    pixels[-20, 50] = np.nan
+    return pixels
+
+
+def test_odd_pixels_are_counted_and_without_data(copy):
+    """By plain numpy, pixel by pixel."""
+    planes = [fits.getdata(f"{copy}_drc_{kind}.fits.gz") for kind in ("sci", "wht")]
+    science, weight = (spoil_pixels(plane) for plane in planes)
+    for kind in ("sci", "wht"):
+        rewrite(copy, kind, lambda h: None, spoil_pixels)
+    image = load_mosaic(copy, "calibrated")
+    usable = np.isfinite(science) & np.isfinite(weight) & (weight > 0)
+    assert not image.uncertainty.array[~usable].any()
+    assert image.uncertainty.array[usable].all()
+    assert image.meta["NNOTFIN"] == np.count_nonzero(~(np.isfinite(science) & np.isfinite(weight)) & ~(weight <= 0))
+    assert image.meta["NNEGWHT"] == np.count_nonzero(weight < 0)
+    assert image.meta["NNULL"] == np.count_nonzero((weight > 0) & ~usable)
+    np.testing.assert_array_equal(image.background_weight, np.where(np.isfinite(weight) & (weight > 0), weight, 0))
+
+
+def test_planes_are_made_where_the_caller_wants_them(simulated):
+    made = []
+
+    def allocate(shape, dtype):
+        made.append(np.full(shape, 7, dtype))
+        return made[-1]
+
+    image = load_mosaic(simulated.prefix)
+    with open_mosaic(simulated.prefix) as stream:
+        planes = _read_planes(stream, allocate)
+    assert [id(plane) for plane in planes] == [id(plane) for plane in made]
+    expected = (image.data, image.uncertainty.array, image.background_weight, image.mask)
+    for plane, other in zip(planes, expected, strict=True):
+        assert plane.dtype == other.dtype
+        np.testing.assert_array_equal(plane, other)
 
 
 def test_cut_out_off_the_mosaic(data):

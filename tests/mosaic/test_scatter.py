@@ -10,7 +10,8 @@ from scipy.ndimage import gaussian_filter, maximum_filter
 
 import dja_photplug as dp
 from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.mosaic.scatter import check_weight, measure_scatter
+from dja_photplug.mosaic.scatter import CellSampler, check_weight, measure_scatter
+from dja_photplug.sky.grid import row_blocks
 from tests.helpers import gaussian, make_image, uds_prefix
 
 REAL = {
@@ -44,6 +45,20 @@ def test_sky_gradients_sources_and_depth_do_not_count() -> None:
     for i in range(9):
         data += gaussian((200, 200), 20 + 20 * i, 100 + 9 * (i % 3), 3, 1000)
     assert np.median(measure_scatter(data, weight, 8)) == pytest.approx(1, rel=0.03)
+
+
+@pytest.mark.parametrize("height", [1, 3, 8, 21, 150])
+@pytest.mark.parametrize(("size", "cell"), [(203, 8), (203, 9), (1500, 8), (5, 8)])
+def test_blocks_of_rows_scatter_as_the_whole_does(height: int, size: int, cell: int) -> None:
+    """To the last bit, also where only some of the cells are looked at: 1500 has 34,969 cells and 20,000 would do."""
+    data, weight = make_noise(size=size), np.random.default_rng(3).uniform(1, 2, (size, size)).astype(np.float32)
+    weight[:40, :60] = 0
+    sampler = CellSampler(data.shape, cell)
+    for rows in row_blocks(data.shape, height * size):
+        sampler.add(rows, data[rows], weight[rows])
+    whole = measure_scatter(data, weight, cell)
+    assert (len(whole) > 0) == (size > cell)
+    np.testing.assert_array_equal(sampler.scatter(), whole)
 
 
 def test_cells_without_data_are_left_out() -> None:

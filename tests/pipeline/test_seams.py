@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 import types
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -22,14 +23,24 @@ from regions import Regions
 import dja_photplug as dp
 from dja_photplug.cli.app import main
 from dja_photplug.files.names import find_mosaic
+from dja_photplug.files.pixels import write_image
 from dja_photplug.mosaic import load as dja
 from dja_photplug.mosaic.noise import crop_model
-from dja_photplug.pipeline import injection
-from dja_photplug.pipeline.images import find_source, load_source
+from dja_photplug.pipeline import images, injection
+from dja_photplug.pipeline.images import find_source, load_source, write_source_weight
 from dja_photplug.plugin import SEP, Source, Stage, calibrate_with, hookimpl, make_noise_model, measure_with, option
 from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic
 from dja_photplug.sky.grid import Grid
-from tests.helpers import DJA, copy_products, expect_error, isolated_scene, simulate_bands, uds_prefix
+from tests.helpers import (
+    DJA,
+    JWST_HEADER,
+    copy_products,
+    expect_error,
+    isolated_scene,
+    make_wcs,
+    simulate_bands,
+    uds_prefix,
+)
 
 PREFIX = "sim-test-v7.4-f444w-clear"
 FEW = dp.InjectionOptions(realisations=1, magnitudes=(22, 26), bin_width=2, workers=1)
@@ -439,6 +450,131 @@ def test_source_without_a_band_is_measured_alone(pair):
         QTable({"ra": [34.3], "dec": [-5.1]}), [name], DJA, manager=manager)):  # fmt: skip
         with pytest.raises(dp.PhotplugError, match="its name tells no band.*install a plugin that finds it"):
             refused()
+
+
+# ---- weights are written while a mosaic is read, unless a plugin gives the whole image
+
+
+def write_both(source, manager, folder: Path, kind: str, suffix: str = ".fits", **bands) -> tuple[Path, Path]:
+    """Write the weight as the command does, and that of the image as it is loaded."""
+    options = dp.Options(variance=dp.VarianceOptions(noise="calibrated"), bands=dp.BandOptions(**bands))
+    source = find_source(source, manager)
+    paths = folder / f"streamed{suffix}", folder / f"whole{suffix}"
+    write_source_weight(source, options, manager, paths[0], kind)
+    dp.write_weight(load_source(source, options, manager), paths[1], kind)
+    return paths
+
+
+@pytest.mark.parametrize("suffix", [".fits", ".fits.gz"])
+@pytest.mark.parametrize(
+    ("kind", "zero_point"), [("weight", {}), ("sigma", {}), ("variance", {}), ("weight", {"f444w": 26.4})]
+)
+def test_a_weight_in_blocks_is_that_of_the_image_to_the_byte(simulated, tmp_path, kind, zero_point, suffix):
+    streamed, whole = write_both(
+        simulated.prefix, dp.get_plugin_manager(), tmp_path, kind, suffix, zero_point=zero_point
+    )
+    assert streamed.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("claims", ["all", "none", "later", "wrapped"])
+def test_a_loader_of_somebody_else_has_its_say_in_the_weight(simulated, tmp_path, monkeypatch, claims):
+    """The one that is asked before the built-in one, not the one after it; and a wrapper, which may change all."""
+    asked, streamed = [], []
+
+    def load(source, options, variance):
+        asked.append(source.name)
+        return None if claims == "none" else dja.load_mosaic(source, "background")
+
+    def photplug_load(source):
+        asked.append(source.name)
+        image = yield
+        image.uncertainty.array[:] /= 4
+        return image
+
+    manager = make_manager(**({"photplug_load": load} if claims in ("all", "none") else {}))
+    if claims == "later":
+        load.__name__ = "photplug_load"
+        manager.register(types.SimpleNamespace(photplug_load=hookimpl(trylast=True)(load)), "late")
+    if claims == "wrapped":
+        manager.register(types.SimpleNamespace(photplug_load=hookimpl(wrapper=True)(photplug_load)), "around")
+    stream = images.open_mosaic
+    monkeypatch.setattr(images, "open_mosaic", lambda *a, **k: streamed.append(1) or stream(*a, **k))
+    one, other = write_both(simulated.prefix, manager, tmp_path, "weight")
+    assert one.read_bytes() == other.read_bytes()
+    assert bool(streamed) == (claims in ("none", "later"))
+    assert bool(asked) == (claims != "later")
+
+
+def test_a_model_that_fails_in_the_middle_is_named_and_leaves_no_weight(folder, plugged, capsys):
+    class Broken(Doubled):
+        def __call__(self, science, weight, rows):
+            raise ZeroDivisionError("no gain")
+
+    plugged(photplug_variance=lambda: Broken())
+    for suffix in (".fits", ".fits.gz"):
+        expect_error(capsys, f"weight {PREFIX} -o w{suffix}", "plugin 'mine' failed", "ZeroDivisionError: no gain")
+
+
+def test_cards_of_a_model_that_are_known_at_the_end(simulated, tmp_path):
+    class Counting(Doubled):
+        rows = 0
+
+        def __call__(self, science, weight, rows):
+            self.rows += len(weight)
+            return weight / 2
+
+        @property
+        def provenance(self):
+            return {"NOISE": ("counting", "")} | {f"ROW{i}": (i, "of many") for i in range(self.rows)}
+
+    manager = make_manager(photplug_variance=lambda: Counting())
+    for suffix in (".fits", ".fits.gz"):
+        streamed, whole = write_both(simulated.prefix, manager, tmp_path, "weight", suffix)
+        assert fits.getheader(streamed)["ROW400"] == 400
+        assert repr(fits.getheader(streamed)) == repr(fits.getheader(whole))
+        np.testing.assert_array_equal(fits.getdata(streamed), fits.getdata(whole))
+
+
+def test_a_weight_that_contradicts_its_pixels_is_refused_before_it_has_a_name(folder, capsys):
+    path = Path(f"{PREFIX}_drc_wht.fits.gz")
+    weight, header = fits.getdata(path, header=True)
+    fits.writeto(path, weight * np.float32(1e6), header, overwrite=True)
+    for suffix in (".fits", ".fits.gz"):
+        expect_error(capsys, f"weight {PREFIX} -o w{suffix}", PREFIX, "times the sigma of the weight, where 0.5 to 1")
+    assert main(f"weight {PREFIX} -o w.fits --trust-weights".split()) == 0
+
+
+def test_a_weight_is_written_in_little_memory(tmp_path):
+    """Planes of 6 and 23 MB: it is isal's buffers, 8 MB for each file, and a few blocks of 1 MB."""
+    peaks = []
+    for size in (1200, 2400):
+        prefix = make_big_mosaic(tmp_path / str(size), size)
+        tracemalloc.start()
+        try:
+            source, manager = find_mosaic(prefix), dp.get_plugin_manager()
+            options = dp.Options(variance=dp.VarianceOptions(noise="dja"))
+            write_source_weight(source, options, manager, tmp_path / f"{size}.fits", "weight")
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] < 45e6
+    assert peaks[1] < 1.2 * peaks[0], peaks
+
+
+def make_big_mosaic(folder: Path, size: int) -> Path:
+    """Write noise as a mosaic; return its prefix."""
+    folder.mkdir()
+    prefix, header = folder / "big-v1-f444w-clear", fits.Header(JWST_HEADER)
+    header.update(make_wcs().to_header())
+    planes = {
+        "sci": np.random.default_rng(1).normal(size=(size, size)).astype(np.float32),
+        "wht": np.full((size, size), 4, np.float32),
+        "exp": np.full((size // 4, size // 4), 1000, np.float32),
+    }
+    for kind, plane in planes.items():
+        cards = fits.Header({"SAMPLE": 4, "NXORIG": size, "NYORIG": size}) if kind == "exp" else header
+        write_image(f"{prefix}_drc_{kind}.fits.gz", plane, cards)
+    return prefix
 
 
 # ---- options of plugins

@@ -36,13 +36,12 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
 
 def run(arguments: Namespace) -> None:
     """Write the full weight, sigma or variance of a mosaic."""
-    from dja_photplug.mosaic.image import write_weight
-    from dja_photplug.pipeline.images import load_source
+    from dja_photplug.pipeline.images import write_source_weight
     from dja_photplug.pipeline.plugins import complete_options
 
     check_outputs(arguments, output=IMAGE_SUFFIXES)
     options = complete_options(make_options(arguments), arguments.manager)
     [source] = find_mosaics(arguments)
-    image = load_source(source, settle_bands(options, [source.band]), arguments.manager)
-    write_weight(image, arguments.output, arguments.kind, overwrite=arguments.overwrite)
-    say(arguments, f"{arguments.output}: {arguments.kind}, {describe_weight(image.meta)}")
+    options, progress = settle_bands(options, [source.band]), not arguments.quiet
+    meta = write_source_weight(source, options, arguments.manager, arguments.output, arguments.kind, progress=progress)
+    say(arguments, f"{arguments.output}: {arguments.kind}, {describe_weight(meta)}")
