@@ -79,13 +79,13 @@ def subtract(data: np.ndarray, segmentation: np.ndarray, null: np.ndarray | None
 
 def crowd() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Forty sources of five magnitudes: their planes as `find_neighbours` takes them, a strip of them without data."""
-    shape, rng = (240, 300), np.random.default_rng(8)
+    shape, rng = (700, 100), np.random.default_rng(8)
     flux = 10 ** rng.uniform(2.5, 4.8, 40)
-    lights = np.array([moffat(shape, rng.uniform(0, 300), rng.uniform(0, 240), one, core=2.0) for one in flux])
+    lights = np.array([moffat(shape, rng.uniform(0, 100), rng.uniform(0, 700), one, core=2.0) for one in flux])
     total = lights.sum(axis=0)
     segmentation = np.where(total > 1.5, 1 + np.argmax(lights, axis=0), 0).astype(np.int32)
     null = np.zeros(shape, bool)
-    null[100:104] = True
+    null[300:304] = True
     return (total + rng.normal(size=shape)).astype(np.float32), np.ones(shape, np.float32), null, segmentation
 
 
@@ -285,7 +285,7 @@ def test_no_source_at_all() -> None:
 def test_segments_in_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Moments and sums of each segment, one of which is dark, by its pixels alone; however many rows a block has."""
     data, variance, null, segmentation = crowd()
-    segmentation[:, 299] = segmentation[:, 0]  # from the end of one row to the start of the next
+    segmentation[:, 99] = segmentation[:, 0]  # from the end of one row to the start of the next
     data[segmentation == 7] = -1
     rows, columns = np.indices(data.shape)
     for block in (1, 1000, 1 << 22):
@@ -318,11 +318,11 @@ def test_light_of_neighbours_is_the_same_however_work_is_shared(
     """All at once, in parts, these in any order, and by two processes on shared planes: bit by bit."""
     whole = model(crowd())
     assert len(whole.profiles.owners.label) > 20
-    calls, names = [], count()
+    calls, names = set(), count()
 
     def counted(parallel: Map) -> Map:
         def run(work: Callable, items: Iterable) -> Iterator:
-            calls.append(len(list(items)))
+            calls.add(work.func.__name__)
             return parallel(work, items)
 
         return run
@@ -330,10 +330,10 @@ def test_light_of_neighbours_is_the_same_however_work_is_shared(
     def zeros(shape: tuple[int, int]) -> np.ndarray:
         return share_plane(tmp_path / str(next(names)), np.zeros(shape, np.float32))
 
-    monkeypatch.setattr(module, "SHARE", 12_000)
+    monkeypatch.setattr(module, "SHARE", 600)
     monkeypatch.setattr(planes_module, "BLOCK", 20_000)
     found = [model(crowd(), parallel=parallel) for parallel in (counted(map), shuffle)]
-    assert max(calls) > 3
+    assert calls == {"_add_up_rows", "_measure_profiles", "_take_off", "_lay_out"}
     shared = [share_plane(tmp_path / str(next(names)), plane) for plane in crowd()]
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         found.append(model(shared, parallel=pool.map, zeros=zeros))
@@ -348,17 +348,17 @@ def test_a_tile_has_what_the_image_has() -> None:
     planes = crowd()
     segmentation, whole = planes[3], model(planes)
     owners = whole.profiles.owners
-    box = slice(60, 160), slice(90, 260)
+    box = slice(250, 450), slice(10, 90)
     tile = whole[box]
     assert 0 < len(tile.profiles.owners.label) < len(owners.label)
     for field in fields(Neighbours)[:3]:
         assert np.shares_memory(getattr(tile, field.name), getattr(whole, field.name))
     np.testing.assert_array_equal(tile.alone, whole.alone[box])
     assert (tile.alone != tile.clear).any()
-    inside = np.flatnonzero((abs(owners.x - 174.5) < 70) & (abs(owners.y - 109.5) < 35))
-    assert len(inside) > 5
+    inside = np.flatnonzero((abs(owners.x - 49.5) < 25) & (abs(owners.y - 349.5) < 85))
+    assert len(inside) == 5
     targets = owners[inside]
-    shifted = replace(targets, x=targets.x - 90, y=targets.y - 60)
+    shifted = replace(targets, x=targets.x - 10, y=targets.y - 250)
     size = np.full(len(inside), 14.0)
     apertures = {"large": (size, size / 2, size / 20), "small": (size / 2, size / 2, 0 * size)}
     expected = sum_own_light(whole, segmentation, targets, apertures)
@@ -367,7 +367,7 @@ def test_a_tile_has_what_the_image_has() -> None:
         for name in apertures:
             np.testing.assert_allclose(own[name].sky, expected[name].sky, rtol=1e-5)
             np.testing.assert_allclose(own[name].taken, expected[name].taken, rtol=1e-5, atol=1e-4)
-    assert (expected["large"].sky > 0).sum() > 3
+    assert (expected["large"].sky > 0).sum() > 2
     assert (expected["large"].taken > 0).any()
 
 
