@@ -54,10 +54,11 @@ LEAST_SNR, REACH, MORE, LONGEST = 15.0, (1.6, 0.5), 5, 8.0
 STEP = 1.0  # magnitudes: sources as bright are modelled at a time
 FINE = 16  # steps of a pixel in which radii are told apart
 # Half-sides of stamps: a source takes the next of these.
-HALVES = np.unique(np.ceil(6 * 1.2 ** np.arange(44)).astype(np.intp))
-BATCH = 100_000  # pixels of stamps at a time, which a cache holds
+HALVES = np.unique(np.ceil(6 * 1.12 ** np.arange(70)).astype(np.intp))
+BATCH = 200_000  # pixels of stamps at a time, which a cache holds
 SHARE = 3_000_000  # pixels of stamps that a process is given at a time: some 20 ms of work
 LOWEST = np.int32(-(2**31))
+KEPT = 31 << 20  # bytes of memory that stay with a process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -118,6 +119,7 @@ class Profiles:
 
     @property
     def rings(self) -> _Rings:
+        """The rings."""
         return _make_rings(self.longest)
 
     def __getitem__(self, index: NDArray[np.bool_ | np.intp] | slice) -> Profiles:
@@ -169,7 +171,7 @@ class Neighbours:
     @property
     def alone(self) -> Image:
         """(ny, nx), the image less all wings but the brightest one in each pixel of the sky, for what is no sum."""
-        return np.add(self.clear, self.brightest)
+        return np.add(np.asarray(self.clear), np.asarray(self.brightest))
 
     def __getitem__(self, box: tuple[slice, slice]) -> Neighbours:
         """Return what is in some rows and columns of the image: views of its planes, and the sources that reach there.
@@ -213,7 +215,7 @@ class _Stamps:
         return _windows(plane, self.step.shape[1:], self.x, self.y)
 
     def places(self, rows: slice) -> Iterator[tuple[tuple[slice, slice], slice]]:
-        """Yield rows and columns of each in the image, of the rows only those given, and which of the stamp they are."""
+        """Yield rows and columns of each in the image, the rows only of those given, and which of its own they are."""
         _, height, width = self.step.shape
         for y, x in zip(self.y.tolist(), self.x.tolist(), strict=True):
             low = max(y, rows.start)
@@ -236,7 +238,7 @@ def _cut(
 
     py, px = (span(*place) for place in zip((owners.y, owners.x), segmentation.shape, strict=True))
     dx, dy = ((pixel - at[:, None]).astype(np.float32) for pixel, at in ((px, owners.x), (py, owners.y)))
-    theta, q = np.nan_to_num(owners.theta).astype(np.float32)[:, None], axis_ratio[:, None]
+    theta, q = owners.theta.astype(np.float32)[:, None], axis_ratio[:, None]
     cos, sin = np.cos(theta), np.sin(theta)
     # u^2 q + v^2 / q with u along the major axis is xx dx^2 + yy dy^2 + 2 xy dx dy, with xx yy - xy^2 = 1.
     root = np.sqrt(cos**2 * q + sin**2 / q)
@@ -279,18 +281,21 @@ def _measure_rings(
     values: Image, step: NDArray[np.int32], use: NDArray[np.bool_], rings: _Rings, k: int
 ) -> tuple[Image, Image]:
     """Return level and error of the first k rings of each stamp, (m, k); NaN where fewer than 3 pixels are used."""
-    m = len(values)
-    # Much faster than values[use].
-    chosen, used = np.flatnonzero(use), np.count_nonzero(use.reshape(m, -1), axis=1)
+    m, size = len(values), values[0].size
+    chosen = np.flatnonzero(use)  # much faster than values[use]
     if not len(chosen):
         return np.full((m, k), np.nan, np.float32), np.full((m, k), np.nan, np.float32)
+    ends = np.searchsorted(chosen, size * np.arange(1, m + 1))
     flat, key = values.ravel().take(chosen), rings.number.take(step.ravel().take(chosen))
     core = np.flatnonzero(key < np.searchsorted(rings.radius, CORE))
-    key += np.repeat(k * np.arange(m, dtype=np.int32), used)
-    count = np.bincount(key, minlength=m * k)
+    key += np.repeat(k * np.arange(m, dtype=np.int32), np.diff(ends, prepend=0))
     total = np.bincount(key.take(core), flat.take(core), m * k)
-    ordered = _sort_values(key, flat, np.cumsum(used))
-    start = np.cumsum(count) - count
+    ordered = _sort_values(key, flat, ends)
+    rises = np.flatnonzero(ordered[1:, 1] != ordered[:-1, 1])
+    first = np.concatenate([[0], rises + 1])
+    start, count = np.zeros((2, m * k), np.intp)
+    ring = ordered[first, 1]
+    start[ring], count[ring] = first, np.diff(first, append=len(chosen))
 
     def quantile(share: float) -> Image:
         place = np.minimum(start + np.rint(share * np.maximum(count - 1, 0)).astype(np.intp), len(flat) - 1)
@@ -308,8 +313,8 @@ def _measure_rings(
 def _sort_values(key: NDArray[np.int32], values: Image, ends: Index) -> NDArray[np.int32]:
     """Return values by key and then value, both of which rise from one stretch, up to an end, to the next.
 
-    Of (n, 2) the second is the key, and the first the value, as a number whose unsigned order is that of floats: 64 bits
-    of both are sorted as one.
+    Of (n, 2) the second is the key, and the first the value, as a number whose unsigned order is that of floats: the 64
+    bits of both are sorted as one.
     """
     both = np.empty(len(key), np.uint64)
     halves = both.view(np.int32).reshape(-1, 2)[:, :: 1 if sys.byteorder == "little" else -1]
@@ -323,15 +328,18 @@ def _sort_values(key: NDArray[np.int32], values: Image, ends: Index) -> NDArray[
     return halves
 
 
-def _nearest_known(known: NDArray[np.bool_]) -> Index:
-    """Return for each ring, (m, k), that within it or itself which is known; the first where there is none."""
-    return np.maximum.accumulate(np.where(known, np.arange(known.shape[1]), 0), axis=1)
+def _fill_rings(level: Image, error: Image) -> tuple[Image, Image]:
+    """Return levels and errors (m, k), of rings without a level those of the next within; 0 without any."""
+    known = np.isfinite(level)
+    nearest = np.maximum.accumulate(np.where(known, np.arange(known.shape[1]), 0), axis=1)
+    clean = (np.where(known, plane, np.float32(0)) for plane in (level, error))
+    level, error = (np.take_along_axis(plane, nearest, axis=1) for plane in clean)
+    return level, error
 
 
 def _end_profiles(level: Image, error: Image, radius: Floats, segment: Floats, half: int) -> Image:
     """Return profiles that never rise beyond the segment (its radius in pixels, (m,)) and end in the noise."""
-    nearest = _nearest_known(np.isfinite(level))
-    level, error = (np.nan_to_num(np.take_along_axis(plane, nearest, axis=1)) for plane in (level, error))
+    level, error = _fill_rings(level, error)
     beyond = radius > segment[:, None]
     last = np.maximum(np.argmax(beyond, axis=1) - 1, 0)
     most = np.maximum(np.take_along_axis(level, last[:, None], axis=1), 0)
@@ -343,6 +351,9 @@ def _end_profiles(level: Image, error: Image, radius: Floats, segment: Floats, h
 
 def _batches(reach: Index) -> Iterator[tuple[int, Index]]:
     """Yield half-sides of stamps, and which sources have them, so many as fit into a batch."""
+    # glibc gives freed arrays back to the system, and has to clear them each time: that took half of the time. Once an
+    # array of up to 32 MB has been freed it keeps as much; this one is never written, and takes no memory.
+    np.empty(KEPT, np.uint8)
     size_of = np.searchsorted(HALVES, reach)
     for k in np.unique(size_of):
         chosen, half = np.flatnonzero(size_of == k), int(HALVES[k])
@@ -421,11 +432,11 @@ def _measure_profiles(
         part, segment = sources.profiles[chosen], sources.radius[chosen]
         label = part.owners.label[:, None, None]
         k = min(int(np.searchsorted(rings.radius, max(half, segment.max()), side="right")) + 1, len(rings.radius))
-        last = int(np.searchsorted(rings.number, k))
-        stamps = _cut(part.owners, part.axis_ratio, half, segmentation, min(last, len(rings.number) - 1))
+        last = min(int(np.searchsorted(rings.number, k)), len(rings.number) - 1)
+        stamps = _cut(part.owners, part.axis_ratio, half, segmentation, last)
         values, own = stamps.cut(data), stamps.label == label
         if part.level.any():
-            wings = _evaluate(part.level, stamps.step, rings, len(rings.number) - 1)
+            wings = _evaluate(part.level, stamps.step, rings, last)
             wings *= ~own
             values += wings
         # Within the segment nothing is asked of a profile; its last rings there are the most that follows.
@@ -545,9 +556,9 @@ def find_neighbours(
             parts = [group[part] for part in _share(profiles.reach[group])]
             now, rows = replace(sources, profiles=profiles), np.concatenate(parts)
             level = np.concatenate(_run(parallel, measure, [now[part] for part in parts]))
-            change = replace(profiles[rows], level=level - profiles.level[rows])
+            change = replace(profiles[rows], level=level - profiles.level[rows]).end()
             profiles.level[rows] = level
-            _run(parallel, partial(_take_off, data, segmentation), _bands(change.end(), ny))
+            _run(parallel, partial(_take_off, data, segmentation), _bands(change[change.level.any(axis=1)], ny))
     profiles = profiles.end()
     wings, brightest = zeros(data.shape), zeros(data.shape)
     _run(parallel, partial(_lay_out, wings, brightest, segmentation), _bands(profiles, ny))
@@ -633,6 +644,7 @@ def sum_opposite(
     a, b, theta = ellipse
     total, (ny, nx) = np.zeros(len(a)), data.shape
     ratio = np.clip(np.nan_to_num(targets.b / targets.a, nan=1.0), FLATTEST, 1).astype(np.float32)
+    targets = replace(targets, theta=np.nan_to_num(targets.theta))
     reach = np.ceil(np.maximum(a, b)).astype(np.intp) + 1
     rings = _make_rings(1.5 * float(HALVES[np.searchsorted(HALVES, reach.max(initial=8))]) / np.sqrt(FLATTEST))
     last = len(rings.number) - 1
@@ -641,8 +653,7 @@ def sum_opposite(
         stamps = _cut(one, ratio[chosen], half, segmentation, last)
         label = one.label[:, None, None]
         usable = ((stamps.label == 0) | (stamps.label == label)) & ~stamps.cut(null)
-        levels, _ = _measure_rings(stamps.cut(data), stamps.step, usable, rings, len(rings.radius))
-        levels = np.nan_to_num(np.take_along_axis(levels, _nearest_known(np.isfinite(levels)), axis=1))
+        levels, _ = _fill_rings(*_measure_rings(stamps.cut(data), stamps.step, usable, rings, len(rings.radius)))
         fill = _evaluate(levels, stamps.step, rings, last)
         _, height, width = stamps.step.shape
         column = (np.rint(2 * one.x).astype(np.intp) - stamps.x)[:, None, None] - np.arange(width)

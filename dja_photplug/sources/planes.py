@@ -16,6 +16,7 @@ from scipy.stats import median_abs_deviation
 from dja_photplug.errors import PhotplugError
 from dja_photplug.parallel.scratch import new_plane
 from dja_photplug.parallel.workers import Map
+from dja_photplug.sky.grid import Scalar
 
 __all__ = [
     "FLATTEST",
@@ -315,7 +316,12 @@ def _add_up_rows(
 ) -> tuple[NDArray[np.int32], Floats, Floats, Floats]:
     """Return what `_join_sums` does of the segments in some rows; the pixels of those that are dark count alike."""
     nx = segmentation.shape[1]
-    labels = np.ravel(segmentation[rows])
+
+    def cut(plane: NDArray[Scalar]) -> NDArray[Scalar]:
+        # No subclass: what is made of a plane that is a file would be pickled as one.
+        return np.ravel(np.asarray(plane)[rows])
+
+    labels = cut(segmentation)
     members = np.flatnonzero(labels != 0)
     owner = labels[members]
     # Runs of pixels of one row and segment are summed first: they are a tenth as many.
@@ -326,16 +332,16 @@ def _add_up_rows(
     start = np.flatnonzero(begins)
     length = np.diff(start, append=len(members))
     owner, (y, x) = owner[start], np.divmod(members[start], nx)
-    place = np.arange(len(members)) - np.repeat(start, length)
-    empty = np.ravel(null[rows])[members]
+    place = (np.arange(len(members)) - np.repeat(start, length)).astype(float)
+    empty = cut(null)[members]
 
-    def add(plane: NDArray[np.float32] | Floats) -> Floats:
+    def add(plane: NDArray[np.floating]) -> Floats:
         return np.add.reduceat(plane, start, dtype=float) if len(start) else np.zeros(0)
 
-    def pixels(plane: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.where(empty, np.float32(0), np.ravel(plane[rows])[members])
+    def pixels(plane: NDArray[np.float32]) -> Floats:
+        return np.where(empty, 0.0, cut(plane)[members])
 
-    light = np.maximum(pixels(data), 0).astype(float)
+    light = np.maximum(pixels(data), 0)
     if len(dark):
         light[np.repeat(np.isin(owner, dark), length)] = 1
     moment, nil = light * place, np.zeros(len(start))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import multiprocessing
+import pickle
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import fields, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +21,23 @@ from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import MeasureOptions, Options
 from dja_photplug.simulate.field import FieldOptions, simulate_field, write_field
+from dja_photplug.sources import neighbours as module
+from dja_photplug.sources import planes as planes_module
 from dja_photplug.sources.neighbours import Neighbours, find_neighbours, sum_opposite, sum_own_light
 from dja_photplug.sources.photometry import calibrate_with, measure_with
 from dja_photplug.sources.photutils_engine import PHOTUTILS
 from dja_photplug.sources.planes import (
+    Map,
     Shapes,
     mask_sources,
     measure_segments,
     null_pixels,
+    weigh_segments,
 )
 from dja_photplug.sources.sep_engine import SEP
 from tests.docs.test_docs import load_script
 from tests.helpers import AS_IS, DJA, SCALE, gaussian, make_detection, make_image, uds_prefix
+from tests.sources.shared_planes import share_plane
 
 ENGINES = {"sep": SEP, "photutils": PHOTUTILS}
 APERTURES = (0.4, 0.8)
@@ -65,6 +75,24 @@ def subtract(data: np.ndarray, segmentation: np.ndarray, null: np.ndarray | None
     targets = replace(targets, label=np.append(targets.label, 0))
     extent = np.full(len(targets.x), 20.0)
     return find_neighbours(data.copy(), np.ones_like(data), null, segmentation, SCALE, targets, extent)
+
+
+def crowd() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Forty sources of five magnitudes: their planes as `find_neighbours` takes them, a strip of them without data."""
+    shape, rng = (700, 100), np.random.default_rng(8)
+    flux = 10 ** rng.uniform(2.5, 4.8, 40)
+    lights = np.array([moffat(shape, rng.uniform(0, 100), rng.uniform(0, 700), one, core=2.0) for one in flux])
+    total = lights.sum(axis=0)
+    segmentation = np.where(total > 1.5, 1 + np.argmax(lights, axis=0), 0).astype(np.int32)
+    null = np.zeros(shape, bool)
+    null[300:304] = True
+    return (total + rng.normal(size=shape)).astype(np.float32), np.ones(shape, np.float32), null, segmentation
+
+
+def model(planes: Iterable[np.ndarray], **how) -> Neighbours:
+    data, variance, null, segmentation = planes
+    targets, _ = measure_segments(data, null, segmentation)
+    return find_neighbours(data, variance, null, segmentation, SCALE, targets, np.full(len(targets.x), 15.0), **how)
 
 
 def measure(engine: str, image, detection, **options) -> QTable:
@@ -249,6 +277,98 @@ def test_no_source_at_all() -> None:
     table = measure("sep", image, make_detection((50, 50), x=[25.0], y=[25.0]), neighbours="subtract")
     assert table["flux_aper_0"][0].value == pytest.approx(0.01 * np.pi * 25, rel=1e-6)
     assert table["contam_0"][0] == 0
+
+
+# --- in parts
+
+
+def test_segments_in_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moments and sums of each segment, one of which is dark, by its pixels alone; however many rows a block has."""
+    data, variance, null, segmentation = crowd()
+    segmentation[:, 99] = segmentation[:, 0]  # from the end of one row to the start of the next
+    data[segmentation == 7] = -1
+    rows, columns = np.indices(data.shape)
+    for block in (1, 1000, 1 << 22):
+        monkeypatch.setattr(planes_module, "BLOCK", block)
+        shapes, npix, (flux, noise) = weigh_segments(data, null, segmentation, [data, 2 * variance])
+        np.testing.assert_array_equal(shapes.label, np.unique(segmentation)[1:])
+        for i, label in enumerate(shapes.label.tolist()):
+            own = segmentation == label
+            light = np.where(null, 0, np.maximum(data, 0).astype(float))[own] if label != 7 else np.ones(own.sum())
+            x, y = (np.average(place[own], weights=light) for place in (columns, rows))
+            scatter = np.cov(np.stack([columns[own], rows[own]]), aweights=light, ddof=0) + np.eye(2) / 12
+            assert (shapes.x[i], shapes.y[i]) == (pytest.approx(x, rel=1e-12), pytest.approx(y, rel=1e-12))
+            squares = np.linalg.eigvalsh(scatter)
+            np.testing.assert_allclose([shapes.b[i] ** 2, shapes.a[i] ** 2], np.maximum(squares, 1 / 12), rtol=1e-9)
+            assert npix[i] == own.sum()
+            assert flux[i] == pytest.approx(data[own & ~null].sum(dtype=float), rel=1e-12)
+            assert noise[i] == 2 * np.count_nonzero(own & ~null)
+
+
+def shuffle(work: Callable, items: Iterable) -> Iterator:
+    """As `map`, in any order."""
+    items = list(items)
+    outcomes = {i: work(items[i]) for i in np.random.default_rng(3).permutation(len(items)).tolist()}
+    return iter([outcomes[i] for i in range(len(items))])
+
+
+def test_light_of_neighbours_is_the_same_however_work_is_shared(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All at once, in parts, these in any order, and by two processes on shared planes: bit by bit."""
+    whole = model(crowd())
+    assert len(whole.profiles.owners.label) > 20
+    calls, names = set(), count()
+
+    def counted(parallel: Map) -> Map:
+        def run(work: Callable, items: Iterable) -> Iterator:
+            calls.add(work.func.__name__)
+            return parallel(work, items)
+
+        return run
+
+    def zeros(shape: tuple[int, int]) -> np.ndarray:
+        return share_plane(tmp_path / str(next(names)), np.zeros(shape, np.float32))
+
+    monkeypatch.setattr(module, "SHARE", 600)
+    monkeypatch.setattr(planes_module, "BLOCK", 20_000)
+    found = [model(crowd(), parallel=parallel) for parallel in (counted(map), shuffle)]
+    assert calls == {"_add_up_rows", "_measure_profiles", "_take_off", "_lay_out"}
+    shared = [share_plane(tmp_path / str(next(names)), plane) for plane in crowd()]
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found.append(model(shared, parallel=pool.map, zeros=zeros))
+    for one in found:
+        for name in ("clear", "wings", "brightest"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(whole, name))
+        np.testing.assert_array_equal(one.profiles.level, whole.profiles.level)
+
+
+def test_a_tile_has_what_the_image_has() -> None:
+    """The sums of own light in apertures inside of a tile, and the sources that are kept for it, which are few."""
+    planes = crowd()
+    segmentation, whole = planes[3], model(planes)
+    owners = whole.profiles.owners
+    box = slice(250, 450), slice(10, 90)
+    tile = whole[box]
+    assert 0 < len(tile.profiles.owners.label) < len(owners.label)
+    for field in fields(Neighbours)[:3]:
+        assert np.shares_memory(getattr(tile, field.name), getattr(whole, field.name))
+    np.testing.assert_array_equal(tile.alone, whole.alone[box])
+    assert (tile.alone != tile.clear).any()
+    inside = np.flatnonzero((abs(owners.x - 49.5) < 25) & (abs(owners.y - 349.5) < 85))
+    assert len(inside) == 5
+    targets = owners[inside]
+    shifted = replace(targets, x=targets.x - 10, y=targets.y - 250)
+    size = np.full(len(inside), 14.0)
+    apertures = {"large": (size, size / 2, size / 20), "small": (size / 2, size / 2, 0 * size)}
+    expected = sum_own_light(whole, segmentation, targets, apertures)
+    for one in (tile, pickle.loads(pickle.dumps(tile))):
+        own = sum_own_light(one, segmentation[box], shifted, apertures)
+        for name in apertures:
+            np.testing.assert_allclose(own[name].sky, expected[name].sky, rtol=1e-5)
+            np.testing.assert_allclose(own[name].taken, expected[name].taken, rtol=1e-5, atol=1e-4)
+    assert (expected["large"].sky > 0).sum() > 2
+    assert (expected["large"].taken > 0).any()
 
 
 # --- masked neighbours
