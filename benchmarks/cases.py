@@ -278,6 +278,7 @@ CASES: dict[str, Case] = {
     "catalog-dja": Case(title="`catalog --noise dja`", job=_catalog("--noise", "dja")),
     "catalog-mask": Case(title="`catalog --neighbours mask`", job=_catalog("--neighbours", "mask")),
     "catalog": Case(title="`catalog`", job=_catalog()),
+    "catalog-1": Case(title="`catalog --workers 1`", job=_catalog("--workers", "1")),
     "sep": Case(title="plain sep, unzipped files", job=_sep),
     "se": Case(title="source-extractor, unzipped files", job=_extract(), external=True),
     "se-dual": Case(title="source-extractor, dual-image mode", job=_extract(dual=True), external=True),

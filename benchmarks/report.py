@@ -132,6 +132,7 @@ RATIOS: tuple[tuple[str, str, str, str], ...] = (
     ("catalog-dja", "se", "seconds", "`catalog --noise dja` / source-extractor"),
     ("catalog-mask", "se", "seconds", "`catalog --neighbours mask` / source-extractor"),
     ("catalog", "se", "seconds", "`catalog` / source-extractor"),
+    ("catalog", "catalog-1", "seconds", "`catalog` / `catalog --workers 1`"),
     ("sep", "se", "seconds", "plain sep / source-extractor"),
     ("se-dual", "se", "seconds", "source-extractor, dual-image / single"),
     ("bands-1", "se-bands", "seconds", "{n} bands, one worker / {n} runs of source-extractor"),
