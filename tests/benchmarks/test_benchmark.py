@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -306,3 +308,12 @@ def test_settings_of_source_extractor_are_our_defaults(field: Field) -> None:
 def test_rows_are_counted_of_tables_alone(field: Field, tmp_path: Path) -> None:
     assert count_rows(field.positions(50)) == 50
     assert count_rows(field.psf) is None
+
+
+@pytest.mark.parametrize("place", ["docs/performance.md", "benchmarks/benchmark.py", ".ci/run"])
+def test_shown_commands_are_those_of_the_script(place: str) -> None:
+    text = (Path(__file__).resolve().parents[2] / place).read_text().replace("\\\n", " ")
+    shown = re.findall(r"benchmarks/benchmark\.py ([a-z].*?)(?:   .*|>.*)?$", text, re.MULTILINE)
+    assert shown
+    for words in shown:
+        assert benchmark.build_parser().parse_args(shlex.split(words)).command, words
