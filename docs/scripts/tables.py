@@ -1,4 +1,5 @@
-"""Rewrite the tables of columns, flags, options and commands in the documentation from the code.
+"""Rewrite the tables of columns, flags, options and commands in the documentation from the code, those of speed from
+the file of a run of the benchmark.
 
 Run it after changing one of them: python docs/scripts/tables.py. Where DJA_PHOTPLUG_DATA names the folder of the UDS
 cut-outs, the outputs of the other scripts are made anew too.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import os
 import re
 import subprocess
@@ -34,6 +36,7 @@ from dja_photplug.options.stages import COMMAND_STAGES, STAGES, Options
 from dja_photplug.pipeline.plugins import BUILTINS, get_plugin_manager
 
 DOCS = Path(__file__).resolve().parent.parent
+BENCHMARKS = DOCS.parent / "benchmarks"
 SHARED = ("--help", "--quiet", "--overwrite", "--debug", "--config")
 
 
@@ -136,6 +139,17 @@ def commands() -> dict[str, str]:
     return texts
 
 
+def benchmarks() -> dict[str, str]:
+    """Return the tables of the benchmark that was run last, without running it."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        report = importlib.import_module("report")
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    runs = report.read_runs(BENCHMARKS / "results.json")
+    return {name: show(runs) or "Not measured in this run." for name, show in report.TABLES.items()}
+
+
 def tables() -> dict[str, str]:
     """Return all tables by the name that marks their place."""
     return {
@@ -155,6 +169,7 @@ def tables() -> dict[str, str]:
         "flags": flags(),
         "options": options(),
         **{f"command {name}": text for name, text in commands().items()},
+        **{f"benchmark {name}": text for name, text in benchmarks().items()},
     }
 
 
