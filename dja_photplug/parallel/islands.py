@@ -73,7 +73,7 @@ class Islands:
         Islands
         """
         box = find_boxes(labels)
-        members = np.flatnonzero(labels)
+        members = np.flatnonzero(labels != 0)  # of bools it takes a third of the time
         flat = labels.ravel()
         owner = flat[members]
         pairs, width = [], labels.shape[1]

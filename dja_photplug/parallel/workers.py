@@ -24,6 +24,8 @@ from dja_photplug.parallel.scratch import dump_shared, unseen
 
 __all__ = ["LostWork", "Map", "Workers", "map_in_processes", "once"]
 
+METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
 State = TypeVar("State")
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -79,7 +81,7 @@ class Workers:
     Notes
     -----
     What a kind of work needs is written to a file once, and read by each process once; arrays in scratch files are
-    opened there, not copied. Fresh processes: sep and the threads of numpy do not survive a fork.
+    opened there, not copied.
     """
 
     def __init__(
@@ -177,7 +179,11 @@ class Workers:
     def _processes(self) -> ProcessPoolExecutor:
         if self._pool is None:
             start = (list(dja_photplug.__path__), self._modules)
-            context = multiprocessing.get_context("spawn")
+            # Fresh processes, or copies of one that has imported all and done nothing: sep and the threads of numpy do
+            # not survive a fork in the midst of something.
+            context = multiprocessing.get_context(METHOD)
+            if METHOD == "forkserver":
+                context.set_forkserver_preload(list(self._modules))
             self._pool = ProcessPoolExecutor(self.count, context, _start_process, start)
         return self._pool
 

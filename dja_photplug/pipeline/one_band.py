@@ -8,14 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 import pluggy
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
-from photutils.segmentation import SegmentationImage
 
 from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.catalog.kron import kron_circle_radius
@@ -48,6 +47,9 @@ from dja_photplug.sources.detection import (
 )
 from dja_photplug.sources.photometry import flag_point_sources, measure_profiles, remove_neighbours, remove_sky
 from dja_photplug.sources.planes import mask_sources, measure_sky, native_pixels, null_pixels
+
+if TYPE_CHECKING:
+    from photutils.segmentation import SegmentationImage
 
 __all__ = [
     "Result",
@@ -113,6 +115,8 @@ class Result:
     @property
     def segmentation(self) -> SegmentationImage:
         """Pixels of each source, labelled by its ``id``."""
+        from photutils.segmentation import SegmentationImage  # half a second to import
+
         return SegmentationImage(self.detection.segmentation)
 
     def _planes(self) -> tuple[MosaicImage, Background]:

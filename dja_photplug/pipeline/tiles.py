@@ -39,7 +39,7 @@ __all__ = ["detect_in_tiles", "measure_in_tiles", "share_work"]
 # Bytes that a pixel takes in scratch files: pixels, weights, mask; sky and segments; what is left, and of neighbours.
 BYTES = 13 + 4 + 4 + 5 + 4 + 4 + 8 + 5
 # What processes import while the image is loaded.
-MODULES = ("dja_photplug.pipeline.one_band", "dja_photplug.sources.photometry", "dja_photplug.sources.segments")
+MODULES = ("dja_photplug.pipeline.one_band", "dja_photplug.sources.sep_engine")
 MOST_WORKERS = 4
 
 # Pixels at the edge of a tile in which a filter sees that there is nothing beyond it.

@@ -183,7 +183,7 @@ def find_wings(
     Wings
         (n,).
     """
-    members = np.flatnonzero(labels)
+    members = np.flatnonzero(labels != 0)
     owner = labels.ravel()[members] - 1
     above = smooth.ravel()[members] - threshold.ravel()[members]
     half = (rows["thresh"] + rows["peak"]) / 2
