@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from dja_photplug.options.stages import MeasureOptions as MeasureOptions
     from dja_photplug.options.stages import Options as Options
     from dja_photplug.options.stages import OutputOptions as OutputOptions
+    from dja_photplug.options.stages import TileOptions as TileOptions
     from dja_photplug.options.stages import VarianceOptions as VarianceOptions
     from dja_photplug.pipeline.catalog import run as run
     from dja_photplug.pipeline.extend import extend_catalog as extend_catalog

@@ -39,22 +39,19 @@ def photplug_detect(image: MosaicImage, background: Background, options: Options
 
 
 @hookimpl
-def photplug_calibrate(
-    image: MosaicImage, background: Background, detection: Detection, options: Options
-) -> NoiseCalibration | None:
+def photplug_calibrate(image: MosaicImage, detection: Detection, options: Options) -> NoiseCalibration | None:
     """Claim the engine ``photutils`` and the noise preset ``calibrated``."""
     if options.engine != ENGINE or options.variance.noise != "calibrated":
         return None
     from dja_photplug.sources.photometry import calibrate_with
     from dja_photplug.sources.photutils_engine import PHOTUTILS
 
-    return calibrate_with(PHOTUTILS, image, detection, options, background.removed)
+    return calibrate_with(PHOTUTILS, image, detection, options)
 
 
 @hookimpl
 def photplug_measure(
     image: MosaicImage,
-    background: Background,
     detection: Detection,
     calibration: NoiseCalibration | None,
     psf: PSF | None,
@@ -66,4 +63,4 @@ def photplug_measure(
     from dja_photplug.sources.photometry import measure_with
     from dja_photplug.sources.photutils_engine import PHOTUTILS
 
-    return measure_with(PHOTUTILS, image, detection, calibration, options, psf, background.removed)
+    return measure_with(PHOTUTILS, image, detection, calibration, options, psf)

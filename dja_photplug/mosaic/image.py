@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
+from copy import copy, deepcopy
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from astropy import units as u
@@ -27,7 +27,15 @@ __all__ = [
     "replace_planes",
     "rescale_image",
     "share_image",
+    "take_off",
 ]
+
+
+class Part(Protocol):
+    """Of an image, as a tile of it has it."""
+
+    def __getitem__(self, box: tuple[slice, slice], /) -> Part:
+        """Return that of some rows and columns."""
 
 
 class MosaicImage(CCDData):
@@ -54,6 +62,8 @@ class MosaicImage(CCDData):
 
     background_weight: NDArray[np.float32] | None
     noise_model: NoiseModel | None
+    removed: Part | None = None
+    """What photometry takes off it, where that was measured for the whole image that this is a tile of."""
 
     # The arguments of CCDData, and what it slices by, are astropy's, which has no types.
     def __init__(
@@ -86,6 +96,15 @@ class MosaicImage(CCDData):
             kwargs["background_weight"] = self.background_weight[item]
         kwargs["noise_model"] = crop_model(self.noise_model, item, self.data.shape)
         return kwargs
+
+    def __getitem__(self, item: slice | tuple[slice | int, ...]) -> MosaicImage:
+        """Return a part of the image, with all of its planes, and what is taken off there."""
+        part = super().__getitem__(item)
+        if self.removed is not None and isinstance(item, tuple):
+            rows, columns = item
+            assert isinstance(rows, slice) and isinstance(columns, slice)
+            part.removed = self.removed[rows, columns]
+        return part
 
     def copy(self) -> MosaicImage:
         """Return a copy of all planes; the noise model, which is asked and not changed, is shared.
@@ -248,6 +267,23 @@ def share_image(image: MosaicImage) -> MosaicImage:
     shared = replace_planes(image, data=data, weight=weight)
     shared.mask, shared.background_weight = mask, background
     return shared
+
+
+def take_off(image: MosaicImage, removed: Part) -> MosaicImage:
+    """Return the image with what photometry takes off it; its planes are not copied.
+
+    Parameters
+    ----------
+    image : MosaicImage
+    removed : Removed
+
+    Returns
+    -------
+    MosaicImage
+    """
+    image = replace_planes(image) if isinstance(image, MosaicImage) else copy(image)
+    image.removed = removed
+    return image
 
 
 def rescale_image(image: MosaicImage, factor: float) -> MosaicImage:

@@ -24,7 +24,7 @@ from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.formats import decode_text
 from dja_photplug.files.names import Source
 from dja_photplug.mosaic.electrons import HeaderValue
-from dja_photplug.mosaic.image import MosaicImage, replace_planes, share_image
+from dja_photplug.mosaic.image import MosaicImage, replace_planes, share_image, take_off
 from dja_photplug.mosaic.load import exposure_log
 from dja_photplug.options.stages import ENGINES, Options
 from dja_photplug.parallel.scratch import share_plane
@@ -314,7 +314,7 @@ def analyse_image(
         detection = add_significance(detection, image, background, mask[0], options.detect, parallel=parallel)
     removed = remove_sky(image, detection.segmentation, options, mask, parallel=parallel)
     if calibration is None and calibrated:
-        planes = {"image": image, "background": replace(background, removed=removed), "detection": detection}
+        planes = {"image": take_off(image, removed), "background": background, "detection": detection}
         found = _ask_stand_in(manager, "photplug_calibrate", NoiseCalibration, options, **planes)
         calibration = found[0] if found else None
     if targets is not None:
@@ -327,7 +327,8 @@ def analyse_image(
     measure = partial(_measure, _Ask("photplug_measure", QTable, options, manager), calibration, psf)
     shapes, scale = shapes_on_grid(detection, pixel_scale(image.wcs)), pixel_scale(image.wcs)
     reach = find_reach(shapes, scale, options.measure, growth=psf is not None)
-    catalog = measure_in_tiles(image, replace(background, removed=removed), detection, reach, tiles, measure, parallel)
+    whole = take_off(image, removed)
+    catalog = measure_in_tiles(whole, background, detection, reach, tiles, measure, parallel)
     return Result(
         catalog=catalog,
         planes=(image, background),
@@ -530,8 +531,7 @@ def remeasure(result: Result, image: MosaicImage, manager: pluggy.PluginManager 
     """
     manager, options = manager or get_plugin_manager(), result.options
     arguments = {"image": image, "detection": result.detection, "calibration": result.calibration, "psf": result.psf}
-    # What is taken off one image, or for one list of sources, is not what another needs.
-    arguments |= {"background": Background(level=result.background.level), "options": options}
+    arguments |= {"background": result.background, "options": options}
     return ask_first(manager, "photplug_measure", f"engine {options.engine!r}", QTable, ENGINES, **arguments)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy import units as u
@@ -32,9 +31,6 @@ from dja_photplug.sources.planes import (
     null_pixels,
     variance_map,
 )
-
-if TYPE_CHECKING:  # it needs sources, and they their background
-    from dja_photplug.sources.apertures import Removed
 
 __all__ = [
     "Background",
@@ -75,16 +71,13 @@ class Background:
     ----------
     level : ndarray
         (ny, nx) float32, in the unit of the image.
-    removed : Removed or None
-        What photometry takes off the image, where that was measured for all of it before; else whoever measures does.
     """
 
     level: NDArray[np.float32]
-    removed: Removed | None = None
 
     def __getitem__(self, box: tuple[slice, slice]) -> Background:
         """Return that of a part of the image."""
-        return Background(level=self.level[box], removed=None if self.removed is None else self.removed[box])
+        return Background(level=self.level[box])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -383,6 +383,12 @@ def measure_profiles(
     return replace(removed, profiles=found)
 
 
+def _find_removed(image: NDData) -> Removed | None:
+    """Return what was measured for the whole image that this may be a tile of."""
+    removed = getattr(image, "removed", None)
+    return removed if isinstance(removed, Removed) else None
+
+
 def _read_pixels(image: NDData, segmentation: NDArray[np.int32], removed: Removed, options: Options) -> Pixels:
     """Return the planes that sums are made of."""
     if image.data.shape != segmentation.shape:
@@ -430,7 +436,6 @@ def measure_with(
     calibration: NoiseCalibration | None,
     options: Options,
     psf: PSF | None = None,
-    removed: Removed | None = None,
 ) -> QTable:
     """Return the photometry of detected sources: all columns of the catalogue but the epochs.
 
@@ -438,7 +443,8 @@ def measure_with(
     ----------
     engine : Engine
     image : `~astropy.nddata.NDData`
-        On the grid of the detection, with a unit of flux density; its uncertainty is the full weight.
+        On the grid of the detection, with a unit of flux density; its uncertainty is the full weight. What is taken off
+        it is measured here, but for tiles of an image for all of which it was measured before.
     detection : Detection
     calibration : NoiseCalibration or None
         Scales the background variance of every sum by a(r)^2, r being the radius of the circle of equal area.
@@ -446,8 +452,6 @@ def measure_with(
         The group ``measure``, and ``background`` where that asks for a mesh.
     psf : PSF, optional
         For the columns of `dja_photplug.catalog.schema.GROWTH_COLUMNS`.
-    removed : Removed, optional
-        What is taken off the image, where that is known, as of a tile: ``background.removed`` of the hook.
 
     Returns
     -------
@@ -469,6 +473,7 @@ def measure_with(
         raise PhotplugError(f"the image has the unit {image.unit}, which is no flux density; give it 10 nJy") from None
     scale = pixel_scale(image.wcs)
     shapes = shapes_on_grid(detection, scale)
+    removed = _find_removed(image)
     if removed is None:
         removed = remove_neighbours(remove_sky(image, detection.segmentation, options), image, detection, options)
     removed = measure_profiles(removed, image, detection, calibration)
@@ -528,9 +533,7 @@ def flag_point_sources(table: QTable, psf_half_light: ArrayLike) -> NDArray[np.i
     return np.where(point, SourceFlag.POINT_LIKE.value, 0)
 
 
-def calibrate_with(
-    engine: Engine, image: NDData, detection: Detection, options: Options, removed: Removed | None = None
-) -> NoiseCalibration:
+def calibrate_with(engine: Engine, image: NDData, detection: Detection, options: Options) -> NoiseCalibration:
     """Measure a(r) in empty apertures, with the sums and the sky of the photometry.
 
     Parameters
@@ -541,8 +544,6 @@ def calibrate_with(
         Its segments are where sources are.
     options : Options
         The groups ``calibration`` and ``measure``.
-    removed : Removed, optional
-        The image less its sky, where that is known: ``background.removed`` of the hook.
 
     Returns
     -------
@@ -554,8 +555,7 @@ def calibrate_with(
         Where too few empty apertures fit.
     """
     scale, options = pixel_scale(image.wcs), options.settle()
-    if removed is None:
-        removed = remove_sky(image, detection.segmentation, options)
+    removed = _find_removed(image) or remove_sky(image, detection.segmentation, options)
     # Between the masked sources there are no wings to subtract that would be worth the time.
     kept = replace(options, measure=replace(options.measure, neighbours="keep"))
     pixels = _read_pixels(image, detection.segmentation, removed, kept)

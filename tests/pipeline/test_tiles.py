@@ -117,9 +117,7 @@ class Mine:
 
     @hookimpl
     def photplug_measure(self, image, background, detection, calibration, options):
-        if options.engine != "mine":
-            return None
-        return measure_with(SEP, image, detection, calibration, options, removed=background.removed)
+        return measure_with(SEP, image, detection, calibration, options) if options.engine == "mine" else None
 
 
 def test_the_engine_of_a_plugin_works_on_tiles(prefix) -> None:
