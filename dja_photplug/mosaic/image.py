@@ -102,7 +102,8 @@ class MosaicImage(CCDData):
         part = super().__getitem__(item)
         if self.removed is not None and isinstance(item, tuple):
             rows, columns = item
-            assert isinstance(rows, slice) and isinstance(columns, slice)
+            assert isinstance(rows, slice)
+            assert isinstance(columns, slice)
             part.removed = self.removed[rows, columns]
         return part
 
