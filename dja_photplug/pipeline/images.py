@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from dja_photplug.mosaic.scatter import WeightCheck, check_weight
 from dja_photplug.mosaic.weights import rescale_weight, write_weight, write_weight_blocks
 from dja_photplug.options.bands import of_band, settle_bands
 from dja_photplug.options.stages import NOISE_PRESETS, Options, Stage, VarianceOptions, as_variance_options
+from dja_photplug.parallel.scratch import open_scratch
 from dja_photplug.pipeline.plugins import (
     LOADER,
     ask_all,
@@ -331,6 +333,7 @@ def load_mosaic(
     variance: VarianceHook | None = None,
     plugins: Mapping[str, Stage] | None = None,
     manager: pluggy.PluginManager | None = None,
+    scratch: str | Path | None = None,
 ) -> MosaicImage:
     """Load a mosaic, or a cut-out of it, with its full weight.
 
@@ -353,6 +356,9 @@ def load_mosaic(
         Options of plugins by their names, as in `Options`.
     manager : PluginManager, optional
         All plugins by default.
+    scratch : str or Path, optional
+        Folder for files that hold the planes, instead of memory; they have no name any more when this returns, and are
+        gone with the image.
 
     Returns
     -------
@@ -370,7 +376,8 @@ def load_mosaic(
     if variance is None:
         options = complete_options(options, manager)
     source = find_source(files, manager)
-    return load_source(source, settle_bands(options, [source.band]), manager, variance)
+    with nullcontext() if scratch is None else open_scratch(scratch):
+        return load_source(source, settle_bands(options, [source.band]), manager, variance)
 
 
 def full_weight(

@@ -37,7 +37,7 @@ def draw_field(side: int, density: float) -> SimulatedField:
     def distance(px: float, py: float, q: float = 1.0) -> np.ndarray:
         return np.hypot(x - px, (y - py) / q)
 
-    light = 0.8 * np.exp(-distance(0.45 * side, 0.47 * side, 0.6) / 22)  # its segment is 130 pixels long
+    light = 0.8 * np.exp(-distance(225, 235, 0.6) / 22)  # its segment is 130 pixels long
     light += 400 / (1 + (distance(0.8 * side, 0.3 * side) / 1.5) ** 2) ** 1.5
     for corner in (150, 200, 330):
         for shift, peak in ((-4, 3.0), (3, 5.0)):
@@ -50,7 +50,7 @@ def draw_field(side: int, density: float) -> SimulatedField:
 
 @pytest.fixture(scope="module")
 def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_field(draw_field(460, 900.0), tmp_path_factory.mktemp("field"), "sim-v1")
+    return write_field(draw_field(500, 900.0), tmp_path_factory.mktemp("field"), "sim-v1")
 
 
 @cache
@@ -164,6 +164,21 @@ def test_nothing_is_left(prefix, tmp_path) -> None:
     with pytest.raises(dp.PhotplugError, match="nothing works"):
         run([prefix], options, manager=manager)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mosaic_in_scratch_files(prefix, tmp_path) -> None:
+    """The files have no name left when it is loaded, and hold its pixels as long as it is there."""
+    image, plain = dp.load_mosaic(prefix, "calibrated", scratch=tmp_path), dp.load_mosaic(prefix, "calibrated")
+    assert list(tmp_path.iterdir()) == []
+    for one, other in (
+        (image.data, plain.data),
+        (image.uncertainty.array, plain.uncertainty.array),
+        (image.background_weight, plain.background_weight),
+    ):
+        np.testing.assert_array_equal(one, other)
+    assert isinstance(image.data.base, np.memmap)
+    assert not isinstance(plain.data.base, np.memmap)
+    assert image[10:20, 5:9].data.sum() == plain[10:20, 5:9].data.sum()
 
 
 class Broken:
