@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import pluggy
 from astropy.table import QTable
-from tqdm import tqdm
 
 from dja_photplug.catalog.metadata import encode_metadata, make_metadata
 from dja_photplug.catalog.schema import describe_columns
@@ -20,6 +18,7 @@ from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.stack import coarsest_grid, name_stack, stack_images, write_stack
 from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.stages import Options, VarianceOptions
+from dja_photplug.parallel.progress import COSTS, show_stages
 from dja_photplug.parallel.workers import Map
 from dja_photplug.pipeline.images import Products, find_grid, load_source
 from dja_photplug.pipeline.many_bands import (
@@ -43,23 +42,6 @@ __all__ = ["run"]
 
 STACK = "stack"
 ARCHIVE_STACK = "ir"
-
-
-@contextmanager
-def _stages(count: int, *, show: bool) -> Iterator[Callable[[str], None]]:
-    """A progress bar over stages: call what it yields with the name of the stage that begins."""
-    # disable=None: only where stderr is a terminal.
-    with tqdm(total=count, disable=None if show else True, bar_format="{desc:<12} {bar} {elapsed}") as bar:
-        started = False
-
-        def begin(stage: str) -> None:
-            nonlocal started
-            bar.update(int(started))
-            bar.set_description_str(stage)
-            started = True
-
-        yield begin
-        bar.update(1)
 
 
 def run(
@@ -114,18 +96,22 @@ def run(
         )
     all_sources = {str(one): one for one in (*bands.values(), source) if one is not None}
     with (
-        _stages(_count_stages(options) + len(bands) - (detect == ARCHIVE_STACK), show=progress) as begin,
-        share_work(all_sources.values(), options, manager, executor) as parallel,
+        show_stages(_name_stages(options, [band for band in bands if band != detect]), show=progress) as stages,
+        share_work(all_sources.values(), options, manager, executor) as shared,
     ):
+        begin, parallel = stages.begin, stages.watch(shared)
         if list(bands) == [detect] and source is not None:
             return _run_alone(source, psfs.get(detect), options, manager, begin, parallel)
         plan = _Plan(bands=bands, detect=detect, source=source, psfs=psfs)
         return _run_together(plan, options, manager, begin, parallel, keep_image=keep_image)
 
 
-def _count_stages(options: Options) -> int:
-    """Return how many stages there are before the epochs."""
-    return 5 + (options.settle().measure.neighbours == "subtract")
+def _name_stages(options: Options, others: Sequence[str]) -> dict[str, int]:
+    """Return the stages that there will be: those of the detection image, and the bands that are only measured."""
+    names = [*COSTS, *others]
+    if options.settle().measure.neighbours != "subtract":
+        names.remove("neighbours")
+    return dict.fromkeys(names, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

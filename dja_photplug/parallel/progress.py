@@ -1,0 +1,106 @@
+"""A progress bar over stages that take unlike times, with the tiles that are done of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from dja_photplug.parallel.workers import Map
+
+__all__ = ["COSTS", "Stages", "show_stages"]
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+
+# Shares of the time, about those of a mosaic of 12000 x 12000 pixels; bands take what measuring one does.
+COSTS = {
+    "loading": 3.0,
+    "background": 1.0,
+    "detecting": 5.0,
+    "sky": 5.0,
+    "neighbours": 5.0,
+    "measuring": 5.0,
+    "epochs": 0.5,
+}
+BAND = 15.0
+
+
+class Stages:
+    """What is under way, on a bar.
+
+    Parameters
+    ----------
+    bar : `~tqdm.tqdm`
+        Its total is that of `COSTS`.
+    """
+
+    def __init__(self, bar: tqdm) -> None:
+        self.bar = bar
+        self.stage = ""
+        self._start = self._cost = 0.0
+
+    def begin(self, stage: str) -> None:
+        """Say that the next stage begins, and so that the one before has ended.
+
+        Parameters
+        ----------
+        stage : str
+            Of `COSTS`, or the name of a band.
+        """
+        self._start += self._cost
+        self.stage, self._cost = stage, COSTS.get(stage, BAND)
+        self._tell(0, 0)
+
+    def _tell(self, done: int, count: int) -> None:
+        share = done / count if count else 0
+        now = min(self._start + share * self._cost, self.bar.total)
+        self.bar.n = max(self.bar.n, now)  # a stage may go through its tiles more than once
+        self.bar.set_description_str(f"{self.stage} {done}/{count}" if count > 1 else self.stage)
+
+    def watch(self, parallel: Map) -> Map:
+        """Return who does the work, and counts what is done.
+
+        Parameters
+        ----------
+        parallel : Map
+
+        Returns
+        -------
+        Map
+        """
+        if parallel is map:
+            return parallel
+
+        def watched(work: Callable[[Item], Outcome], items: Iterable[Item], /) -> Iterator[Outcome]:
+            items = list(items)
+            for i, result in enumerate(parallel(work, items), start=1):
+                self._tell(i, len(items))
+                yield result
+
+        return watched
+
+
+@contextmanager
+def show_stages(stages: Mapping[str, int], *, show: bool) -> Iterator[Stages]:
+    """Show a progress bar over stages.
+
+    Parameters
+    ----------
+    stages : mapping of str to int
+        How often each comes; names that are not in `COSTS` are bands.
+    show : bool
+        Where stderr is a terminal.
+
+    Yields
+    ------
+    Stages
+    """
+    total = sum(count * COSTS.get(stage, BAND) for stage, count in stages.items())
+    bar_format = "{desc:<18} {bar} {percentage:3.0f}% {elapsed}<{remaining}"
+    # disable=None: only where stderr is a terminal.
+    with tqdm(total=total, disable=None if show else True, bar_format=bar_format) as bar:
+        yield Stages(bar)
+        bar.update(bar.total - bar.n)
