@@ -18,6 +18,7 @@ from dja_photplug.files.names import ProductName
 from dja_photplug.files.pixels import write_image
 from dja_photplug.files.whole import whole_file
 from dja_photplug.mosaic.image import MosaicImage
+from dja_photplug.parallel.scratch import new_plane
 from dja_photplug.sky.grid import BLOCK_PIXELS, Cutout, Grid, pixel_scale, resolve_cutout, row_blocks
 from dja_photplug.sky.nesting import find_nesting
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT
@@ -99,7 +100,7 @@ def stack_images(images: Iterable[MosaicImage], wcs: WCS, shape: tuple[int, int]
 
     The sums are three float32 planes, which become the result's, beside the image that is being added.
     """
-    sums = [np.zeros(shape, np.float32) for _ in range(3)]
+    sums = [new_plane(shape, np.float32) for _ in range(3)]
     loader, stacked, presets = iter(images), [], []
     for name in names:
         noise = _add_image(sums, next(loader), wcs, name)  # no variable holds the image while the next is loaded
