@@ -15,9 +15,11 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from queue import Empty, Queue
 from tempfile import TemporaryDirectory, TemporaryFile
+from threading import Thread
 from types import TracebackType
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 from astropy.io import fits
@@ -32,6 +34,9 @@ from dja_photplug.files.whole import whole_file
 from dja_photplug.sky.cards import read_numbers
 from dja_photplug.sky.grid import BLOCK_PIXELS, Grid, Window, header_wcs
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 __all__ = [
     "Allocate",
     "ImageReader",
@@ -43,6 +48,7 @@ __all__ = [
     "write_rows",
 ]
 
+_PIECE, _AHEAD = 1 << 20, 1 << 25  # bytes that are inflated at once, and ahead of their reader
 _RECORD = 2880  # bytes; everything in FITS is padded to it (FITS standard 4.0, section 3.1)
 _CARD = 80
 _END = b"END".ljust(_CARD)
@@ -52,6 +58,52 @@ Allocate = Callable[[tuple[int, int], type], NDArray[Any]]
 
 # What isal raises on a gzip stream that is cut short, or is none; its stub declares an instance of the error.
 _DAMAGE = (EOFError, OSError, cast(type[Exception], IsalError))
+
+
+class _Inflater(io.RawIOBase):
+    """A gzip file that a thread inflates ahead of its reader, so that neither waits while the other has work."""
+
+    def __init__(self, path: Path) -> None:
+        self._source: BinaryIO = igzip.open(path, "rb")
+        self._pieces: Queue[bytes | Exception] = Queue(_AHEAD // _PIECE)
+        self._piece, self._stopping = memoryview(b""), False
+        # One that nobody closes must not keep the interpreter from its end.
+        self._thread = Thread(target=self._inflate, name=f"inflating {path.name}", daemon=True)
+        self._thread.start()
+
+    def _inflate(self) -> None:
+        piece: bytes | Exception = b"-"
+        while isinstance(piece, bytes) and piece and not self._stopping:
+            try:
+                piece = self._source.read(_PIECE)
+            except Exception as error:
+                piece = error  # for the reader, as the end is
+            self._pieces.put(piece)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        if not self._piece:
+            piece = self._pieces.get()
+            if isinstance(piece, Exception) or not piece:
+                self._pieces.put(piece)  # what is at the end stays there
+            if isinstance(piece, Exception):
+                raise piece
+            self._piece = memoryview(piece)
+        target = memoryview(buffer).cast("B")
+        n = min(len(target), len(self._piece))
+        target[:n] = self._piece[:n]
+        self._piece = self._piece[n:]
+        return n
+
+    def close(self) -> None:
+        self._stopping = True
+        while self._thread.is_alive():  # it may wait to put a piece
+            with suppress(Empty):
+                self._pieces.get(timeout=0.01)
+        self._source.close()
+        super().close()
 
 
 class ImageReader:
@@ -86,7 +138,7 @@ class ImageReader:
         self._gzipped = self.path.name.endswith(".gz")
         try:
             self._stream: io.BufferedReader = (
-                igzip_threaded.open(self.path, "rb", threads=1) if self._gzipped else self.path.open("rb")
+                io.BufferedReader(_Inflater(self.path), _RECORD) if self._gzipped else self.path.open("rb")
             )
         except OSError as error:
             raise PhotplugError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None

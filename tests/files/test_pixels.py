@@ -37,7 +37,7 @@ IMAGES: dict[str, np.ndarray] = {
 def no_thread_is_left() -> Any:
     """See that no inflating thread outlives its test, however the reading ended."""
     yield
-    assert [thread.name for thread in threading.enumerate() if "_decompress" in thread.name] == []
+    assert [thread.name for thread in threading.enumerate() if "inflating" in thread.name] == []
 
 
 def pack(path: Path, content: bytes) -> Path:
