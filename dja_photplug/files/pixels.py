@@ -9,15 +9,18 @@ from __future__ import annotations
 import gzip
 import io
 import math
+import mmap
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from queue import Empty, Queue
 from tempfile import TemporaryDirectory, TemporaryFile
+from threading import Thread
 from types import TracebackType
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 from astropy.io import fits
@@ -32,10 +35,13 @@ from dja_photplug.files.whole import whole_file
 from dja_photplug.sky.cards import read_numbers
 from dja_photplug.sky.grid import BLOCK_PIXELS, Grid, Window, header_wcs
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 __all__ = [
     "Allocate",
     "ImageReader",
-    "allocate_scratch",
+    "Scratch",
     "read_grid",
     "read_image",
     "write_hdus",
@@ -43,6 +49,7 @@ __all__ = [
     "write_rows",
 ]
 
+_PIECE, _AHEAD = 1 << 20, 1 << 25  # bytes that are inflated at once, and ahead of their reader
 _RECORD = 2880  # bytes; everything in FITS is padded to it (FITS standard 4.0, section 3.1)
 _CARD = 80
 _END = b"END".ljust(_CARD)
@@ -52,6 +59,52 @@ Allocate = Callable[[tuple[int, int], type], NDArray[Any]]
 
 # What isal raises on a gzip stream that is cut short, or is none; its stub declares an instance of the error.
 _DAMAGE = (EOFError, OSError, cast(type[Exception], IsalError))
+
+
+class _Inflater(io.RawIOBase):
+    """A gzip file that a thread inflates ahead of its reader, so that neither waits while the other has work."""
+
+    def __init__(self, path: Path) -> None:
+        self._source: BinaryIO = igzip.open(path, "rb")
+        self._pieces: Queue[bytes | Exception] = Queue(_AHEAD // _PIECE)
+        self._piece, self._stopping = memoryview(b""), False
+        # One that nobody closes must not keep the interpreter from its end.
+        self._thread = Thread(target=self._inflate, name=f"inflating {path.name}", daemon=True)
+        self._thread.start()
+
+    def _inflate(self) -> None:
+        piece: bytes | Exception = b"-"
+        while isinstance(piece, bytes) and piece and not self._stopping:
+            try:
+                piece = self._source.read(_PIECE)
+            except Exception as error:
+                piece = error  # for the reader, as the end is
+            self._pieces.put(piece)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        if not self._piece:
+            piece = self._pieces.get()
+            if isinstance(piece, Exception) or not piece:
+                self._pieces.put(piece)  # what is at the end stays there
+            if isinstance(piece, Exception):
+                raise piece
+            self._piece = memoryview(piece)
+        target = memoryview(buffer).cast("B")
+        n = min(len(target), len(self._piece))
+        target[:n] = self._piece[:n]
+        self._piece = self._piece[n:]
+        return n
+
+    def close(self) -> None:
+        self._stopping = True
+        while self._thread.is_alive():  # it may wait to put a piece
+            with suppress(Empty):
+                self._pieces.get(timeout=0.01)
+        self._source.close()
+        super().close()
 
 
 class ImageReader:
@@ -86,7 +139,7 @@ class ImageReader:
         self._gzipped = self.path.name.endswith(".gz")
         try:
             self._stream: io.BufferedReader = (
-                igzip_threaded.open(self.path, "rb", threads=1) if self._gzipped else self.path.open("rb")
+                io.BufferedReader(_Inflater(self.path), _RECORD) if self._gzipped else self.path.open("rb")
             )
         except OSError as error:
             raise PhotplugError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
@@ -269,44 +322,60 @@ def read_image(
         rows, columns = window or (slice(0, reader.shape[0]), slice(0, reader.shape[1]))
         image = allocate((rows.stop - rows.start, columns.stop - columns.start), np.float32)
         for _ in reader.blocks(window, image):
-            pass
+            if isinstance(allocate, Scratch):
+                allocate.release()  # what is filled
         return image, reader.header
 
 
-def allocate_scratch(folder: Path) -> Allocate:
-    """Return what makes arrays that lie in files, which have no name and end with the arrays.
+class Scratch:
+    """Makes arrays that lie in files, which have no name and end with the arrays.
 
     Parameters
     ----------
     folder : Path
         Where there is space for them.
-
-    Returns
-    -------
-    callable
-        ``allocate(shape, dtype) -> ndarray``.
-
-    Raises
-    ------
-    PhotplugError
-        From the callable, where the folder has no space for an array.
     """
 
-    def allocate(shape: tuple[int, int], dtype: type) -> NDArray[Any]:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._maps: list[mmap.mmap] = []
+
+    def __call__(self, shape: tuple[int, int], dtype: type) -> NDArray[Any]:
+        """Return an array of zeros.
+
+        Parameters
+        ----------
+        shape : tuple of int
+        dtype : type
+
+        Returns
+        -------
+        ndarray
+
+        Raises
+        ------
+        PhotplugError
+            Where the folder has no space for it.
+        """
         size = math.prod(shape) * np.dtype(dtype).itemsize
         try:
-            with TemporaryFile(dir=folder) as file:
+            with TemporaryFile(dir=self.folder) as file:
                 file.truncate(size)
                 if hasattr(os, "posix_fallocate"):  # where space is short, writing to a map would end the process
                     os.posix_fallocate(file.fileno(), 0, size)
-                return np.memmap(file, dtype, "r+", shape=shape)
+                self._maps.append(mmap.mmap(file.fileno(), size))
         except OSError as error:
             raise PhotplugError(
-                f"{folder}: has no place for {size / 1e6:.0f} MB beside the output ({error.strerror or error}); check "
+                f"{self.folder}: has no place for {size / 1e6:.0f} MB of scratch ({error.strerror or error}); check "
                 "folder and space"
             ) from error
+        return np.frombuffer(self._maps[-1], dtype).reshape(shape)
 
-    return allocate
+    def release(self) -> None:
+        """Give back the memory of all pages that were touched; the files keep what is in them."""
+        for each in self._maps:
+            if hasattr(mmap, "MADV_DONTNEED"):
+                each.madvise(mmap.MADV_DONTNEED)
 
 
 def read_grid(path: str | Path) -> Grid:

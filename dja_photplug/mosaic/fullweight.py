@@ -39,6 +39,7 @@ __all__ = [
     "GivenVariance",
     "NoiseModel",
     "check_unused",
+    "expect_cards",
     "full_weight",
     "grow",
     "make_noise_model",
@@ -286,6 +287,21 @@ class GivenVariance:
         """FITS cards that name the file."""
         remark = "full variance" if len(self.name) <= 50 else ""  # no more fits beside it
         return {"NOISE": (self.noise, "noise preset asked for"), "VARFILE": (self.name, remark)}
+
+
+def expect_cards(model: NoiseModel) -> Cards:
+    """Return the cards of a noise model before its last block, to know about how many there will be.
+
+    Parameters
+    ----------
+    model : NoiseModel
+
+    Returns
+    -------
+    dict
+        Empty for the model of a plugin, whose `provenance` is promised to be read after the last block.
+    """
+    return model.provenance if isinstance(model, FullWeight | _WeightAlone | GivenVariance) else {}
 
 
 def make_noise_model(

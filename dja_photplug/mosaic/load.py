@@ -28,6 +28,7 @@ from dja_photplug.mosaic.fullweight import (
     GivenVariance,
     NoiseModel,
     check_unused,
+    expect_cards,
     make_noise_model,
     tell_uncovered,
 )
@@ -158,6 +159,7 @@ class MosaicStream:
         self.shape = (rows.stop - rows.start, columns.stop - columns.start)
         self.wcs = wcs if self.shape == readers[0].shape else wcs[self._window]
         self._n_weighted = self._n_infinite = self._n_negative = 0
+        self._ended = False
 
     def blocks(self, planes: tuple[Plane, Plane, Plane] | None = None) -> Iterator[Block]:
         """Yield all rows from top to bottom, once; while one is used the next ones are inflated.
@@ -180,6 +182,7 @@ class MosaicStream:
             full[...] = self.model(first, published, rows)
             self._drop_odd(light, published)
             yield Block(rows, light, published, full)
+        self._ended = True
         tell_uncovered(self.model, self._n_weighted)
 
     def _drop_odd(self, science: Plane, weight: Plane) -> None:
@@ -194,13 +197,14 @@ class MosaicStream:
         self._n_weighted += int(np.count_nonzero(weight > 0))
 
     def meta(self) -> fits.Header:
-        """Return the science header without WCS, and the cards of the noise model and of odd pixels so far.
+        """Return the science header without WCS, and the cards of the noise model and of odd pixels.
 
         Returns
         -------
         Header
+            Before the last block with counts so far, and without the cards of a plugin's model.
         """
-        header, cards = self._header.copy(), self.model.provenance
+        header, cards = self._header.copy(), self.model.provenance if self._ended else expect_cards(self.model)
         header["ZEROPNT"] = (MOSAIC_ZERO_POINT, "[mag(AB)] of one unit of the image, 10 nJy")
         header.update(encode_cards(cards))
         if self._n_infinite:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import MosaicFiles, Source, explain_name
-from dja_photplug.files.pixels import allocate_scratch
+from dja_photplug.files.pixels import Scratch
 from dja_photplug.mosaic import fullweight
 from dja_photplug.mosaic.electrons import Header, HeaderValue
 from dja_photplug.mosaic.fullweight import ExposureMap, NoiseModel
@@ -234,7 +234,7 @@ def _stream_weight(
 ) -> Mapping[str, HeaderValue]:
     """Write the weight of a mosaic block by block, with the checks and the zero point of an image that is loaded."""
     options, factor = request.options, zero_point_factor(files, request.options)
-    scratch = allocate_scratch(path.absolute().parent)  # the exposure map is a 16th of what is written there
+    scratch = Scratch(path.absolute().parent)  # the exposure map is a 16th of what is written there
     with open_mosaic(files, options.variance, options.cutout, variance=request.variance, allocate=scratch) as stream:
         check = None if options.variance.trust_weights else WeightCheck(stream.shape, stream.wcs)
         bar = tqdm(total=stream.shape[0], desc="rows", unit_scale=True, disable=None if progress else True, delay=1)
@@ -245,6 +245,7 @@ def _stream_weight(
                     check.add(rows, science, weight, full)
                 yield full if factor == 1 else rescale_weight(full, factor)
                 bar.update(len(full))
+                scratch.release()
             if check is not None:
                 check.tell(str(files))  # before the file has its name
 

@@ -17,7 +17,7 @@ from astropy.io import fits
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files import pixels as blocks
-from dja_photplug.files.pixels import ImageReader, read_image, write_hdus, write_image, write_rows
+from dja_photplug.files.pixels import ImageReader, Scratch, read_image, write_hdus, write_image, write_rows
 
 SHAPE = (37, 23)
 RNG = np.random.default_rng(7)
@@ -37,7 +37,7 @@ IMAGES: dict[str, np.ndarray] = {
 def no_thread_is_left() -> Any:
     """See that no inflating thread outlives its test, however the reading ended."""
     yield
-    assert [thread.name for thread in threading.enumerate() if "_decompress" in thread.name] == []
+    assert [thread.name for thread in threading.enumerate() if "inflating" in thread.name] == []
 
 
 def pack(path: Path, content: bytes) -> Path:
@@ -510,3 +510,23 @@ def test_rows_are_written_in_little_memory(tmp_path: Path, suffix: str) -> None:
         tracemalloc.stop()
     assert peak < 24e6
     np.testing.assert_array_equal(read_image(tmp_path / f"a{suffix}", np.s_[5940:6000, 0:4000])[0], block)
+
+
+def test_scratch_lies_in_a_file_without_a_name(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path)
+    array = scratch((300, 500), np.float32)
+    assert os.listdir(tmp_path) == []
+    assert array.shape == (300, 500)
+    assert not array.any()
+    array[:] = np.arange(500)
+    scratch.release()
+    np.testing.assert_array_equal(array[299], np.arange(500))
+    path = write_image(tmp_path / "a.fits", IMAGES["uint32"], fits.Header())
+    np.testing.assert_array_equal(read_image(path, allocate=scratch)[0], IMAGES["uint32"].astype(np.float32))
+
+
+def test_scratch_without_space_is_told(tmp_path: Path) -> None:
+    with pytest.raises(PhotplugError, match=r"missing: has no place for 1 MB of scratch \(No such file"):
+        Scratch(tmp_path / "missing")((500, 500), np.float32)
+    with pytest.raises(PhotplugError, match=r"has no place for 4000000000 MB of scratch"):
+        Scratch(tmp_path)((10**6, 10**9), np.float32)
