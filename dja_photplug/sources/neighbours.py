@@ -501,6 +501,8 @@ def _lay_out(wings: Image, brightest: Image, segmentation: NDArray[np.int32], ba
     """Write some rows of the planes of `Neighbours`, which are 0."""
     rows, profiles = band
     wings, brightest = np.asarray(wings), np.asarray(brightest)
+    # First touched in order: here and there it took six times as long where they are files.
+    wings[rows] = brightest[rows] = 0
     for _, stamps, lights in _render(profiles, segmentation):
         skies = lights * (stamps.label == 0)
         for (where, part), light, sky in zip(stamps.places(rows), lights, skies, strict=True):
@@ -558,7 +560,7 @@ def find_neighbours(
     sources = _choose_sources(data, variance, null, segmentation, scale, targets, extent, parallel)
     profiles, ny = sources.profiles, len(data)
     step = np.floor(-2.5 / STEP * np.log10(np.maximum(sources.flux, 1e-30)))
-    measure = partial(_measure_profiles, data, null, segmentation)
+    measure, take_off = partial(_measure_profiles, data, null, segmentation), partial(_take_off, data, segmentation)
     for again in (False, True):
         if again:
             profiles = replace(profiles, reach=np.minimum(profiles.reach, profiles.end().reach))
@@ -568,7 +570,8 @@ def find_neighbours(
             level = np.concatenate(_run(parallel, measure, [now[part] for part in parts]))
             change = replace(profiles[rows], level=level - profiles.level[rows]).end()
             profiles.level[rows] = level
-            _run(parallel, partial(_take_off, data, segmentation), _bands(change[change.level.any(axis=1)], ny))
+            changed = np.flatnonzero(np.any(change.level != 0, axis=1))
+            _run(parallel, take_off, _bands(change[changed], ny))
     profiles = profiles.end()
     wings, brightest = zeros(data.shape), zeros(data.shape)
     _run(parallel, partial(_lay_out, wings, brightest, segmentation), _bands(profiles, ny))
