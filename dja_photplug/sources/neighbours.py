@@ -51,12 +51,16 @@ SIGNIFICANCE = 1.5 * 1.5 * 1.2533
 # Signal to noise of the segment from which on a wing is looked for. Stamps reach so many radii of the segment, by its
 # signal to noise, and so many pixels more, but no farther than LONGEST arcsec.
 LEAST_SNR, REACH, MORE, LONGEST = 15.0, (1.6, 0.5), 5, 8.0
-STEP = 1.0  # magnitudes: sources as bright are modelled at a time
+# Magnitudes: sources as bright are measured before any of them is taken off. With 1.0 the medians of fluxes in crowded
+# fields rise by 0.02 of their errors.
+STEP = 0.5
 FINE = 16  # steps of a pixel in which radii are told apart
 # Half-sides of stamps: a source takes the next of these.
 HALVES = np.unique(np.ceil(6 * 1.12 ** np.arange(70)).astype(np.intp))
 BATCH = 200_000  # pixels of stamps at a time, which a cache holds
-SHARE = 3_000_000  # pixels of stamps that a process is given at a time: some 20 ms of work
+# Pixels of stamps that a process is given at a time: 30 ms of work at most, and 8 ms at least. There are so many parts,
+# or a multiple of it, that as many processes have the same to do.
+SHARE, EQUAL = 3_000_000, 4
 LOWEST = np.int32(-(2**31))
 KEPT = 31 << 20  # bytes of memory that stay with a process
 
@@ -451,10 +455,18 @@ def _measure_profiles(
     return whole
 
 
+def _count_shares(work: float) -> int:
+    """Return in how many parts so many pixels of stamps are worked on."""
+    if work < SHARE:
+        return 2 if work > SHARE / 2 else 1
+    return EQUAL * int(np.ceil(work / (EQUAL * SHARE)))
+
+
 def _share(reach: Index) -> list[Index]:
-    """Return which sources are measured together, so that it is worth a process, by the size of their stamps."""
-    order = np.argsort(reach, kind="stable")
-    share = np.cumsum((2 * reach[order] + 1) ** 2) // SHARE
+    """Return which sources are measured together, by the size of their stamps, the largest ones first."""
+    order = np.argsort(-reach, kind="stable")
+    work = (2.0 * reach[order] + 1) ** 2
+    share = np.floor((np.cumsum(work) - work / 2) * _count_shares(work.sum()) / work.sum())
     return np.split(order, np.flatnonzero(np.diff(share)) + 1)
 
 
@@ -466,10 +478,10 @@ def _bands(profiles: Profiles, ny: int) -> list[Band]:
 
     Stamps that reach into two are made in both: bands are several times as high as them.
     """
-    y, side = profiles.owners.y, 2 * profiles.reach + 1
+    y, side = profiles.owners.y, 2.0 * profiles.reach + 1
     work = side**2
-    height = 3 * int((work * side).sum() // max(work.sum(), 1)) + 1
-    count = max(1, min(int(work.sum()) // SHARE, ny // height))
+    height = 3 * (work * side).sum() / max(work.sum(), 1) + 1
+    count = max(1, min(_count_shares(work.sum()), int(ny / height)))
     order = np.argsort(y)
     equal = np.searchsorted(np.cumsum(work[order]), work.sum() / count * np.arange(1, count))
     edges = np.unique([0, *np.rint(y[order][equal]).astype(np.intp).tolist(), ny]).tolist()
@@ -491,6 +503,8 @@ def _lay_out(wings: Image, brightest: Image, segmentation: NDArray[np.int32], ba
     """Write some rows of the planes of `Neighbours`, which are 0."""
     rows, profiles = band
     wings, brightest = np.asarray(wings), np.asarray(brightest)
+    # First touched in order: here and there it took six times as long where they are files.
+    wings[rows] = brightest[rows] = 0
     for _, stamps, lights in _render(profiles, segmentation):
         skies = lights * (stamps.label == 0)
         for (where, part), light, sky in zip(stamps.places(rows), lights, skies, strict=True):
@@ -548,7 +562,7 @@ def find_neighbours(
     sources = _choose_sources(data, variance, null, segmentation, scale, targets, extent, parallel)
     profiles, ny = sources.profiles, len(data)
     step = np.floor(-2.5 / STEP * np.log10(np.maximum(sources.flux, 1e-30)))
-    measure = partial(_measure_profiles, data, null, segmentation)
+    measure, take_off = partial(_measure_profiles, data, null, segmentation), partial(_take_off, data, segmentation)
     for again in (False, True):
         if again:
             profiles = replace(profiles, reach=np.minimum(profiles.reach, profiles.end().reach))
@@ -558,11 +572,8 @@ def find_neighbours(
             level = np.concatenate(_run(parallel, measure, [now[part] for part in parts]))
             change = replace(profiles[rows], level=level - profiles.level[rows]).end()
             profiles.level[rows] = level
-            _run(
-                parallel,
-                partial(_take_off, data, segmentation),
-                _bands(change[np.asarray(change.level.any(axis=1))], ny),
-            )
+            changed = np.flatnonzero(np.any(change.level != 0, axis=1))
+            _run(parallel, take_off, _bands(change[changed], ny))
     profiles = profiles.end()
     wings, brightest = zeros(data.shape), zeros(data.shape)
     _run(parallel, partial(_lay_out, wings, brightest, segmentation), _bands(profiles, ny))
