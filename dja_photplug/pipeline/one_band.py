@@ -31,9 +31,17 @@ from dja_photplug.pipeline.images import load_source
 from dja_photplug.pipeline.plugins import ask_all, ask_first, get_plugin_manager, has_plugins
 from dja_photplug.psf.model import PSF, half_light_radius
 from dja_photplug.sky.grid import pixel_scale
-from dja_photplug.sources.detection import Background, Detection, regrid_detection, regrid_sources, sample_labels
+from dja_photplug.sources.detection import (
+    Background,
+    Detection,
+    add_significance,
+    measure_significance,
+    regrid_detection,
+    regrid_sources,
+    sample_labels,
+)
 from dja_photplug.sources.photometry import flag_point_sources
-from dja_photplug.sources.planes import measure_sky
+from dja_photplug.sources.planes import mask_sources, measure_sky
 
 __all__ = [
     "Result",
@@ -273,6 +281,7 @@ def analyse_image(
     if detection is None:
         begin("detecting")
         detection = _ask_engine(manager, "photplug_detect", Detection, options, image=image, background=background)
+        detection = _tell_significance(image, background, detection, options)
     else:
         detection = regrid_detection(detection, image.wcs, image.data.shape)
     begin("measuring")
@@ -291,6 +300,16 @@ def analyse_image(
         psf=psf,
     )
     return replace(result, catalog=remeasure(result, image, manager))
+
+
+def _tell_significance(image: MosaicImage, background: Background, detection: Detection, options: Options) -> Detection:
+    """Return a detection with ``snr_detect``, which is measured over the whole image where its engine does not tell."""
+    if "snr_detect" in detection.sources.colnames or detection.segmentation.shape != image.data.shape:
+        return detection
+    mask, _ = mask_sources(image, detection.segmentation, pixel_scale(image.wcs), background.level)
+    return add_significance(
+        detection, measure_significance(image, background, detection.segmentation, mask, options.detect)
+    )
 
 
 def _ask_stand_in(

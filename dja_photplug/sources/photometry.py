@@ -35,10 +35,11 @@ from dja_photplug.sources.apertures import (
     sum_circles,
     sum_segments,
 )
-from dja_photplug.sources.detection import Detection, mesh_cells, shapes_on_grid
+from dja_photplug.sources.detection import Detection, cell_size, shapes_on_grid
 from dja_photplug.sources.neighbours import Neighbours, find_neighbours
 from dja_photplug.sources.planes import (
     Floats,
+    Planes,
     Shapes,
     center_sky,
     mask_sources,
@@ -163,9 +164,8 @@ def _sum_sky(pixels: Pixels, shapes: Shapes, sky: Floats, scale: float, options:
     return columns
 
 
-def _count_sky(mask: NDArray[np.bool_], null: NDArray[np.bool_], cells: tuple[int, int], smooth: int) -> float:
-    """Return how many pixels the sky of a place is the mean of: those of the cells that a median joins."""
-    share = float(np.mean(~mask) / np.mean(~null))
+def _count_sky(share: float, cells: tuple[int, int], smooth: int) -> float:
+    """Return how many pixels the sky of a place is the mean of: a share of those of the cells that a median joins."""
     return share * cells[0] * cells[1] * (1.0 if smooth == 1 else MEDIAN_EFFICIENCY * smooth**2)
 
 
@@ -263,26 +263,25 @@ def _scale_auto(flux: Floats, error: Floats, factor: Floats, spread: Floats) -> 
 def _find_sky(
     engine: Engine,
     image: NDData,
-    null: NDArray[np.bool_],
-    background: NDArray[np.float32],
     segmentation: NDArray[np.int32],
     scale: float,
     options: Options,
 ) -> Sky:
     """Return the mesh background without the sources."""
-    mesh, data, note = options.background, native_pixels(image.data), ""
+    mesh, note = options.background, ""
     centred = options.measure.background == "mesh"
     if centred:
-        mask, note = mask_sources(data, null, segmentation, scale)
+        mask, note = mask_sources(image, segmentation, scale)
     else:
         mask = _sky_mask(segmentation, scale)
-    if (mask | null).all() and not null.all():
+    known, left = Planes.of(image).count_clear(mask)
+    if known and not left:
         return Sky(mask=mask, note="no pixel is left between the sources: no sky is taken off")
     level = engine.mesh_background(image, mesh, mask).level
-    masked, cells = mesh_cells(image, mesh, mask)
+    cells = cell_size(image, mesh)
     if centred:
-        center_sky(level, data, masked, background, cells, mesh.mesh_filter)
-    return Sky(level=level, pixels=_count_sky(masked, null, cells, mesh.mesh_filter), mask=mask, note=note)
+        center_sky(level, image, mask, cells, mesh.mesh_filter)
+    return Sky(level=level, pixels=_count_sky(left / known, cells, mesh.mesh_filter), mask=mask, note=note)
 
 
 def _read_pixels(
@@ -307,7 +306,7 @@ def _read_pixels(
     background = variance_map(image, "background") if has_background else variance
     sky = Sky()
     if options.measure.background in ("masked", "mesh"):
-        sky = _find_sky(engine, image, null, background, segmentation, scale, options)
+        sky = _find_sky(engine, image, segmentation, scale, options)
     if sky.level is not None:
         data = data - sky.level
     neighbours = None

@@ -29,7 +29,6 @@ from dja_photplug.sources.detection import (
     Background,
     Detection,
     gaussian_kernel,
-    measure_significance,
     mesh_cells,
     place_sources,
     subtract_level,
@@ -161,9 +160,7 @@ def detect_photutils(image: NDData, background: Background, options: Options) ->
         warnings.simplefilter("ignore", NoDetectionsWarning)  # an empty catalogue says it
         segments = detect_sources(signal, options.detect.n_sigma * noise, options.detect.n_pixels, mask=null)
     if segments is None:
-        return place_sources(
-            dict.fromkeys((*FOUND, "snr_detect"), np.empty(0)), np.zeros(data.shape, dtype=np.int32), image.wcs
-        )
+        return place_sources(dict.fromkeys(FOUND, np.empty(0)), np.zeros(data.shape, dtype=np.int32), image.wcs)
     sources = _deblend(signal, segments, options.detect)
     # sep measures shapes on the convolved image too.
     convolved = (
@@ -174,7 +171,6 @@ def detect_photutils(image: NDData, background: Background, options: Options) ->
     found = segment_shapes(data, convolved, null, sources)
     found["flag"] = np.bitwise_or(found["flag"], _flag_deblended(segments, sources))
     labels = np.asarray(sources.data, dtype=np.int32)
-    found["snr_detect"] = measure_significance(image, data, null, labels, options.detect)[1:]
     return place_sources(found, labels, image.wcs)
 
 

@@ -27,7 +27,6 @@ from dja_photplug.sources.detection import (
     Detection,
     Found,
     gaussian_kernel,
-    measure_significance,
     place_sources,
     sample_labels,
     subtract_level,
@@ -251,7 +250,6 @@ def describe_segments(
     segments, convolved = SegmentationImage(labels), convolve_pixels(data, gaussian_kernel(options.kernel))
     _check_light(data, null, segments, name)
     found = segment_shapes(data, convolved, null, segments)
-    found["snr_detect"] = measure_significance(image, data, null, labels, options)[segments.labels]
     return place_sources(found, labels, image.wcs, segments.labels)
 
 

@@ -24,7 +24,6 @@ from dja_photplug.sources.detection import (
     Background,
     Detection,
     gaussian_kernel,
-    measure_significance,
     mesh_cells,
     place_sources,
     subtract_level,
@@ -207,10 +206,9 @@ def detect_sep(image: NDData, background: Background, options: Options) -> Detec
         Where the image has no WCS or no uncertainty.
     """
     settings = _settings(image, options.detect)
-    data, null = subtract_level(image, background, settings["mask"]), settings["mask"]
+    data = subtract_level(image, background, settings["mask"])
     objects, segmentation = _extract(data, settings)
     found = {name: objects[name] for name in FOUND}
-    found["snr_detect"] = measure_significance(image, data, null, segmentation, options.detect)[1:]
     return place_sources(found, segmentation, image.wcs)
 
 

@@ -783,11 +783,10 @@ def measure_zones_held_out(prefix: Path, seeds: range) -> tuple[np.ndarray, np.n
     """
     image = dp.load_mosaic(prefix, noise="calibrated")
     detection = detect_sep(image, mesh_background(image, Options().background), Options())
-    null = null_pixels(image)
-    blocked, _ = mask_sources(native_pixels(image.data), null, detection.segmentation, SCALE)
+    blocked, _ = mask_sources(image, detection.segmentation, SCALE)
     sky, variance = mesh_background(image, Options().background, blocked).level, variance_map(image, "background")
-    blocked |= null
-    center_sky(sky, native_pixels(image.data), blocked, variance, (50, 50), 3)
+    blocked |= null_pixels(image)
+    center_sky(sky, image, blocked, (50, 50), 3)
     sums = exact_sums(image, sky)
     edges = find_zones(variance, blocked, None)
     scatter, numbers = [], []

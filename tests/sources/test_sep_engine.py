@@ -146,7 +146,7 @@ def test_masked_light_in_the_first_rows_is_not_seen() -> None:
 def test_no_source_is_a_valid_detection() -> None:
     found = detect(make_image(np.zeros((20, 30), dtype=np.float32)))
     assert len(found.sources) == 0
-    assert found.sources.colnames == ["id", "ra", "dec", "x", "y", "a", "b", "theta", "npix", "snr_detect", "flag"]
+    assert found.sources.colnames == ["id", "ra", "dec", "x", "y", "a", "b", "theta", "npix", "flag"]
     assert found.sources["a"].unit == u.arcsec
     assert not found.segmentation.any()
 
