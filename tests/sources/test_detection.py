@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Iterable, Iterator
-
 import numpy as np
 import pytest
 from astropy import units as u
@@ -32,9 +29,9 @@ from dja_photplug.sources.detection import (
     regrid_detection,
 )
 from dja_photplug.sources.photometry import measure_with
-from dja_photplug.sources.planes import Item, Made, mask_sources
+from dja_photplug.sources.planes import mask_sources
 from dja_photplug.sources.sep_engine import SEP, detect_sep
-from tests.helpers import AS_IS, SCALE, flat_sky, gaussian, make_image, make_wcs, uds_prefix
+from tests.helpers import AS_IS, SCALE, by_pickles, flat_sky, gaussian, make_image, make_wcs, uds_prefix
 
 
 def test_kernel_is_that_of_source_extractor() -> None:
@@ -229,11 +226,6 @@ def test_catalogue_of_a_detection_that_tells_no_significance_has_nan() -> None:
     )
     np.testing.assert_array_equal(told, [7, np.nan, 9])
     assert np.isnan(untold).all()
-
-
-def by_pickles(work: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
-    """As processes do it: what works is pickled, and its results."""
-    return (pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(work))(item))) for item in items)
 
 
 @pytest.mark.parametrize(("smoothed", "convolved"), [(256, 64), (16, 5), (7, 7)])
