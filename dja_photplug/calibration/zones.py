@@ -185,5 +185,7 @@ def spread_points(
         Rows and columns of pixels on the image, (n,) each.
     """
     angle, distance = i * np.pi * (3 - np.sqrt(5)), reach * np.sqrt(i / count)
-    point = np.rint(places + distance * np.array([np.cos(angle), np.sin(angle)])).astype(int)
-    return tuple(np.clip(point, 0, np.array(shape[::-1]) - 1).T[::-1])
+    offsets = distance * np.sin(angle), distance * np.cos(angle)
+    # Axis by axis: as one array of pairs it takes twice as long.
+    points = (np.rint(place + offset).astype(int) for place, offset in zip(places.T[::-1], offsets, strict=True))
+    return tuple(np.clip(point, 0, n - 1, out=point) for point, n in zip(points, shape, strict=True))

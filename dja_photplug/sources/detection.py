@@ -18,19 +18,15 @@ from scipy.stats import median_abs_deviation
 from dja_photplug.calibration.zones import divide_depths, measure_depths
 from dja_photplug.catalog.schema import COLUMNS, dress_table
 from dja_photplug.errors import PhotplugError
+from dja_photplug.mosaic.blocks import Map, Planes, keep_memory, native_pixels, null_pixels
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions
 from dja_photplug.sky.grid import pixel_positions, pixel_scale, sky_positions
 from dja_photplug.sky.nesting import regrid_labels
 from dja_photplug.sources.planes import (
     CONVOLVED_ROWS,
     Floats,
-    Map,
-    Planes,
     Shapes,
     convolve_pixels,
-    keep_memory,
-    native_pixels,
-    null_pixels,
 )
 
 __all__ = [

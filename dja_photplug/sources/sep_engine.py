@@ -21,6 +21,16 @@ from scipy.spatial import KDTree
 
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
+from dja_photplug.mosaic.blocks import (
+    NULL_VARIANCE,
+    Map,
+    Plane,
+    Planes,
+    cached_rows,
+    native_pixels,
+    null_pixels,
+    variance_map,
+)
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions, Options
 from dja_photplug.sources.apertures import KRON_EXTENT, Engine, Pixels, Sums
 from dja_photplug.sources.detection import (
@@ -34,17 +44,9 @@ from dja_photplug.sources.detection import (
     subtract_level,
 )
 from dja_photplug.sources.planes import (
-    NULL_VARIANCE,
     Floats,
-    Map,
-    Plane,
-    Planes,
     Shapes,
-    cached_rows,
-    native_pixels,
-    null_pixels,
     sum_overlap,
-    variance_map,
 )
 
 __all__ = ["SEP", "Mesh", "detect_sep", "measure_mesh", "mesh_background"]

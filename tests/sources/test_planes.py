@@ -9,6 +9,7 @@ from astropy.nddata import NDData, StdDevUncertainty
 from scipy.ndimage import convolve
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.mosaic import blocks
 from dja_photplug.sources import planes
 from dja_photplug.sources.planes import (
     Planes,
@@ -135,7 +136,7 @@ def moments(data: np.ndarray, null: np.ndarray, labels: np.ndarray, label: int) 
 
 @pytest.mark.parametrize(("cached", "gathered"), [(2**17, 2**15), (1, 1), (700, 50)])
 def test_segments_are_measured_in_blocks_as_at_once(monkeypatch, cached: int, gathered: int) -> None:
-    monkeypatch.setattr(planes, "CACHED", cached)
+    monkeypatch.setattr(blocks, "CACHED", cached)
     monkeypatch.setattr(planes, "GATHERED", gathered)
     labels = segments((90, 130))
     data = np.random.default_rng(5).normal(0.3, 1, labels.shape).astype(np.float32)
@@ -167,7 +168,7 @@ def test_moments_keep_their_digits_far_from_the_origin() -> None:
 @pytest.mark.parametrize("kind", ["noise", "one value", "few values", "steps"])
 def test_the_sky_left_is_the_median_exactly(monkeypatch, cached: int, size: tuple[int, int], kind: str) -> None:
     """By blocks, also where a sample of them says nothing of the others, and for pixels of the same value."""
-    monkeypatch.setattr(planes, "CACHED", cached)
+    monkeypatch.setattr(blocks, "CACHED", cached)
     rng = np.random.default_rng(7)
     data = {
         "noise": rng.normal(size=size),
@@ -193,7 +194,7 @@ def test_planes_are_the_same_in_blocks_and_in_place(monkeypatch) -> None:
     image.mask = rng.random(data.shape) < 0.1
     null, variance = null_pixels(image), variance_map(image, "background")
     assert null.tolist() == (image.mask | ~np.isfinite(data) | ~np.isin(weight, [1, 4])).tolist()
-    monkeypatch.setattr(planes, "CACHED", 100)
+    monkeypatch.setattr(blocks, "CACHED", 100)
     np.testing.assert_array_equal(null_pixels(image), null)
     out = np.empty(data.shape, np.float32)
     assert variance_map(image, "background", out=out) is out
