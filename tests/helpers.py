@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import pickle
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from dja_photplug.cli.app import main
 from dja_photplug.completeness.limits import Places
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import MeasureOptions, Options, VarianceOptions
+from dja_photplug.parallel.workers import Item, Outcome
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
 from dja_photplug.sky.grid import header_wcs, pixel_scale
 from dja_photplug.sources.detection import DETECTION_COLUMNS, Background, Detection
@@ -68,6 +70,11 @@ def make_wcs(
     turned = np.array([[-cos, -sin], [-sin, cos]])
     wcs.wcs.cd = scale / 3600 * (turned @ np.diag([-1, 1]) if mirrored else turned)
     return wcs
+
+
+def by_pickles(work: Callable[[Item], Outcome], items: Iterable[Item]) -> Iterator[Outcome]:
+    """As processes do it: what works is pickled, and its results."""
+    return (pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(work))(item))) for item in items)
 
 
 def make_image(

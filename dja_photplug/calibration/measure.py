@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,12 @@ from scipy.optimize import isotonic_regression
 from scipy.stats import median_abs_deviation
 
 from dja_photplug.calibration.curve import NoiseCalibration, interpolate_curve
-from dja_photplug.calibration.places import count_blocked, count_independent, place_apertures
+from dja_photplug.calibration.places import count_independent, pack_blocked, place_apertures
 from dja_photplug.calibration.zones import DepthZones, find_zones
 from dja_photplug.completeness.bins import SCATTER_ERROR
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import CalibrationOptions
+from dja_photplug.parallel.workers import Map
 
 __all__ = ["ApertureSums", "SumCircles", "calibrate"]
 
@@ -63,6 +65,8 @@ def calibrate(
     sum_circles: SumCircles,
     options: CalibrationOptions,
     variance: NDArray[np.floating] | None = None,
+    *,
+    parallel: Map = map,
 ) -> NoiseCalibration:
     """Measure a(r) in empty apertures of an image.
 
@@ -77,6 +81,8 @@ def calibrate(
     options : CalibrationOptions
     variance : ndarray, optional
         Background variance of the pixels, (ny, nx), which divides the depth zones; without it there is one.
+    parallel : Map, optional
+        Does the sums over the circles of each radius.
 
     Returns
     -------
@@ -99,21 +105,26 @@ def calibrate(
     edges = np.empty(0) if zones is None else zones.edges
     rng = np.random.default_rng(options.seed)
     wanted = np.geomspace(options.radius_min, options.radius_max, options.n_radii)
-    rows: list[Floats] = []
-    overlap, counts = "", count_blocked(blocked)
+    margin = options.margin / scale
+    packed = pack_blocked(blocked)
+    places: list[tuple[Floats, Floats, float]] = []
+    overlap = ""
     for radius in wanted:
         pixels = radius / scale
         most = max(options.n_apertures, MOST_PIXELS / (np.pi * pixels**2))
         count = min(options.n_apertures, int(most / (len(edges) + 1)))
-        x, y, n_effective = place_apertures(blocked, pixels, options.margin / scale, count, rng, zones, counts)
+        x, y, n_effective = place_apertures(blocked, pixels, margin, count, rng, zones, packed)
         if n_effective < FEWEST_APERTURES:
             break  # a larger aperture fits in fewer places still
-        row = _measure_zones(x, y, pixels, sum_circles(x, y, pixels), edges, f"{radius:.2f} arcsec")
+        places.append((x, y, pixels))
+        if n_effective < len(x) and not overlap:
+            overlap = f"empty apertures overlap from {radius:.2f} arcsec radius on; AR_N counts independent ones"
+    rows: list[Floats] = []
+    for (x, y, pixels), sums in zip(places, parallel(partial(_sum_places, sum_circles), places), strict=False):
+        row = _measure_zones(x, y, pixels, sums, edges, f"{pixels * scale:.2f} arcsec")
         if np.isnan(row).all():
             break
         rows.append(row)
-        if n_effective < len(x) and not overlap:
-            overlap = f"empty apertures overlap from {radius:.2f} arcsec radius on; AR_N counts independent ones"
     if not rows and len(edges):
         whole = calibrate(blocked, scale, sum_circles, replace(options, zones=1))
         lacking = f"none of {len(edges) + 1} depth zones has {FEWEST_APERTURES} empty apertures: one a(r) for all"
@@ -128,6 +139,10 @@ def calibrate(
         last = f"{wanted[len(rows) - 1]:.2f} arcsec radius (asked: {wanted[-1]:.2f})"
         notes.append(f"too few empty apertures beyond {last}: extrapolated")
     return _join_radii(wanted[: len(rows)], np.stack(rows, axis=1), edges, notes)
+
+
+def _sum_places(sum_circles: SumCircles, places: tuple[Floats, Floats, float]) -> ApertureSums:
+    return sum_circles(*places)
 
 
 def _measure_zones(x: Floats, y: Floats, radius: float, sums: ApertureSums, edges: Floats, name: str) -> Floats:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-__all__ = ["DepthZones", "find_zones", "spread_points"]
+__all__ = ["DepthZones", "divide_depths", "find_zones", "measure_depths", "spread_points"]
 
 Floats = NDArray[np.float64]
 
@@ -21,6 +22,9 @@ ZONE_GAP, ZONE_AREA = 0.05, 0.05
 # Depth is that of blocks of this many pixels on a side: single pixels of a shallow place scatter by 0.03 dex, which
 # no aperture sees. Where there are more blocks than this, every n-th is enough.
 BLOCK, MOST_BLOCKS = 4, 10**6
+
+# Pixels of rows that are read at a time where blocks are next to each other.
+READ = 2**20
 
 # Bins of log10 sigma.
 DEPTH_BIN = 0.002
@@ -79,13 +83,58 @@ def find_zones(variance: NDArray[np.floating], blocked: NDArray[np.bool_], zones
     ndarray
         Background variances between the zones, (zones - 1,), rising.
     """
-    step = round(np.sqrt(variance.size / MOST_BLOCKS)) | 1  # odd: the pattern of drizzling is not
-    block = tuple(min(BLOCK, n) for n in variance.shape)
-    usable = ~sliding_window_view(blocked, block)[::step, ::step]
-    area = usable.sum(axis=(2, 3))
-    total = sliding_window_view(variance, block)[::step, ::step].sum(axis=(2, 3), where=usable, dtype=float)
-    depth = total[area > 0] / area[area > 0]
-    depth = depth[np.isfinite(depth) & (depth > 0)]
+    return divide_depths(measure_depths(lambda rows: (variance[rows], blocked[rows]), variance.shape), zones)
+
+
+def measure_depths(
+    read: Callable[[slice], tuple[NDArray[np.floating], NDArray[np.bool_]]], shape: tuple[int, ...]
+) -> Floats:
+    """Return the depths of the usable parts of an image, by blocks of pixels over all of it.
+
+    Parameters
+    ----------
+    read : callable
+        Called with some rows: their background variance, and True for the pixels of sources and those without data.
+    shape : tuple of int
+        Of the image, (ny, nx).
+
+    Returns
+    -------
+    ndarray
+        Mean background variance of the usable pixels of each block that has some, (n,), row by row.
+    """
+    step = round(np.sqrt(np.prod(shape) / MOST_BLOCKS)) | 1  # odd: the pattern of drizzling is not
+    height, width = (min(BLOCK, n) for n in shape)
+    # Rows between blocks need not be read; where there are none, many are at a time.
+    together = 1 if step > BLOCK else max(1, READ // (shape[1] * step))
+    starts, depths = range(0, shape[0] - height + 1, step), []
+    for first in range(0, len(starts), together):
+        part = starts[first : first + together]
+        variance, blocked = read(slice(part[0], part[-1] + height))
+        usable = ~sliding_window_view(blocked, (height, width))[::step, ::step]
+        area = usable.sum(axis=(2, 3))
+        windows = sliding_window_view(variance, (height, width))[::step, ::step]
+        total = windows.sum(axis=(2, 3), where=usable, dtype=float)
+        depths.append(total[area > 0] / area[area > 0])
+    depth = np.concatenate(depths)
+    return depth[np.isfinite(depth) & (depth > 0)]
+
+
+def divide_depths(depth: Floats, zones: int | None) -> Floats:
+    """Divide depths into zones.
+
+    Parameters
+    ----------
+    depth : ndarray
+        What `measure_depths` gives.
+    zones : int or None
+        As for :func:`find_zones`.
+
+    Returns
+    -------
+    ndarray
+        As of :func:`find_zones`.
+    """
     if len(depth) == 0:
         return np.empty(0)
     if zones is not None:
@@ -136,5 +185,7 @@ def spread_points(
         Rows and columns of pixels on the image, (n,) each.
     """
     angle, distance = i * np.pi * (3 - np.sqrt(5)), reach * np.sqrt(i / count)
-    point = np.rint(places + distance * np.array([np.cos(angle), np.sin(angle)])).astype(int)
-    return tuple(np.clip(point, 0, np.array(shape[::-1]) - 1).T[::-1])
+    offsets = distance * np.sin(angle), distance * np.cos(angle)
+    # Axis by axis: as one array of pairs it takes twice as long.
+    points = (np.rint(place + offset).astype(int) for place, offset in zip(places.T[::-1], offsets, strict=True))
+    return tuple(np.clip(point, 0, n - 1, out=point) for point, n in zip(points, shape, strict=True))

@@ -67,7 +67,7 @@ COLUMNS: tuple[ColumnSpec, ...] = (
         "snr_detect",
         "",
         "highest pixel of the source in the smoothed detection image, over the scatter of the smoothed sky at its "
-        "depth; NaN where a plugin that detects does not tell",
+        "depth; NaN where too little sky is left to measure it",
     ),
     ColumnSpec(
         "kron_radius",

@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import lru_cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -22,7 +24,7 @@ import dja_photplug
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.parallel.scratch import dump_shared, unseen
 
-__all__ = ["LostWork", "Map", "Workers", "map_in_processes", "once"]
+__all__ = ["LostWork", "Map", "Workers", "map_in_processes", "once", "shared_map", "sharing"]
 
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
@@ -62,6 +64,40 @@ class Map(Protocol):
 
     def __call__(self, work: Callable[[Item], Outcome], items: Iterable[Item], /) -> Iterator[Outcome]:
         """Yield ``work(item)`` for each item."""
+
+
+_sharing: ContextVar[Map] = ContextVar("sharing", default=map)
+
+
+def shared_map() -> Map:
+    """Return who shares the work that is under way; the builtin ``map`` where nobody does, and in a worker.
+
+    Returns
+    -------
+    Map
+    """
+    return _sharing.get()
+
+
+@contextmanager
+def sharing(parallel: Map) -> Iterator[Map]:
+    """Let :func:`shared_map` give this one within.
+
+    Parameters
+    ----------
+    parallel : Map
+
+    Yields
+    ------
+    Map
+        The same.
+    """
+    token = _sharing.set(parallel)
+    try:
+        yield parallel
+    finally:
+        with suppress(ValueError):  # of a generator that is closed in another context
+            _sharing.reset(token)
 
 
 class Workers:
@@ -141,7 +177,11 @@ class Workers:
         if self._executor is None and (self.count <= 1 or len(items) <= 1):
             yield from map(work, items)
             return
-        path = self._store(work)
+        try:
+            path = self._store(work)
+        except (pickle.PicklingError, AttributeError, TypeError):  # of a plugin's functions that are of no module
+            yield from map(work, items)
+            return
         try:
             for result, messages in self._run(path, items, again=not _is_once(work)):
                 for message in messages:

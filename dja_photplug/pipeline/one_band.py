@@ -40,13 +40,14 @@ from dja_photplug.sources.detection import (
     Background,
     Detection,
     add_significance,
+    measure_significance,
     regrid_detection,
     regrid_sources,
     sample_labels,
     shapes_on_grid,
 )
 from dja_photplug.sources.photometry import flag_point_sources, measure_profiles, remove_neighbours, remove_sky
-from dja_photplug.sources.planes import mask_sources, measure_sky, native_pixels, null_pixels
+from dja_photplug.sources.planes import mask_sources, measure_sky
 
 if TYPE_CHECKING:
     from photutils.segmentation import SegmentationImage
@@ -309,9 +310,13 @@ def analyse_image(
         detection = regrid_detection(detection, image.wcs, image.data.shape)
     detection = replace(detection, segmentation=share_plane(detection.segmentation))
     begin("sky")
-    mask = mask_sources(native_pixels(image.data), null_pixels(image), detection.segmentation, pixel_scale(image.wcs))
+    mask = mask_sources(image, detection.segmentation, pixel_scale(image.wcs))
+    mask = share_plane(mask[0]), mask[1]
     if "snr_detect" not in detection.sources.colnames and len(detection.sources):
-        detection = add_significance(detection, image, background, mask[0], options.detect, parallel=parallel)
+        snr = measure_significance(
+            image, background, detection.segmentation, mask[0], options.detect, parallel=parallel
+        )
+        detection = add_significance(detection, snr)
     removed = remove_sky(image, detection.segmentation, options, mask, parallel=parallel)
     if calibration is None and calibrated:
         planes = {"image": take_off(image, removed), "background": background, "detection": detection}

@@ -27,10 +27,10 @@ from dja_photplug.parallel.cluster import join_cluster
 from dja_photplug.parallel.islands import Islands, find_boxes
 from dja_photplug.parallel.scratch import new_plane, open_scratch
 from dja_photplug.parallel.tiles import Tile, find_tiles, join_boxes, make_window, widen
-from dja_photplug.parallel.workers import Map, Workers
+from dja_photplug.parallel.workers import Map, Workers, sharing
 from dja_photplug.pipeline.plugins import split_work
 from dja_photplug.sky.grid import Window, resolve_cutout
-from dja_photplug.sources.cleaning import Wings
+from dja_photplug.sources.cleaning import Uncleaned, Wings
 from dja_photplug.sources.detection import Background, Detection
 from dja_photplug.sources.planes import Floats
 
@@ -150,7 +150,7 @@ def share_work(
             executor = None
         workers = Workers(count, executor=executor, folder=scratch.folder, modules=MODULES)
         stack.enter_context(workers).begin()
-        yield workers.map
+        yield stack.enter_context(sharing(workers.map))
 
 
 def _count_pixels(source: Source, options: Options) -> int:
@@ -200,8 +200,9 @@ def _look(image: MosaicImage, background: Background, detect: Detect, view: _Vie
     window, corner = view.window, np.array([part.start for part in view.window])
     part = image[window]
     level = background.level[window]
-    whole = detect(part, Background(level=level))
-    detection = whole.uncleaned or whole
+    found = detect(part, Background(level=level))
+    before = found.uncleaned
+    detection = found if before is None or before.cleaned is not found.sources else before
     labels = detection.segmentation
     islands = Islands.of(labels)
     core = make_window(*(np.array([[s.start, s.stop] for s in view.core]) - corner[:, None]).T)
@@ -226,7 +227,7 @@ def _look(image: MosaicImage, background: Background, detect: Detect, view: _Vie
         box=islands.box[label] + np.tile(corner, 2),
         pixels=(row + corner[0]) * image.shape[1] + column + corner[1],
         owner=owner[owner >= 0],
-        wings=None if whole.uncleaned is None else whole.uncleaned.wings.move(int(corner[1]), int(corner[0])),
+        wings=detection.wings.move(int(corner[1]), int(corner[0])) if isinstance(detection, Uncleaned) else None,
         cut=(box + np.tile(corner, 2), pixel + corner),
     )
     return every[chosen]

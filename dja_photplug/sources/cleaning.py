@@ -147,11 +147,14 @@ class Uncleaned:
         (ny, nx), labels.
     wings : Wings
         (n,).
+    cleaned : `~astropy.table.QTable`
+        The sources that were left: a detection with another table was changed since, and is not cleaned again.
     """
 
     sources: QTable
     segmentation: NDArray[np.int32]
     wings: Wings
+    cleaned: QTable
 
 
 def find_wings(

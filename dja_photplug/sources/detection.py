@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from astropy import units as u
@@ -14,28 +15,27 @@ from numpy.typing import NDArray
 from scipy.special import erf
 from scipy.stats import median_abs_deviation
 
-from dja_photplug.calibration.zones import find_zones
+from dja_photplug.calibration.zones import divide_depths, measure_depths
 from dja_photplug.catalog.schema import COLUMNS, dress_table
 from dja_photplug.errors import PhotplugError
+from dja_photplug.mosaic.blocks import Planes, keep_memory, native_pixels, null_pixels
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions
 from dja_photplug.parallel.workers import Map
 from dja_photplug.sky.grid import pixel_positions, pixel_scale, sky_positions
 from dja_photplug.sky.nesting import regrid_labels
 from dja_photplug.sources.cleaning import Uncleaned, Wings
 from dja_photplug.sources.planes import (
+    CONVOLVED_ROWS,
     Floats,
     Shapes,
     convolve_pixels,
-    mask_sources,
-    native_pixels,
-    null_pixels,
-    variance_map,
 )
 
 __all__ = [
     "Background",
     "Detection",
     "add_significance",
+    "cell_size",
     "clean_detection",
     "gaussian_kernel",
     "measure_significance",
@@ -58,6 +58,10 @@ Found = NDArray[np.float64] | NDArray[np.int64]
 # Of large images every n-th pixel is enough, for an error below 0.1 %.
 LEAST_SKY, MOST_SKY = 400, 4 * 10**6
 SMOOTHED_ROWS = 256  # at a time
+
+NO_SKY = (
+    "no pixel of the image is left for its background: all weights are null or masked; use another image or cut-out"
+)
 
 # What an engine says of each source.
 FOUND = ("x", "y", "a", "b", "theta", "npix", "flag")
@@ -134,13 +138,26 @@ def mesh_cells(
     if mask is not None:
         null |= mask
     if null.all():
-        raise PhotplugError(
-            "no pixel of the image is left for its background: all weights are null or masked; use "
-            "another image or cut-out"
-        )
+        raise PhotplugError(NO_SKY)
+    return null, cell_size(image, options)
+
+
+def cell_size(image: NDData, options: BackgroundOptions) -> tuple[int, int]:
+    """Return the size of the cells of a mesh background.
+
+    Parameters
+    ----------
+    image : `~astropy.nddata.NDData`
+    options : BackgroundOptions
+
+    Returns
+    -------
+    tuple of int
+        Height and width in pixels, at most those of the image.
+    """
     cell = max(1, round(options.mesh / pixel_scale(image.wcs)))
-    height, width = (min(cell, n) for n in null.shape)
-    return null, (height, width)
+    height, width = (min(cell, n) for n in image.data.shape)
+    return height, width
 
 
 def gaussian_kernel(fwhm: float) -> NDArray[np.float32] | None:
@@ -204,8 +221,7 @@ def place_sources(
     Parameters
     ----------
     found : mapping of str to ndarray
-        ``x y a b`` in pixels, ``theta`` in radians, ``npix`` and ``flag``, (n,) in the order of the labels, and
-        ``snr_detect`` where it was measured.
+        ``x y a b`` in pixels, ``theta`` in radians, ``npix`` and ``flag``, (n,) in the order of the labels.
     segmentation : ndarray
         (ny, nx), labels.
     wcs : `~astropy.wcs.WCS`
@@ -225,12 +241,9 @@ def place_sources(
         "dec": dec,
         **{axis: found[axis] * scale for axis in "ab"},
         "theta": found["theta"] * u.rad,
-        **{name: found[name] for name in ("x", "y", "npix", "flag", "snr_detect") if name in found},
+        **{name: found[name] for name in ("x", "y", "npix", "flag")},
     }
-    specs = [
-        spec for spec in COLUMNS if spec in DETECTION_COLUMNS or (spec.name == "snr_detect" and "snr_detect" in found)
-    ]
-    return Detection(sources=dress_table(columns, specs), segmentation=segmentation, wcs=wcs)
+    return Detection(sources=dress_table(columns, DETECTION_COLUMNS), segmentation=segmentation, wcs=wcs)
 
 
 def clean_detection(detection: Detection, wings: Wings) -> Detection:
@@ -252,52 +265,19 @@ def clean_detection(detection: Detection, wings: Wings) -> Detection:
     number = np.append(0, np.where(kept, np.cumsum(kept), 0)).astype(np.int32)
     sources = detection.sources[kept]
     sources["id"] = np.arange(1, len(sources) + 1)
-    before = Uncleaned(sources=detection.sources, segmentation=detection.segmentation, wings=wings)
+    known = {"sources": detection.sources, "segmentation": detection.segmentation}
+    before = Uncleaned(**known, wings=wings, cleaned=sources)
     return replace(detection, sources=sources, segmentation=number[detection.segmentation], uncleaned=before)
-
-
-def add_significance(
-    detection: Detection,
-    image: NDData,
-    background: Background,
-    mask: NDArray[np.bool_],
-    options: DetectOptions,
-    *,
-    parallel: Map = map,
-) -> Detection:
-    """Return a detection with the column ``snr_detect``, see :func:`measure_significance`.
-
-    Parameters
-    ----------
-    detection : Detection
-    image : `~astropy.nddata.NDData`
-    background : Background
-    mask : ndarray of bool
-        (ny, nx), where sources are.
-    options : DetectOptions
-    parallel : Map, optional
-
-    Returns
-    -------
-    Detection
-    """
-    null = null_pixels(image)
-    data = subtract_level(image, background, null)
-    best = measure_significance(image, data, null, detection.segmentation, options)
-    sources = detection.sources.copy(copy_data=False)
-    labels = np.asarray(sources["id"], np.intp)
-    values = np.where((labels > 0) & (labels < len(best)), best[np.clip(labels, 0, len(best) - 1)], np.nan)
-    specs = [spec for spec in COLUMNS if spec.name == "snr_detect"]
-    sources["snr_detect"] = dress_table({"snr_detect": values}, specs)["snr_detect"]
-    return replace(detection, sources=sources)
 
 
 def measure_significance(
     image: NDData,
-    data: NDArray[np.float32],
-    null: NDArray[np.bool_],
+    background: Background,
     segmentation: NDArray[np.int32],
+    mask: NDArray[np.bool_],
     options: DetectOptions,
+    *,
+    parallel: Map = map,
 ) -> Floats:
     """Return ``snr_detect``: how far segments stand out of the smoothed sky.
 
@@ -308,59 +288,139 @@ def measure_significance(
     Parameters
     ----------
     image : `~astropy.nddata.NDData`
-        With WCS and weight.
-    data : ndarray
-        (ny, nx), its pixels less the sky, 0 where null.
-    null : ndarray of bool
-        (ny, nx), pixels without data.
+        Its uncertainty is the full weight.
+    background : Background
+        Its level is taken off.
     segmentation : ndarray
         (ny, nx), labels; 0 is sky.
+    mask : ndarray of bool
+        (ny, nx), True where sources are, with the light around them; see `dja_photplug.sources.planes.mask_sources`.
     options : DetectOptions
         Its ``kernel``.
+    parallel : Map, optional
+        Does the work of blocks of rows.
 
     Returns
     -------
     ndarray
         Highest pixel of each label over the scatter, (greatest label + 1,); NaN for labels without a pixel with data,
         and where too little sky is left, or it does not scatter.
+
+    Raises
+    ------
+    PhotplugError
+        Where the image has no uncertainty.
     """
-    variance = variance_map(image, "background")
-    mask, _ = mask_sources(data, null, segmentation, pixel_scale(image.wcs))
-    sky = ~(null | mask)
-    edges, kernel = find_zones(variance, ~sky, None), gaussian_kernel(options.kernel)
-    variance[null] = 0
-    highest = np.full((len(edges) + 1, int(segmentation.max(initial=0)) + 1), -np.inf)
-    samples: list[list[NDArray[np.float32]]] = [[] for _ in highest]
-    for rows, ratio in _smooth_ratios(data, variance, kernel):
-        own = (segmentation[rows] > 0) & ~null[rows]
-        np.maximum.at(highest, (np.searchsorted(edges, variance[rows][own]), segmentation[rows][own]), ratio[own])
-        some = np.flatnonzero(sky[rows])[:: 1 + sky.size // MOST_SKY]
-        zone = np.searchsorted(edges, variance[rows].ravel()[some])
-        for i, sample in enumerate(samples):
-            sample.append(ratio.ravel()[some[zone == i]])
-    for i, sample in enumerate(samples):
+    planes, size = Planes.of(image), int(segmentation.max(initial=0)) + 1
+
+    def read(rows: slice) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        return planes[rows].variance("background"), planes[rows].null() | mask[rows]
+
+    edges = divide_depths(measure_depths(read, mask.shape), None)
+    field = _Field(planes=planes, level=background.level, segmentation=segmentation, mask=mask, edges=edges)
+    highest = np.full((len(edges) + 1) * size, -np.inf, np.float32)
+    samples: list[list[NDArray[np.float32]]] = [[] for _ in range(len(edges) + 1)]
+    work = partial(_measure_ratios, field, gaussian_kernel(options.kernel), size)
+    blocks = [slice(start, min(start + SMOOTHED_ROWS, len(mask))) for start in range(0, len(mask), SMOOTHED_ROWS)]
+    for found, best, some in parallel(work, blocks):
+        highest[found] = np.maximum(highest[found], best)
+        for sample, values in zip(samples, some, strict=True):
+            sample.append(values)
+    zones = highest.reshape(-1, size).astype(float)
+    for zone, sample in zip(zones, samples, strict=True):
         values = np.concatenate(sample)
         known = len(values) >= LEAST_SKY
-        highest[i] /= (median_abs_deviation(values, scale="normal") or np.nan) if known else np.nan
-    best = np.fmax.reduce(highest, axis=0)
+        zone /= (median_abs_deviation(values, scale="normal") or np.nan) if known else np.nan
+    best = np.fmax.reduce(zones, axis=0)
     return np.where(np.isfinite(best), best, np.nan)
 
 
-def _smooth_ratios(
-    data: NDArray[np.float32], variance: NDArray[np.float32], kernel: NDArray[np.float32] | None
-) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Yield blocks of rows, with the smoothed pixels over the noise that the weight says they have; 0 where none has.
+def add_significance(detection: Detection, significance: Floats) -> Detection:
+    """Return a detection with the column ``snr_detect``.
 
-    In blocks, because whole planes would be the most that a catalogue has in memory.
+    Parameters
+    ----------
+    detection : Detection
+        Without that column.
+    significance : ndarray
+        Of each label from 0 on, as :func:`measure_significance` gives it.
+
+    Returns
+    -------
+    Detection
+        With it behind ``npix``; NaN for sources without a segment.
     """
-    ny, half = len(data), 0 if kernel is None else len(kernel) // 2
-    squared = None if kernel is None else np.square(kernel)
-    for start in range(0, ny, SMOOTHED_ROWS):
-        stop, low = min(start + SMOOTHED_ROWS, ny), max(start - half, 0)
-        around, inner = slice(low, min(stop + half, ny)), slice(start - low, stop - low)
-        signal = convolve_pixels(data[around], kernel)[inner]
-        noise = np.sqrt(convolve_pixels(variance[around], squared)[inner])
-        yield slice(start, stop), np.divide(signal, noise, out=np.zeros_like(signal), where=noise > 0)
+    ids = np.asarray(detection.sources["id"])
+    known = (ids >= 0) & (ids < len(significance))
+    snr = np.where(known, significance[np.where(known, ids, 0)], np.nan)
+    spec = next(spec for spec in COLUMNS if spec.name == "snr_detect")
+    sources = detection.sources.copy(copy_data=False)
+    place = sources.colnames.index("npix") + 1
+    sources.add_column(dress_table({spec.name: snr}, [spec])[spec.name], name=spec.name, index=place)
+    sources[spec.name].info.description = spec.description
+    return replace(detection, sources=sources)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Field:
+    """What `_measure_ratios` reads, all (ny, nx), and the variances that divide depth zones."""
+
+    planes: Planes
+    level: NDArray[np.float32]
+    segmentation: NDArray[np.int32]
+    mask: NDArray[np.bool_]
+    edges: Floats
+
+
+Ratios = tuple[NDArray[np.intp], NDArray[np.float32], list[NDArray[np.float32]]]
+
+
+def _measure_ratios(field: _Field, kernel: NDArray[np.float32] | None, size: int, rows: slice) -> Ratios:
+    """Return the highest pixels of the segments in some rows of the smoothed image over its noise, and some of the sky.
+
+    The first array says of which zone and label the second one's are: ``zone * size + label``. Of the sky there is a
+    list for each zone.
+    """
+    keep_memory()
+    best = np.full((len(field.edges) + 1) * size, -np.inf, np.float32)
+    samples: list[list[NDArray[np.float32]]] = [[] for _ in range(len(field.edges) + 1)]
+    step, skip = 1 + field.mask.size // MOST_SKY, 0
+    for part in range(rows.start, rows.stop, CONVOLVED_ROWS):
+        block = slice(part, min(part + CONVOLVED_ROWS, rows.stop))
+        ratio, variance, null = _smooth_ratio(field, kernel, block)
+        labels = field.segmentation[block].ravel()
+        own = np.flatnonzero((labels > 0) & ~null)
+        zone = np.searchsorted(field.edges, variance[own])
+        np.maximum.at(best, zone * size + labels[own], ratio[own])
+        null |= field.mask[block].ravel()
+        sky = np.flatnonzero(~null)
+        some = sky[skip::step]
+        skip = (skip - len(sky)) % step
+        zone = np.searchsorted(field.edges, variance[some])
+        for i, sample in enumerate(samples):
+            sample.append(ratio[some[zone == i]])
+    found = np.flatnonzero(best > -np.inf)
+    return found, best[found], [np.concatenate(sample) for sample in samples]
+
+
+def _smooth_ratio(
+    field: _Field, kernel: NDArray[np.float32] | None, rows: slice
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+    """Return smoothed pixels of some rows over the noise that the weight says they have, variances, and null pixels.
+
+    All in one dimension. The ratio is 0 without noise, and the variance that of the background, 0 for null pixels.
+    """
+    half = 0 if kernel is None else len(kernel) // 2
+    low = max(rows.start - half, 0)
+    around, inner = slice(low, rows.stop + half), slice(rows.start - low, rows.stop - low)
+    planes = field.planes[around]
+    null, variance = planes.null(), planes.variance("background")
+    data = native_pixels(planes.data) - np.asarray(field.level)[around]
+    data[null] = variance[null] = 0
+    signal = convolve_pixels(data, kernel, inner)
+    noise = np.sqrt(convolve_pixels(variance, None if kernel is None else np.square(kernel), inner))
+    ratio = np.divide(signal, noise, out=np.zeros_like(signal), where=noise > 0)
+    return ratio.ravel(), variance[inner].ravel(), null[inner].ravel()
 
 
 def sample_labels(segmentation: NDArray[np.int32], sources: QTable) -> NDArray[np.int64]:

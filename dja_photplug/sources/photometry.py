@@ -18,9 +18,10 @@ from dja_photplug.calibration.measure import ApertureSums, calibrate
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import GROWTH_COLUMNS, describe_columns, describe_removed, dress_table
 from dja_photplug.errors import PhotplugError
+from dja_photplug.mosaic.blocks import Planes, native_pixels, null_pixels, variance_map
 from dja_photplug.options.stages import MeasureOptions, Options
 from dja_photplug.parallel.scratch import new_plane, share_plane
-from dja_photplug.parallel.workers import LostWork, Map
+from dja_photplug.parallel.workers import LostWork, Map, shared_map
 from dja_photplug.psf.growth import model_growth, scale_to_total
 from dja_photplug.psf.model import PSF
 from dja_photplug.sky.grid import Scalar, pixel_scale
@@ -39,20 +40,17 @@ from dja_photplug.sources.apertures import (
     sum_circles,
     sum_segments,
 )
-from dja_photplug.sources.detection import Detection, mesh_cells, shapes_on_grid
+from dja_photplug.sources.detection import Detection, cell_size, shapes_on_grid
 from dja_photplug.sources.neighbours import find_neighbours
 from dja_photplug.sources.planes import (
     Floats,
     Shapes,
     center_sky,
     mask_sources,
-    native_pixels,
-    null_pixels,
     sum_overlap,
-    variance_map,
 )
 from dja_photplug.sources.profile_error import ProfileError, measure_profile_error
-from dja_photplug.sources.sep_engine import mesh_background
+from dja_photplug.sources.sep_engine import measure_mesh
 from dja_photplug.units import magnitude
 
 __all__ = [
@@ -178,9 +176,8 @@ def _sum_sky(pixels: Pixels, shapes: Shapes, sky: Floats, scale: float, options:
     return columns
 
 
-def _count_sky(mask: NDArray[np.bool_], null: NDArray[np.bool_], cells: tuple[int, int], smooth: int) -> float:
-    """Return how many pixels the sky of a place is the mean of: those of the cells that a median joins."""
-    share = float(np.mean(~mask) / np.mean(~null))
+def _count_sky(share: float, cells: tuple[int, int], smooth: int) -> float:
+    """Return how many pixels the sky of a place is the mean of: a share of those of the cells that a median joins."""
     return share * cells[0] * cells[1] * (1.0 if smooth == 1 else MEDIAN_EFFICIENCY * smooth**2)
 
 
@@ -282,31 +279,28 @@ def remove_sky(
     Removed
         Its data are those of the image where nothing is taken off.
     """
-    data, measure = native_pixels(image.data), options.measure
+    data, measure, mesh = native_pixels(image.data), options.measure, options.background
     if measure.background not in ("masked", "mesh"):
         return Removed(data=data)
-    scale, null = pixel_scale(image.wcs), null_pixels(image)
-    note = ""
-    if measure.background == "mesh":
-        covered, note = mask or mask_sources(data, null, segmentation, scale)
+    centred, note = measure.background == "mesh", ""
+    if centred:
+        covered, note = mask or mask_sources(image, segmentation, pixel_scale(image.wcs))
     else:
-        covered = _sky_mask(segmentation, scale)
-    masked = covered | null
-    if masked.all() and not null.all():
-        return Removed(
-            data=data, sky=Sky(mask=covered, note="no pixel is left between the sources: no sky is taken off")
-        )
-    mesh = options.background
-    level = mesh_background(image, mesh, covered).level
-    _, cells = mesh_cells(image, mesh, covered)
-    if measure.background == "mesh":
-        center_sky(level, data, masked, variance_map(image, "background"), cells, mesh.mesh_filter)
-    sky = Sky(
-        level=share_plane(level), pixels=_count_sky(masked, null, cells, mesh.mesh_filter), mask=covered, note=note
+        covered = _sky_mask(segmentation, pixel_scale(image.wcs))
+    known, clear = Planes.of(image).count_clear(covered)
+    if known and not clear:
+        note = "no pixel is left between the sources: no sky is taken off"
+        return Removed(data=data, sky=Sky(mask=covered, note=note))
+    cells = cell_size(image, mesh)
+    level = measure_mesh(image, cells, mesh.mesh_filter, covered, parallel=parallel).level(
+        out=new_plane(data.shape, np.float32)
     )
+    if centred:
+        center_sky(level, image, covered, cells, mesh.mesh_filter)
+    pixels = _count_sky(clear / known, cells, mesh.mesh_filter)
     left = new_plane(data.shape, np.float32)
     np.subtract(data, level, out=left)
-    return Removed(data=left, sky=sky)
+    return Removed(data=left, sky=Sky(level=level, pixels=pixels, mask=share_plane(covered), note=note))
 
 
 def remove_neighbours(
@@ -338,7 +332,8 @@ def remove_neighbours(
         data[...] = removed.data
     largest = max(options.measure.kron_circle * max(GROWTH), *options.measure.apertures) / scale
     extent = np.maximum(KRON_EXTENT * np.nan_to_num(shapes.a), largest)
-    planes = (variance_map(image, "background"), null_pixels(image), detection.segmentation)
+    variance = variance_map(image, "background", out=new_plane(data.shape, np.float32))
+    planes = (variance, share_plane(null_pixels(image)), detection.segmentation)
     zeros = partial(new_plane, dtype=np.float32)
     try:
         neighbours = find_neighbours(data, *planes, scale, shapes, extent, parallel=parallel, zeros=zeros)
@@ -533,7 +528,32 @@ def flag_point_sources(table: QTable, psf_half_light: ArrayLike) -> NDArray[np.i
     return np.where(point, SourceFlag.POINT_LIKE.value, 0)
 
 
-def calibrate_with(engine: Engine, image: NDData, detection: Detection, options: Options) -> NoiseCalibration:
+def _sum_empty(
+    engine: Engine,
+    pixels: Pixels,
+    sky_mask: NDArray[np.bool_] | None,
+    scale: float,
+    options: MeasureOptions,
+    x: Floats,
+    y: Floats,
+    radius: float,
+) -> ApertureSums:
+    """Return the sums over empty apertures, less the sky in annuli around them where a mask is given to keep off."""
+    order = np.argsort(y)  # sums at random places of a large image take up to twice as long
+    rank, shapes = np.argsort(order), Shapes.at(x[order], y[order])
+    sums, sky, sky_error = sum_circles(engine, pixels, shapes, radius), np.zeros_like(x), np.zeros_like(x)
+    if sky_mask is not None:
+        sky, sky_error = _annulus_sky(engine, pixels, shapes, sky_mask, scale, options)
+    return ApertureSums(
+        flux=(sums.flux - sky * sums.area)[rank],
+        background=sums.background[rank],
+        total=(sums.total + np.square(sums.area * sky_error))[rank],
+    )
+
+
+def calibrate_with(
+    engine: Engine, image: NDData, detection: Detection, options: Options, *, parallel: Map | None = None
+) -> NoiseCalibration:
     """Measure a(r) in empty apertures, with the sums and the sky of the photometry.
 
     Parameters
@@ -544,6 +564,8 @@ def calibrate_with(engine: Engine, image: NDData, detection: Detection, options:
         Its segments are where sources are.
     options : Options
         The groups ``calibration`` and ``measure``.
+    parallel : Map, optional
+        Does the sums over the circles of each radius; who shares the work that is under way by default.
 
     Returns
     -------
@@ -555,25 +577,15 @@ def calibrate_with(engine: Engine, image: NDData, detection: Detection, options:
         Where too few empty apertures fit.
     """
     scale, options = pixel_scale(image.wcs), options.settle()
-    removed = _find_removed(image) or remove_sky(image, detection.segmentation, options)
     # Between the masked sources there are no wings to subtract that would be worth the time.
     kept = replace(options, measure=replace(options.measure, neighbours="keep"))
+    removed = _find_removed(image) or remove_sky(image, detection.segmentation, options)
     pixels = _read_pixels(image, detection.segmentation, removed, kept)
     sky_mask = _sky_mask(detection.segmentation, scale) if options.measure.background == "annulus" else None
 
-    def sum_empty(x: Floats, y: Floats, radius: float) -> ApertureSums:
-        shapes = Shapes.at(x, y)
-        sums = sum_circles(engine, pixels, shapes, radius)
-        if sky_mask is None:
-            return ApertureSums(flux=sums.flux, background=sums.background, total=sums.total)
-        sky, sky_error = _annulus_sky(engine, pixels, shapes, sky_mask, scale, options.measure)
-        return ApertureSums(
-            flux=sums.flux - sky * sums.area,
-            background=sums.background,
-            total=sums.total + np.square(sums.area * sky_error),
-        )
-
-    blocked = (detection.segmentation > 0) | pixels.null
+    sum_empty = partial(_sum_empty, engine, pixels, sky_mask, scale, options.measure)
+    blocked = np.greater(detection.segmentation, 0)
+    blocked |= pixels.null
     if options.measure.background == "mesh" and pixels.sky.mask is not None:
         blocked |= pixels.sky.mask
     # Beyond its segment a source still has light: without the ellipses a(r) of simulations is 1 to 2 % too large.
@@ -581,5 +593,7 @@ def calibrate_with(engine: Engine, image: NDData, detection: Detection, options:
     sources = sources[np.isfinite(sources.a)]
     where = (sources.x, sources.y, sources.a, sources.b, sources.theta)
     sep.mask_ellipse(blocked, *where, r=options.measure.kron_max)
-    measured = calibrate(blocked, scale, sum_empty, options.calibration, pixels.background)
+    measured = calibrate(
+        blocked, scale, sum_empty, options.calibration, pixels.background, parallel=parallel or shared_map()
+    )
     return replace(measured, note="; ".join(filter(None, (measured.note, pixels.sky.note))))

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import sep
-from astropy.nddata import InverseVariance, NDData
-from numpy.typing import ArrayLike, NDArray
+from astropy.nddata import NDData
+from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, median_filter
 from scipy.stats import median_abs_deviation
 
-from dja_photplug.errors import PhotplugError
-from dja_photplug.parallel.scratch import new_plane
+from dja_photplug.mosaic.blocks import (
+    NULL_VARIANCE,
+    Plane,
+    Planes,
+    cached_rows,
+    native_pixels,
+    null_pixels,
+    variance_map,
+)
 from dja_photplug.parallel.workers import Map
 from dja_photplug.sky.grid import Scalar
 
@@ -25,6 +32,7 @@ __all__ = [
     "Flags",
     "Floats",
     "Plane",
+    "Planes",
     "Shapes",
     "center_sky",
     "convolve_pixels",
@@ -38,99 +46,19 @@ __all__ = [
     "weigh_segments",
 ]
 
-# sep's own stand-in for infinity; float32 holds it, and its root and products with weights stay finite.
-NULL_VARIANCE = np.float32(1e30)
-
 CONVOLVED_ROWS = 64  # at a time
 BLOCK = 1 << 22  # pixels of segments that are summed at a time
 
+# Pixels of segments that are gathered before they are summed.
+GATHERED = 2**15
 
-def native_pixels(array: ArrayLike) -> NDArray[np.float32]:
-    """Return the pixels as sep takes them.
-
-    Parameters
-    ----------
-    array : array_like
-        Of any type and byte order.
-
-    Returns
-    -------
-    ndarray
-        Of its shape, native C-contiguous float32; the same array where it is already.
-    """
-    return np.ascontiguousarray(array, dtype=np.float32)
+# Every so many blocks, and pixels of them, tell about where a median is.
+SAMPLED = 8
 
 
-def _weight(image: NDData, kind: str) -> NDArray[np.float32]:
-    background = getattr(image, "background_weight", None)
-    if kind == "background" and background is not None:
-        return native_pixels(background)
-    if image.uncertainty is None:
-        raise PhotplugError("the image has no uncertainty; load it with its weight, or set an InverseVariance")
-    if isinstance(image.uncertainty, InverseVariance):
-        return native_pixels(image.uncertainty.array)
-    with np.errstate(divide="ignore"):  # an error of 0 becomes infinite weight, which counts as null
-        return native_pixels(image.uncertainty.represent_as(InverseVariance).array)
-
-
-def null_pixels(image: NDData) -> NDArray[np.bool_]:
-    """Return the pixels that hold no data: masked, without positive finite weight, or not finite.
-
-    Parameters
-    ----------
-    image : `~astropy.nddata.NDData`
-        Its uncertainty is the full weight.
-
-    Returns
-    -------
-    ndarray of bool
-        (ny, nx).
-
-    Raises
-    ------
-    PhotplugError
-        Where the image has no uncertainty.
-    """
-    weight = _weight(image, "full")
-    null = new_plane(weight.shape, np.bool_)
-    np.logical_not(weight > 0, out=null)
-    null |= ~np.isfinite(weight)
-    null |= ~np.isfinite(image.data)
-    if image.mask is not None:
-        null |= image.mask
-    return null
-
-
-def variance_map(image: NDData, kind: str = "full") -> NDArray[np.float32]:
-    """Return the variance of each pixel, in the squared unit of the image.
-
-    Parameters
-    ----------
-    image : `~astropy.nddata.NDData`
-        Its uncertainty is the full weight; without the attribute ``background_weight`` all variance is background.
-    kind : {'full', 'background'}, optional
-        With or without the Poisson noise of the sources.
-
-    Returns
-    -------
-    ndarray
-        (ny, nx) float32; 1e30 where the weight is null, never 0, infinite or NaN.
-
-    Raises
-    ------
-    PhotplugError
-        Where the image has no uncertainty.
-    """
-    weight = _weight(image, kind)
-    variance = new_plane(weight.shape, np.float32)
-    with np.errstate(divide="ignore", over="ignore"):
-        np.reciprocal(weight, out=variance)
-    # NaN fails both comparisons; without a mask the division takes a third of the time.
-    np.copyto(variance, NULL_VARIANCE, where=~((variance > 0) & (variance < NULL_VARIANCE)))
-    return variance
-
-
-def convolve_pixels(data: NDArray[np.float32], kernel: NDArray[np.float32] | None) -> NDArray[np.float32]:
+def convolve_pixels(
+    data: NDArray[np.float32], kernel: NDArray[np.float32] | None, rows: slice | None = None
+) -> NDArray[np.float32]:
     """Return the pixels convolved with a kernel; 0 is assumed off the image.
 
     Parameters
@@ -139,25 +67,28 @@ def convolve_pixels(data: NDArray[np.float32], kernel: NDArray[np.float32] | Non
         (ny, nx), finite.
     kernel : ndarray or None
         Of odd sides, the product of a column and a row, as a Gaussian is.
+    rows : slice, optional
+        Those that are wanted; all by default.
 
     Returns
     -------
     ndarray
-        (ny, nx); the same array without a kernel.
+        (rows, nx); without a kernel the same array, or a view.
     """
+    first, last, _ = slice(None).indices(len(data)) if rows is None else rows.indices(len(data))
     if kernel is None:
-        return data
+        return data if rows is None else data[rows]
     column, row = kernel.sum(axis=1)[::-1], kernel.sum(axis=0)[::-1] / kernel.sum()
     (ny, nx), y, x = data.shape, len(column) // 2, len(row) // 2
-    convolved = np.empty(data.shape, np.float32)
+    convolved = np.empty((last - first, nx), np.float32)
     # In blocks of rows that a cache holds: four times as fast as 49 products of whole images.
-    for start in range(0, ny, CONVOLVED_ROWS):
-        stop = min(start + CONVOLVED_ROWS, ny)
+    for start in range(first, last, CONVOLVED_ROWS):
+        stop = min(start + CONVOLVED_ROWS, last)
         padded = np.zeros((stop - start + 2 * y, nx + 2 * x), np.float32)
         low, high = max(start - y, 0), min(stop + y, ny)
         padded[low - start + y : high - start + y, x : x + nx] = data[low:high]
         down = _add_shifted(padded, column, stop - start)
-        convolved[start:stop] = _add_shifted(down.T, row, nx).T
+        convolved[start - first : stop - first] = _add_shifted(down.T, row, nx).T
     return convolved
 
 
@@ -230,7 +161,7 @@ class Shapes:
 
 
 def measure_segments(
-    data: NDArray[np.float32], null: NDArray[np.bool_], segmentation: NDArray[np.int32], *, parallel: Map = map
+    data: NDArray[np.float32], null: NDArray[np.bool_], segmentation: NDArray[np.int32]
 ) -> tuple[Shapes, NDArray[np.int64]]:
     """Return the shapes of the light in segments, by moments of its positive pixels.
 
@@ -242,8 +173,6 @@ def measure_segments(
         (ny, nx), pixels to leave out.
     segmentation : ndarray
         (ny, nx), labels; 0 is sky.
-    parallel : callable, optional
-        As `map`, which works on blocks of rows.
 
     Returns
     -------
@@ -253,8 +182,13 @@ def measure_segments(
     npix : ndarray
         (n,), pixels of each segment, those without data too.
     """
-    shapes, npix, _ = weigh_segments(data, null, segmentation, [], parallel=parallel)
-    return shapes, npix
+
+    def light(rows: slice, members: NDArray[np.intp]) -> NDArray[np.float32]:
+        values = np.maximum(data[rows].ravel()[members], 0)
+        values[null[rows].ravel()[members]] = 0
+        return values
+
+    return _measure_light(light, segmentation)
 
 
 def weigh_segments(
@@ -365,43 +299,85 @@ def _join_sums(
     return names, x[first], y[first], np.stack([np.bincount(row, part, len(names)) for part in parts])
 
 
-def mask_sources(
-    data: NDArray[np.float32], null: NDArray[np.bool_], segmentation: NDArray[np.int32], scale: float
-) -> tuple[NDArray[np.bool_], str]:
-    """Return where sources are, with the light that reaches beyond their segments: what is left is sky.
+Light = Callable[[slice, NDArray[np.intp]], NDArray[np.float32]]
+"""Called with a block of rows and indices of pixels in it: their light, 0 where it is negative or they are null."""
 
-    Parameters
-    ----------
-    data, null, segmentation : ndarray
-        As for :func:`measure_segments`.
-    scale : float
-        Of the pixels, arcsec.
 
-    Returns
-    -------
-    mask : ndarray of bool
-        (ny, nx), True in the segments, and in an ellipse around each whose circle of equal area has 2.5 times the
-        radius of the segment's, and 0.3 arcsec more; less where that leaves below a fifth of the pixels with data, see
-        `MASKS`.
-    note : str
-        What could not be done so; empty where all was.
+def _positive_light(
+    planes: Planes, level: NDArray[np.float32] | None, rows: slice, members: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    """Return the light of some pixels of an image less its sky, as `Light`."""
+    pixels = planes[rows].ravel()[members]
+    light = native_pixels(pixels.data)
+    light = np.maximum(light if level is None else light - level[rows].ravel()[members], 0)
+    light[pixels.null()] = 0
+    return light
+
+
+def _measure_light(light: Light, segmentation: NDArray[np.int32]) -> tuple[Shapes, NDArray[np.int64]]:
+    """Return the shapes of light in segments and their pixels, as :func:`measure_segments`."""
+    segmentation = np.asarray(segmentation)
+    npix, origin, sums = _sum_moments(light, segmentation)
+    dark = (npix > 0) & (sums[0] <= 0)
+    if dark.any():
+        sums[:, dark] = _sum_moments(None, segmentation)[-1][:, dark]
+    label = np.flatnonzero(npix)
+    whole = sums[0, label]
+    dx, dy, xx, yy, xy = sums[1:, label] / whole
+    # A pixel has a variance of 1/12 of its own.
+    xx, yy, xy = xx - dx * dx + 1 / 12, yy - dy * dy + 1 / 12, xy - dx * dy
+    half, mid = np.hypot((xx - yy) / 2, xy), (xx + yy) / 2
+    a, b = np.sqrt(mid + half), np.sqrt(np.maximum(mid - half, 1 / 12))
+    theta = np.arctan2(2 * xy, xx - yy) / 2
+    y, x = origin[:, label] + np.stack([dy, dx])
+    return Shapes(label=label.astype(np.int32), x=x, y=y, a=a, b=b, theta=theta), npix[label]
+
+
+def _sum_moments(
+    light: Light | None, segmentation: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
+    """Return sums over the pixels of each label from 0 on: their number, row and column of one, moments of the light.
+
+    The moments are sums of light times 1, dx, dy, dx dx, dy dy, dx dy, (6, labels), from the pixel told: from that of
+    the image they would lose digits. Without `light` all pixels count alike.
     """
-    shapes, npix = measure_segments(data, null, segmentation)
-    least = LEAST_SKY * np.count_nonzero(~null)
-    mask, growth = segmentation > 0, 1.0
-    for growth, margin in MASKS:
-        mask = _grow_segments(segmentation, shapes, npix, growth, margin / scale)
-        if np.count_nonzero(~(mask | null)) >= least:
-            break
-    widest = growth == MASKS[0][0]
-    return mask, "" if widest else f"sources leave too little sky for a mask wider than {growth:g} times their radius"
+    size = int(segmentation.max(initial=0)) + 1
+    npix, origin, sums = np.zeros(size, np.int64), np.full((2, size), -1), np.zeros((6, size))
+    for owner, place, value in _gather_members(light, segmentation, max(GATHERED, size)):
+        fresh = origin[0, owner] < 0
+        origin[:, owner[fresh]] = place[:, fresh]
+        dy, dx = place - origin[:, owner]
+        npix += np.bincount(owner, minlength=size)
+        along, across = value * dx, value * dy
+        for total, moment in zip(sums, (value, along, across, along * dx, across * dy, along * dy), strict=True):
+            total += np.bincount(owner, moment, minlength=size)
+    return npix, origin, sums
+
+
+def _gather_members(
+    light: Light | None, segmentation: NDArray[np.int32], least: int
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64], Floats]]:
+    """Yield labels, rows and columns (2, n), and light of the pixels in segments, at least so many at a time."""
+    gathered: list[tuple[NDArray[np.int32], NDArray[np.int64], Floats]] = []
+    count = 0
+    for rows in cached_rows(segmentation.shape):
+        labels = segmentation[rows]
+        members = np.flatnonzero(labels > 0)
+        value = np.ones(len(members)) if light is None else light(rows, members).astype(float)
+        place = np.stack(np.divmod(members, segmentation.shape[1]))
+        place[0] += rows.start
+        gathered.append((labels.ravel()[members], place, value))
+        count += len(members)
+        if count >= least or rows.stop == len(segmentation):
+            owner, place, value = (np.concatenate(parts, axis=-1) for parts in zip(*gathered, strict=True))
+            yield owner, place, value
+            gathered, count = [], 0
 
 
 def center_sky(
     sky: NDArray[np.float32],
-    data: NDArray[np.float32],
+    image: NDData,
     mask: NDArray[np.bool_],
-    variance: NDArray[np.float32],
     cells: tuple[int, int],
     smooth: int,
 ) -> None:
@@ -414,32 +390,30 @@ def center_sky(
     ----------
     sky : ndarray
         (ny, nx), in the unit of the image; it is corrected in place.
-    data : ndarray
-        (ny, nx), the image.
+    image : `~astropy.nddata.NDData`
+        Its background weight tells the scatter of pixels.
     mask : ndarray of bool
-        (ny, nx), pixels with sources or without data.
-    variance : ndarray
-        (ny, nx), of the background.
+        (ny, nx), pixels to leave out beside the null ones: those with sources.
     cells : tuple of int
         Height and width of the cells in pixels: the mean of each, without the pixels beyond `CLIP` times the scatter.
     smooth : int
         Cells across the median filter over them.
     """
-    (ny, nx), (height, width) = data.shape, cells
+    (ny, nx), (height, width) = image.data.shape, cells
     rows, columns = np.arange(0, ny, height), np.arange(0, nx, width)
-    part = slice(None, None, max(1, round(np.sqrt(data.size / MOST_SCATTER))) | 1)  # odd, unlike patterns of drizzling
-    free = ~mask[part, part]
+    planes = Planes.of(image)
+    step = max(1, round(np.sqrt(sky.size / MOST_SCATTER))) | 1  # odd, unlike patterns of drizzling
+    part = slice(None, None, step), slice(None, None, step)
+    some = planes[part]
+    free = ~(some.null() | mask[part])
     if not free.any():
         return
-    scatter = ((data[part, part] - sky[part, part]) / np.sqrt(variance[part, part]))[free]
+    scatter = ((native_pixels(some.data) - sky[part]) / np.sqrt(some.variance("background")))[free]
     limit = np.float32(CLIP * median_abs_deviation(scatter, scale="normal"))
     total, count = np.zeros((2, len(rows), len(columns)))
-    for i, start in enumerate(rows):
+    for i, start in enumerate(rows.tolist()):
         band = slice(start, start + height)
-        left = data[band] - sky[band]
-        use = ~mask[band] & (np.abs(left) < limit * np.sqrt(variance[band]))
-        total[i] = np.add.reduceat(np.where(use, left, np.float32(0)).sum(axis=0, dtype=float), columns)
-        count[i] = np.add.reduceat(use.sum(axis=0), columns)
+        total[i], count[i] = _sum_clipped(planes[band], sky[band], mask[band], limit, columns)
     known = count > LEAST_SKY / 2 * height * width
     if not known.any():
         return
@@ -456,15 +430,71 @@ def center_sky(
         sky[row] += across[low] + np.float32(at - low) * (above - across[low])
 
 
+def _sum_clipped(
+    planes: Planes, sky: NDArray[np.float32], mask: NDArray[np.bool_], limit: np.float32, columns: NDArray[np.intp]
+) -> tuple[Floats, Floats]:
+    """Return the sums and the numbers of the pixels of sky in the cells of a band, which begin at `columns`."""
+    total, count = np.empty((2, sky.shape[1]))
+    for part in cached_rows(sky.shape[::-1]):
+        some = planes[:, part]
+        left = native_pixels(some.data) - sky[:, part]
+        use = ~(some.null() | mask[:, part])
+        use &= np.abs(left) < limit * np.sqrt(some.variance("background"))
+        total[part] = np.where(use, left, np.float32(0)).sum(axis=0, dtype=float)
+        count[part] = use.sum(axis=0)
+    return np.add.reduceat(total, columns), np.add.reduceat(count, columns)
+
+
+def mask_sources(
+    image: NDData, segmentation: NDArray[np.int32], scale: float, level: NDArray[np.float32] | None = None
+) -> tuple[NDArray[np.bool_], str]:
+    """Return where sources are, with the light that reaches beyond their segments: what is left is sky.
+
+    Parameters
+    ----------
+    image : `~astropy.nddata.NDData`
+        Its uncertainty is the full weight.
+    segmentation : ndarray
+        (ny, nx), labels; 0 is sky.
+    scale : float
+        Of the pixels, arcsec.
+    level : ndarray, optional
+        (ny, nx), sky that is taken off before the light of segments is measured.
+
+    Returns
+    -------
+    mask : ndarray of bool
+        (ny, nx), True in the segments, and in an ellipse around each whose circle of equal area has 2.5 times the
+        radius of the segment's, and 0.3 arcsec more; less where that leaves below a fifth of the pixels with data, see
+        `MASKS`. Null pixels elsewhere are False.
+    note : str
+        What could not be done so; empty where all was.
+    """
+    planes = Planes.of(image)
+    shapes, npix = _measure_light(partial(_positive_light, planes, level), segmentation)
+    mask, growth = np.empty(segmentation.shape, bool), 1.0
+    for growth, margin in MASKS:
+        _grow_segments(mask, segmentation, shapes, npix, growth, margin / scale)
+        known, left = planes.count_clear(mask)
+        if left >= LEAST_SKY * known:
+            break
+    widest = growth == MASKS[0][0]
+    return mask, "" if widest else f"sources leave too little sky for a mask wider than {growth:g} times their radius"
+
+
 def _grow_segments(
-    segmentation: NDArray[np.int32], shapes: Shapes, npix: NDArray[np.int64], growth: float, margin: float
-) -> NDArray[np.bool_]:
-    """Return where segments are, and ellipses around them, `growth` times as large and `margin` pixels more."""
-    mask = segmentation > 0
+    mask: NDArray[np.bool_],
+    segmentation: NDArray[np.int32],
+    shapes: Shapes,
+    npix: NDArray[np.int64],
+    growth: float,
+    margin: float,
+) -> None:
+    """Mask segments, and ellipses around them, `growth` times as large and `margin` pixels more."""
+    np.greater(segmentation, 0, out=mask)
     ratio = np.sqrt(np.maximum(shapes.b / shapes.a, FLATTEST))
     radius = growth * np.sqrt(npix / np.pi) + margin
     sep.mask_ellipse(mask, shapes.x, shapes.y, radius / ratio, radius * ratio, shapes.theta, r=1.0)
-    return mask
 
 
 def measure_sky(image: NDData, segmentation: NDArray[np.int32], scale: float) -> tuple[float, float]:
@@ -485,19 +515,40 @@ def measure_sky(image: NDData, segmentation: NDArray[np.int32], scale: float) ->
         Median of the pixels off the widest mask of sources, and of their sigmas, in the unit of the image; NaN without
         any. Beside narrower masks the wings of sources would pass for sky.
     """
-    null = null_pixels(image)
-    data = native_pixels(np.where(null, 0, image.data))
-    growth, margin = MASKS[0]
-    sky = ~(_grow_segments(segmentation, *measure_segments(data, null, segmentation), growth, margin / scale) | null)
-    if not sky.any():
-        return float("nan"), float("nan")
-    return float(np.median(data[sky])), float(np.sqrt(np.median(variance_map(image)[sky])))
+    planes = Planes.of(image)
+    shapes, npix = _measure_light(partial(_positive_light, planes, None), segmentation)
+    taken, (growth, margin) = np.empty(segmentation.shape, bool), MASKS[0]
+    _grow_segments(taken, segmentation, shapes, npix, growth, margin / scale)
+    blocks = list(cached_rows(taken.shape))
+    for rows in blocks:
+        taken[rows] |= planes[rows].null()
+    level = _find_median(lambda rows: native_pixels(image.data[rows])[~taken[rows]], blocks)
+    return float(level), float(np.sqrt(_find_median(lambda rows: planes[rows].variance()[~taken[rows]], blocks)))
+
+
+def _find_median(read: Callable[[slice], NDArray[np.float32]], blocks: Sequence[slice]) -> np.float32:
+    """Return the median of values that are read in blocks, of which only those near it are held; NaN without any."""
+    sample = np.concatenate([read(rows)[::SAMPLED] for rows in blocks[::SAMPLED]])
+    for width in (0.01, 0.1, 0.5):
+        low, high = -np.inf, np.inf
+        if width < 0.5 and len(sample):
+            low, high = np.quantile(sample, [0.5 - width, 0.5 + width]).tolist()
+        below, number, near = 0, 0, []
+        for rows in blocks:
+            values = read(rows)
+            number += len(values)
+            below += int(np.count_nonzero(values < low))
+            near.append(np.unique(values[(values >= low) & (values <= high)], return_counts=True))
+        known, counts = (np.concatenate(parts) for parts in zip(*near, strict=True))
+        order = np.argsort(known)
+        reached = below + np.cumsum(counts[order])
+        middle = np.array([(number - 1) // 2, number // 2])
+        if number and below <= middle[0] and len(reached) and reached[-1] > middle[1]:
+            return known[order[np.searchsorted(reached, middle, side="right")]].mean()
+    return np.float32(np.nan)
 
 
 Flags = NDArray[np.int64]
-
-
-Plane = NDArray[np.generic]
 
 
 def sum_overlap(

@@ -23,7 +23,7 @@ import dja_photplug as dp
 from dja_photplug.calibration import places as places_module
 from dja_photplug.calibration.curve import NoiseCalibration, combine_variance
 from dja_photplug.calibration.measure import ApertureSums, SumCircles, calibrate
-from dja_photplug.calibration.places import count_independent, place_apertures
+from dja_photplug.calibration.places import count_independent, pack_blocked, place_apertures
 from dja_photplug.calibration.zones import find_zones
 from dja_photplug.catalog.metadata import encode_metadata, make_metadata
 from dja_photplug.completeness.bins import SCATTER_ERROR
@@ -35,6 +35,7 @@ from dja_photplug.sources.sep_engine import SEP, detect_sep, mesh_background
 from tests.helpers import (
     AS_IS,
     SCALE,
+    by_pickles,
     gaussian,
     make_calibration,
     make_detection,
@@ -55,7 +56,7 @@ def distance_to_squares(x: np.ndarray, y: np.ndarray, blocked: np.ndarray) -> np
     """Distance of each place to the nearest blocked pixel, which is a square."""
     rows, columns = np.nonzero(blocked)
     dx, dy = (np.maximum(np.abs(v[:, None] - w) - 0.5, 0) for v, w in ((x, columns), (y, rows)))
-    return np.hypot(dx, dy).min(axis=1)
+    return np.hypot(dx, dy).min(axis=1, initial=np.inf)
 
 
 @pytest.mark.parametrize("margin", [0.0, 2.2])
@@ -123,6 +124,34 @@ def test_places_are_the_same_for_the_same_seed_and_everywhere_within_a_pixel() -
 def test_no_place_in_tiny_images(shape: tuple[int, int]) -> None:
     x, y, n_effective = place_apertures(np.zeros(shape, bool), 4, 0, 100, np.random.default_rng(1))
     assert len(x) == len(y) == n_effective == 0
+
+
+@pytest.mark.parametrize(("shape", "reach"), [((60, 61), 3.3), ((80, 130), 21.7), ((150, 170), 64.2), ((31, 8), 2.0)])
+def test_places_are_clear_exactly_where_no_pixel_of_their_circle_is_blocked(
+    shape: tuple[int, int], reach: float
+) -> None:
+    """Single blocked pixels at any column, for circles narrower and wider than the pixels that are looked at in one."""
+    rng = np.random.default_rng(4)
+    for density in (0.3, 0.03, 0.001):
+        blocked = rng.random(shape) < density * 10 / reach**2
+        places = rng.uniform(reach - 0.5, np.array(shape[::-1]) - 0.5 - reach, (300, 2))
+        found = places_module._find_clear(pack_blocked(blocked), shape, places, reach)
+        # A pixel is a square.
+        expected = np.flatnonzero(distance_to_squares(*places.T, blocked) >= reach).tolist()
+        assert sorted(found.tolist()) == expected
+    assert len(expected) > 10
+
+
+def test_sums_by_processes_give_the_same_curve() -> None:
+    """Each radius by itself, pickled; the engine's sums are in the order of the places."""
+    image = make_noisy(correlated((400, 420)), 1.0)
+    detection = nothing((400, 420))
+    options = Options(
+        measure=MeasureOptions(background="none"), calibration=CalibrationOptions(radius_max=0.3, n_radii=3)
+    )
+    here, there = (calibrate_with(SEP, image, detection, options, parallel=parallel) for parallel in (map, by_pickles))
+    np.testing.assert_array_equal(there.measured, here.measured)
+    np.testing.assert_array_equal(there.n_effective, here.n_effective)
 
 
 def test_no_place_where_all_is_blocked() -> None:
@@ -783,11 +812,10 @@ def measure_zones_held_out(prefix: Path, seeds: range) -> tuple[np.ndarray, np.n
     """
     image = dp.load_mosaic(prefix, noise="calibrated")
     detection = detect_sep(image, mesh_background(image, Options().background), Options())
-    null = null_pixels(image)
-    blocked, _ = mask_sources(native_pixels(image.data), null, detection.segmentation, SCALE)
+    blocked, _ = mask_sources(image, detection.segmentation, SCALE)
     sky, variance = mesh_background(image, Options().background, blocked).level, variance_map(image, "background")
-    blocked |= null
-    center_sky(sky, native_pixels(image.data), blocked, variance, (50, 50), 3)
+    blocked |= null_pixels(image)
+    center_sky(sky, image, blocked, (50, 50), 3)
     sums = exact_sums(image, sky)
     edges = find_zones(variance, blocked, None)
     scatter, numbers = [], []

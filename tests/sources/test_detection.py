@@ -10,23 +10,28 @@ from scipy.ndimage import convolve
 from scipy.stats import median_abs_deviation
 
 from dja_photplug.catalog.schema import dress_table
+from dja_photplug.hookspecs import hookimpl
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.load import load_mosaic
 from dja_photplug.options.stages import ENGINES, DetectOptions, Options
 from dja_photplug.pipeline.one_band import analyse_image
+from dja_photplug.pipeline.plugins import get_plugin_manager
 from dja_photplug.simulate.field import FieldOptions, SimulatedField, simulate_field, write_field
 from dja_photplug.sky.nesting import regrid_labels
+from dja_photplug.sources import detection as detection_module
 from dja_photplug.sources.detection import (
     DETECTION_COLUMNS,
+    Background,
     Detection,
+    add_significance,
     gaussian_kernel,
     measure_significance,
     regrid_detection,
 )
 from dja_photplug.sources.photometry import measure_with
-from dja_photplug.sources.planes import null_pixels
+from dja_photplug.sources.planes import mask_sources
 from dja_photplug.sources.sep_engine import SEP, detect_sep
-from tests.helpers import AS_IS, flat_sky, gaussian, make_image, make_wcs, uds_prefix
+from tests.helpers import AS_IS, SCALE, by_pickles, flat_sky, gaussian, make_image, make_wcs, uds_prefix
 
 
 def test_kernel_is_that_of_source_extractor() -> None:
@@ -185,9 +190,8 @@ def test_least_significance_of_real_sources_and_none_in_the_inverted_image(data,
 
 def significance(image, labels, **options) -> list[float]:
     """Of each label, from 1."""
-    null = null_pixels(image)
-    data = np.where(null, 0, image.data).astype(np.float32)
-    return measure_significance(image, data, null, labels, DetectOptions(**options))[1:].tolist()
+    sky, (mask, _) = flat_sky(image), mask_sources(image, labels, SCALE)
+    return measure_significance(image, sky, labels, mask, DetectOptions(**options))[1:].tolist()
 
 
 def test_significance_that_nothing_tells_is_nan() -> None:
@@ -215,11 +219,72 @@ def test_significance_without_a_kernel_is_that_of_a_pixel() -> None:
 def test_catalogue_of_a_detection_that_tells_no_significance_has_nan() -> None:
     noise = np.random.default_rng(1).normal(size=(60, 60))
     image = make_image(noise + sum(gaussian((60, 60), x, 30, 2.0, 20.0) for x in (12, 30, 48)))
-    plain = detect_sep(image, flat_sky(image), Options())
-    detection = analyse_image(image, Options(), calibrated=False).detection
+    detection = detect_sep(image, flat_sky(image), Options())
+    significant = add_significance(detection, np.array([0.0, 7.0, np.nan, 9.0]))
     told, untold = (
-        measure_with(SEP, image, one, None, Options(measure=AS_IS))["snr_detect"] for one in (detection, plain)
+        measure_with(SEP, image, one, None, Options(measure=AS_IS))["snr_detect"] for one in (significant, detection)
     )
-    assert len(told) == 3
-    assert np.isfinite(told).all()
+    np.testing.assert_array_equal(told, [7, np.nan, 9])
     assert np.isnan(untold).all()
+
+
+@pytest.mark.parametrize(("smoothed", "convolved"), [(256, 64), (16, 5), (7, 7)])
+def test_significance_is_the_same_by_any_blocks_and_in_processes(monkeypatch, smoothed: int, convolved: int) -> None:
+    rng = np.random.default_rng(3)
+    weight = np.where(np.arange(90) < 45, 1.0, 4.0) * np.ones((80, 1))
+    weight[30:33, 20:50] = 0
+    data = rng.normal(size=(80, 90)) / np.sqrt(np.maximum(weight, 1))
+    labels = np.zeros((80, 90), np.int32)
+    labels[28:34, 30:36], labels[14:18, 60:64] = 1, 4
+    image, sky = make_image(data, weight), Background(level=np.full((80, 90), 0.25, np.float32))
+    mask, _ = mask_sources(image, labels, SCALE)
+    clear = ~(mask | (weight == 0))
+    kernel, variance = gaussian_kernel(3.0), np.where(weight > 0, 1 / np.maximum(weight, 1), 0)
+    smooth = convolve(np.where(weight > 0, image.data - 0.25, 0), kernel, mode="constant")
+    noise = np.sqrt(convolve(variance, kernel**2, mode="constant"))
+    expected = np.full(5, np.nan)
+    for label in (1, 4):
+        parts = [(weight == depth, (labels == label) & (weight == depth)) for depth in (1, 4)]
+        scatter = [median_abs_deviation((smooth / noise)[zone & clear], scale="normal") for zone, _ in parts]
+        expected[label] = max(
+            (smooth / noise)[own].max() / one for (_, own), one in zip(parts, scatter, strict=True) if own.any()
+        )
+    monkeypatch.setattr(detection_module, "SMOOTHED_ROWS", smoothed)
+    monkeypatch.setattr(detection_module, "CONVOLVED_ROWS", convolved)
+    for parallel in (map, by_pickles):
+        found = measure_significance(image, sky, labels, mask, DetectOptions(), parallel=parallel)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_sampled_sky_does_not_depend_on_blocks(monkeypatch) -> None:
+    """Every third pixel of the sky, wherever blocks end."""
+    image = make_image(np.random.default_rng(3).normal(size=(80, 90)))
+    labels = np.zeros((80, 90), np.int32)
+    labels[28:34, 30:36] = 1
+    monkeypatch.setattr(detection_module, "MOST_SKY", 80 * 90 // 2 - 1)
+    found = []
+    for convolved in (64, 5, 1):
+        monkeypatch.setattr(detection_module, "CONVOLVED_ROWS", convolved)
+        found += significance(image, labels)
+    assert found[0] == found[1] == found[2]
+    whole = found[0]
+    monkeypatch.undo()
+    assert significance(image, labels) == pytest.approx([whole], rel=0.1)
+    assert significance(image, labels) != [whole]
+
+
+def test_significance_of_an_engine_that_tells_none_is_measured_and_that_of_one_that_does_is_kept() -> None:
+    noise = np.random.default_rng(1).normal(size=(60, 60))
+    image = make_image(noise + sum(gaussian((60, 60), x, 30, 2.0, 20.0) for x in (12, 30, 48)), background=1.0)
+    manager = get_plugin_manager()
+    plain = analyse_image(image, Options(), manager, calibrated=False).catalog["snr_detect"]
+    assert np.isfinite(plain).all()
+
+    class Known:
+        @hookimpl
+        def photplug_detect(self, image: MosaicImage, background: Background, options: Options) -> Detection:
+            return add_significance(detect_sep(image, background, options), np.arange(4.0))
+
+    manager.register(Known(), "mine")
+    told = analyse_image(image, Options(), manager, calibrated=False).catalog["snr_detect"]
+    assert sorted(told.tolist()) == [1, 2, 3]  # ids are in another order

@@ -134,7 +134,7 @@ def test_the_mask_of_sources_is_their_ellipse_and_all_of_their_segments() -> Non
     shape = (200, 200)
     segmentation = np.zeros(shape, np.int32)
     segmentation[(gaussian(shape, 90, 110, (20, 10)) > np.exp(-0.5))] = 3
-    mask, note = mask_sources(np.ones(shape, np.float32), np.zeros(shape, bool), segmentation, SCALE)
+    mask, note = mask_sources(make_image(np.ones(shape)), segmentation, SCALE)
     assert mask[segmentation > 0].all()
     assert note == ""
     radius = 2.5 * np.sqrt(np.count_nonzero(segmentation) / np.pi) + 0.3 / SCALE
@@ -146,7 +146,7 @@ def test_the_mask_of_sources_is_their_ellipse_and_all_of_their_segments() -> Non
 def test_the_mask_is_never_flatter_than_it_may() -> None:
     segmentation = np.zeros((100, 200), np.int32)
     segmentation[50, 60:140] = 1
-    mask, _ = mask_sources(np.ones((100, 200), np.float32), np.zeros((100, 200), bool), segmentation, SCALE)
+    mask, _ = mask_sources(make_image(np.ones((100, 200))), segmentation, SCALE)
     radius = 2.5 * np.sqrt(80 / np.pi) + 0.3 / SCALE
     assert np.ptp(np.nonzero(mask[:, 100])[0]) == pytest.approx(2 * radius * np.sqrt(0.3), abs=1.5)
 
@@ -156,8 +156,7 @@ def test_where_sources_leave_no_sky_the_mask_is_narrower(half: int, growth: floa
     """A galaxy in the middle of 100 x 100 pixels, up to one that is nearly as large; the catalogue says it."""
     segmentation = np.zeros((100, 100), np.int32)
     segmentation[50 - half : 50 + half, 50 - half : 50 + half] = 1
-    null = np.zeros((100, 100), bool)
-    mask, note = mask_sources(np.ones((100, 100), np.float32), null, segmentation, SCALE)
+    mask, note = mask_sources(make_image(np.ones((100, 100))), segmentation, SCALE)
     margin = {2.5: 0.3, 1.8: 0.2, 1.0: 0.0}[growth]
     radius = growth * 2 * half / np.sqrt(np.pi) + margin / SCALE
     assert np.count_nonzero(mask) == pytest.approx(max(np.pi * radius**2, (2 * half) ** 2), rel=0.1)

@@ -1,0 +1,278 @@
+"""The planes of an image in blocks of rows: null pixels and variances made where they are needed, and never kept."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from astropy.nddata import InverseVariance, NDData
+from numpy.typing import ArrayLike, NDArray
+
+from dja_photplug.errors import PhotplugError
+from dja_photplug.sky.grid import row_blocks
+
+__all__ = [
+    "NULL_VARIANCE",
+    "Plane",
+    "Planes",
+    "cached_rows",
+    "keep_memory",
+    "native_pixels",
+    "null_pixels",
+    "variance_map",
+]
+
+# sep's own stand-in for infinity; float32 holds it, and its root and products with weights stay finite.
+NULL_VARIANCE = np.float32(1e30)
+
+# Pixels at a time that a cache holds with all that is made of them.
+CACHED = 2**17
+
+# M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt, in bytes.
+KEPT = {-1: 2**26, -3: 2**25}
+
+Plane = NDArray[np.generic]
+
+
+def cached_rows(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Yield the rows of an image in blocks that a cache holds, with all that is made of them.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the image, (ny, nx).
+
+    Yields
+    ------
+    slice
+        With start and stop.
+    """
+    keep_memory()
+    yield from row_blocks(shape, CACHED)
+
+
+@cache
+def keep_memory() -> None:
+    """Let glibc keep the memory of arrays of up to 32 MB for the next ones.
+
+    It gives what is freed back to the system, which clears each page of the next array first: work in blocks of rows
+    then takes twice as long. These are the limits that it takes itself, once arrays of that size have been freed.
+    """
+    adjust = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if adjust is not None:
+        for parameter, size in KEPT.items():
+            adjust(parameter, size)
+
+
+def native_pixels(array: ArrayLike) -> NDArray[np.float32]:
+    """Return the pixels as sep takes them.
+
+    Parameters
+    ----------
+    array : array_like
+        Of any type and byte order.
+
+    Returns
+    -------
+    ndarray
+        Of its shape, native C-contiguous float32; the same array where it is already.
+    """
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Planes:
+    """The planes of an image, or of some of its pixels, from which null pixels and variances are made where needed.
+
+    Attributes
+    ----------
+    data : ndarray
+        (ny, nx), of any type and byte order, as the others.
+    weight : ndarray
+        The full weight.
+    background : ndarray or None
+        The weight without source photons; without it all variance is background.
+    mask : ndarray of bool or None
+        Pixels to leave out.
+
+    Notes
+    -----
+    ``planes[rows]`` are those of some rows. Whole planes of null pixels and variances would be a third of what a
+    catalogue has in memory, and making new ones takes ten times as long as making a block of rows in place.
+    """
+
+    data: Plane
+    weight: Plane
+    background: Plane | None
+    mask: NDArray[np.bool_] | None
+
+    @classmethod
+    def of(cls, image: NDData) -> Planes:
+        """Return the planes of an image, not copied where its uncertainty is an inverse variance.
+
+        Parameters
+        ----------
+        image : `~astropy.nddata.NDData`
+
+        Returns
+        -------
+        Planes
+
+        Raises
+        ------
+        PhotplugError
+            Where the image has no uncertainty.
+        """
+        if image.uncertainty is None:
+            raise PhotplugError("the image has no uncertainty; load it with its weight, or set an InverseVariance")
+        weight = image.uncertainty
+        if not isinstance(weight, InverseVariance):
+            with np.errstate(divide="ignore"):  # an error of 0 becomes infinite weight, which counts as null
+                weight = weight.represent_as(InverseVariance)
+        mask = None if image.mask is None else np.broadcast_to(image.mask, image.data.shape, subok=True)
+        return cls(image.data, weight.array, getattr(image, "background_weight", None), mask)
+
+    def __getitem__(self, where: slice | tuple[slice, slice] | NDArray[np.intp]) -> Planes:
+        """Return some of the pixels."""
+        # Subclasses of arrays, such as memory maps, take ten times as long for each slice.
+        return Planes(
+            np.asarray(self.data)[where],
+            np.asarray(self.weight)[where],
+            None if self.background is None else np.asarray(self.background)[where],
+            None if self.mask is None else np.asarray(self.mask)[where],
+        )
+
+    def ravel(self) -> Planes:
+        """Return the pixels in one dimension.
+
+        Returns
+        -------
+        Planes
+        """
+        return Planes(
+            self.data.ravel(),
+            self.weight.ravel(),
+            None if self.background is None else self.background.ravel(),
+            None if self.mask is None else self.mask.ravel(),
+        )
+
+    def null(self, out: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+        """Return where there are no data: masked, without positive finite weight, or not finite.
+
+        Parameters
+        ----------
+        out : ndarray of bool, optional
+            Where to put it.
+
+        Returns
+        -------
+        ndarray of bool
+            Of the shape of the planes.
+        """
+        weight = native_pixels(self.weight)
+        null = np.greater(weight, 0, out=out)
+        null &= weight < np.inf  # False for NaN, as above
+        null &= np.isfinite(self.data)
+        np.logical_not(null, out=null)
+        if self.mask is not None:
+            null |= self.mask
+        return null
+
+    def count_clear(self, mask: NDArray[np.bool_]) -> tuple[int, int]:
+        """Return how many pixels have data, and how many of them a mask leaves.
+
+        Parameters
+        ----------
+        mask : ndarray of bool
+            Of the shape of the planes.
+
+        Returns
+        -------
+        known, left : int
+        """
+        known = left = mask.size
+        for rows in cached_rows(mask.shape):
+            null = self[rows].null()
+            known -= int(np.count_nonzero(null))
+            null |= mask[rows]
+            left -= int(np.count_nonzero(null))
+        return known, left
+
+    def variance(self, kind: str = "full", out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Return the variance of each pixel; see :func:`variance_map`.
+
+        Parameters
+        ----------
+        kind : {'full', 'background'}, optional
+        out : ndarray, optional
+            float32, where to put it.
+
+        Returns
+        -------
+        ndarray
+            float32, of the shape of the planes.
+        """
+        weight = native_pixels(self.background if kind == "background" and self.background is not None else self.weight)
+        with np.errstate(divide="ignore", over="ignore"):
+            variance = np.reciprocal(weight, out=out)
+        # NaN fails both comparisons; without a mask the division takes a third of the time.
+        np.copyto(variance, NULL_VARIANCE, where=~((variance > 0) & (variance < NULL_VARIANCE)))
+        return variance
+
+
+def null_pixels(image: NDData) -> NDArray[np.bool_]:
+    """Return the pixels that hold no data: masked, without positive finite weight, or not finite.
+
+    Parameters
+    ----------
+    image : `~astropy.nddata.NDData`
+        Its uncertainty is the full weight.
+
+    Returns
+    -------
+    ndarray of bool
+        (ny, nx).
+
+    Raises
+    ------
+    PhotplugError
+        Where the image has no uncertainty.
+    """
+    planes = Planes.of(image)
+    null = np.empty(image.data.shape, bool)
+    for rows in cached_rows(null.shape):
+        planes[rows].null(out=null[rows])
+    return null
+
+
+def variance_map(image: NDData, kind: str = "full", *, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """Return the variance of each pixel, in the squared unit of the image.
+
+    Parameters
+    ----------
+    image : `~astropy.nddata.NDData`
+        Its uncertainty is the full weight; without the attribute ``background_weight`` all variance is background.
+    kind : {'full', 'background'}, optional
+        With or without the Poisson noise of the sources.
+    out : ndarray, optional
+        (ny, nx) float32, where to put it.
+
+    Returns
+    -------
+    ndarray
+        (ny, nx) float32; 1e30 where the weight is null, never 0, infinite or NaN.
+
+    Raises
+    ------
+    PhotplugError
+        Where the image has no uncertainty.
+    """
+    planes = Planes.of(image)
+    variance = np.empty(image.data.shape, np.float32) if out is None else out
+    for rows in cached_rows(variance.shape):
+        planes[rows].variance(kind, out=variance[rows])
+    return variance
