@@ -332,8 +332,7 @@ def remove_neighbours(
         data[...] = removed.data
     largest = max(options.measure.kron_circle * max(GROWTH), *options.measure.apertures) / scale
     extent = np.maximum(KRON_EXTENT * np.nan_to_num(shapes.a), largest)
-    variance = variance_map(image, "background", out=new_plane(data.shape, np.float32))
-    planes = (variance, share_plane(null_pixels(image)), detection.segmentation)
+    planes = (_find_variance(image, "background"), share_plane(null_pixels(image)), detection.segmentation)
     zeros = partial(new_plane, dtype=np.float32)
     try:
         neighbours = find_neighbours(data, *planes, scale, shapes, extent, parallel=parallel, zeros=zeros)
@@ -363,7 +362,7 @@ def measure_profiles(
     if removed.neighbours is None or removed.profiles is not None:
         return removed
     scale, null = pixel_scale(image.wcs), null_pixels(image)
-    variance, background = variance_map(image), variance_map(image, "background")
+    variance, background = _find_variance(image), _find_variance(image, "background")
 
     def sum_variance(shapes: Shapes, radius: float) -> Floats:
         size = np.full(len(shapes.x), radius)
@@ -376,6 +375,11 @@ def measure_profiles(
         removed.neighbours, null, detection.segmentation, PROFILE_RADIUS / scale, sum_variance
     )
     return replace(removed, profiles=found)
+
+
+def _find_variance(image: NDData, kind: str = "full") -> NDArray[np.float32]:
+    """Return the variance of each pixel, in a plane that processes can share."""
+    return variance_map(image, kind, out=new_plane(image.data.shape, np.float32))
 
 
 def _find_removed(image: NDData) -> Removed | None:
@@ -391,13 +395,13 @@ def _read_pixels(image: NDData, segmentation: NDArray[np.int32], removed: Remove
             f"the image of {image.data.shape} pixels (y, x) and the segmentation of {segmentation.shape} differ; "
             "measure on the grid of the detection"
         )
-    variance = variance_map(image)
+    variance = _find_variance(image)
     has_background = getattr(image, "background_weight", None) is not None
     return Pixels(
         data=native_pixels(removed.data),
         variance=variance,
-        background=variance_map(image, "background") if has_background else variance,
-        null=null_pixels(image),
+        background=_find_variance(image, "background") if has_background else variance,
+        null=share_plane(null_pixels(image)),
         segmentation=None if options.measure.neighbours == "keep" else np.ascontiguousarray(segmentation),
         sky=removed.sky,
         neighbours=removed.neighbours,
