@@ -131,14 +131,31 @@ class Profiles:
         return Profiles(**parts, longest=self.longest)
 
     def end(self) -> Profiles:
-        """Return the same with stamps that end where the profiles do."""
+        """Return the same with stamps that end where the profiles do.
+
+        Returns
+        -------
+        Profiles
+            (m,).
+        """
         radius, some = self.rings.radius, self.level != 0
         ended = len(radius) - np.argmax(some[:, ::-1], axis=1)
         end = np.where(np.any(some, axis=1), radius[np.minimum(ended, len(radius) - 1)], 0)
         return replace(self, reach=np.ceil(end / np.sqrt(self.axis_ratio)).astype(np.intp) + 1)
 
     def cut(self, rows: slice, columns: slice) -> Profiles:
-        """Return those whose stamps may reach into some rows and columns, on whose grid they are then."""
+        """Return those whose stamps may reach into a cut-out of the image.
+
+        Parameters
+        ----------
+        rows, columns : slice
+            Of the image, with start and stop.
+
+        Returns
+        -------
+        Profiles
+            On the grid of the cut-out.
+        """
         x, y = self.owners.x, self.owners.y
         near = _touch(y, self.reach, rows) & _touch(x, self.reach, columns)
         owners = self.owners[near]
