@@ -56,7 +56,7 @@ LEAST_SNR, REACH, MORE, LONGEST = 15.0, (1.6, 0.5), 5, 8.0
 STEP = 0.5
 FINE = 16  # steps of a pixel in which radii are told apart
 # Half-sides of stamps: a source takes the next of these.
-HALVES = np.unique(np.ceil(6 * 1.12 ** np.arange(70)).astype(np.intp))
+HALVES = np.unique(np.ceil(6 * 1.12 ** np.arange(120)).astype(np.intp))
 BATCH = 200_000  # pixels of stamps at a time, which a cache holds
 # Pixels of stamps that a process is given at a time: 30 ms of work at most, and 8 ms at least. There are so many parts,
 # or a multiple of it, that as many processes have the same to do.
@@ -132,14 +132,31 @@ class Profiles:
         return Profiles(**parts, longest=self.longest)
 
     def end(self) -> Profiles:
-        """Return the same with stamps that end where the profiles do."""
+        """Return the same with stamps that end where the profiles do.
+
+        Returns
+        -------
+        Profiles
+            (m,).
+        """
         radius, some = self.rings.radius, self.level != 0
         ended = len(radius) - np.argmax(some[:, ::-1], axis=1)
         end = np.where(np.any(some, axis=1), radius[np.minimum(ended, len(radius) - 1)], 0)
         return replace(self, reach=np.ceil(end / np.sqrt(self.axis_ratio)).astype(np.intp) + 1)
 
     def cut(self, rows: slice, columns: slice) -> Profiles:
-        """Return those whose stamps may reach into some rows and columns, on whose grid they are then."""
+        """Return those whose stamps may reach into a cut-out of the image.
+
+        Parameters
+        ----------
+        rows, columns : slice
+            Of the image, with start and stop.
+
+        Returns
+        -------
+        Profiles
+            On the grid of the cut-out.
+        """
         x, y = self.owners.x, self.owners.y
         near = _touch(y, self.reach, rows) & _touch(x, self.reach, columns)
         owners = self.owners[near]
@@ -500,7 +517,7 @@ def _take_off(data: Image, segmentation: NDArray[np.int32], band: Band) -> None:
 
 
 def _lay_out(wings: Image, brightest: Image, segmentation: NDArray[np.int32], band: Band) -> None:
-    """Write some rows of the planes of `Neighbours`, which are 0."""
+    """Write some rows of the planes of `Neighbours`."""
     rows, profiles = band
     wings, brightest = np.asarray(wings), np.asarray(brightest)
     # First touched in order: here and there it took six times as long where they are files.
@@ -513,7 +530,6 @@ def _lay_out(wings: Image, brightest: Image, segmentation: NDArray[np.int32], ba
 
 
 def _make_zeros(shape: tuple[int, int]) -> Image:
-    # Not zeros_like, which writes its zeros: many pixels are never touched.
     return np.zeros(shape, np.float32)
 
 
@@ -549,8 +565,8 @@ def find_neighbours(
     extent : ndarray
         How far the apertures around them reach, in pixels, (n,).
     parallel : callable, optional
-        As `map`. Where it works in other processes, the planes are of memory that they share, and pickled as where
-        they are; what one call writes the next reads.
+        As `map`. Where it works in other processes, all planes are in memory or files that these share, and are
+        pickled by name: what is written in one call is read in the next.
     zeros : callable, optional
         ``(shape)`` gives a plane of zeros, float32, in such memory.
 
