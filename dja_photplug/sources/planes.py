@@ -47,7 +47,7 @@ __all__ = [
 
 CONVOLVED_ROWS = 64  # at a time
 
-# Pixels of segments that are gathered before they are summed.
+# Rows of pixels of segments that are gathered before they are summed.
 GATHERED = 2**15
 
 # Every so many blocks, and pixels of them, tell about where a median is.
@@ -233,35 +233,48 @@ def _sum_moments(
     """
     size = int(segmentation.max(initial=0)) + 1
     npix, origin, sums = np.zeros(size, np.int64), np.full((2, size), -1), np.zeros((6, size))
-    for owner, place, value in _gather_members(light, segmentation, max(GATHERED, size)):
+    for runs in _gather_runs(light, segmentation, max(GATHERED, size)):
+        owner, row, column, length = runs[:4].astype(np.int64)
         fresh = origin[0, owner] < 0
-        origin[:, owner[fresh]] = place[:, fresh]
-        dy, dx = place - origin[:, owner]
-        npix += np.bincount(owner, minlength=size)
-        along, across = value * dx, value * dy
-        for total, moment in zip(sums, (value, along, across, along * dx, across * dy, along * dy), strict=True):
+        origin[:, owner[fresh]] = row[fresh], column[fresh]
+        (dy, dx), (whole, along, square) = (row, column) - origin[:, owner], runs[4:]
+        npix += np.bincount(owner, length, minlength=size).astype(np.int64)
+        x = whole * dx + along
+        moments = (whole, x, whole * dy, (x + along) * dx + square, whole * dy**2, x * dy)
+        for total, moment in zip(sums, moments, strict=True):
             total += np.bincount(owner, moment, minlength=size)
     return npix, origin, sums
 
 
-def _gather_members(
-    light: Light | None, segmentation: NDArray[np.int32], least: int
-) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64], Floats]]:
-    """Yield labels, rows and columns (2, n), and light of the pixels in segments, at least so many at a time."""
-    gathered: list[tuple[NDArray[np.int32], NDArray[np.int64], Floats]] = []
-    count = 0
+def _gather_runs(light: Light | None, segmentation: NDArray[np.int32], least: int) -> Iterator[Floats]:
+    """Yield what rows of pixels of one segment hold, at least so many at a time, (7, n).
+
+    Label, row, column of the first pixel, number of pixels; and sums of light times 1, t, t^2, t pixels from there.
+    """
+    nx, gathered, count = segmentation.shape[1], [np.empty((7, 0))], 0
     for rows in cached_rows(segmentation.shape):
-        labels = segmentation[rows]
+        labels = segmentation[rows].ravel()
         members = np.flatnonzero(labels > 0)
-        value = np.ones(len(members)) if light is None else light(rows, members).astype(float)
-        place = np.stack(np.divmod(members, segmentation.shape[1]))
-        place[0] += rows.start
-        gathered.append((labels.ravel()[members], place, value))
-        count += len(members)
+        owner = labels[members]
+        begins = np.empty(len(members), bool)
+        begins[:1] = True
+        np.not_equal(np.diff(members), 1, out=begins[1:])
+        begins[1:] |= owner[1:] != owner[:-1]
+        edges = np.searchsorted(members, np.arange(0, len(labels), nx))
+        begins[edges[edges < len(members)]] = True
+        first = np.flatnonzero(begins)
+        if len(first):
+            length = np.diff(first, append=len(members))
+            place = (np.arange(len(members)) - np.repeat(first, length)).astype(float)
+            value = np.ones(len(members)) if light is None else light(rows, members).astype(float)
+            along = value * place
+            sums = (np.add.reduceat(each, first) for each in (value, along, along * place))
+            row, column = np.divmod(members[first], nx)
+            gathered.append(np.stack([owner[first], row + rows.start, column, length, *sums]))
+            count += len(first)
         if count >= least or rows.stop == len(segmentation):
-            owner, place, value = (np.concatenate(parts, axis=-1) for parts in zip(*gathered, strict=True))
-            yield owner, place, value
-            gathered, count = [], 0
+            yield np.concatenate(gathered, axis=1)
+            gathered, count = [np.empty((7, 0))], 0
 
 
 def center_sky(
