@@ -199,7 +199,7 @@ def _positive_light(
     """Return the light of some pixels of an image less its sky, as `Light`."""
     pixels = planes[rows].ravel()[members]
     light = native_pixels(pixels.data)
-    light = np.maximum(light if level is None else light - level[rows].ravel()[members], 0)
+    light = np.maximum(light if level is None else light - np.asarray(level)[rows].ravel()[members], 0)
     light[pixels.null()] = 0
     return light
 
@@ -349,7 +349,12 @@ def _sum_clipped(
 
 
 def mask_sources(
-    image: NDData, segmentation: NDArray[np.int32], scale: float, level: NDArray[np.float32] | None = None
+    image: NDData,
+    segmentation: NDArray[np.int32],
+    scale: float,
+    level: NDArray[np.float32] | None = None,
+    *,
+    out: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.bool_], str]:
     """Return where sources are, with the light that reaches beyond their segments: what is left is sky.
 
@@ -363,6 +368,8 @@ def mask_sources(
         Of the pixels, arcsec.
     level : ndarray, optional
         (ny, nx), sky that is taken off before the light of segments is measured.
+    out : ndarray of bool, optional
+        (ny, nx), where to put the mask.
 
     Returns
     -------
@@ -375,7 +382,7 @@ def mask_sources(
     """
     planes = Planes.of(image)
     shapes, npix = _measure_light(partial(_positive_light, planes, level), segmentation)
-    mask, growth = np.empty(segmentation.shape, bool), 1.0
+    mask, growth = np.empty(segmentation.shape, bool) if out is None else out, 1.0
     for growth, margin in MASKS:
         _grow_segments(mask, segmentation, shapes, npix, growth, margin / scale)
         known, left = planes.count_clear(mask)
