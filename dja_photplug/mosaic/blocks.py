@@ -255,10 +255,9 @@ def _find_map(plane: NDArray[Kind]) -> NDArray[Kind]:
 
     A map can be pickled by the name of its file, the array only with all of its pixels.
     """
-    base = plane.base
-    if isinstance(base, np.memmap) and base.ctypes.data == plane.ctypes.data:
-        if (base.shape, base.dtype, base.strides) == (plane.shape, plane.dtype, plane.strides):
-            return base
+    base, same = plane.base, (plane.ctypes.data, plane.shape, plane.dtype, plane.strides)
+    if isinstance(base, np.memmap) and (base.ctypes.data, base.shape, base.dtype, base.strides) == same:
+        return base
     return plane
 
 
