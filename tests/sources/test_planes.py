@@ -122,6 +122,7 @@ def segments(shape: tuple[int, int], seed: int = 4) -> np.ndarray:
     for label in (9, 2, 31, 4, 17, 5):
         x, y, radius = rng.uniform(0, shape[1]), rng.uniform(0, shape[0]), rng.uniform(2, 12)
         labels[np.hypot(columns - x, rows - y) < radius] = label
+    labels[40:43] = 6  # from edge to edge
     return labels
 
 
