@@ -35,6 +35,7 @@ CACHED = 2**17
 # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt, in bytes.
 KEPT = {-1: 2**26, -3: 2**25}
 
+Kind = TypeVar("Kind", bound=np.generic)
 Plane = NDArray[np.generic]
 
 
@@ -133,8 +134,16 @@ class Planes:
         if not isinstance(weight, InverseVariance):
             with np.errstate(divide="ignore"):  # an error of 0 becomes infinite weight, which counts as null
                 weight = weight.represent_as(InverseVariance)
-        mask = None if image.mask is None else np.broadcast_to(image.mask, image.data.shape, subok=True)
-        return cls(image.data, weight.array, getattr(image, "background_weight", None), mask)
+        mask = None if image.mask is None else np.asanyarray(image.mask)
+        if mask is not None and mask.shape != image.data.shape:
+            mask = np.broadcast_to(mask, image.data.shape)
+        background = getattr(image, "background_weight", None)
+        return cls(
+            _find_map(image.data),
+            _find_map(weight.array),
+            None if background is None else _find_map(background),
+            None if mask is None else _find_map(mask),
+        )
 
     def __getitem__(self, where: slice | tuple[slice, slice] | NDArray[np.intp]) -> Planes:
         """Return some of the pixels."""
@@ -222,6 +231,17 @@ class Planes:
         # NaN fails both comparisons; without a mask the division takes a third of the time.
         np.copyto(variance, NULL_VARIANCE, where=~((variance > 0) & (variance < NULL_VARIANCE)))
         return variance
+
+
+def _find_map(plane: NDArray[Kind]) -> NDArray[Kind]:
+    """Return the memory map that a plain array shows all of, as uncertainties and masks of images do of theirs.
+
+    A map can be pickled by the name of its file, the array only with all of its pixels.
+    """
+    base, same = plane.base, (plane.ctypes.data, plane.shape, plane.dtype, plane.strides)
+    if isinstance(base, np.memmap) and (base.ctypes.data, base.shape, base.dtype, base.strides) == same:
+        return base
+    return plane
 
 
 def null_pixels(image: NDData) -> NDArray[np.bool_]:

@@ -49,7 +49,7 @@ __all__ = [
 CONVOLVED_ROWS = 64  # at a time
 BLOCK = 1 << 22  # pixels of segments that are summed at a time
 
-# Pixels of segments that are gathered before they are summed.
+# Rows of pixels of segments that are gathered before they are summed.
 GATHERED = 2**15
 
 # Every so many blocks, and pixels of them, tell about where a median is.
@@ -309,7 +309,7 @@ def _positive_light(
     """Return the light of some pixels of an image less its sky, as `Light`."""
     pixels = planes[rows].ravel()[members]
     light = native_pixels(pixels.data)
-    light = np.maximum(light if level is None else light - level[rows].ravel()[members], 0)
+    light = np.maximum(light if level is None else light - np.asarray(level)[rows].ravel()[members], 0)
     light[pixels.null()] = 0
     return light
 
@@ -343,35 +343,48 @@ def _sum_moments(
     """
     size = int(segmentation.max(initial=0)) + 1
     npix, origin, sums = np.zeros(size, np.int64), np.full((2, size), -1), np.zeros((6, size))
-    for owner, place, value in _gather_members(light, segmentation, max(GATHERED, size)):
+    for runs in _gather_runs(light, segmentation, max(GATHERED, size)):
+        owner, row, column, length = runs[:4].astype(np.int64)
         fresh = origin[0, owner] < 0
-        origin[:, owner[fresh]] = place[:, fresh]
-        dy, dx = place - origin[:, owner]
-        npix += np.bincount(owner, minlength=size)
-        along, across = value * dx, value * dy
-        for total, moment in zip(sums, (value, along, across, along * dx, across * dy, along * dy), strict=True):
+        origin[:, owner[fresh]] = row[fresh], column[fresh]
+        (dy, dx), (whole, along, square) = (row, column) - origin[:, owner], runs[4:]
+        npix += np.bincount(owner, length, minlength=size).astype(np.int64)
+        x = whole * dx + along
+        moments = (whole, x, whole * dy, (x + along) * dx + square, whole * dy**2, x * dy)
+        for total, moment in zip(sums, moments, strict=True):
             total += np.bincount(owner, moment, minlength=size)
     return npix, origin, sums
 
 
-def _gather_members(
-    light: Light | None, segmentation: NDArray[np.int32], least: int
-) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64], Floats]]:
-    """Yield labels, rows and columns (2, n), and light of the pixels in segments, at least so many at a time."""
-    gathered: list[tuple[NDArray[np.int32], NDArray[np.int64], Floats]] = []
-    count = 0
+def _gather_runs(light: Light | None, segmentation: NDArray[np.int32], least: int) -> Iterator[Floats]:
+    """Yield what rows of pixels of one segment hold, at least so many at a time, (7, n).
+
+    Label, row, column of the first pixel, number of pixels; and sums of light times 1, t, t^2, t pixels from there.
+    """
+    nx, gathered, count = segmentation.shape[1], [np.empty((7, 0))], 0
     for rows in cached_rows(segmentation.shape):
-        labels = segmentation[rows]
+        labels = segmentation[rows].ravel()
         members = np.flatnonzero(labels > 0)
-        value = np.ones(len(members)) if light is None else light(rows, members).astype(float)
-        place = np.stack(np.divmod(members, segmentation.shape[1]))
-        place[0] += rows.start
-        gathered.append((labels.ravel()[members], place, value))
-        count += len(members)
+        owner = labels[members]
+        begins = np.empty(len(members), bool)
+        begins[:1] = True
+        np.not_equal(np.diff(members), 1, out=begins[1:])
+        begins[1:] |= owner[1:] != owner[:-1]
+        edges = np.searchsorted(members, np.arange(0, len(labels), nx))
+        begins[edges[edges < len(members)]] = True
+        first = np.flatnonzero(begins)
+        if len(first):
+            length = np.diff(first, append=len(members))
+            place = (np.arange(len(members)) - np.repeat(first, length)).astype(float)
+            value = np.ones(len(members)) if light is None else light(rows, members).astype(float)
+            along = value * place
+            sums = (np.add.reduceat(each, first) for each in (value, along, along * place))
+            row, column = np.divmod(members[first], nx)
+            gathered.append(np.stack([owner[first], row + rows.start, column, length, *sums]))
+            count += len(first)
         if count >= least or rows.stop == len(segmentation):
-            owner, place, value = (np.concatenate(parts, axis=-1) for parts in zip(*gathered, strict=True))
-            yield owner, place, value
-            gathered, count = [], 0
+            yield np.concatenate(gathered, axis=1)
+            gathered, count = [np.empty((7, 0))], 0
 
 
 def center_sky(
@@ -446,7 +459,12 @@ def _sum_clipped(
 
 
 def mask_sources(
-    image: NDData, segmentation: NDArray[np.int32], scale: float, level: NDArray[np.float32] | None = None
+    image: NDData,
+    segmentation: NDArray[np.int32],
+    scale: float,
+    level: NDArray[np.float32] | None = None,
+    *,
+    out: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.bool_], str]:
     """Return where sources are, with the light that reaches beyond their segments: what is left is sky.
 
@@ -460,6 +478,8 @@ def mask_sources(
         Of the pixels, arcsec.
     level : ndarray, optional
         (ny, nx), sky that is taken off before the light of segments is measured.
+    out : ndarray of bool, optional
+        (ny, nx), where to put the mask.
 
     Returns
     -------
@@ -472,7 +492,7 @@ def mask_sources(
     """
     planes = Planes.of(image)
     shapes, npix = _measure_light(partial(_positive_light, planes, level), segmentation)
-    mask, growth = np.empty(segmentation.shape, bool), 1.0
+    mask, growth = np.empty(segmentation.shape, bool) if out is None else out, 1.0
     for growth, margin in MASKS:
         _grow_segments(mask, segmentation, shapes, npix, growth, margin / scale)
         known, left = planes.count_clear(mask)

@@ -28,8 +28,9 @@ from dja_photplug.calibration.zones import find_zones
 from dja_photplug.catalog.metadata import encode_metadata, make_metadata
 from dja_photplug.completeness.bins import SCATTER_ERROR
 from dja_photplug.options.stages import CalibrationOptions, MeasureOptions, Options
+from dja_photplug.sources.apertures import Pixels
 from dja_photplug.sources.detection import Detection
-from dja_photplug.sources.photometry import calibrate_with, measure_with
+from dja_photplug.sources.photometry import _sum_empty, calibrate_with, measure_with
 from dja_photplug.sources.planes import center_sky, mask_sources, native_pixels, null_pixels, variance_map
 from dja_photplug.sources.sep_engine import SEP, detect_sep, mesh_background
 from tests.helpers import (
@@ -140,6 +141,26 @@ def test_places_are_clear_exactly_where_no_pixel_of_their_circle_is_blocked(
         expected = np.flatnonzero(distance_to_squares(*places.T, blocked) >= reach).tolist()
         assert sorted(found.tolist()) == expected
     assert len(expected) > 10
+
+
+@pytest.mark.parametrize("reach", [20.3, 40.2, 90.1])
+def test_one_blocked_pixel_is_seen_in_any_column(reach: float) -> None:
+    place = np.array([[97.4, 95.8]])
+    for column in range(195):
+        blocked = np.zeros((192, 195), bool)
+        blocked[96, column] = True
+        found = places_module._find_clear(pack_blocked(blocked), blocked.shape, place, reach)
+        assert len(found) == (distance_to_squares(*place.T, blocked)[0] >= reach)
+
+
+def test_sums_of_empty_apertures_are_in_the_order_of_their_places() -> None:
+    rng = np.random.default_rng(2)
+    data = rng.normal(size=(60, 70)).astype(np.float32)
+    variance, null = np.ones_like(data), np.zeros(data.shape, bool)
+    pixels = Pixels(data=data, variance=variance, background=variance, null=null, segmentation=None)
+    x, y = rng.uniform(10, 50, (2, 40))
+    sums = _sum_empty(SEP, pixels, None, SCALE, MeasureOptions(), x, y, 3.0)
+    np.testing.assert_array_equal(sums.flux, sep.sum_circle(data, x, y, 3.0, subpix=0)[0])
 
 
 def test_sums_by_processes_give_the_same_curve() -> None:

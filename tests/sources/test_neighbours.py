@@ -135,6 +135,9 @@ def test_the_mask_of_sources_is_their_ellipse_and_all_of_their_segments() -> Non
     segmentation = np.zeros(shape, np.int32)
     segmentation[(gaussian(shape, 90, 110, (20, 10)) > np.exp(-0.5))] = 3
     mask, note = mask_sources(make_image(np.ones(shape)), segmentation, SCALE)
+    out = np.ones(shape, bool)
+    assert mask_sources(make_image(np.ones(shape)), segmentation, SCALE, out=out)[0] is out
+    assert (out == mask).all()
     assert mask[segmentation > 0].all()
     assert note == ""
     radius = 2.5 * np.sqrt(np.count_nonzero(segmentation) / np.pi) + 0.3 / SCALE

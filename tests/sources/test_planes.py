@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import sep
-from astropy.nddata import NDData, StdDevUncertainty
+from astropy.nddata import InverseVariance, NDData, StdDevUncertainty
 from scipy.ndimage import convolve
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.mosaic import blocks
+from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.sources import planes
 from dja_photplug.sources.planes import (
     Planes,
@@ -121,6 +122,7 @@ def segments(shape: tuple[int, int], seed: int = 4) -> np.ndarray:
     for label in (9, 2, 31, 4, 17, 5):
         x, y, radius = rng.uniform(0, shape[1]), rng.uniform(0, shape[0]), rng.uniform(2, 12)
         labels[np.hypot(columns - x, rows - y) < radius] = label
+    labels[40:43] = 6  # from edge to edge
     return labels
 
 
@@ -202,3 +204,20 @@ def test_planes_are_the_same_in_blocks_and_in_place(monkeypatch) -> None:
     part = Planes.of(image)[10:20]
     np.testing.assert_array_equal(part.null(), null[10:20])
     np.testing.assert_array_equal(part.variance("background"), variance[10:20])
+
+
+def test_planes_of_a_mapped_image_are_its_maps(tmp_path) -> None:
+    """They can be pickled by name; the plain arrays that an NDData makes of some of them cannot."""
+    maps = []
+    for i, kind in enumerate([np.float32, np.float32, np.float32, bool]):
+        plane = np.memmap(tmp_path / f"{i}.bin", kind, "w+", shape=(20, 30))
+        plane[:] = np.random.default_rng(i).random((20, 30)) > 0.2
+        maps.append(plane)
+    data, weight, background, mask = maps
+    image = MosaicImage(
+        data, unit="10 nJy", uncertainty=InverseVariance(weight, copy=False), mask=mask, background_weight=background
+    )
+    whole = Planes.of(image)
+    for plane, expected in zip((whole.data, whole.weight, whole.background, whole.mask), maps, strict=True):
+        assert plane is expected
+    assert Planes.of(image[2:9]).null().tolist() == whole[2:9].null().tolist() == null_pixels(image)[2:9].tolist()
