@@ -280,8 +280,15 @@ class ImageReader:
             self._check_end()
 
     def _convert(self, raw: NDArray[np.number], out: NDArray[np.float32]) -> None:
-        # float64: exact for the uint32 of exposure maps.
-        out[...] = raw if (self._scale, self._zero) == (1, 0) else raw * self._scale + self._zero
+        half = 1 << 8 * raw.dtype.itemsize - 1
+        if (self._scale, self._zero) == (1, 0):
+            out[...] = raw
+        elif (self._scale, self._zero) == (1, half) and raw.dtype in (">i2", ">i4"):
+            # Unsigned integers, as of exposure maps: the same as below, 5 times as fast.
+            kind = np.dtype(f"u{raw.dtype.itemsize}")
+            out[...] = raw.astype(raw.dtype.newbyteorder("=")).view(kind) ^ kind.type(half)
+        else:
+            out[...] = raw * self._scale + self._zero  # in float64
         if self._blank is not None and raw.dtype.kind in "iu":  # it means nothing for floats (standard 4.0, 4.4.2.5)
             out[raw == self._blank] = np.nan
 
