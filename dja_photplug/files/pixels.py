@@ -61,6 +61,16 @@ Allocate = Callable[[tuple[int, int], type], NDArray[Any]]
 _DAMAGE = (EOFError, OSError, cast(type[Exception], IsalError))
 
 
+def _keep_memory() -> None:
+    """Let the C library keep what blocks free for the next ones.
+
+    It keeps about twice the largest piece that was ever freed (glibc; others do as they like). Without this the
+    temporaries of every block, of 1 MB each, are mapped and zeroed anew: 430,000 page faults, and up to a second, for a
+    mosaic of 12000 x 12000 pixels.
+    """
+    np.empty(8 * _PIECE, np.uint8)  # freed at once
+
+
 class _Inflater(io.RawIOBase):
     """A gzip file that a thread inflates ahead of its reader, so that neither waits while the other has work."""
 
@@ -268,6 +278,7 @@ class ImageReader:
         height = max(1, BLOCK_PIXELS // nx)
         raw = np.empty((height, nx), self._dtype)
         scratch = np.empty((height, columns.stop - columns.start), np.float32)
+        _keep_memory()
         self._skip(rows.start * row_size)
         for start in range(rows.start, rows.stop, height):
             n = min(height, rows.stop - start)
@@ -280,8 +291,15 @@ class ImageReader:
             self._check_end()
 
     def _convert(self, raw: NDArray[np.number], out: NDArray[np.float32]) -> None:
-        # float64: exact for the uint32 of exposure maps.
-        out[...] = raw if (self._scale, self._zero) == (1, 0) else raw * self._scale + self._zero
+        half = 1 << 8 * raw.dtype.itemsize - 1
+        if (self._scale, self._zero) == (1, 0):
+            out[...] = raw
+        elif (self._scale, self._zero) == (1, half) and raw.dtype in (">i2", ">i4"):
+            # Unsigned integers, as of exposure maps: the same as below, 5 times as fast.
+            kind = np.dtype(f"u{raw.dtype.itemsize}")
+            out[...] = raw.astype(raw.dtype.newbyteorder("=")).view(kind) ^ kind.type(half)
+        else:
+            out[...] = raw * self._scale + self._zero  # in float64
         if self._blank is not None and raw.dtype.kind in "iu":  # it means nothing for floats (standard 4.0, 4.4.2.5)
             out[raw == self._blank] = np.nan
 
