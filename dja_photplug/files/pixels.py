@@ -32,6 +32,7 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.smallfits import parse_header
 from dja_photplug.files.whole import whole_file
+from dja_photplug.parallel.scratch import keep_memory
 from dja_photplug.sky.cards import read_numbers
 from dja_photplug.sky.grid import BLOCK_PIXELS, Grid, Window, header_wcs
 
@@ -59,16 +60,6 @@ Allocate = Callable[[tuple[int, int], type], NDArray[Any]]
 
 # What isal raises on a gzip stream that is cut short, or is none; its stub declares an instance of the error.
 _DAMAGE = (EOFError, OSError, cast(type[Exception], IsalError))
-
-
-def _keep_memory() -> None:
-    """Let the C library keep what blocks free for the next ones.
-
-    It keeps about twice the largest piece that was ever freed (glibc; others do as they like). Without this the
-    temporaries of every block, of 1 MB each, are mapped and zeroed anew: 430,000 page faults, and up to a second, for a
-    mosaic of 12000 x 12000 pixels.
-    """
-    np.empty(8 * _PIECE, np.uint8)  # freed at once
 
 
 class _Inflater(io.RawIOBase):
@@ -278,7 +269,7 @@ class ImageReader:
         height = max(1, BLOCK_PIXELS // nx)
         raw = np.empty((height, nx), self._dtype)
         scratch = np.empty((height, columns.stop - columns.start), np.float32)
-        _keep_memory()
+        keep_memory()
         self._skip(rows.start * row_size)
         for start in range(rows.start, rows.stop, height):
             n = min(height, rows.stop - start)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from astropy.nddata import InverseVariance, NDData
 from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.parallel.scratch import keep_memory
 from dja_photplug.sky.grid import row_blocks
 
 __all__ = [
@@ -20,7 +18,6 @@ __all__ = [
     "Plane",
     "Planes",
     "cached_rows",
-    "keep_memory",
     "native_pixels",
     "null_pixels",
     "variance_map",
@@ -32,10 +29,7 @@ NULL_VARIANCE = np.float32(1e30)
 # Pixels at a time that a cache holds with all that is made of them.
 CACHED = 2**17
 
-# M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt, in bytes.
-KEPT = {-1: 2**26, -3: 2**25}
 
-Kind = TypeVar("Kind", bound=np.generic)
 Plane = NDArray[np.generic]
 
 
@@ -54,19 +48,6 @@ def cached_rows(shape: tuple[int, ...]) -> Iterator[slice]:
     """
     keep_memory()
     yield from row_blocks(shape, CACHED)
-
-
-@cache
-def keep_memory() -> None:
-    """Let glibc keep the memory of arrays of up to 32 MB for the next ones.
-
-    It gives what is freed back to the system, which clears each page of the next array first: work in blocks of rows
-    then takes twice as long. These are the limits that it takes itself, once arrays of that size have been freed.
-    """
-    adjust = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if adjust is not None:
-        for parameter, size in KEPT.items():
-            adjust(parameter, size)
 
 
 def native_pixels(array: ArrayLike) -> NDArray[np.float32]:
@@ -139,10 +120,10 @@ class Planes:
             mask = np.broadcast_to(mask, image.data.shape)
         background = getattr(image, "background_weight", None)
         return cls(
-            _find_map(image.data),
-            _find_map(weight.array),
-            None if background is None else _find_map(background),
-            None if mask is None else _find_map(mask),
+            image.data,
+            weight.array,
+            None if background is None else background,
+            None if mask is None else mask,
         )
 
     def __getitem__(self, where: slice | tuple[slice, slice] | NDArray[np.intp]) -> Planes:
@@ -231,17 +212,6 @@ class Planes:
         # NaN fails both comparisons; without a mask the division takes a third of the time.
         np.copyto(variance, NULL_VARIANCE, where=~((variance > 0) & (variance < NULL_VARIANCE)))
         return variance
-
-
-def _find_map(plane: NDArray[Kind]) -> NDArray[Kind]:
-    """Return the memory map that a plain array shows all of, as uncertainties and masks of images do of theirs.
-
-    A map can be pickled by the name of its file, the array only with all of its pixels.
-    """
-    base, same = plane.base, (plane.ctypes.data, plane.shape, plane.dtype, plane.strides)
-    if isinstance(base, np.memmap) and (base.ctypes.data, base.shape, base.dtype, base.strides) == same:
-        return base
-    return plane
 
 
 def null_pixels(image: NDData) -> NDArray[np.bool_]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import os
 import pickle
 import shutil
+import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,14 +22,30 @@ from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
 
-__all__ = ["Scratch", "dump_shared", "new_plane", "open_scratch", "share_plane", "unseen"]
+__all__ = ["Scratch", "dump_shared", "keep_memory", "new_plane", "open_scratch", "share_plane", "unseen"]
 
 # Smaller arrays are in memory, where there is a scratch folder too.
 LEAST_BYTES = 1 << 20
 PREFIX = "dja-photplug-"
 
+# M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt, in bytes.
+KEPT = {-1: 2**26, -3: 2**25}
+
 Scalar = TypeVar("Scalar", bound=np.generic)
 Shared = NDArray[np.generic]
+
+
+@cache
+def keep_memory() -> None:
+    """Let glibc keep the memory of arrays of up to 32 MB for the next ones.
+
+    It gives what is freed back to the system, which clears each page of the next array first: work in blocks of rows
+    then takes twice as long. These are the limits that it takes itself, once arrays of that size have been freed.
+    """
+    adjust = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if adjust is not None:
+        for parameter, size in KEPT.items():
+            adjust(parameter, size)
 
 
 class Scratch:

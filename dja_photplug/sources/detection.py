@@ -18,8 +18,9 @@ from scipy.stats import median_abs_deviation
 from dja_photplug.calibration.zones import divide_depths, measure_depths
 from dja_photplug.catalog.schema import COLUMNS, dress_table
 from dja_photplug.errors import PhotplugError
-from dja_photplug.mosaic.blocks import Planes, keep_memory, native_pixels, null_pixels
+from dja_photplug.mosaic.blocks import Planes, native_pixels, null_pixels
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions
+from dja_photplug.parallel.scratch import keep_memory
 from dja_photplug.parallel.workers import Map
 from dja_photplug.sky.grid import pixel_positions, pixel_scale, sky_positions
 from dja_photplug.sky.nesting import regrid_labels
