@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dja_photplug.fitting.stamps import Stamp as Stamp
     from dja_photplug.fitting.stamps import cut_stamps as cut_stamps
     from dja_photplug.hookspecs import hookimpl as hookimpl
+    from dja_photplug.light.planes import Shapes as Shapes
     from dja_photplug.mosaic.electrons import Header as Header
     from dja_photplug.mosaic.fullweight import ExposureMap as ExposureMap
     from dja_photplug.mosaic.fullweight import NoiseModel as NoiseModel
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
     from dja_photplug.sources.photometry import calibrate_with as calibrate_with
     from dja_photplug.sources.photometry import measure_with as measure_with
     from dja_photplug.sources.photutils_engine import PHOTUTILS as PHOTUTILS
-    from dja_photplug.sources.planes import Shapes as Shapes
     from dja_photplug.sources.sep_engine import SEP as SEP
     from dja_photplug.sources.sep_engine import detect_sep as detect_sep
     from dja_photplug.sources.sep_engine import mesh_background as mesh_background

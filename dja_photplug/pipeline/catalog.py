@@ -14,6 +14,7 @@ from dja_photplug.catalog.schema import describe_columns
 from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.names import MosaicFiles, ProductName, Source
 from dja_photplug.files.whole import check_output
+from dja_photplug.light.planes import Floats
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.stack import coarsest_grid, name_stack, stack_images, write_stack
 from dja_photplug.options.bands import settle_bands
@@ -36,7 +37,6 @@ from dja_photplug.pipeline.one_band import Result, analyse_image, describe_image
 from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
 from dja_photplug.pipeline.tiles import share_work
 from dja_photplug.psf.model import PSF
-from dja_photplug.sources.planes import Floats
 
 __all__ = ["run"]
 

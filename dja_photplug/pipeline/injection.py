@@ -36,6 +36,7 @@ from dja_photplug.completeness.bins import (
 from dja_photplug.completeness.limits import Completeness, Places, fit_completeness
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import MosaicFiles, Source
+from dja_photplug.light.planes import variance_map
 from dja_photplug.mosaic.fullweight import NoiseModel
 from dja_photplug.mosaic.image import MosaicImage, replace_planes
 from dja_photplug.mosaic.load import load_noise_model
@@ -52,7 +53,6 @@ from dja_photplug.simulate.exposures import draw_light
 from dja_photplug.simulate.scene import trace_light
 from dja_photplug.sky.grid import pixel_scale, sky_positions
 from dja_photplug.sources.detection import FOUND, place_sources, sample_labels
-from dja_photplug.sources.planes import variance_map
 from dja_photplug.units import MOSAIC_UNIT, flux_of
 
 __all__ = ["InjectionResult", "inject"]

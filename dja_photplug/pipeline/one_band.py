@@ -23,6 +23,7 @@ from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.formats import decode_text
 from dja_photplug.files.names import Source
+from dja_photplug.light.planes import mask_sources, measure_sky
 from dja_photplug.mosaic.electrons import HeaderValue
 from dja_photplug.mosaic.image import MosaicImage, replace_planes, share_image, take_off
 from dja_photplug.mosaic.load import exposure_log
@@ -47,7 +48,6 @@ from dja_photplug.sources.detection import (
     shapes_on_grid,
 )
 from dja_photplug.sources.photometry import flag_point_sources, measure_profiles, remove_neighbours, remove_sky
-from dja_photplug.sources.planes import mask_sources, measure_sky
 
 if TYPE_CHECKING:
     from photutils.segmentation import SegmentationImage

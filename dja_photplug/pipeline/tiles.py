@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugWarning
 from dja_photplug.files.names import Source
+from dja_photplug.light.cleaning import Uncleaned, Wings
+from dja_photplug.light.planes import Floats
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import Options
 from dja_photplug.parallel.cluster import join_cluster
@@ -30,9 +32,7 @@ from dja_photplug.parallel.tiles import Tile, find_tiles, join_boxes, make_windo
 from dja_photplug.parallel.workers import Map, Workers, sharing
 from dja_photplug.pipeline.plugins import split_work
 from dja_photplug.sky.grid import Window, resolve_cutout
-from dja_photplug.sources.cleaning import Uncleaned, Wings
 from dja_photplug.sources.detection import Background, Detection
-from dja_photplug.sources.planes import Floats
 
 __all__ = ["detect_in_tiles", "measure_in_tiles", "share_work"]
 

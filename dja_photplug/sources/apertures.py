@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.kron import kron_apertures
+from dja_photplug.light.neighbours import Ellipses, Neighbours, sum_opposite, sum_own_light
+from dja_photplug.light.planes import Flags, Floats, Plane, Shapes, sum_overlap
+from dja_photplug.light.profile_error import ProfileError
 from dja_photplug.options.stages import MeasureOptions
-from dja_photplug.sources.neighbours import Ellipses, Neighbours, sum_opposite, sum_own_light
-from dja_photplug.sources.planes import Flags, Floats, Plane, Shapes, sum_overlap
-from dja_photplug.sources.profile_error import ProfileError
 
 __all__ = [
     "GROWTH",

@@ -18,19 +18,19 @@ from scipy.stats import median_abs_deviation
 from dja_photplug.calibration.zones import divide_depths, measure_depths
 from dja_photplug.catalog.schema import COLUMNS, dress_table
 from dja_photplug.errors import PhotplugError
+from dja_photplug.light.cleaning import Uncleaned, Wings
+from dja_photplug.light.planes import (
+    CONVOLVED_ROWS,
+    Floats,
+    Shapes,
+    convolve_pixels,
+)
 from dja_photplug.mosaic.blocks import Planes, native_pixels, null_pixels
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions
 from dja_photplug.parallel.scratch import keep_memory
 from dja_photplug.parallel.workers import Map
 from dja_photplug.sky.grid import pixel_positions, pixel_scale, sky_positions
 from dja_photplug.sky.nesting import regrid_labels
-from dja_photplug.sources.cleaning import Uncleaned, Wings
-from dja_photplug.sources.planes import (
-    CONVOLVED_ROWS,
-    Floats,
-    Shapes,
-    convolve_pixels,
-)
 
 __all__ = [
     "Background",
@@ -295,7 +295,7 @@ def measure_significance(
     segmentation : ndarray
         (ny, nx), labels; 0 is sky.
     mask : ndarray of bool
-        (ny, nx), True where sources are, with the light around them; see `dja_photplug.sources.planes.mask_sources`.
+        (ny, nx), True where sources are, with the light around them; see `dja_photplug.light.planes.mask_sources`.
     options : DetectOptions
         Its ``kernel``.
     parallel : Map, optional

@@ -18,6 +18,15 @@ from dja_photplug.calibration.measure import ApertureSums, calibrate
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import GROWTH_COLUMNS, describe_columns, describe_removed, dress_table
 from dja_photplug.errors import PhotplugError
+from dja_photplug.light.neighbours import find_neighbours
+from dja_photplug.light.planes import (
+    Floats,
+    Shapes,
+    center_sky,
+    mask_sources,
+    sum_overlap,
+)
+from dja_photplug.light.profile_error import ProfileError, measure_profile_error
 from dja_photplug.mosaic.blocks import Planes, native_pixels, null_pixels, variance_map
 from dja_photplug.options.stages import MeasureOptions, Options
 from dja_photplug.parallel.scratch import new_plane, share_plane
@@ -41,15 +50,6 @@ from dja_photplug.sources.apertures import (
     sum_segments,
 )
 from dja_photplug.sources.detection import Detection, cell_size, shapes_on_grid
-from dja_photplug.sources.neighbours import find_neighbours
-from dja_photplug.sources.planes import (
-    Floats,
-    Shapes,
-    center_sky,
-    mask_sources,
-    sum_overlap,
-)
-from dja_photplug.sources.profile_error import ProfileError, measure_profile_error
 from dja_photplug.sources.sep_engine import measure_mesh
 from dja_photplug.units import magnitude
 

@@ -22,6 +22,7 @@ from scipy.optimize import brentq
 
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
+from dja_photplug.light.planes import Floats, Shapes, convolve_pixels, native_pixels, null_pixels, variance_map
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions, Options
 from dja_photplug.sources.apertures import KRON_EXTENT, Engine, Pixels, Sums
 from dja_photplug.sources.detection import (
@@ -33,7 +34,6 @@ from dja_photplug.sources.detection import (
     place_sources,
     subtract_level,
 )
-from dja_photplug.sources.planes import Floats, Shapes, convolve_pixels, native_pixels, null_pixels, variance_map
 from dja_photplug.sources.segments import segment_shapes
 
 __all__ = ["PHOTUTILS", "detect_photutils", "mesh_background_2d"]

@@ -19,6 +19,7 @@ from photutils.segmentation import SegmentationImage, SourceCatalog
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.pixels import ImageReader
+from dja_photplug.light.planes import convolve_pixels, null_pixels
 from dja_photplug.options.stages import DetectOptions, Options
 from dja_photplug.sky.grid import Grid, header_wcs, pixel_positions, sky_positions
 from dja_photplug.sky.nesting import regrid_labels
@@ -31,7 +32,6 @@ from dja_photplug.sources.detection import (
     sample_labels,
     subtract_level,
 )
-from dja_photplug.sources.planes import convolve_pixels, null_pixels
 
 __all__ = [
     "check_labels",

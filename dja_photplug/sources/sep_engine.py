@@ -21,6 +21,13 @@ from scipy.spatial import KDTree
 
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
+from dja_photplug.light.cleaning import find_wings
+from dja_photplug.light.planes import (
+    Floats,
+    Shapes,
+    convolve_pixels,
+    sum_overlap,
+)
 from dja_photplug.mosaic.blocks import (
     NULL_VARIANCE,
     Plane,
@@ -37,7 +44,6 @@ from dja_photplug.parallel.tiles import make_window, widen
 from dja_photplug.parallel.workers import Map, shared_map
 from dja_photplug.sky.grid import Window
 from dja_photplug.sources.apertures import KRON_EXTENT, Engine, Pixels, Sums
-from dja_photplug.sources.cleaning import find_wings
 from dja_photplug.sources.detection import (
     FOUND,
     NO_SKY,
@@ -48,12 +54,6 @@ from dja_photplug.sources.detection import (
     gaussian_kernel,
     place_sources,
     subtract_level,
-)
-from dja_photplug.sources.planes import (
-    Floats,
-    Shapes,
-    convolve_pixels,
-    sum_overlap,
 )
 
 __all__ = ["SEP", "Mesh", "detect_sep", "measure_mesh", "mesh_background"]
@@ -473,7 +473,7 @@ def _settings(image: NDData, options: DetectOptions) -> _Settings:
         "filter_type": options.filter_type,
         "deblend_nthresh": options.n_levels,
         "deblend_cont": options.contrast,
-        "clean": False,  # see sources/cleaning.py
+        "clean": False,  # see light/cleaning.py
     }
 
 

@@ -27,11 +27,11 @@ from dja_photplug.calibration.places import count_independent, pack_blocked, pla
 from dja_photplug.calibration.zones import find_zones
 from dja_photplug.catalog.metadata import encode_metadata, make_metadata
 from dja_photplug.completeness.bins import SCATTER_ERROR
+from dja_photplug.light.planes import center_sky, mask_sources, native_pixels, null_pixels, variance_map
 from dja_photplug.options.stages import CalibrationOptions, MeasureOptions, Options
 from dja_photplug.sources.apertures import Pixels
 from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.photometry import _sum_empty, calibrate_with, measure_with
-from dja_photplug.sources.planes import center_sky, mask_sources, native_pixels, null_pixels, variance_map
 from dja_photplug.sources.sep_engine import SEP, detect_sep, mesh_background
 from tests.helpers import (
     AS_IS,

@@ -10,7 +10,7 @@ from astropy.table import QTable
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from dja_photplug.sources.planes import Floats
+from dja_photplug.light.planes import Floats
 
 __all__ = ["Uncleaned", "Wings", "find_wings"]
 

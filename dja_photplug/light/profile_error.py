@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from dja_photplug.sources.neighbours import Neighbours
-from dja_photplug.sources.planes import Floats, Shapes, sum_overlap
+from dja_photplug.light.neighbours import Neighbours
+from dja_photplug.light.planes import Floats, Shapes, sum_overlap
 
 __all__ = ["ProfileError", "measure_profile_error"]
 

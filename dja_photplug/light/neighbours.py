@@ -23,8 +23,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from dja_photplug.light.planes import FLATTEST, Floats, Shapes, sum_overlap, weigh_segments
 from dja_photplug.parallel.workers import Map, once
-from dja_photplug.sources.planes import FLATTEST, Floats, Shapes, sum_overlap, weigh_segments
 
 __all__ = [
     "Ellipses",

@@ -9,10 +9,7 @@ from astropy.nddata import InverseVariance, NDData, StdDevUncertainty
 from scipy.ndimage import convolve
 
 from dja_photplug.errors import PhotplugError
-from dja_photplug.mosaic import blocks
-from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.sources import planes
-from dja_photplug.sources.planes import (
+from dja_photplug.light.planes import (
     Planes,
     center_sky,
     convolve_pixels,
@@ -23,6 +20,9 @@ from dja_photplug.sources.planes import (
     null_pixels,
     variance_map,
 )
+from dja_photplug.mosaic import blocks
+from dja_photplug.mosaic.image import MosaicImage
+from dja_photplug.sources import planes
 from tests.helpers import make_image
 
 

@@ -19,14 +19,8 @@ from scipy.stats import median_abs_deviation
 import dja_photplug as dp
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
-from dja_photplug.options.stages import MeasureOptions, Options
-from dja_photplug.simulate.field import FieldOptions, simulate_field, write_field
-from dja_photplug.sources import neighbours as module
-from dja_photplug.sources import planes as planes_module
-from dja_photplug.sources.neighbours import Neighbours, find_neighbours, sum_opposite, sum_own_light
-from dja_photplug.sources.photometry import calibrate_with, measure_with
-from dja_photplug.sources.photutils_engine import PHOTUTILS
-from dja_photplug.sources.planes import (
+from dja_photplug.light.neighbours import Neighbours, find_neighbours, sum_opposite, sum_own_light
+from dja_photplug.light.planes import (
     Map,
     Shapes,
     mask_sources,
@@ -34,10 +28,16 @@ from dja_photplug.sources.planes import (
     null_pixels,
     weigh_segments,
 )
+from dja_photplug.options.stages import MeasureOptions, Options
+from dja_photplug.simulate.field import FieldOptions, simulate_field, write_field
+from dja_photplug.sources import neighbours as module
+from dja_photplug.sources import planes as planes_module
+from dja_photplug.sources.photometry import calibrate_with, measure_with
+from dja_photplug.sources.photutils_engine import PHOTUTILS
 from dja_photplug.sources.sep_engine import SEP
 from tests.docs.test_docs import load_script
 from tests.helpers import AS_IS, DJA, SCALE, gaussian, make_detection, make_image, uds_prefix
-from tests.sources.shared_planes import share_plane
+from tests.light.shared_planes import share_plane
 
 ENGINES = {"sep": SEP, "photutils": PHOTUTILS}
 APERTURES = (0.4, 0.8)
