@@ -39,7 +39,7 @@ from dja_photplug.pipeline.tiles import share_work
 from dja_photplug.psf.model import PSF
 from dja_photplug.sources.planes import Floats
 
-__all__ = ["run"]
+__all__ = ["list_images", "run"]
 
 STACK = "stack"
 ARCHIVE_STACK = "ir"
@@ -103,24 +103,36 @@ def run(
     """
     manager = manager or get_plugin_manager()
     options = complete_options(options or Options(), manager)
-    bands = find_bands(sources, options, manager)
-    detect, source = _choose_detection(bands, options)
-    elsewhere = [] if source is None or source.band == ARCHIVE_STACK else [source.band]
-    options = settle_bands(options, list(dict.fromkeys([*bands, *elsewhere])))
-    psfs = read_psfs(bands, options)
-    if ARCHIVE_STACK in bands and detect != ARCHIVE_STACK:
-        raise PhotplugError(
-            f"{bands[ARCHIVE_STACK]}: a stack is for detection, not a band; leave it out, or give --detect ir"
-        )
-    all_sources = {str(one): one for one in (*bands.values(), source) if one is not None}
+    plan, options = _make_plan(sources, options, manager)
+    bands, detect, source = plan.bands, plan.detect, plan.source
     with (
         _stages(_count_stages(options) + len(bands) - (detect == ARCHIVE_STACK), show=progress) as begin,
-        share_work(all_sources.values(), options, manager, executor) as parallel,
+        share_work(plan.images, options, manager, executor) as parallel,
     ):
         if list(bands) == [detect] and source is not None:
-            return _run_alone(source, psfs.get(detect), options, manager, begin, parallel)
-        plan = _Plan(bands=bands, detect=detect, source=source, psfs=psfs)
+            return _run_alone(source, plan.psfs.get(detect), options, manager, begin, parallel)
         return _run_together(plan, options, manager, begin, parallel, keep_image=keep_image)
+
+
+def list_images(sources: Sequence[Products], options: Options, manager: pluggy.PluginManager) -> list[Source]:
+    """Return the sources of all images that :func:`run` reads, and refuse what it would refuse before its work.
+
+    Parameters
+    ----------
+    sources, options, manager
+        As for :func:`run`; the options are complete.
+
+    Returns
+    -------
+    list of Source
+        The bands in their order, and what sources are detected on where that is none of them.
+
+    Raises
+    ------
+    PhotplugError
+        Where a band is there twice, or is not that of an option; where the detection image or a PSF is not there.
+    """
+    return _make_plan(sources, options, manager)[0].images
 
 
 def _count_stages(options: Options) -> int:
@@ -136,6 +148,26 @@ class _Plan:
     detect: str
     source: Source | None
     psfs: Mapping[str, PSF]
+
+    @property
+    def images(self) -> list[Source]:
+        """The sources of all images that are read, each once."""
+        every = {str(one): one for one in (*self.bands.values(), self.source) if one is not None}
+        return list(every.values())
+
+
+def _make_plan(sources: Sequence[Products], options: Options, manager: pluggy.PluginManager) -> tuple[_Plan, Options]:
+    """Return what is to be done, and the options with the bands that values are of."""
+    bands = find_bands(sources, options, manager)
+    detect, source = _choose_detection(bands, options)
+    elsewhere = [] if source is None or source.band == ARCHIVE_STACK else [source.band]
+    options = settle_bands(options, list(dict.fromkeys([*bands, *elsewhere])))
+    psfs = read_psfs(bands, options)
+    if ARCHIVE_STACK in bands and detect != ARCHIVE_STACK:
+        raise PhotplugError(
+            f"{bands[ARCHIVE_STACK]}: a stack is for detection, not a band; leave it out, or give --detect ir"
+        )
+    return _Plan(bands=bands, detect=detect, source=source, psfs=psfs), options
 
 
 def _choose_detection(bands: Bands, options: Options) -> tuple[str, Source | None]:

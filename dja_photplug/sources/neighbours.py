@@ -558,7 +558,11 @@ def find_neighbours(
             level = np.concatenate(_run(parallel, measure, [now[part] for part in parts]))
             change = replace(profiles[rows], level=level - profiles.level[rows]).end()
             profiles.level[rows] = level
-            _run(parallel, partial(_take_off, data, segmentation), _bands(change[np.asarray(change.level.any(axis=1))], ny))
+            _run(
+                parallel,
+                partial(_take_off, data, segmentation),
+                _bands(change[np.asarray(change.level.any(axis=1))], ny),
+            )
     profiles = profiles.end()
     wings, brightest = zeros(data.shape), zeros(data.shape)
     _run(parallel, partial(_lay_out, wings, brightest, segmentation), _bands(profiles, ny))
