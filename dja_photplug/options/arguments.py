@@ -25,6 +25,7 @@ __all__ = [
     "band_value",
     "collect_options",
     "collect_stage",
+    "list_places",
     "read_layer",
     "read_toml",
 ]
@@ -264,7 +265,7 @@ def read_layer(
         if unknown:
             what = _name_place(prefix, group, unknown[0])
             known += [] if group in tables else [_name_place(prefix, name, "") for name in groups]
-            meant = _suggest_key(unknown[0], group, groups, prefix)
+            meant = suggest(unknown[0], list_places(groups, prefix, group))
             raise PhotplugError(f"{path}: {what} is not an option; known: {', '.join(known)}{meant}")
         if folder is not None:
             values |= {
@@ -282,9 +283,24 @@ def _place_paths(value: object, folder: Path) -> object:
     return str(folder / Path(value).expanduser()) if isinstance(value, str) else value
 
 
-def _suggest_key(key: str, group: str, groups: PluginStages, prefix: str) -> str:
-    """Return the nearest place in a TOML file of what was meant by a key: in its table, in others, or by its flag."""
-    places: dict[str, str] = {}  # by what people write; the last of a name is the one that is offered
+def list_places(groups: PluginStages, prefix: str = "", group: str = "options") -> dict[str, str]:
+    """Return the places of options in a TOML file by what people may write for them: key, table or flag.
+
+    Parameters
+    ----------
+    groups : mapping of str to type
+        Those that there may be.
+    prefix : str, optional
+        Of their tables.
+    group : str, optional
+        Whose options are meant first.
+
+    Returns
+    -------
+    dict of str to str
+        Such as ``[detect] n_sigma``, for the end of a message.
+    """
+    places: dict[str, str] = {}  # the last of a name is the one that is offered
     own = (group, groups.get(group, Options))
     tables: list[tuple[str, type[Stage]]] = [*reversed(list(groups.items())), ("options", Options), own]
     for name, kind in tables:
@@ -293,7 +309,7 @@ def _suggest_key(key: str, group: str, groups: PluginStages, prefix: str) -> str
         places |= {option: place for place, option, _ in options}
     if group not in groups:
         places |= {name: _name_place(prefix, name, "") for name in groups}
-    return suggest(key, places)
+    return places
 
 
 def collect_options(

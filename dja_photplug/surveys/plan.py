@@ -15,7 +15,7 @@ import pluggy
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning, suggest
 from dja_photplug.files.names import ProductName, Source, band_name, is_mosaic_name, list_near
-from dja_photplug.options.arguments import Layer, PluginStages, collect_options, read_layer, read_toml
+from dja_photplug.options.arguments import Layer, PluginStages, collect_options, list_places, read_layer, read_toml
 from dja_photplug.options.bands import select_bands
 from dja_photplug.options.stages import STAGES, Options
 from dja_photplug.pipeline.catalog import list_images
@@ -110,7 +110,7 @@ def read_fields(
     stages = plugin_stages(manager)
     groups = {**STAGES, **stages}
     places = {FIELDS: f"[{FIELDS}.NAME]", OPTIONS: f"[{OPTIONS}]"}
-    _check_keys(path, "", content, places, {group: f"[{OPTIONS}.{group}]" for group in groups})
+    _check_keys(path, "", content, places, list_places(groups, OPTIONS))
     fields = _take_table(path, content, FIELDS, FIELDS)
     if not fields:
         raise PhotplugError(f"{path}: it names no field; give [{FIELDS}.NAME] with {BANDS} or {PATTERN} for each")
@@ -120,8 +120,8 @@ def read_fields(
         _check_name(name, f"{path}: ")
         place = f"{FIELDS}.{name if _BARE_KEY.fullmatch(name) else json.dumps(name, ensure_ascii=False)}"
         table = _take_table(path, fields, name, place)
-        elsewhere = {group: f"[{place}.{OPTIONS}.{group}]" for group in groups}
-        _check_keys(path, place, table, {key: key for key in (BANDS, PATTERN, OPTIONS)}, elsewhere)
+        keys = {key: key for key in (BANDS, PATTERN, OPTIONS)}
+        _check_keys(path, place, table, keys, list_places(groups, f"{place}.{OPTIONS}"))
         own = _read_own(path, table, f"{place}.{OPTIONS}", groups)
         options = collect_options(flags or {}, config, defaults, stages, [every, own])
         sources = []
@@ -233,9 +233,11 @@ def _check_keys(
     for key in table:
         if key not in known:
             what = f"[{place}] {key}" if place else key
+            meant = suggest(key, {**elsewhere, **known})
+            if not meant and place and isinstance(table[key], dict):
+                meant = f"; a name with dots is in quotes, as in [{FIELDS}.'{place.partition('.')[2]}.{key}']"
             raise PhotplugError(
-                f"{path}: {what} is nothing that the list of a survey has; known: {', '.join(known.values())}"
-                f"{suggest(key, {**elsewhere, **known})}"
+                f"{path}: {what} is nothing that the list of a survey has; known: {', '.join(known.values())}{meant}"
             )
 
 

@@ -345,6 +345,7 @@ def _do_all(
     """Yield the rows of fields as they are made: of small ones that are shared out first."""
     done = set()
     small = _choose_small(jobs, manager, executor)
+    whole = {job.field.name for job in small}
     if small:
         count = min(jobs[0].field.options.bands.workers or 1, len(small))
         with Workers(count, executor=executor, folder=folder, modules=MODULES) as workers:
@@ -358,7 +359,8 @@ def _do_all(
                 warnings.warn(told, PhotplugWarning, stacklevel=3)
     for job in jobs:
         if job.field.name not in done:
-            yield _do(job, folder, job.field.options, manager, executor)
+            lost = job.field.name in whole
+            yield _do_apart(folder, job) if lost else _do(job, folder, job.field.options, manager, executor)
 
 
 def _choose_small(jobs: Sequence[_Job], manager: pluggy.PluginManager, executor: Executor | None) -> list[_Job]:
@@ -382,7 +384,7 @@ def _choose_small(jobs: Sequence[_Job], manager: pluggy.PluginManager, executor:
 
 
 def _do_apart(folder: Path, job: _Job) -> _Outcome:
-    """Measure a field whole, in a process of others."""
+    """Measure a field whole, without other processes."""
     options = job.field.options
     alone = replace(options, bands=replace(options.bands, workers=1), tiles=replace(options.tiles, scheduler=None))
     return _do(job, folder, alone, get_plugin_manager())

@@ -277,7 +277,7 @@ def _flatten(options: Mapping[str, object]) -> dict[str, object]:
 def _compare(old: Mapping[str, object], new: Mapping[str, object], names: Mapping[str, str] | None = None) -> str:
     """Return which values are others, new or gone, the first of them by name."""
     found = []
-    for key in dict.fromkeys([*old, *new]):
+    for key in dict.fromkeys([*new, *old]):
         if old.get(key) != new.get(key) or (key in old) != (key in new):
             how = "" if key in old and key in new else " is new" if key in new else " is gone"
             found.append(f"{(names or {}).get(key, key)}{how}")

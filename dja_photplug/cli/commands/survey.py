@@ -46,7 +46,8 @@ def run(arguments: Namespace) -> None:
         overwrite=arguments.overwrite,
     )
     summary = run_fields(fields, output, manager, progress=not arguments.quiet, debug=arguments.debug)
-    say(arguments, "\n".join(summary.pformat(max_lines=-1, max_width=-1, align=["<", "<", ">", "<", ">", "<"])))
+    lines = summary.pformat(max_lines=-1, max_width=-1, align=["<", "<", ">", "<", ">", "<"])
+    say(arguments, "\n".join(line.rstrip() for line in lines))
     count = Counter(summary["status"])
     say(arguments, f"{directory / SUMMARY}: {', '.join(f'{number} {status}' for status, number in count.items())}")
     failed = list(summary["field"][summary["status"] == "failed"])
