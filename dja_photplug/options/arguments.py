@@ -348,7 +348,9 @@ def collect_options(
     given = _Given.collect(arguments, config, plugins, layers)
     values, defaults = given.values, defaults or Options()
     stages = {name: given.change(name, getattr(defaults, name), values[name]) for name in STAGES}
-    others = {name: given.change(name, kind(), values[name]) for name, kind in plugins.items()}
+    others = {
+        name: given.change(name, defaults.plugins.get(name, kind()), values[name]) for name, kind in plugins.items()
+    }
     return replace(given.change("options", defaults, values["options"]), **stages, plugins=others)
 
 

@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pluggy
@@ -189,7 +189,8 @@ def _finish(drafts: Sequence[_Draft], manager: pluggy.PluginManager) -> list[Fie
         options = complete_options(options, manager)
         with _naming(draft.place), warnings.catch_warnings():
             warnings.simplefilter("ignore", PhotplugWarning)  # they come when the field is measured
-            images = list_images(draft.sources, options, manager)
+            # A stack may be there from last time; one that may not be replaced is told then too.
+            images = list_images(draft.sources, replace(options, overwrite=True), manager)
         fields.append(Field(name=draft.name, sources=draft.sources, images=tuple(images), options=options))
     return fields
 

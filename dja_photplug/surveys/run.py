@@ -112,12 +112,13 @@ class SurveyOutput:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Job:
-    """A field to be measured; `change` says why it is again."""
+    """A field to be measured: `change` says why it is again, `overwrite` whether a stack of last time is replaced."""
 
     field: Field
     output: SurveyOutput
     recipe: Recipe
     change: str
+    overwrite: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,7 +310,13 @@ def _plan_field(field: Field, output: SurveyOutput, manager: pluggy.PluginManage
     if unknown and not output.overwrite:
         whose = "is not of this survey" if record is None else "was changed since the survey wrote it"
         raise PhotplugError(f"{unknown[0]}: exists already and {whose}; name another folder or add --overwrite")
-    return _Job(field=field, output=output, recipe=recipe, change=change or "")
+    overwrite = output.overwrite or (record is not None and _stack_of(record.recipe) == _stack_of(recipe))
+    return _Job(field=field, output=output, recipe=recipe, change=change or "", overwrite=overwrite)
+
+
+def _stack_of(recipe: Recipe) -> object:
+    bands = recipe.options.get("bands")
+    return bands.get("stack") if isinstance(bands, dict) else None
 
 
 def _find_missing(record: Record, files: Iterable[Path]) -> str | None:
@@ -365,8 +372,10 @@ def _do_all(
 
 def _choose_small(jobs: Sequence[_Job], manager: pluggy.PluginManager, executor: Executor | None) -> list[_Job]:
     """Return the fields that workers do whole: none where nobody shares them."""
-    workers = jobs[0].field.options.bands.workers or 1 if jobs else 1
-    if len(jobs) < 2 or (executor is None and workers == 1):
+    if not jobs:
+        return []
+    workers = jobs[0].field.options.bands.workers or 1
+    if executor is None and (len(jobs) < 2 or workers == 1):
         return []
     if split_work(manager, 2)[0] == 1:
         told = "plugins that are registered by hand are known in this process alone, which does all of the work"
@@ -433,7 +442,7 @@ def _naming_warnings(name: str) -> Iterator[None]:
 def _make(job: _Job, folder: Path, options: Options, manager: pluggy.PluginManager, executor: Executor | None) -> int:
     """Measure a field, and put its files in their places; return how many sources it has."""
     field, output = job.field, job.output
-    options = replace(options, overwrite=output.overwrite)
+    options = replace(options, overwrite=job.overwrite)
     result = run(field.sources, options, manager=manager, keep_image=False, executor=executor)
     catalog, *segmentations = output.files(field.name)
     record = output.record(field.name)

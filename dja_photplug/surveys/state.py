@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class Recipe:
     version : str
         Of this package.
     plugins : dict of str to str
-        Distribution and version of each plugin of others that has a say, by its name.
+        Distribution and version of each plugin of others that has a say, by its name; those that are blocked.
     options : dict
         As `dja_photplug.catalog.metadata.record_options` gives them, with absolute names of files.
     bands : list of str
@@ -187,15 +187,18 @@ def make_recipe(field: Field, manager: pluggy.PluginManager) -> Recipe:
     """
     paths = {Path(os.path.abspath(path)) for image in field.images for path in _list_files(image)}
     paths |= {Path(os.path.abspath(text)) for _, _, text in _name_files(field.options)}
-    plugins = {
-        name: origin
-        for name, origin, hooks in describe_plugins(manager)
-        if name not in BUILTINS and origin != "blocked" and set(hooks) - _BESIDE
-    }
+    plugins = {name: origin for name, origin, hooks in describe_plugins(manager) if _has_say(name, origin, hooks)}
     inputs = {str(path): _describe_file(path) for path in sorted(paths) if path.is_file()}
     options = _plain_options(field.options)
     bands = [source.name for source in field.sources]
     return Recipe(version=__version__, plugins=plugins, options=options, bands=bands, inputs=inputs)
+
+
+def _has_say(name: str, origin: str, hooks: Sequence[str]) -> bool:
+    """Return whether a catalogue depends on a plugin; on a built-in one it does where that is blocked."""
+    if origin == "blocked":
+        return not name.startswith("command-")
+    return name not in BUILTINS and bool(set(hooks) - _BESIDE)
 
 
 def _describe_file(path: Path) -> list[int]:

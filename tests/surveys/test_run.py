@@ -194,6 +194,11 @@ def test_other_plugins_make_again(place: Path) -> None:
     manager = dp.get_plugin_manager()
     manager.register(Command(), "mine")
     assert states(dp.survey("fields.toml", "out", manager=manager)) == dict.fromkeys(NAMES, ("skipped", ""))
+    blocked = dp.get_plugin_manager(["wcs-epochs", "command-info"])
+    dp.survey("fields.toml", "blocked", manager=blocked)
+    assert states(dp.survey("fields.toml", "blocked", manager=blocked)) == dict.fromkeys(NAMES, ("skipped", ""))
+    told = ("redone", "other plugins: wcs-epochs is gone")
+    assert states(dp.survey("fields.toml", "blocked")) == dict.fromkeys(NAMES, told)
     manager.register(Column(), "doubled")
     told = ("redone", "other plugins: doubled is new")
     assert states(dp.survey("fields.toml", "out", manager=manager)) == dict.fromkeys(NAMES, told)
@@ -224,6 +229,25 @@ def test_a_field_that_fails_stops_no_other(place: Path, capsys: pytest.CaptureFi
     path.write_bytes(whole[: len(whole) // 2])
     assert main([*SURVEY]) == 1
     assert times() == before
+
+
+def test_a_stack_of_last_time_is_replaced(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("stacks").mkdir()
+    with Path("fields.toml").open("a") as stream:
+        stream.write('[fields.two.options.bands]\nstack = "stacks"\n')
+    stack = Path("stacks/two-v1-ir_drc_sci.fits.gz")
+    stack.touch()
+    assert main(SURVEY) == 1
+    told = f"{stack}: exists already; name another file or add --overwrite"
+    assert states()["two"] == ("failed", told)
+    stack.unlink()
+    assert main(SURVEY) == 0
+    before = stack.stat().st_mtime_ns
+    assert main(SURVEY) == 0
+    assert states()["two"] == ("skipped", "")
+    assert main([*SURVEY, "--n-pixels", "12"]) == 0
+    assert states()["two"] == ("redone", "other options: detect.n_pixels")
+    assert stack.stat().st_mtime_ns > before
 
 
 class Bug:
