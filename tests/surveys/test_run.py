@@ -26,7 +26,7 @@ from dja_photplug.files.pixels import read_image
 from dja_photplug.options.stages import BandOptions
 from dja_photplug.plugin import hookimpl
 from dja_photplug.surveys import run as survey_run
-from tests.helpers import expect_error, need_pyarrow
+from tests.helpers import expect_error, need_pyarrow, write_psf
 
 NAMES = ["one", "two", "three"]
 SURVEY = ["survey", "fields.toml", "-o", "out"]
@@ -75,8 +75,12 @@ def test_each_field_is_as_by_catalog(place: Path, capsys: pytest.CaptureFixture[
 
 
 def test_what_is_complete_is_skipped(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_psf(place / "data" / "psf.fits", 1.5, 31)
+    with Path("fields.toml").open("a") as stream:
+        stream.write('[fields.one.options.bands]\npsf = "data/psf.fits"\n')
     assert main([*SURVEY, "--quiet"]) == 0
     assert capsys.readouterr().out == ""
+    assert "flux_total" in dp.read_catalog("out/one.fits").colnames
     before = times()
     # Neither how the work is divided nor the folder one stands in is a part of the result.
     assert main([*SURVEY, "--workers", "1", "--tile-size", "2000"]) == 0
