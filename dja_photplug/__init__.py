@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from dja_photplug.pipeline.injection import inject as inject
     from dja_photplug.pipeline.one_band import Result as Result
     from dja_photplug.pipeline.plugins import get_plugin_manager as get_plugin_manager
+    from dja_photplug.surveys.run import survey as survey
 else:
     __getattr__, __dir__, __all__ = defer(__name__)
 

@@ -98,7 +98,7 @@ def list_undocumented(body: list[ast.stmt], place: str) -> list[str]:
         elif (
             decorators == "property"
             or node.name.startswith("photplug_")  # documented by its spec
-            or (node.name == "run" and place.startswith("cli/commands"))  # documented by the help
+            or (node.name == "run" and place.startswith(("cli/commands", "cli/about")))  # documented by the help
         ):
             continue
         else:

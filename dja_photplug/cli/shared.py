@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dja_photplug.cli.parser import PlaceAction
-from dja_photplug.errors import PhotplugError, PhotplugWarning, suggest
-from dja_photplug.files.formats import CATALOG_FORMATS, EAZY_FORMATS, decode_text
+from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.files.formats import decode_text
 from dja_photplug.files.names import band_name
 from dja_photplug.options.arguments import add_flags, band_value, collect_options
 from dja_photplug.options.bands import settle_values
 from dja_photplug.options.stages import Options
 
 if TYPE_CHECKING:
-    import pluggy
     from astropy.coordinates import SkyCoord
     from astropy.table import Table
 
@@ -35,7 +34,6 @@ __all__ = [
     "add_cutout",
     "add_position",
     "add_psf",
-    "catalog_suffixes",
     "check_outputs",
     "describe_weight",
     "find_mosaics",
@@ -318,38 +316,6 @@ def check_outputs(arguments: argparse.Namespace, **suffixes: tuple[str, ...]) ->
     if twice := [path for path in paths if paths.count(path) > 1]:
         raise PhotplugError(f"{twice[0]}: two outputs have the same name; give each its own")
     return list(given.values())
-
-
-def catalog_suffixes(manager: pluggy.PluginManager, format: str = "table") -> tuple[str, ...]:
-    """Return the suffixes that the file of a catalogue may have.
-
-    Parameters
-    ----------
-    manager : PluginManager
-    format : str, optional
-        That of ``OutputOptions``.
-
-    Returns
-    -------
-    tuple of str
-        Empty for any, where a plugin from outside writes too.
-
-    Raises
-    ------
-    PhotplugError
-        Where nobody writes the format.
-    """
-    from dja_photplug.pipeline.plugins import has_plugins
-
-    known = {"table": CATALOG_FORMATS, "eazy": EAZY_FORMATS}
-    if has_plugins(manager, "photplug_write"):
-        return ()
-    if format not in known:
-        raise PhotplugError(
-            f"option format: {format!r} is not one of {', '.join(known)}, and no plugin writes others"
-            f"{suggest(format, tuple(known))}"
-        )
-    return tuple(known[format])
 
 
 _WEIGHT_CARDS = ("NOISE", "VARFILE", "DETGAIN", "GAINFROM", "GROWTH", "EXPFROM", "NNULL", "NNOTFIN", "NNEGWHT")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dja_photplug.errors import PhotplugError
 
-__all__ = ["check_output", "whole_file", "whole_folder"]
+__all__ = ["check_output", "move_files", "whole_file", "whole_folder"]
 
 
 def check_output(path: Path, *, overwrite: bool = False, suffixes: tuple[str, ...] = ()) -> Path:
@@ -80,6 +80,26 @@ def whole_file(path: str | Path, *, overwrite: bool = False, suffixes: tuple[str
         temporary.unlink(missing_ok=True)
 
 
+def move_files(folder: Path, directory: Path, first: str = "") -> None:
+    """Move the files of a folder to another one, where each appears whole and replaces what there is.
+
+    Parameters
+    ----------
+    folder : Path
+    directory : Path
+        On the same disk.
+    first : str, optional
+        Name of the file that has its place before the others.
+
+    Raises
+    ------
+    OSError
+        Where the folder cannot be written.
+    """
+    for path in sorted(folder.iterdir(), key=lambda path: (path.name != first, path.name)):
+        os.replace(path, directory / path.name)
+
+
 @contextmanager
 def whole_folder(directory: Path, names: Sequence[str], *, overwrite: bool) -> Iterator[Path]:
     """Yield a temporary folder whose files move to `directory` on success, which appears whole or not at all.
@@ -115,8 +135,7 @@ def whole_folder(directory: Path, names: Sequence[str], *, overwrite: bool) -> I
         temporary.mkdir()
         yield temporary
         if directory.is_dir():
-            for path in temporary.iterdir():
-                os.replace(path, directory / path.name)
+            move_files(temporary, directory)
         else:
             os.replace(temporary, place)
     except OSError as error:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,7 +17,18 @@ from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.options.declare import Declaration, Kind, declarations
 from dja_photplug.options.stages import COMMAND_STAGES, STAGES, Options, Stage
 
-__all__ = ["PluginStages", "add_flags", "add_plugin_flags", "band_value", "collect_options", "collect_stage"]
+__all__ = [
+    "Layer",
+    "PluginStages",
+    "add_flags",
+    "add_plugin_flags",
+    "band_value",
+    "collect_options",
+    "collect_stage",
+    "list_places",
+    "read_layer",
+    "read_toml",
+]
 
 S = TypeVar("S", bound=Stage)
 PluginStages = Mapping[str, type[Stage]]
@@ -150,40 +161,155 @@ def _describe_flag(name: str, meta: Declaration, default: object) -> dict[str, o
     return keywords | {"help": (meta["help"] + unit + shown).replace("%", "%%")}
 
 
-def _read_config(path: Path, groups: PluginStages) -> Values:
-    """Return the settings of each group in a TOML file, and those outside of its tables as ``options``."""
+def read_toml(path: Path, what: str, check: str = "its name") -> dict[str, Any]:
+    """Return the content of a TOML file.
+
+    Parameters
+    ----------
+    path : Path
+    what : str
+        That it holds, for the message.
+    check : str, optional
+        What may be wrong where it is not there.
+
+    Returns
+    -------
+    dict
+        Keys and tables.
+
+    Raises
+    ------
+    PhotplugError
+        Where it cannot be read or is no TOML; the message has the line.
+    """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise PhotplugError(f"{path}: cannot read the configuration ({error.strerror}); check --config") from None
+        raise PhotplugError(f"{path}: cannot read {what} ({error.strerror}); check {check}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PhotplugError(f"{path}: not valid TOML ({error}); correct the file") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """Options of one place in a TOML file, which win over others.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    prefix : str
+        Of its tables, such as ``fields.uds.options``; none where the file holds nothing else.
+    values : dict
+        Value by option, of each group; those outside of groups as ``options``.
+    """
+
+    path: Path
+    prefix: str = ""
+    values: Values
+
+    def name(self, group: str, option: str) -> str:
+        """Return the place of an option, as one would find it in the file.
+
+        Parameters
+        ----------
+        group, option : str
+
+        Returns
+        -------
+        str
+            Such as ``[detect] n_sigma``.
+        """
+        return _name_place(self.prefix, group, option)
+
+
+def _name_place(prefix: str, group: str, option: str) -> str:
+    table = ".".join(part for part in (prefix, "" if group == "options" else group) if part)
+    return f"[{table}] {option}".strip() if table else option
+
+
+def read_layer(
+    path: Path, content: Mapping[str, Any], groups: PluginStages, prefix: str = "", folder: Path | None = None
+) -> Layer:
+    """Return the options that a table of a TOML file holds.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    content : mapping
+        The table: a table for each group, and what is outside of groups.
+    groups : mapping of str to type
+        Those that there may be.
+    prefix : str, optional
+        Of its tables.
+    folder : Path, optional
+        That the names of files are relative to; the working directory by default.
+
+    Returns
+    -------
+    Layer
+
+    Raises
+    ------
+    PhotplugError
+        For a table or key that is no option; the message names the nearest one.
+    """
     tables = {key: value for key, value in content.items() if key in groups and isinstance(value, dict)}
-    settings = {"options": {key: value for key, value in content.items() if key not in tables}, **tables}
+    settings: Values = {"options": {key: value for key, value in content.items() if key not in tables}}
+    settings |= {group: dict(table) for group, table in tables.items()}
     for group, values in settings.items():
-        known = [name for name, _ in declarations(groups.get(group, Options))]
+        kind = groups.get(group, Options)
+        known = [name for name, _ in declarations(kind)]
         unknown = [key for key in values if key not in known]
         if unknown:
-            what = f"[{group}] {unknown[0]}" if group in tables else unknown[0]
-            known += [] if group in tables else [f"[{name}]" for name in groups]
-            meant = _suggest_key(unknown[0], group, groups)
+            what = _name_place(prefix, group, unknown[0])
+            known += [] if group in tables else [_name_place(prefix, name, "") for name in groups]
+            meant = suggest(unknown[0], list_places(groups, prefix, group))
             raise PhotplugError(f"{path}: {what} is not an option; known: {', '.join(known)}{meant}")
-    return settings
+        if folder is not None:
+            values |= {
+                name: _place_paths(values[name], folder)
+                for name, meta in declarations(kind)
+                if meta["path"] and name in values
+            }
+    return Layer(path=path, prefix=prefix, values=settings)
 
 
-def _suggest_key(key: str, group: str, groups: PluginStages) -> str:
-    """Return the nearest place in a TOML file of what was meant by a key: in its table, in others, or by its flag."""
-    places: dict[str, str] = {}  # by what people write; the last of a name is the one that is offered
+def _place_paths(value: object, folder: Path) -> object:
+    """Return names of files, one or by band, that are relative to a folder; what is no text stays as it is."""
+    if isinstance(value, dict):
+        return {band: _place_paths(name, folder) for band, name in value.items()}
+    return str(folder / Path(value).expanduser()) if isinstance(value, str) else value
+
+
+def list_places(groups: PluginStages, prefix: str = "", group: str = "options") -> dict[str, str]:
+    """Return the places of options in a TOML file by what people may write for them: key, table or flag.
+
+    Parameters
+    ----------
+    groups : mapping of str to type
+        Those that there may be.
+    prefix : str, optional
+        Of their tables.
+    group : str, optional
+        Whose options are meant first.
+
+    Returns
+    -------
+    dict of str to str
+        Such as ``[detect] n_sigma``, for the end of a message.
+    """
+    places: dict[str, str] = {}  # the last of a name is the one that is offered
     own = (group, groups.get(group, Options))
     tables: list[tuple[str, type[Stage]]] = [*reversed(list(groups.items())), ("options", Options), own]
     for name, kind in tables:
-        table = f"[{name}] " if name in groups else ""
-        options = list(declarations(kind))
-        places |= {_flag_of(option, meta).lstrip("-"): table + option for option, meta in options}
-        places |= {option: table + option for option, _ in options}
+        options = [(_name_place(prefix, name, option), option, meta) for option, meta in declarations(kind)]
+        places |= {_flag_of(option, meta).lstrip("-"): place for place, option, meta in options}
+        places |= {option: place for place, option, _ in options}
     if group not in groups:
-        places |= {name: f"[{name}]" for name in groups}
-    return suggest(key, places)
+        places |= {name: _name_place(prefix, name, "") for name in groups}
+    return places
 
 
 def collect_options(
@@ -191,6 +317,7 @@ def collect_options(
     config: Path | None = None,
     defaults: Options | None = None,
     plugins: PluginStages | None = None,
+    layers: Sequence[Layer] = (),
 ) -> Options:
     """Build the options from flags (``{"detect.n_sigma": 3.0}``) over a TOML file over the defaults.
 
@@ -204,6 +331,8 @@ def collect_options(
         What holds where neither says something.
     plugins : mapping of str to type, optional
         The options of plugins.
+    layers : sequence of Layer, optional
+        Between the file and the flags; the last one wins.
 
     Returns
     -------
@@ -216,19 +345,43 @@ def collect_options(
         Where the file cannot be read, or a table, key or value is not one of the options; the message names it.
     """
     plugins = plugins or {}
-    values = _collect_values(arguments, config, plugins)
-    defaults = defaults or Options()
-    given = _Given(arguments, config)
+    given = _Given.collect(arguments, config, plugins, layers)
+    values, defaults = given.values, defaults or Options()
     stages = {name: given.change(name, getattr(defaults, name), values[name]) for name in STAGES}
-    others = {name: given.change(name, kind(), values[name]) for name, kind in plugins.items()}
+    others = {
+        name: given.change(name, defaults.plugins.get(name, kind()), values[name]) for name, kind in plugins.items()
+    }
     return replace(given.change("options", defaults, values["options"]), **stages, plugins=others)
 
 
 class _Given(NamedTuple):
-    """Where the values of options come from."""
+    """What was given for options, and where."""
 
     arguments: Mapping[str, object]
-    config: Path | None
+    layers: Sequence[Layer]
+    values: Values
+
+    @classmethod
+    def collect(
+        cls,
+        arguments: Mapping[str, object],
+        config: Path | None,
+        plugins: PluginStages,
+        layers: Sequence[Layer] = (),
+    ) -> _Given:
+        """Return the values of each group that flags or TOML files give; those outside of groups as ``options``."""
+        groups = {**STAGES, **COMMAND_STAGES, **plugins}
+        if config is not None:
+            layers = [read_layer(config, read_toml(config, "the configuration", "--config"), groups), *layers]
+        values: Values = {name: {} for name in ("options", *groups)}
+        for layer in layers:
+            for group, some in layer.values.items():
+                values[group] |= some
+        for key, value in arguments.items():
+            group, _, name = key.partition(".")
+            if group in values and name:
+                values[group][name] = value
+        return cls(arguments, layers, values)
 
     def change(self, group: str, stage: S, values: Mapping[str, Any]) -> S:
         """Return a group of options with other values; an error says what gave the wrong one."""
@@ -241,12 +394,12 @@ class _Given(NamedTuple):
             raise PhotplugError(f"{error}{end}change {self._find(group, option, stage)}") from None
 
     def _find(self, group: str, option: str, stage: Stage) -> str:
-        """Return the flag, or the place in the TOML file, of an option."""
-        table = "" if group == "options" else f"[{group}] "
-        if f"{group}.{option}" not in self.arguments:
-            return f"{table}{option}".strip() + (f" in {self.config}" if self.config else "")
-        prefix = "" if group in (*STAGES, *COMMAND_STAGES, "options") else group
-        return _flag_of(option, dict(declarations(stage))[option], prefix)
+        """Return the flag, or the place in a TOML file, of an option."""
+        if f"{group}.{option}" in self.arguments:
+            prefix = "" if group in (*STAGES, *COMMAND_STAGES, "options") else group
+            return _flag_of(option, dict(declarations(stage))[option], prefix)
+        holds = [layer for layer in self.layers if option in layer.values.get(group, {})] or self.layers
+        return f"{holds[-1].name(group, option)} in {holds[-1].path}" if holds else _name_place("", group, option)
 
 
 def collect_stage(
@@ -272,17 +425,5 @@ def collect_stage(
         As :func:`collect_options`.
     """
     name = next(name for name, known in COMMAND_STAGES.items() if known is kind)
-    values = _collect_values(arguments, config, plugins or {})[name]
-    return _Given(arguments, config).change(name, kind(), values)
-
-
-def _collect_values(arguments: Mapping[str, object], config: Path | None, plugins: PluginStages) -> Values:
-    """Return the values of each group that flags or the TOML file give; those outside of its tables as ``options``."""
-    groups = {**STAGES, **COMMAND_STAGES, **plugins}
-    values: Values = {"options": {}, **{name: {} for name in groups}}
-    values |= _read_config(config, groups) if config else {}
-    for key, value in arguments.items():
-        group, _, name = key.partition(".")
-        if group in values and name:
-            values[group][name] = value
-    return values
+    given = _Given.collect(arguments, config, plugins or {})
+    return given.change(name, kind(), given.values[name])

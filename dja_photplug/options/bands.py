@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -10,7 +10,7 @@ from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.options.declare import Stage, declarations
 from dja_photplug.options.stages import STAGES, Options
 
-__all__ = ["of_band", "settle_bands", "settle_values"]
+__all__ = ["of_band", "select_bands", "settle_bands", "settle_values"]
 
 S = TypeVar("S", bound=Stage)
 T = TypeVar("T")
@@ -100,6 +100,43 @@ def of_band(stage: S, band: str) -> S:
     values = {name: getattr(stage, name) for name, declaration in declarations(stage) if declaration["optional"]}
     single: dict[str, object] = {name: value.get(band) for name, value in values.items() if isinstance(value, Mapping)}
     return replace(stage, **single) if single else stage
+
+
+def select_bands(
+    options: Options, bands: Collection[str], keep: Collection[str] = ()
+) -> tuple[Options, set[tuple[str, str]]]:
+    """Return options for one of several fields, without the values of bands that it does not have.
+
+    Parameters
+    ----------
+    options : Options
+        Given for all of the fields.
+    bands : collection of str
+        Those of this one.
+    keep : collection of str
+        Options that are of this field alone, ``stage.option``: their values stay as they are.
+
+    Returns
+    -------
+    options : Options
+    left : set of tuple
+        ``stage.option`` and band of each value that was left out.
+    """
+    left: set[tuple[str, str]] = set()
+
+    def select(group: str, stage: S) -> S:
+        selected: dict[str, object] = {}
+        for name, declaration in declarations(stage):
+            values = getattr(stage, name)
+            if isinstance(values, Mapping) and f"{group}.{name}" not in keep:
+                own = {band: value for band, value in values.items() if not band or band in bands}
+                left.update((f"{group}.{name}", band) for band in values if band not in own)
+                selected[name] = own or (None if declaration["optional"] else own)
+        return replace(stage, **selected)
+
+    stages = {name: select(name, getattr(options, name)) for name in STAGES}
+    plugins = {name: select(name, stage) for name, stage in options.plugins.items()}
+    return replace(options, **stages, plugins=plugins), left
 
 
 def _settle_stage(stage: S, bands: Sequence[str]) -> S:

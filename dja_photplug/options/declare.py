@@ -32,6 +32,7 @@ class Declaration(TypedDict):
     minimum: float | None
     maximum: float | None
     flag: str | None
+    path: bool
 
 
 def option(
@@ -45,6 +46,7 @@ def option(
     maximum: float | None = None,
     flag: str | None = None,
     by_band: bool = False,
+    path: bool = False,
 ) -> T:
     """Declare one option: a dataclass field that carries all that Python, TOML and the command line need.
 
@@ -67,6 +69,9 @@ def option(
         On the command line, such as ``--sky``; the name of the field without it.
     by_band : bool, optional
         Whether it may also be such a mapping where it is None without one; a bare value stays what it is.
+    path : bool, optional
+        Whether it names files or folders: in the list of a survey they are relative to the list, and a catalogue is
+        made again where such a file has changed.
 
     Returns
     -------
@@ -95,6 +100,7 @@ def option(
         "minimum": minimum,
         "maximum": maximum,
         "flag": flag,
+        "path": path,
     }
     if isinstance(default, dict):
         return cast(T, dataclasses.field(default_factory=dict, hash=False, metadata=declaration))

@@ -118,7 +118,10 @@ class DetectOptions(Stage):
     contrast: float = option(0.001, "least deblending contrast; 1 for no deblending", minimum=0, maximum=1)
     clean: float = option(1.0, "cleaning efficiency; 0 for no cleaning", minimum=0)
     use_segmentation: str | None = option(
-        None, "FITS image with the segments to measure instead of detecting sources; their labels are the ids", kind=str
+        None,
+        "FITS image with the segments to measure instead of detecting sources; their labels are the ids",
+        kind=str,
+        path=True,
     )
 
 
@@ -229,7 +232,11 @@ class BandOptions(Stage):
         flag="--detect",
     )
     psf: Mapping[str, str] = option(
-        {}, "FITS image of the PSF in a band, for total fluxes and the flag POINT_LIKE", kind=str, flag="--psf"
+        {},
+        "FITS image of the PSF in a band, for total fluxes and the flag POINT_LIKE",
+        kind=str,
+        flag="--psf",
+        path=True,
     )
     psf_scale: Mapping[str, float] = option(
         {},
@@ -256,7 +263,11 @@ class BandOptions(Stage):
         flag="--zero-point",
     )
     stack: str | None = option(
-        None, "folder that gets the stack, as {root}-ir_{drc}_sci.fits.gz and _wht.fits.gz", kind=str, flag="--stack"
+        None,
+        "folder that gets the stack, as {root}-ir_{drc}_sci.fits.gz and _wht.fits.gz",
+        kind=str,
+        flag="--stack",
+        path=True,
     )
     workers: int | None = option(
         None, "processes that share the tiles and the bands; without it the cores, at most 4", kind=int, minimum=1
@@ -275,7 +286,11 @@ class TileOptions(Stage):
         flag="--tile-overlap",
     )
     scratch: str | None = option(
-        None, "folder for the planes of large images; that for temporary files without it", kind=str, flag="--scratch"
+        None,
+        "folder for the planes of large images; that for temporary files without it",
+        kind=str,
+        flag="--scratch",
+        path=True,
     )
     scheduler: str | None = option(
         None,

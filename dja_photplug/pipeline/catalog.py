@@ -38,7 +38,7 @@ from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
 from dja_photplug.pipeline.tiles import share_work
 from dja_photplug.psf.model import PSF
 
-__all__ = ["run"]
+__all__ = ["list_images", "run"]
 
 STACK = "stack"
 ARCHIVE_STACK = "ir"
@@ -85,25 +85,37 @@ def run(
     """
     manager = manager or get_plugin_manager()
     options = complete_options(options or Options(), manager)
-    bands = find_bands(sources, options, manager)
-    detect, source = _choose_detection(bands, options)
-    elsewhere = [] if source is None or source.band == ARCHIVE_STACK else [source.band]
-    options = settle_bands(options, list(dict.fromkeys([*bands, *elsewhere])))
-    psfs = read_psfs(bands, options)
-    if ARCHIVE_STACK in bands and detect != ARCHIVE_STACK:
-        raise PhotplugError(
-            f"{bands[ARCHIVE_STACK]}: a stack is for detection, not a band; leave it out, or give --detect ir"
-        )
-    all_sources = {str(one): one for one in (*bands.values(), source) if one is not None}
+    plan, options = _make_plan(sources, options, manager)
+    bands, detect, source = plan.bands, plan.detect, plan.source
     with (
         show_stages(_name_stages(options, [band for band in bands if band != detect]), show=progress) as stages,
-        share_work(all_sources.values(), options, manager, executor) as shared,
+        share_work(plan.images, options, manager, executor) as shared,
     ):
         begin, parallel = stages.begin, stages.watch(shared)
         if list(bands) == [detect] and source is not None:
-            return _run_alone(source, psfs.get(detect), options, manager, begin, parallel)
-        plan = _Plan(bands=bands, detect=detect, source=source, psfs=psfs)
+            return _run_alone(source, plan.psfs.get(detect), options, manager, begin, parallel)
         return _run_together(plan, options, manager, begin, parallel, keep_image=keep_image)
+
+
+def list_images(sources: Sequence[Products], options: Options, manager: pluggy.PluginManager) -> list[Source]:
+    """Return the sources of all images that :func:`run` reads, and refuse what it would refuse before its work.
+
+    Parameters
+    ----------
+    sources, options, manager
+        As for :func:`run`; the options are complete.
+
+    Returns
+    -------
+    list of Source
+        The bands in their order, and what sources are detected on where that is none of them.
+
+    Raises
+    ------
+    PhotplugError
+        Where a band is there twice, or is not that of an option; where the detection image or a PSF is not there.
+    """
+    return _make_plan(sources, options, manager)[0].images
 
 
 def _name_stages(options: Options, others: Sequence[str]) -> dict[str, int]:
@@ -122,6 +134,26 @@ class _Plan:
     detect: str
     source: Source | None
     psfs: Mapping[str, PSF]
+
+    @property
+    def images(self) -> list[Source]:
+        """The sources of all images that are read, each once."""
+        every = {str(one): one for one in (*self.bands.values(), self.source) if one is not None}
+        return list(every.values())
+
+
+def _make_plan(sources: Sequence[Products], options: Options, manager: pluggy.PluginManager) -> tuple[_Plan, Options]:
+    """Return what is to be done, and the options with the bands that values are of."""
+    bands = find_bands(sources, options, manager)
+    detect, source = _choose_detection(bands, options)
+    elsewhere = [] if source is None or source.band == ARCHIVE_STACK else [source.band]
+    options = settle_bands(options, list(dict.fromkeys([*bands, *elsewhere])))
+    psfs = read_psfs(bands, options)
+    if ARCHIVE_STACK in bands and detect != ARCHIVE_STACK:
+        raise PhotplugError(
+            f"{bands[ARCHIVE_STACK]}: a stack is for detection, not a band; leave it out, or give --detect ir"
+        )
+    return _Plan(bands=bands, detect=detect, source=source, psfs=psfs), options
 
 
 def _choose_detection(bands: Bands, options: Options) -> tuple[str, Source | None]:

@@ -24,6 +24,7 @@ import pluggy
 import dja_photplug
 from dja_photplug import hookspecs
 from dja_photplug.errors import PhotplugError, PhotplugWarning, suggest
+from dja_photplug.files.formats import CATALOG_FORMATS, EAZY_FORMATS
 from dja_photplug.hookspecs import PROJECT
 from dja_photplug.options.arguments import PluginStages
 from dja_photplug.options.declare import Stage
@@ -35,6 +36,7 @@ __all__ = [
     "ask_all",
     "ask_first",
     "ask_some",
+    "catalog_suffixes",
     "complete_options",
     "describe_plugins",
     "find_asked_before",
@@ -49,7 +51,10 @@ __all__ = [
 
 T = TypeVar("T")
 
-_COMMANDS = ("plugins", "demo", "galfit", "epochs", "inject", "extend", "catalog", "weight", "info")
+_COMMANDS = (
+    *("about.plugins", "about.demo", "commands.galfit", "commands.epochs", "commands.inject", "commands.extend"),
+    *("commands.survey", "commands.catalog", "commands.weight", "commands.info"),
+)
 LOADER = "dja-loader"
 """Name of the built-in plugin that loads the archive's mosaics."""
 BUILTINS = {
@@ -63,7 +68,7 @@ BUILTINS = {
     "wcs-epochs": "dja_photplug.hooks.wcs_epochs",
     "table-writer": "dja_photplug.hooks.table_writer",
     # The last that is registered is asked first, and so its command comes first in the help.
-    **{f"command-{name}": f"dja_photplug.cli.commands.{name}" for name in _COMMANDS},
+    **{f"command-{name.partition('.')[2]}": f"dja_photplug.cli.{name}" for name in _COMMANDS},
 }
 """Name and module of the built-in plugins."""
 
@@ -529,6 +534,36 @@ def complete_options(options: Options, manager: pluggy.PluginManager) -> Options
             )
     plugins = {name: options.plugins.get(name, kind()) for name, kind in stages.items()}
     return replace(options, plugins=plugins).settle()
+
+
+def catalog_suffixes(manager: pluggy.PluginManager, format: str = "table") -> tuple[str, ...]:
+    """Return the suffixes that the file of a catalogue may have.
+
+    Parameters
+    ----------
+    manager : PluginManager
+    format : str, optional
+        That of ``OutputOptions``.
+
+    Returns
+    -------
+    tuple of str
+        Empty for any, where a plugin from outside writes too.
+
+    Raises
+    ------
+    PhotplugError
+        Where nobody writes the format.
+    """
+    known = {"table": CATALOG_FORMATS, "eazy": EAZY_FORMATS}
+    if has_plugins(manager, "photplug_write"):
+        return ()
+    if format not in known:
+        raise PhotplugError(
+            f"option format: {format!r} is not one of {', '.join(known)}, and no plugin writes others"
+            f"{suggest(format, tuple(known))}"
+        )
+    return tuple(known[format])
 
 
 def describe_plugins(manager: pluggy.PluginManager) -> list[tuple[str, str, list[str]]]:

@@ -34,7 +34,7 @@ from dja_photplug.pipeline.plugins import split_work
 from dja_photplug.sky.grid import Window, resolve_cutout
 from dja_photplug.sources.detection import Background, Detection
 
-__all__ = ["detect_in_tiles", "measure_in_tiles", "share_work"]
+__all__ = ["detect_in_tiles", "is_large", "measure_in_tiles", "share_work"]
 
 # Bytes that a pixel takes in scratch files: pixels, weights, mask; sky and segments; what is left, and of neighbours.
 BYTES = 13 + 4 + 4 + 5 + 4 + 4 + 8 + 5
@@ -134,7 +134,7 @@ def share_work(
         Where the scratch folder has too little space.
     """
     pixels = max((_count_pixels(source, options) for source in sources), default=0)
-    if pixels <= options.tiles.size**2:
+    if not _exceeds_tile(pixels, options):
         yield map
         return
     # What is registered by hand is known in this process alone.
@@ -151,6 +151,27 @@ def share_work(
         workers = Workers(count, executor=executor, folder=scratch.folder, modules=MODULES)
         stack.enter_context(workers).begin()
         yield stack.enter_context(sharing(workers.map))
+
+
+def is_large(sources: Iterable[Source], options: Options) -> bool:
+    """Return whether one of the images is larger than a tile, so that :func:`share_work` shares out its tiles.
+
+    Parameters
+    ----------
+    sources : iterable of Source
+    options : Options
+        The group ``tiles``, and the cut-out.
+
+    Returns
+    -------
+    bool
+        False where sizes are not known before the images are loaded.
+    """
+    return any(_exceeds_tile(_count_pixels(source, options), options) for source in sources)
+
+
+def _exceeds_tile(pixels: int, options: Options) -> bool:
+    return pixels > options.tiles.size**2
 
 
 def _count_pixels(source: Source, options: Options) -> int:

@@ -128,6 +128,8 @@ def run_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
                 plugin += text if "hookimpl" in text else ""
             elif language == "toml" and "entry-points" in text:
                 install(tomllib.loads(text), plugin, tmp_path / "site", monkeypatch)
+            elif language == "toml" and "[fields." in text:
+                Path("fields.toml").write_text(text)
             elif language == "toml":
                 Path("options.toml").write_text(text)
                 stages = plugin_stages(dp.get_plugin_manager())

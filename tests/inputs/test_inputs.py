@@ -22,6 +22,7 @@ KINDS = (
     "pixels",
     "psfs",
     "segments",
+    "surveys",
     "tables",
 )
 CASES: list[Case] = [case for kind in KINDS for case in importlib.import_module(f"tests.inputs.{kind}").CASES]

@@ -300,6 +300,19 @@ def test_flags_win_over_toml_wins_over_defaults(tmp_path: Path) -> None:
     assert collect(*config, "--n-sigma", "1.5").detect.n_sigma == 1.5
 
 
+def test_options_of_plugins_have_defaults_too(tmp_path: Path) -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Flat(Stage):
+        error: float = option(0.02, "error")
+        scale: float = option(1.0, "scale")
+
+    path = tmp_path / "options.toml"
+    path.write_text("[flat]\nscale = 3.0\n")
+    defaults = Options(plugins={"flat": Flat(error=0.5, scale=2.0)})
+    assert collect_options({}, path, defaults, {"flat": Flat}).of(Flat) == Flat(error=0.5, scale=3.0)
+    assert collect_options({}, path, None, {"flat": Flat}).of(Flat) == Flat(scale=3.0)
+
+
 def test_every_option_has_a_flag_of_its_own() -> None:
     parser = make_parser()  # argparse itself refuses a flag that is there twice
     flags = {action.dest: action.option_strings for action in parser._actions}

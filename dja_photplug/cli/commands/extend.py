@@ -10,7 +10,6 @@ from dja_photplug.cli.shared import (
     ANALYSIS,
     Subparsers,
     add_command,
-    catalog_suffixes,
     check_outputs,
     find_mosaics,
     make_options,
@@ -46,7 +45,7 @@ def run(arguments: Namespace) -> None:
     from dja_photplug.files.tables import add_columns, check_extended, write_extended
     from dja_photplug.pipeline.extend import catalog_options, measure_columns
     from dja_photplug.pipeline.one_band import write_result
-    from dja_photplug.pipeline.plugins import complete_options
+    from dja_photplug.pipeline.plugins import catalog_suffixes, complete_options
 
     manager, overwrite = arguments.manager, arguments.overwrite
     table, tell = read_given(arguments.catalog)

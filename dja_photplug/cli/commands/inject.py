@@ -11,7 +11,6 @@ from dja_photplug.cli.shared import (
     add_command,
     add_cutout,
     add_psf,
-    catalog_suffixes,
     check_outputs,
     find_mosaics,
     make_options,
@@ -52,7 +51,7 @@ def run(arguments: Namespace) -> None:
     from dja_photplug.figures.injection import plot_injection
     from dja_photplug.pipeline.injection import inject
     from dja_photplug.pipeline.one_band import write_result
-    from dja_photplug.pipeline.plugins import complete_options
+    from dja_photplug.pipeline.plugins import catalog_suffixes, complete_options
 
     manager = arguments.manager
     catalogs = catalog_suffixes(manager)

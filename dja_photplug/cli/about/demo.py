@@ -22,6 +22,6 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
 
 def run(arguments: Namespace) -> None:
     """Simulate two bands, and run everything on them."""
-    from dja_photplug.cli.demonstration import run_demo
+    from dja_photplug.cli.about.demonstration import run_demo
 
     run_demo(arguments.output, arguments.manager, quiet=arguments.quiet, overwrite=arguments.overwrite)

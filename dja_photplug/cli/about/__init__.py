@@ -1,0 +1,1 @@
+"""Commands about the program itself: a demonstration of it, and its plugins."""

@@ -1,0 +1,482 @@
+"""Many fields, a catalogue of each: what is complete stays, what changed is made again, what fails stops no other."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import pluggy
+from astropy.table import MaskedColumn, Table
+from tqdm import tqdm
+
+from dja_photplug.errors import PhotplugError, PhotplugWarning, suggest
+from dja_photplug.files.formats import IMAGE_SUFFIXES
+from dja_photplug.files.parquet import need_pyarrow
+from dja_photplug.files.pixels import write_image
+from dja_photplug.files.tables import check_names, write_catalog
+from dja_photplug.files.whole import move_files
+from dja_photplug.options.stages import Options
+from dja_photplug.parallel.cluster import join_cluster
+from dja_photplug.parallel.workers import Workers
+from dja_photplug.pipeline.catalog import run
+from dja_photplug.pipeline.images import Products
+from dja_photplug.pipeline.many_bands import list_columns
+from dja_photplug.pipeline.one_band import write_result
+from dja_photplug.pipeline.plugins import catalog_suffixes, get_plugin_manager, split_work
+from dja_photplug.pipeline.tiles import is_large
+from dja_photplug.surveys.plan import Field, make_fields, read_fields
+from dja_photplug.surveys.state import Recipe, Record, find_change, make_recipe, read_record, record_name, sum_file
+
+__all__ = ["SUMMARY", "SurveyOutput", "run_fields", "survey"]
+
+SUMMARY = "summary.ecsv"
+MADE_BY = "dja-photplug survey"
+MODULES = ("dja_photplug.surveys.run",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SurveyOutput:
+    """Where the catalogues of a survey go, and which are made again.
+
+    Attributes
+    ----------
+    directory : Path
+        Made if it is not there.
+    suffix : str
+        Of the catalogues, which is that of their format.
+    segmentations : bool
+        Write ``NAME_seg.fits.gz`` too.
+    redo : bool
+        Make all again.
+    overwrite : bool
+        Replace catalogues that are not of this survey, or were changed since.
+    """
+
+    directory: Path
+    suffix: str = ".fits"
+    segmentations: bool = False
+    redo: bool = False
+    overwrite: bool = False
+
+    def catalog(self, name: str) -> Path:
+        """Return the catalogue of a field.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        Path
+        """
+        return self.directory / f"{name}{self.suffix}"
+
+    def files(self, name: str) -> list[Path]:
+        """Return what is written of a field: the catalogue first.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        list of Path
+        """
+        more = [self.directory / f"{name}_seg{IMAGE_SUFFIXES[-1]}"] if self.segmentations else []
+        return [self.catalog(name), *more]
+
+    def record(self, name: str) -> Path:
+        """Return what keeps the state of a field.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        Path
+        """
+        return self.directory / record_name(self.catalog(name).name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Job:
+    """A field to be measured: `change` says why it is again, `overwrite` whether a stack of last time is replaced."""
+
+    field: Field
+    output: SurveyOutput
+    recipe: Recipe
+    change: str
+    overwrite: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    """A row of the summary, and the traceback where there is one."""
+
+    field: str
+    status: str
+    sources: int | None
+    bands: str
+    seconds: float
+    message: str
+    trace: str = ""
+
+
+def survey(
+    fields: str | Path | Mapping[str, Sequence[Products]],
+    directory: str | Path,
+    options: Options | None = None,
+    *,
+    suffix: str = ".fits",
+    segmentations: bool = False,
+    redo: bool = False,
+    overwrite: bool = False,
+    manager: pluggy.PluginManager | None = None,
+    executor: Executor | None = None,
+    progress: bool = False,
+) -> Table:
+    """Make a catalogue of each of many fields, as :func:`dja_photplug.run` does of one.
+
+    What is complete stays as it is: a catalogue whose options, versions and files are those of last time. A field that
+    fails stops no other.
+
+    Parameters
+    ----------
+    fields : str, Path or mapping
+        A list in TOML, or the bands of each field by its name: prefixes, member files, what a plugin finds, or sources.
+    directory : str or Path
+        Of the catalogues ``NAME.fits``; made if it is not there. The state of each is kept in ``NAME.fits.json``.
+    options : Options, optional
+        Those of the list win over them. Values of a band are for the fields that have it.
+    suffix : str, optional
+        Of the catalogues: ``.fits``, ``.ecsv`` or ``.parquet``.
+    segmentations : bool, optional
+        Write ``NAME_seg.fits.gz`` too.
+    redo : bool, optional
+        Make all again.
+    overwrite : bool, optional
+        Replace catalogues in the directory that are not of this survey, or were changed since.
+    manager : PluginManager, optional
+        All plugins by default.
+    executor : `~concurrent.futures.Executor`, optional
+        Whose workers do the fields: small ones whole, large ones by their tiles. They must see the files and the
+        directory. Without it, and without ``bands.workers`` or ``tiles.scheduler`` in the options, it is one field
+        after the other.
+    progress : bool, optional
+        Show a progress bar where stderr is a terminal.
+
+    Returns
+    -------
+    `~astropy.table.Table`
+        The summary, which is in ``summary.ecsv`` too: ``field``, ``status`` (made, skipped, redone, failed),
+        ``sources`` (masked where a field failed), ``bands``, ``seconds``, ``message``.
+
+    Raises
+    ------
+    PhotplugError
+        Before the work, where the list, an option, a name or a file in the directory does not allow it.
+    """
+    manager = manager or get_plugin_manager()
+    listed = (
+        make_fields(fields, options or Options(), manager)
+        if isinstance(fields, Mapping)
+        else read_fields(Path(fields), manager, defaults=options)
+    )
+    output = SurveyOutput(
+        directory=Path(directory), suffix=suffix, segmentations=segmentations, redo=redo, overwrite=overwrite
+    )
+    return run_fields(listed, output, manager, executor=executor, progress=progress)
+
+
+def run_fields(
+    fields: Sequence[Field],
+    output: SurveyOutput,
+    manager: pluggy.PluginManager,
+    *,
+    executor: Executor | None = None,
+    progress: bool = False,
+    debug: bool = False,
+) -> Table:
+    """Make the catalogues of fields that are not complete.
+
+    Parameters
+    ----------
+    fields : sequence of Field
+        From :func:`dja_photplug.surveys.plan.read_fields`.
+    output : SurveyOutput
+    manager, executor, progress
+        As for :func:`survey`.
+    debug : bool, optional
+        Print the traceback of each field that fails.
+
+    Returns
+    -------
+    `~astropy.table.Table`
+        As of :func:`survey`.
+
+    Raises
+    ------
+    PhotplugError
+        As :func:`survey`.
+    """
+    _check_output(fields, output, manager)
+    outcomes: dict[str, _Outcome] = {}
+    jobs = []
+    for field in fields:
+        job = _plan_field(field, output, manager)
+        if isinstance(job, _Job):
+            jobs.append(job)
+        else:
+            outcomes[field.name] = job
+    with ExitStack() as stack:
+        if executor is None and jobs and (scheduler := jobs[0].field.options.tiles.scheduler) is not None:
+            executor = stack.enter_context(join_cluster(scheduler))
+        folder = stack.enter_context(_open_directory(output.directory))
+        bar = stack.enter_context(tqdm(total=len(fields), desc="fields", disable=None if progress else True))
+        bar.update(len(outcomes))
+        # Closed before the folder is removed, so that no process writes there any more.
+        made = stack.enter_context(closing(_do_all(jobs, manager, folder, executor)))
+        for outcome in made:
+            outcomes[outcome.field] = outcome
+            bar.update(1)
+            if debug and outcome.trace:
+                tqdm.write(outcome.trace, file=sys.stderr)
+        summary = _sum_up([outcomes[field.name] for field in fields])
+        write_catalog(summary, folder / SUMMARY)
+        os.replace(folder / SUMMARY, output.directory / SUMMARY)
+    return summary
+
+
+def _check_output(fields: Sequence[Field], output: SurveyOutput, manager: pluggy.PluginManager) -> None:
+    """Refuse, before the work, what could not be written."""
+    directory, suffix = output.directory, output.suffix
+    if directory.exists() and not directory.is_dir():
+        raise PhotplugError(f"{directory}: is a file; name a folder for the catalogues")
+    if suffix == ".parquet":
+        need_pyarrow(output.catalog(fields[0].name))
+    taken = {SUMMARY: "the summary"}
+    for field in fields:
+        options, name = field.options, field.name
+        if options.output.format == "eazy":
+            raise PhotplugError(
+                f"option format: eazy wants a zphot.translate beside each catalogue, and field {name} would share that "
+                "of others; write tables, and give each to `dja_photplug.write_eazy` in a folder of its own"
+            )
+        known = catalog_suffixes(manager, options.output.format)
+        if not re.fullmatch(r"(\.\w+)+", suffix) or (known and suffix not in known):
+            meant = suggest(suffix, known) or f"; give {', '.join(known or ('one, such as .fits',))}"
+            raise PhotplugError(f"suffix {suffix!r}: a catalogue is not written as such{meant}")
+        bands = [source.band for source in field.sources]
+        check_names(
+            output.catalog(name), list_columns(options, bands if len(bands) > 1 or options.bands.detect else [])
+        )
+        for path in (*output.files(name), output.record(name)):
+            other = taken.setdefault(path.name.casefold(), f"field {name}")
+            if other != f"field {name}":
+                raise PhotplugError(f"{path}: {other} and field {name} would have the same file; rename the field")
+    path = directory / SUMMARY
+    if path.exists() and not output.overwrite and MADE_BY not in path.read_text(encoding="utf-8", errors="replace"):
+        raise PhotplugError(f"{path}: is none of a survey; name another folder or add --overwrite")
+
+
+def _plan_field(field: Field, output: SurveyOutput, manager: pluggy.PluginManager) -> _Job | _Outcome:
+    """Return what is to be done for a field, or its row where it is complete."""
+    recipe, name = make_recipe(field, manager), field.name
+    record = read_record(output.record(name))
+    there = [path for path in output.files(name) if path.exists()]
+    known = {path.name for path in there if record is not None and record.knows(path)}
+    unknown = [path for path in there if path.name not in known]
+    change = "" if record is None else find_change(record.recipe, recipe)
+    if record is not None and change is None:
+        changed = f"{unknown[0].name} was changed since" if unknown else ""
+        change = "all is made again" if output.redo else _find_missing(record, output.files(name))
+        if change is None:
+            bands = ", ".join(source.band for source in field.sources)
+            return _Outcome(
+                field=name, status="skipped", sources=record.sources, bands=bands, seconds=0.0, message=changed
+            )
+    if unknown and not output.overwrite:
+        whose = "is not of this survey" if record is None else "was changed since the survey wrote it"
+        raise PhotplugError(f"{unknown[0]}: exists already and {whose}; name another folder or add --overwrite")
+    overwrite = output.overwrite or (record is not None and _stack_of(record.recipe) == _stack_of(recipe))
+    return _Job(field=field, output=output, recipe=recipe, change=change or "", overwrite=overwrite)
+
+
+def _stack_of(recipe: Recipe) -> object:
+    bands = recipe.options.get("bands")
+    return bands.get("stack") if isinstance(bands, dict) else None
+
+
+def _find_missing(record: Record, files: Iterable[Path]) -> str | None:
+    """Return what is not there of a field, or not of its last run, which ended before it had its place."""
+    for path in files:
+        if not path.exists() or path.name not in record.outputs:
+            return f"{path.name} was not there"
+        found = sum_file(path)
+        if found != record.outputs[path.name] and found == record.replaced.get(path.name):
+            return f"{path.name} was not finished"
+    return None
+
+
+@contextmanager
+def _open_directory(directory: Path) -> Iterator[Path]:
+    """Make the directory, and yield a folder in it for what is not complete; nothing is left of what was not made."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(prefix=".survey-", dir=directory, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise PhotplugError(f"{directory}: cannot be written ({error.strerror}); name another folder") from None
+    try:
+        with temporary as folder:
+            yield Path(folder)
+    finally:
+        with suppress(OSError):  # not empty
+            directory.rmdir()
+
+
+def _do_all(
+    jobs: Sequence[_Job], manager: pluggy.PluginManager, folder: Path, executor: Executor | None
+) -> Generator[_Outcome]:
+    """Yield the rows of fields as they are made: of small ones that are shared out first."""
+    done = set()
+    small = _choose_small(jobs, manager, executor)
+    whole = {job.field.name for job in small}
+    if small:
+        count = min(jobs[0].field.options.bands.workers or 1, len(small))
+        with Workers(count, executor=executor, folder=folder, modules=MODULES) as workers:
+            outcomes = workers.map(partial(_do_apart, folder), small)
+            try:
+                for outcome in outcomes:
+                    done.add(outcome.field)
+                    yield outcome
+            except Exception as error:  # of the workers: a field's own is in its row
+                told = f"{error or type(error).__name__}; fields that are left are done one after the other"
+                warnings.warn(told, PhotplugWarning, stacklevel=3)
+    for job in jobs:
+        if job.field.name not in done:
+            lost = job.field.name in whole
+            yield _do_apart(folder, job) if lost else _do(job, folder, job.field.options, manager, executor)
+
+
+def _choose_small(jobs: Sequence[_Job], manager: pluggy.PluginManager, executor: Executor | None) -> list[_Job]:
+    """Return the fields that workers do whole: none where nobody shares them."""
+    if not jobs:
+        return []
+    workers = jobs[0].field.options.bands.workers or 1
+    if executor is None and (len(jobs) < 2 or workers == 1):
+        return []
+    if split_work(manager, 2)[0] == 1:
+        told = "plugins that are registered by hand are known in this process alone, which does all of the work"
+        warnings.warn(told, PhotplugWarning, stacklevel=4)
+        return []
+    small = []
+    for job in jobs:
+        try:
+            large = is_large(job.field.images, job.field.options)
+        except PhotplugError:  # its header cannot be read, which is told where it is measured
+            large = False
+        if not large:
+            small.append(job)
+    return small if executor is not None or len(small) > 1 else []
+
+
+def _do_apart(folder: Path, job: _Job) -> _Outcome:
+    """Measure a field whole, without other processes."""
+    options = job.field.options
+    alone = replace(options, bands=replace(options.bands, workers=1), tiles=replace(options.tiles, scheduler=None))
+    return _do(job, folder, alone, get_plugin_manager())
+
+
+def _do(
+    job: _Job, folder: Path, options: Options, manager: pluggy.PluginManager, executor: Executor | None = None
+) -> _Outcome:
+    """Measure a field and write its catalogue; an error is in the row."""
+    field, start = job.field, time.monotonic()
+    status, message, sources, trace = "redone" if job.change else "made", job.change, None, ""
+    with _naming_warnings(field.name):
+        try:
+            sources = _make(job, folder, options, manager, executor)
+        except Exception as error:
+            status, message, trace = "failed", _describe(error), traceback.format_exc()
+    bands = ", ".join(source.band for source in field.sources)
+    seconds = round(time.monotonic() - start, 1)
+    return _Outcome(
+        field=field.name, status=status, sources=sources, bands=bands, seconds=seconds, message=message, trace=trace
+    )
+
+
+def _describe(error: Exception) -> str:
+    """Return one line on why a field failed."""
+    text = str(error)
+    if not isinstance(error, PhotplugError):
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"{type(error).__name__}: {error}, in {Path(frame.filename).name}, line {frame.lineno}; this is a bug"
+    return " ".join(text.split())
+
+
+@contextmanager
+def _naming_warnings(name: str) -> Iterator[None]:
+    """Let warnings begin with the name of the field."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", PhotplugWarning)
+        yield
+    for each in caught:
+        if issubclass(each.category, PhotplugWarning):
+            warnings.warn(f"{name}: {each.message}", PhotplugWarning, stacklevel=4)
+        else:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+
+
+def _make(job: _Job, folder: Path, options: Options, manager: pluggy.PluginManager, executor: Executor | None) -> int:
+    """Measure a field, and put its files in their places; return how many sources it has."""
+    field, output = job.field, job.output
+    options = replace(options, overwrite=job.overwrite)
+    result = run(field.sources, options, manager=manager, keep_image=False, executor=executor)
+    catalog, *segmentations = output.files(field.name)
+    record = output.record(field.name)
+    with tempfile.TemporaryDirectory(prefix=f"{field.name}-", dir=folder) as place:
+        write_result(result.catalog, Path(place, catalog.name), options, manager)
+        for path in segmentations:
+            header = result.detection.wcs.to_header()
+            write_image(Path(place, path.name), result.detection.segmentation, header)
+        outputs = {path.name: sum_file(path) for path in Path(place).iterdir()}
+        replaced = _check_replaced([output.directory / name for name in outputs], job)
+        made = Record(recipe=job.recipe, sources=len(result.catalog), outputs=outputs, replaced=replaced)
+        made.write(Path(place, record.name))
+        try:
+            move_files(Path(place), output.directory, first=record.name)
+        except OSError as error:
+            raise PhotplugError(f"{output.directory}: cannot be written ({error.strerror or error})") from error
+    return len(result.catalog)
+
+
+def _check_replaced(paths: Sequence[Path], job: _Job) -> dict[str, str]:
+    """Return the checksums of files that will be replaced; a plugin may write some that nobody asked about before."""
+    output, there = job.output, [path for path in paths if path.exists()]
+    record = read_record(output.record(job.field.name))
+    asked = output.files(job.field.name)
+    for path in there:
+        if path not in asked and not output.overwrite and not (record is not None and record.knows(path)):
+            raise PhotplugError(f"{path}: exists already; name another folder or add --overwrite")
+    return {path.name: sum_file(path) for path in there}
+
+
+def _sum_up(outcomes: Sequence[_Outcome]) -> Table:
+    """Return the summary."""
+    names = ("field", "status", "sources", "bands", "seconds", "message")
+    columns = {name: [getattr(outcome, name) for outcome in outcomes] for name in names}
+    counts = [count is None for count in columns["sources"]]
+    sources = MaskedColumn([count or 0 for count in columns["sources"]], mask=counts, dtype=int)
+    return Table(columns | {"sources": sources}, meta={"MADE_BY": MADE_BY})
