@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import io
 import math
-import mmap
 import os
 import re
 import shutil
@@ -32,7 +31,7 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.smallfits import parse_header
 from dja_photplug.files.whole import whole_file
-from dja_photplug.parallel.scratch import keep_memory
+from dja_photplug.parallel.scratch import Unnamed, keep_memory
 from dja_photplug.sky.cards import read_numbers
 from dja_photplug.sky.grid import BLOCK_PIXELS, Grid, Window, header_wcs
 
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Allocate",
     "ImageReader",
-    "Scratch",
     "read_grid",
     "read_image",
     "write_hdus",
@@ -331,60 +329,9 @@ def read_image(
         rows, columns = window or (slice(0, reader.shape[0]), slice(0, reader.shape[1]))
         image = allocate((rows.stop - rows.start, columns.stop - columns.start), np.float32)
         for _ in reader.blocks(window, image):
-            if isinstance(allocate, Scratch):
+            if isinstance(allocate, Unnamed):
                 allocate.release()  # what is filled
         return image, reader.header
-
-
-class Scratch:
-    """Makes arrays that lie in files, which have no name and end with the arrays.
-
-    Parameters
-    ----------
-    folder : Path
-        Where there is space for them.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._maps: list[mmap.mmap] = []
-
-    def __call__(self, shape: tuple[int, int], dtype: type) -> NDArray[Any]:
-        """Return an array of zeros.
-
-        Parameters
-        ----------
-        shape : tuple of int
-        dtype : type
-
-        Returns
-        -------
-        ndarray
-
-        Raises
-        ------
-        PhotplugError
-            Where the folder has no space for it.
-        """
-        size = math.prod(shape) * np.dtype(dtype).itemsize
-        try:
-            with TemporaryFile(dir=self.folder) as file:
-                file.truncate(size)
-                if hasattr(os, "posix_fallocate"):  # where space is short, writing to a map would end the process
-                    os.posix_fallocate(file.fileno(), 0, size)
-                self._maps.append(mmap.mmap(file.fileno(), size))
-        except OSError as error:
-            raise PhotplugError(
-                f"{self.folder}: has no place for {size / 1e6:.0f} MB of scratch ({error.strerror or error}); check "
-                "folder and space"
-            ) from error
-        return np.frombuffer(self._maps[-1], dtype).reshape(shape)
-
-    def release(self) -> None:
-        """Give back the memory of all pages that were touched; the files keep what is in them."""
-        for each in self._maps:
-            if hasattr(mmap, "MADV_DONTNEED"):
-                each.madvise(mmap.MADV_DONTNEED)
 
 
 def read_grid(path: str | Path) -> Grid:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import io
+import math
+import mmap
 import os
 import pickle
 import shutil
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
 
-__all__ = ["Scratch", "dump_shared", "keep_memory", "new_plane", "open_scratch", "share_plane", "unseen"]
+__all__ = ["Scratch", "Unnamed", "dump_shared", "keep_memory", "new_plane", "open_scratch", "share_plane", "unseen"]
 
 # Smaller arrays are in memory, where there is a scratch folder too.
 LEAST_BYTES = 1 << 20
@@ -79,27 +81,80 @@ class Scratch:
         PhotplugError
             Where the folder has no space left.
         """
-        size = max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        size = max(1, math.prod(shape) * np.dtype(dtype).itemsize)
         self._count += 1
         path = self.folder / f"{self._count}.plane"
         try:
             with path.open("wb") as file:
-                # Without space a write through the map would end the process by a signal.
-                reserve: Callable[[int, int, int], object] = getattr(os, "posix_fallocate", _extend)
-                reserve(file.fileno(), 0, size)
+                _reserve(file.fileno(), size)
         except OSError as error:
             path.unlink(missing_ok=True)
-            raise PhotplugError(
-                f"{self.folder.parent}: {size / 1e9:.1f} GB for a plane of the image cannot be had there "
-                f"({error.strerror or error}); free space, or name another folder by --scratch"
-            ) from None
+            raise _no_space(self.folder.parent, size, error) from None
         mapped = np.memmap(path, dtype, "r+", shape=shape)
         weakref.finalize(mapped, path.unlink, missing_ok=True)
         return np.asarray(mapped)
 
 
-def _extend(descriptor: int, start: int, size: int) -> None:
-    os.ftruncate(descriptor, start + size)
+def _reserve(descriptor: int, size: int) -> None:
+    """Reserve the space of a file: without it a write through its map would end the process by a signal."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.ftruncate(descriptor, size)
+
+
+def _no_space(folder: Path, size: int, error: OSError) -> PhotplugError:
+    return PhotplugError(
+        f"{folder}: {size / 1e6:.0f} MB of scratch files cannot be had there ({error.strerror or error}); free space, "
+        "or name another folder"
+    )
+
+
+class Unnamed:
+    """Makes arrays that lie in files, which have no name and end with the arrays.
+
+    Parameters
+    ----------
+    folder : Path
+        Where there is space for them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._maps: list[mmap.mmap] = []
+
+    def __call__(self, shape: tuple[int, ...], dtype: type[Scalar]) -> NDArray[Scalar]:
+        """Return an array of zeros.
+
+        Parameters
+        ----------
+        shape : tuple of int
+        dtype : type
+
+        Returns
+        -------
+        ndarray
+
+        Raises
+        ------
+        PhotplugError
+            Where the folder has no space for it.
+        """
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        try:
+            with tempfile.TemporaryFile(dir=self.folder) as file:
+                file.truncate(size)
+                _reserve(file.fileno(), size)
+                self._maps.append(mmap.mmap(file.fileno(), size))
+        except OSError as error:
+            raise _no_space(self.folder, size, error) from None
+        return np.frombuffer(self._maps[-1], dtype).reshape(shape)
+
+    def release(self) -> None:
+        """Give back the memory of all pages that were touched; the files keep what is in them."""
+        for each in self._maps:
+            if hasattr(mmap, "MADV_DONTNEED"):
+                each.madvise(mmap.MADV_DONTNEED)
 
 
 _current: ContextVar[Scratch | None] = ContextVar("scratch", default=None)

@@ -17,7 +17,6 @@ from tqdm import tqdm
 from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import MosaicFiles, Source, explain_name
-from dja_photplug.files.pixels import Scratch
 from dja_photplug.mosaic import fullweight
 from dja_photplug.mosaic.electrons import Header, HeaderValue
 from dja_photplug.mosaic.fullweight import ExposureMap, NoiseModel
@@ -26,7 +25,7 @@ from dja_photplug.mosaic.scatter import WeightCheck, check_weight
 from dja_photplug.mosaic.weights import rescale_weight, write_weight, write_weight_blocks
 from dja_photplug.options.bands import of_band, settle_bands
 from dja_photplug.options.stages import NOISE_PRESETS, Options, Stage, VarianceOptions, as_variance_options
-from dja_photplug.parallel.scratch import open_scratch
+from dja_photplug.parallel.scratch import Unnamed, open_scratch
 from dja_photplug.pipeline.plugins import (
     LOADER,
     ask_all,
@@ -234,7 +233,7 @@ def _stream_weight(
 ) -> Mapping[str, HeaderValue]:
     """Write the weight of a mosaic block by block, with the checks and the zero point of an image that is loaded."""
     options, factor = request.options, zero_point_factor(files, request.options)
-    scratch = Scratch(path.absolute().parent)  # the exposure map is a 16th of what is written there
+    scratch = Unnamed(path.absolute().parent)  # the exposure map is a 16th of what is written there
     with open_mosaic(files, options.variance, options.cutout, variance=request.variance, allocate=scratch) as stream:
         check = None if options.variance.trust_weights else WeightCheck(stream.shape, stream.wcs)
         bar = tqdm(total=stream.shape[0], desc="rows", unit_scale=True, disable=None if progress else True, delay=1)

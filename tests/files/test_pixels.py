@@ -17,7 +17,8 @@ from astropy.io import fits
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files import pixels as blocks
-from dja_photplug.files.pixels import ImageReader, Scratch, read_image, write_hdus, write_image, write_rows
+from dja_photplug.files.pixels import ImageReader, read_image, write_hdus, write_image, write_rows
+from dja_photplug.parallel.scratch import Unnamed
 
 SHAPE = (37, 23)
 RNG = np.random.default_rng(7)
@@ -513,7 +514,7 @@ def test_rows_are_written_in_little_memory(tmp_path: Path, suffix: str) -> None:
 
 
 def test_scratch_lies_in_a_file_without_a_name(tmp_path: Path) -> None:
-    scratch = Scratch(tmp_path)
+    scratch = Unnamed(tmp_path)
     array = scratch((300, 500), np.float32)
     assert os.listdir(tmp_path) == []
     assert array.shape == (300, 500)
@@ -526,7 +527,7 @@ def test_scratch_lies_in_a_file_without_a_name(tmp_path: Path) -> None:
 
 
 def test_scratch_without_space_is_told(tmp_path: Path) -> None:
-    with pytest.raises(PhotplugError, match=r"missing: has no place for 1 MB of scratch \(No such file"):
-        Scratch(tmp_path / "missing")((500, 500), np.float32)
-    with pytest.raises(PhotplugError, match=r"has no place for 4000000000 MB of scratch"):
-        Scratch(tmp_path)((10**6, 10**9), np.float32)
+    with pytest.raises(PhotplugError, match=r"missing: 1 MB of scratch files cannot be had there \(No such file"):
+        Unnamed(tmp_path / "missing")((500, 500), np.float32)
+    with pytest.raises(PhotplugError, match=r"4000000000 MB of scratch files cannot be had"):
+        Unnamed(tmp_path)((10**6, 10**9), np.float32)

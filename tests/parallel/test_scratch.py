@@ -80,7 +80,9 @@ def test_a_plane_without_space_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("os.posix_fallocate", fail)
     with (
         open_scratch(tmp_path),
-        pytest.raises(PhotplugError, match=r"0\.0 GB for a plane .* \(No space left on device\); free space"),
+        pytest.raises(
+            PhotplugError, match=r"2 MB of scratch files cannot be had .* \(No space left on device\)"
+        ),
     ):
         new_plane(SHAPE, np.float32)
     assert list(tmp_path.iterdir()) == []
