@@ -46,13 +46,15 @@ def join_cluster(address: str) -> Iterator[Executor]:
             f"option scheduler: no Dask scheduler answers at {address} ({str(error) or 'timeout'}); start one, or "
             "leave it out"
         ) from None
+    # Not pure: a call with the same arguments is another one, as planes change.
+    executor = client.get_executor(pure=False)
     try:
-        # Not pure: a call with the same arguments is another one, as planes change.
-        yield client.get_executor(pure=False)
+        yield executor
     except KilledWorker:
         raise PhotplugError(
             f"option scheduler: workers at {address} ended again and again: their memory may be short; give them more, "
             "or smaller tiles by --tile-size"
         ) from None
     finally:
+        executor.shutdown(wait=False)  # what is under way after Ctrl-C would tell that it lost its connection
         client.close()
