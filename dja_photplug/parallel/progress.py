@@ -100,7 +100,7 @@ def show_stages(stages: Mapping[str, int], *, show: bool) -> Iterator[Stages]:
     """
     total = sum(count * COSTS.get(stage, BAND) for stage, count in stages.items())
     bar_format = "{desc:<18} {bar} {percentage:3.0f}% {elapsed}<{remaining}"
-    # disable=None: only where stderr is a terminal.
-    with tqdm(total=total, disable=None if show else True, bar_format=bar_format) as bar:
+    # disable=None: only where stderr is a terminal. leave=None: only where there is no bar above, of fields.
+    with tqdm(total=total, disable=None if show else True, leave=None, bar_format=bar_format) as bar:
         yield Stages(bar)
         bar.update(bar.total - bar.n)

@@ -244,10 +244,11 @@ def run_fields(
         if executor is None and jobs and (scheduler := jobs[0].field.options.tiles.scheduler) is not None:
             executor = stack.enter_context(join_cluster(scheduler))
         folder = stack.enter_context(_open_directory(output.directory))
-        bar = stack.enter_context(tqdm(total=len(fields), desc="fields", disable=None if progress else True))
-        bar.update(len(outcomes))
+        # What is complete tells nothing of the time that is left.
+        bar = tqdm(desc="fields", total=len(fields), initial=len(outcomes), disable=None if progress else True)
+        stack.enter_context(bar)
         # Closed before the folder is removed, so that no process writes there any more.
-        made = stack.enter_context(closing(_do_all(jobs, manager, folder, executor)))
+        made = stack.enter_context(closing(_do_all(jobs, manager, folder, executor, progress=progress)))
         for outcome in made:
             outcomes[outcome.field] = outcome
             bar.update(1)
@@ -347,7 +348,12 @@ def _open_directory(directory: Path) -> Iterator[Path]:
 
 
 def _do_all(
-    jobs: Sequence[_Job], manager: pluggy.PluginManager, folder: Path, executor: Executor | None
+    jobs: Sequence[_Job],
+    manager: pluggy.PluginManager,
+    folder: Path,
+    executor: Executor | None,
+    *,
+    progress: bool,
 ) -> Generator[_Outcome]:
     """Yield the rows of fields as they are made: of small ones that are shared out first."""
     done = set()
@@ -367,7 +373,8 @@ def _do_all(
     for job in jobs:
         if job.field.name not in done:
             lost = job.field.name in whole
-            yield _do_apart(folder, job) if lost else _do(job, folder, job.field.options, manager, executor)
+            who = (job.field.options, manager, executor)
+            yield _do_apart(folder, job) if lost else _do(job, folder, *who, progress=progress)
 
 
 def _choose_small(jobs: Sequence[_Job], manager: pluggy.PluginManager, executor: Executor | None) -> list[_Job]:
@@ -400,14 +407,20 @@ def _do_apart(folder: Path, job: _Job) -> _Outcome:
 
 
 def _do(
-    job: _Job, folder: Path, options: Options, manager: pluggy.PluginManager, executor: Executor | None = None
+    job: _Job,
+    folder: Path,
+    options: Options,
+    manager: pluggy.PluginManager,
+    executor: Executor | None = None,
+    *,
+    progress: bool = False,
 ) -> _Outcome:
     """Measure a field and write its catalogue; an error is in the row."""
     field, start = job.field, time.monotonic()
     status, message, sources, trace = "redone" if job.change else "made", job.change, None, ""
     with _naming_warnings(field.name):
         try:
-            sources = _make(job, folder, options, manager, executor)
+            sources = _make(job, folder, options, manager, executor, progress=progress)
         except Exception as error:
             status, message, trace = "failed", _describe(error), traceback.format_exc()
     bands = ", ".join(source.band for source in field.sources)
@@ -439,11 +452,19 @@ def _naming_warnings(name: str) -> Iterator[None]:
             warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
 
-def _make(job: _Job, folder: Path, options: Options, manager: pluggy.PluginManager, executor: Executor | None) -> int:
+def _make(
+    job: _Job,
+    folder: Path,
+    options: Options,
+    manager: pluggy.PluginManager,
+    executor: Executor | None,
+    *,
+    progress: bool,
+) -> int:
     """Measure a field, and put its files in their places; return how many sources it has."""
     field, output = job.field, job.output
     options = replace(options, overwrite=job.overwrite)
-    result = run(field.sources, options, manager=manager, keep_image=False, executor=executor)
+    result = run(field.sources, options, manager=manager, executor=executor, progress=progress, keep_image=False)
     catalog, *segmentations = output.files(field.name)
     record = output.record(field.name)
     with tempfile.TemporaryDirectory(prefix=f"{field.name}-", dir=folder) as place:
