@@ -258,8 +258,7 @@ def _list_products(table: Mapping[str, object], folder: Path, manager: pluggy.Pl
     """Return what names the bands of a field."""
     products = [_place_product(text, folder, manager) for text in _take_texts(table, BANDS)]
     patterns = table.get(PATTERN, [])
-    for pattern in [patterns] if isinstance(patterns, str) else _take_texts(table, PATTERN):
-        products += [text for text in _expand(pattern, folder) if text not in products]
+    products += _expand([patterns] if isinstance(patterns, str) else _take_texts(table, PATTERN), folder)
     if not products:
         raise PhotplugError(f"a field without bands; give {BANDS}, a list of prefixes, or a {PATTERN} of files")
     return products
@@ -279,16 +278,10 @@ def _place_product(text: str, folder: Path, manager: pluggy.PluginManager) -> st
     return str(path) if is_file and "://" not in text else text
 
 
-def _expand(pattern: str, folder: Path) -> list[str]:
-    """Return the mosaics that a pattern matches a file of, each once."""
-    place = Path(pattern).expanduser()
-    whole = place if place.is_absolute() else Path(glob.escape(str(folder))) / place
-    matches = [Path(name) for name in sorted(glob.glob(str(whole), recursive=True), key=_by_number)]
-    if not matches:
-        there = "" if glob.has_magic(str(place.parent)) else f"; {list_near(folder / place)}"
-        raise PhotplugError(f"{PATTERN} {pattern!r} matches no file{there or '; correct it'}")
+def _expand(patterns: Sequence[str], folder: Path) -> list[str]:
+    """Return the mosaics that patterns match a file of, each once."""
     members: dict[tuple[str, str], list[Path]] = {}
-    for path in matches:
+    for path in dict.fromkeys(path for pattern in patterns for path in _match(pattern, folder)):
         name = ProductName.parse(path.name)
         key = str(path.parent / name.mosaic) if name else str(path)
         members.setdefault((key, name.drizzle if name else ""), []).append(path)
@@ -299,6 +292,17 @@ def _expand(pattern: str, folder: Path) -> list[str]:
         for (mosaic, drizzle), paths in members.items()
         if drizzle or mosaic not in images
     ]
+
+
+def _match(pattern: str, folder: Path) -> list[Path]:
+    """Return the files of a pattern, by the numbers of their bands."""
+    place = Path(pattern).expanduser()
+    whole = place if place.is_absolute() else Path(glob.escape(str(folder))) / place
+    matches = sorted(glob.glob(str(whole), recursive=True), key=_by_number)
+    if not matches:
+        there = "" if glob.has_magic(str(place.parent)) else f"; {list_near(folder / place)}"
+        raise PhotplugError(f"{PATTERN} {pattern!r} matches no file{there or '; correct it'}")
+    return [Path(name) for name in matches]
 
 
 def _by_number(text: str) -> list[str | int]:

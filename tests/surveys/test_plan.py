@@ -31,7 +31,7 @@ def test_bands_of_lists_and_patterns(place: Path) -> None:
         [fields.members]
         pattern = "da*/two-*"
         [fields.several]
-        pattern = ["data/two-v1-f444w*", "data/two-v1-f1*_drc_sci.fits"]
+        pattern = ["data/two-v1-f444w*_sci.fits", "data/two-v1-f444w*", "data/two-v1-f1*_drc_sci.fits"]
         [fields.both]
         bands = ["data/one-v1-f444w-clear"]
         pattern = "data/two-v1-f115w*"
