@@ -393,6 +393,8 @@ def center_sky(
     mask: NDArray[np.bool_],
     cells: tuple[int, int],
     smooth: int,
+    *,
+    parallel: Map = map,
 ) -> None:
     """Bring a sky to the mean of what is left between the sources, which is what sums over apertures see.
 
@@ -411,6 +413,8 @@ def center_sky(
         Height and width of the cells in pixels: the mean of each, without the pixels beyond `CLIP` times the scatter.
     smooth : int
         Cells across the median filter over them.
+    parallel : Map, optional
+        Does the cells of some rows.
     """
     (ny, nx), (height, width) = image.data.shape, cells
     rows, columns = np.arange(0, ny, height), np.arange(0, nx, width)
@@ -423,10 +427,9 @@ def center_sky(
         return
     scatter = ((native_pixels(some.data) - sky[part]) / np.sqrt(some.variance("background")))[free]
     limit = np.float32(CLIP * median_abs_deviation(scatter, scale="normal"))
-    total, count = np.zeros((2, len(rows), len(columns)))
-    for i, start in enumerate(rows.tolist()):
-        band = slice(start, start + height)
-        total[i], count[i] = _sum_clipped(planes[band], sky[band], mask[band], limit, columns)
+    bands = [slice(start, start + height) for start in rows.tolist()]
+    sums = parallel(partial(_sum_clipped, planes, sky, mask, limit, columns), bands)
+    total, count = (np.stack(part) for part in zip(*sums, strict=True))
     known = count > LEAST_SKY / 2 * height * width
     if not known.any():
         return
@@ -444,9 +447,15 @@ def center_sky(
 
 
 def _sum_clipped(
-    planes: Planes, sky: NDArray[np.float32], mask: NDArray[np.bool_], limit: np.float32, columns: NDArray[np.intp]
+    whole: Planes,
+    level: NDArray[np.float32],
+    masked: NDArray[np.bool_],
+    limit: np.float32,
+    columns: NDArray[np.intp],
+    band: slice,
 ) -> tuple[Floats, Floats]:
     """Return the sums and the numbers of the pixels of sky in the cells of a band, which begin at `columns`."""
+    planes, sky, mask = whole[band], level[band], masked[band]
     total, count = np.empty((2, sky.shape[1]))
     for part in cached_rows(sky.shape[::-1]):
         some = planes[:, part]

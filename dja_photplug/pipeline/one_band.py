@@ -47,7 +47,13 @@ from dja_photplug.sources.detection import (
     sample_labels,
     shapes_on_grid,
 )
-from dja_photplug.sources.photometry import flag_point_sources, measure_profiles, remove_neighbours, remove_sky
+from dja_photplug.sources.photometry import (
+    flag_point_sources,
+    make_planes,
+    measure_profiles,
+    remove_neighbours,
+    remove_sky,
+)
 
 if TYPE_CHECKING:
     from photutils.segmentation import SegmentationImage
@@ -301,7 +307,7 @@ def analyse_image(
     background = Background(level=share_plane(background.level))
     if detection is None:
         begin("detecting")
-        find = partial(_detect, _Ask("photplug_detect", Detection, options, manager))
+        find = partial(_detect, _Ask("photplug_detect", Detection, options, manager, stand_in=True))
         if options.detect.use_segmentation is None:
             detection = detect_in_tiles(image, background, tiles, options.tiles.overlap, find, parallel)
         else:
@@ -318,6 +324,8 @@ def analyse_image(
         )
         detection = add_significance(detection, snr)
     removed = remove_sky(image, detection.segmentation, options, mask, parallel=parallel)
+    if options.variance.noise == "calibrated" or options.measure.neighbours == "subtract":
+        removed = make_planes(removed, image)  # once for all of these steps
     if calibration is None and calibrated:
         planes = {"image": take_off(image, removed), "background": background, "detection": detection}
         found = _ask_stand_in(manager, "photplug_calibrate", NoiseCalibration, options, **planes)
@@ -329,7 +337,7 @@ def analyse_image(
         removed = remove_neighbours(removed, image, detection, options, parallel=parallel)
         removed = measure_profiles(removed, image, detection, calibration)
     begin("measuring")
-    measure = partial(_measure, _Ask("photplug_measure", QTable, options, manager), calibration, psf)
+    measure = partial(_measure, _Ask("photplug_measure", QTable, options, manager, stand_in=False), calibration, psf)
     shapes, scale = shapes_on_grid(detection, pixel_scale(image.wcs)), pixel_scale(image.wcs)
     reach = find_reach(shapes, scale, options.measure, growth=psf is not None)
     whole = take_off(image, removed)
@@ -345,20 +353,34 @@ def analyse_image(
 
 
 class _Ask(Generic[T]):
-    """A hook to be asked for tiles of an image; in other processes that of the plugins installed there."""
+    """A hook to be asked for tiles of an image; in other processes that of the plugins installed there.
+
+    With `stand_in` what sep's engine does is taken where an engine measures alone.
+    """
 
     def __init__(
-        self, hook: str, expected: type[T], options: Options, manager: pluggy.PluginManager | None = None
+        self,
+        hook: str,
+        expected: type[T],
+        options: Options,
+        manager: pluggy.PluginManager | None,
+        *,
+        stand_in: bool,
     ) -> None:
         self.hook, self.expected, self.options, self.manager = hook, expected, options, manager
+        self.stand_in = stand_in
 
-    def __reduce__(self) -> tuple[type[_Ask[T]], tuple[str, type[T], Options]]:
-        return _Ask, (self.hook, self.expected, self.options)
+    def __getstate__(self) -> dict[str, object]:
+        """Return what another process gets: all but the manager."""
+        return vars(self) | {"manager": None}
 
     def __call__(self, **arguments: object) -> T:
         """Return the first plugin's result."""
         self.manager = self.manager or get_plugin_manager()
-        return _ask_engine(self.manager, self.hook, self.expected, self.options, **arguments)
+        if self.stand_in:
+            return _ask_engine(self.manager, self.hook, self.expected, self.options, **arguments)
+        purpose = f"engine {self.options.engine!r}"
+        return ask_first(self.manager, self.hook, purpose, self.expected, ENGINES, options=self.options, **arguments)
 
 
 def _detect(ask: _Ask[Detection], image: MosaicImage, background: Background) -> Detection:

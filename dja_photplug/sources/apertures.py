@@ -98,12 +98,16 @@ class Removed:
         What sources add to each other, where that was taken off too.
     profiles : ProfileError or None
         How well it is known, once that was measured.
+    planes : tuple of ndarray or None
+        Variance with and without the source photons (one array where nobody told them apart) and null pixels, each
+        (ny, nx), where they were made for all of the image.
     """
 
     data: NDArray[np.float32]
     sky: Sky = Sky()
     neighbours: Neighbours | None = None
     profiles: ProfileError | None = None
+    planes: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]] | None = None
 
     def __getitem__(self, box: tuple[slice, slice]) -> Removed:
         """Return that of a part of the image, with contiguous planes, as sep takes them."""
@@ -113,7 +117,13 @@ class Removed:
                 np.ascontiguousarray(plane) for plane in (neighbours.clear, neighbours.wings, neighbours.brightest)
             )
             neighbours = replace(neighbours, clear=clear, wings=wings, brightest=brightest)
-        return replace(self, data=self.data[box], sky=self.sky[box], neighbours=neighbours)
+        planes = self.planes
+        if planes is not None:
+            variance, background, null = planes
+            total = np.ascontiguousarray(variance[box])
+            below = total if background is variance else np.ascontiguousarray(background[box])
+            planes = total, below, np.ascontiguousarray(null[box])
+        return replace(self, data=self.data[box], sky=self.sky[box], neighbours=neighbours, planes=planes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -285,7 +295,7 @@ def _kron_radius(engine: Engine, pixels: Pixels, shapes: Shapes, options: Measur
         radius = shapes.kron
     else:
         known = np.isfinite(shapes.a)
-        kron, flags = engine.kron_radius(pixels.alone, shapes[known])
+        kron, flags = engine.kron_radius(pixels, shapes[known])
         scaled = np.clip(options.kron_factor * kron, options.kron_min, options.kron_max)
         radius[known] = np.where(flags & SourceFlag.APER_ALL_MASKED, np.nan, scaled)
         flag[known] = flags
@@ -295,7 +305,7 @@ def _kron_radius(engine: Engine, pixels: Pixels, shapes: Shapes, options: Measur
 
 def _half_light(engine: Engine, pixels: Pixels, shapes: Shapes, flux: Floats, limit: Floats) -> Floats:
     """Return the radius in pixels that holds half of `flux`, NaN where `limit` does not reach it."""
-    radius = engine.half_light(pixels.alone, shapes, flux, limit)
+    radius = engine.half_light(pixels, shapes, flux, limit)
     return np.where((flux > 0) & (radius < limit), radius, np.nan)
 
 
@@ -405,7 +415,8 @@ def measure_shapes(
     Where neighbours are subtracted there are columns ``removed_{kind} filled_{kind}`` for each sum as well, in the
     unit of the image: light of neighbours that was taken off, and own light that stands in their pixels.
     """
-    kron, flag = _kron_radius(engine, pixels, shapes, options)
+    alone = pixels.alone
+    kron, flag = _kron_radius(engine, alone, shapes, options)
     a, b, theta, circle = kron_apertures(shapes.a, shapes.b, shapes.theta, kron, options.kron_circle / scale)
     apertures = {"auto": (a, b, theta)}
     for i, diameter in enumerate(options.apertures):
@@ -418,7 +429,7 @@ def measure_shapes(
         sums, light = _restore_own(pixels, pixels.neighbours, shapes, sums, apertures)
     columns = light | {
         "kron_radius": kron,
-        "flux_radius": _half_light(engine, pixels, shapes, sums["auto"].flux, np.fmax(KRON_EXTENT * shapes.a, a)),
+        "flux_radius": _half_light(engine, alone, shapes, sums["auto"].flux, np.fmax(KRON_EXTENT * shapes.a, a)),
         "flag": flag | sums["auto"].flag | np.where(circle, SourceFlag.KRON_CIRCLE.value, 0),
         "mask_frac": _mask_fraction(pixels, shapes, a, b, theta, max(options.apertures) / 2 / scale),
     }

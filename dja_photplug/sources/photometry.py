@@ -56,6 +56,7 @@ from dja_photplug.units import magnitude
 __all__ = [
     "calibrate_with",
     "flag_point_sources",
+    "make_planes",
     "measure_profiles",
     "measure_with",
     "remove_neighbours",
@@ -285,6 +286,7 @@ def remove_sky(
     centred, note = measure.background == "mesh", ""
     if centred:
         covered, note = mask or mask_sources(image, segmentation, pixel_scale(image.wcs))
+        covered = share_plane(covered)
     else:
         covered = _sky_mask(segmentation, pixel_scale(image.wcs))
     known, clear = Planes.of(image).count_clear(covered)
@@ -296,11 +298,11 @@ def remove_sky(
         out=new_plane(data.shape, np.float32)
     )
     if centred:
-        center_sky(level, image, covered, cells, mesh.mesh_filter)
+        center_sky(level, image, covered, cells, mesh.mesh_filter, parallel=parallel)
     pixels = _count_sky(clear / known, cells, mesh.mesh_filter)
     left = new_plane(data.shape, np.float32)
     np.subtract(data, level, out=left)
-    return Removed(data=left, sky=Sky(level=level, pixels=pixels, mask=share_plane(covered), note=note))
+    return Removed(data=left, sky=Sky(level=level, pixels=pixels, mask=covered, note=note))
 
 
 def remove_neighbours(
@@ -332,7 +334,9 @@ def remove_neighbours(
         data[...] = removed.data
     largest = max(options.measure.kron_circle * max(GROWTH), *options.measure.apertures) / scale
     extent = np.maximum(KRON_EXTENT * np.nan_to_num(shapes.a), largest)
-    planes = (_find_variance(image, "background"), share_plane(null_pixels(image)), detection.segmentation)
+    removed = make_planes(removed, image)
+    assert removed.planes is not None
+    planes = (*removed.planes[1:], detection.segmentation)
     zeros = partial(new_plane, dtype=np.float32)
     try:
         neighbours = find_neighbours(data, *planes, scale, shapes, extent, parallel=parallel, zeros=zeros)
@@ -359,10 +363,12 @@ def measure_profiles(
     -------
     Removed
     """
-    if removed.neighbours is None or removed.profiles is not None:
+    neighbours = removed.neighbours
+    if neighbours is None or removed.profiles is not None:
         return removed
-    scale, null = pixel_scale(image.wcs), null_pixels(image)
-    variance, background = _find_variance(image), _find_variance(image, "background")
+    scale, removed = pixel_scale(image.wcs), make_planes(removed, image)
+    assert removed.planes is not None
+    variance, background, null = removed.planes
 
     def sum_variance(shapes: Shapes, radius: float) -> Floats:
         size = np.full(len(shapes.x), radius)
@@ -371,15 +377,29 @@ def measure_profiles(
         sums = Sums(flux=total, total=total, background=below, area=np.pi * size**2, flag=np.zeros(len(size), np.int64))
         return np.square(_combine_errors(sums, np.zeros(len(size)), np.inf, scale, calibration)[0])
 
-    found = measure_profile_error(
-        removed.neighbours, null, detection.segmentation, PROFILE_RADIUS / scale, sum_variance
-    )
+    found = measure_profile_error(neighbours, null, detection.segmentation, PROFILE_RADIUS / scale, sum_variance)
     return replace(removed, profiles=found)
 
 
-def _find_variance(image: NDData, kind: str = "full") -> NDArray[np.float32]:
-    """Return the variance of each pixel, in a plane that processes can share."""
-    return variance_map(image, kind, out=new_plane(image.data.shape, np.float32))
+def make_planes(removed: Removed, image: NDData) -> Removed:
+    """Return it with variances and null pixels of the image, made where they are not there yet.
+
+    Parameters
+    ----------
+    removed : Removed
+    image : `~astropy.nddata.NDData`
+
+    Returns
+    -------
+    Removed
+    """
+    if removed.planes is not None:
+        return removed
+    shape = image.data.shape
+    variance = background = variance_map(image, out=new_plane(shape, np.float32))
+    if getattr(image, "background_weight", None) is not None:
+        background = variance_map(image, "background", out=new_plane(shape, np.float32))
+    return replace(removed, planes=(variance, background, share_plane(null_pixels(image))))
 
 
 def _find_removed(image: NDData) -> Removed | None:
@@ -395,13 +415,14 @@ def _read_pixels(image: NDData, segmentation: NDArray[np.int32], removed: Remove
             f"the image of {image.data.shape} pixels (y, x) and the segmentation of {segmentation.shape} differ; "
             "measure on the grid of the detection"
         )
-    variance = _find_variance(image)
-    has_background = getattr(image, "background_weight", None) is not None
+    removed = make_planes(removed, image)
+    assert removed.planes is not None
+    variance, background, null = removed.planes
     return Pixels(
         data=native_pixels(removed.data),
         variance=variance,
-        background=_find_variance(image, "background") if has_background else variance,
-        null=share_plane(null_pixels(image)),
+        background=background,
+        null=null,
         segmentation=None if options.measure.neighbours == "keep" else np.ascontiguousarray(segmentation),
         sky=removed.sky,
         neighbours=removed.neighbours,

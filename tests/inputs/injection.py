@@ -39,7 +39,7 @@ CASES = (
     Case(
         kind=KIND,
         given="magnitudes that begin where most sources are lost",
-        command=f"{INJECT} --realisations 4 --magnitudes 28,31",
+        command=f"{INJECT} --realisations 6 --magnitudes 28,31",
         outcome="obeyed",
         check=says_why("at 28 mag, the brightest injected", 2),
     ),

@@ -19,6 +19,8 @@ from scipy.stats import median_abs_deviation
 import dja_photplug as dp
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
+from dja_photplug.light import neighbours as module
+from dja_photplug.light import planes as planes_module
 from dja_photplug.light.neighbours import Neighbours, find_neighbours, sum_opposite, sum_own_light
 from dja_photplug.light.planes import (
     Map,
@@ -30,8 +32,6 @@ from dja_photplug.light.planes import (
 )
 from dja_photplug.options.stages import MeasureOptions, Options
 from dja_photplug.simulate.field import FieldOptions, simulate_field, write_field
-from dja_photplug.sources import neighbours as module
-from dja_photplug.sources import planes as planes_module
 from dja_photplug.sources.photometry import calibrate_with, measure_with
 from dja_photplug.sources.photutils_engine import PHOTUTILS
 from dja_photplug.sources.sep_engine import SEP
