@@ -52,7 +52,7 @@ def keep_memory() -> None:
 
 
 class Scratch:
-    """A folder of planes, each a file that is mapped into memory and removed when nobody uses the plane any more.
+    """A folder of planes, each a file that is mapped into memory, and is another plane's when nobody uses it any more.
 
     Parameters
     ----------
@@ -63,6 +63,7 @@ class Scratch:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._count = 0
+        self._left: dict[int, list[Path]] = {}
 
     def plane(self, shape: tuple[int, ...], dtype: type[Scalar]) -> NDArray[Scalar]:
         """Return a new plane of zeros.
@@ -83,6 +84,17 @@ class Scratch:
             Where the folder has no space left.
         """
         size = max(1, math.prod(shape) * np.dtype(dtype).itemsize)
+        path = self._take(size)
+        mapped = np.memmap(path, dtype, "r+", shape=shape)
+        weakref.finalize(mapped, self._left.setdefault(size, []).append, path)
+        return np.asarray(mapped)
+
+    def _take(self, size: int) -> Path:
+        """Return a file of so many zeros: one that a plane has left, whose pages are there, or a new one."""
+        if left := self._left.get(size):
+            path = left.pop()
+            np.memmap(path, np.uint8, "r+", shape=size)[...] = 0
+            return path
         self._count += 1
         path = self.folder / f"{self._count}.plane"
         try:
@@ -91,9 +103,7 @@ class Scratch:
         except OSError as error:
             path.unlink(missing_ok=True)
             raise _no_space(self.folder.parent, size, error) from None
-        mapped = np.memmap(path, dtype, "r+", shape=shape)
-        weakref.finalize(mapped, path.unlink, missing_ok=True)
-        return np.asarray(mapped)
+        return path
 
 
 def _size_file(descriptor: int, size: int, folder: Path) -> None:

@@ -31,14 +31,21 @@ def test_planes_are_files_while_there_is_a_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_file_goes_with_the_plane(tmp_path: Path) -> None:
+def test_the_file_of_a_plane_is_the_next_ones(tmp_path: Path) -> None:
     with open_scratch(tmp_path) as scratch:
         plane = new_plane(SHAPE, np.int32)
+        plane[...] = 3
         view = plane[5:]
         del plane
-        assert len(list(scratch.folder.iterdir())) == 1
+        another = new_plane(SHAPE, np.float32)
+        assert len(list(scratch.folder.iterdir())) == 2
+        assert view.sum() == 3 * view.size
         del view
-        assert list(scratch.folder.iterdir()) == []
+        again = new_plane(SHAPE[::-1], np.float32)
+        assert len(list(scratch.folder.iterdir())) == 2
+        assert not again.any()
+        again[...] = 5
+        assert not another.any()
 
 
 def test_a_pickle_names_the_file(tmp_path: Path) -> None:

@@ -208,22 +208,22 @@ def test_nobody_answers_for_the_scheduler(prefix, tmp_path, monkeypatch) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_worker_is_survived(prefix) -> None:
-    """The first that works is killed."""
+def test_a_killed_worker_is_survived(prefix, tmp_path) -> None:
+    """One is killed as soon as there is work."""
     done = threading.Event()
 
     def kill() -> None:
         while not done.is_set():
-            for process in multiprocessing.active_children():
-                time.sleep(1.5)  # it has begun by then
-                process.kill()
+            if list(tmp_path.rglob("*.work")) and (processes := multiprocessing.active_children()):
+                processes[0].kill()
                 return
-            time.sleep(0.01)
+            time.sleep(0.005)
 
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        options = dp.Options(tiles=TileOptions(size=100, overlap=OVERLAP), bands=BandOptions(workers=2))
+        tiles = TileOptions(size=100, overlap=OVERLAP, scratch=str(tmp_path))
+        options = dp.Options(tiles=tiles, bands=BandOptions(workers=2))
         with pytest.warns(dp.PhotplugWarning, match="a process ended early; its work is done again"):
             result = dp.run([prefix], options)
     finally:
