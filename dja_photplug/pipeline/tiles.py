@@ -19,7 +19,7 @@ from astropy import units as u
 from astropy.table import QTable, vstack
 from numpy.typing import NDArray
 
-from dja_photplug.errors import PhotplugWarning
+from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
 from dja_photplug.light.cleaning import Uncleaned, Wings
 from dja_photplug.light.planes import Floats
@@ -221,7 +221,8 @@ def _look(image: MosaicImage, background: Background, detect: Detect, view: _Vie
     window, corner = view.window, np.array([part.start for part in view.window])
     part = image[window]
     level = background.level[window]
-    found = detect(part, Background(level=level))
+    with _telling_memory(window):
+        found = detect(part, Background(level=level))
     before = found.uncleaned
     detection = found if before is None or before.cleaned is not found.sources else before
     labels = detection.segmentation
@@ -252,6 +253,18 @@ def _look(image: MosaicImage, background: Background, detect: Detect, view: _Vie
         cut=(box + np.tile(corner, 2), pixel + corner),
     )
     return every[chosen]
+
+
+@contextmanager
+def _telling_memory(window: Window) -> Iterator[None]:
+    """Say what to do where there is too little memory for a tile."""
+    try:
+        yield
+    except MemoryError:
+        ny, nx = (part.stop - part.start for part in window)
+        raise PhotplugError(
+            f"memory is too short for a tile of {nx} x {ny} pixels; use smaller ones (--tile-size), or fewer --workers"
+        ) from None
 
 
 def _trusted(window: Window, shape: tuple[int, ...]) -> Window:
@@ -387,17 +400,16 @@ def _measure(
 ) -> QTable:
     """Return the photometry of some sources in a window."""
     members, window = part
-    if len(members) == len(detection.sources) and _is_whole(window, image.shape):
-        return measure(image, background, detection)
-    sources = detection.sources[members]
-    for axis, span in zip("yx", window, strict=True):
-        sources[axis] -= span.start * u.pix
-    tile = image[window]
-    return measure(
-        tile,
-        background[window],
-        Detection(sources=sources, segmentation=np.ascontiguousarray(detection.segmentation[window]), wcs=tile.wcs),
-    )
+    whole = len(members) == len(detection.sources) and _is_whole(window, image.shape)
+    with _telling_memory(window):
+        if whole:
+            return measure(image, background, detection)
+        sources = detection.sources[members]
+        for axis, span in zip("yx", window, strict=True):
+            sources[axis] -= span.start * u.pix
+        tile = image[window]
+        segmentation = np.ascontiguousarray(detection.segmentation[window])
+        return measure(tile, background[window], Detection(sources=sources, segmentation=segmentation, wcs=tile.wcs))
 
 
 def _is_whole(window: Window, shape: tuple[int, ...]) -> bool:
