@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,14 +29,14 @@ from dja_photplug.mosaic.image import MosaicImage, replace_planes, share_image, 
 from dja_photplug.mosaic.load import exposure_log
 from dja_photplug.options.stages import ENGINES, Options
 from dja_photplug.parallel.scratch import share_plane
-from dja_photplug.parallel.tiles import cut_tiles
+from dja_photplug.parallel.tiles import Tile, cut_tiles
 from dja_photplug.parallel.workers import Map
 from dja_photplug.pipeline.images import load_source
 from dja_photplug.pipeline.plugins import ask_all, ask_first, get_plugin_manager, has_plugins
 from dja_photplug.pipeline.tiles import detect_in_tiles, measure_in_tiles
 from dja_photplug.psf.model import PSF, half_light_radius
 from dja_photplug.sky.grid import pixel_scale
-from dja_photplug.sources.apertures import find_reach
+from dja_photplug.sources.apertures import Removed, find_reach
 from dja_photplug.sources.detection import (
     Background,
     Detection,
@@ -300,32 +300,18 @@ def analyse_image(
     """
     manager, options = manager or get_plugin_manager(), options.settle()
     tiles = cut_tiles(image.shape, options.tiles.size, options.tiles.overlap)
-    tiles = cut_tiles(image.shape, options.tiles.size, options.tiles.overlap)
     image = share_image(image)
     begin("background")
     background = _ask_engine(manager, "photplug_background", Background, options, image=image)
     background = Background(level=share_plane(background.level))
     if detection is None:
         begin("detecting")
-        find = partial(_detect, _Ask("photplug_detect", Detection, options, manager, stand_in=True))
-        if options.detect.use_segmentation is None:
-            detection = detect_in_tiles(image, background, tiles, options.tiles.overlap, find, parallel)
-        else:
-            detection = find(image, background)
+        detection = _find_sources(image, background, tiles, options, manager, parallel)
     else:
         detection = regrid_detection(detection, image.wcs, image.data.shape)
     detection = replace(detection, segmentation=share_plane(detection.segmentation))
     begin("sky")
-    mask = mask_sources(image, detection.segmentation, pixel_scale(image.wcs))
-    mask = share_plane(mask[0]), mask[1]
-    if "snr_detect" not in detection.sources.colnames and len(detection.sources):
-        snr = measure_significance(
-            image, background, detection.segmentation, mask[0], options.detect, parallel=parallel
-        )
-        detection = add_significance(detection, snr)
-    removed = remove_sky(image, detection.segmentation, options, mask, parallel=parallel)
-    if options.variance.noise == "calibrated" or options.measure.neighbours == "subtract":
-        removed = make_planes(removed, image)  # once for all of these steps
+    detection, removed = _find_sky(image, background, detection, options, parallel)
     if calibration is None and calibrated:
         planes = {"image": take_off(image, removed), "background": background, "detection": detection}
         found = _ask_stand_in(manager, "photplug_calibrate", NoiseCalibration, options, **planes)
@@ -338,10 +324,9 @@ def analyse_image(
         removed = measure_profiles(removed, image, detection, calibration)
     begin("measuring")
     measure = partial(_measure, _Ask("photplug_measure", QTable, options, manager, stand_in=False), calibration, psf)
-    shapes, scale = shapes_on_grid(detection, pixel_scale(image.wcs)), pixel_scale(image.wcs)
-    reach = find_reach(shapes, scale, options.measure, growth=psf is not None)
-    whole = take_off(image, removed)
-    catalog = measure_in_tiles(whole, background, detection, reach, tiles, measure, parallel)
+    scale = pixel_scale(image.wcs)
+    reach = find_reach(shapes_on_grid(detection, scale), scale, options.measure, growth=psf is not None)
+    catalog = measure_in_tiles(take_off(image, removed), background, detection, reach, tiles, measure, parallel)
     return Result(
         catalog=catalog,
         planes=(image, background),
@@ -350,6 +335,36 @@ def analyse_image(
         options=options,
         psf=psf,
     )
+
+
+def _find_sources(
+    image: MosaicImage,
+    background: Background,
+    tiles: Sequence[Tile],
+    options: Options,
+    manager: pluggy.PluginManager,
+    parallel: Map,
+) -> Detection:
+    """Return the sources of an image, in tiles; given segments are those of the whole."""
+    find = partial(_detect, _Ask("photplug_detect", Detection, options, manager, stand_in=True))
+    if options.detect.use_segmentation is not None:
+        return find(image, background)
+    return detect_in_tiles(image, background, tiles, options.tiles.overlap, find, parallel)
+
+
+def _find_sky(
+    image: MosaicImage, background: Background, detection: Detection, options: Options, parallel: Map
+) -> tuple[Detection, Removed]:
+    """Return a detection with its significances, and the image less its sky, by one mask of the sources."""
+    mask, note = mask_sources(image, detection.segmentation, pixel_scale(image.wcs))
+    mask = share_plane(mask)
+    if "snr_detect" not in detection.sources.colnames and len(detection.sources):
+        planes = image, background, detection.segmentation, mask
+        detection = add_significance(detection, measure_significance(*planes, options.detect, parallel=parallel))
+    removed = remove_sky(image, detection.segmentation, options, (mask, note), parallel=parallel)
+    if options.variance.noise == "calibrated" or options.measure.neighbours == "subtract":
+        removed = make_planes(removed, image)  # once for all steps that follow
+    return detection, removed
 
 
 class _Ask(Generic[T]):
