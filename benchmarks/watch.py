@@ -35,7 +35,8 @@ class Cost:
     seconds : float
         From the start of the first to the end of the last.
     cpu : float
-        User and system time of all processes, s.
+        User and system time of all processes, s. What of them nobody waits for, as for those of a fork server, is as it was
+        when they were last looked at.
     memory : dict of str to int
         Peaks of the sum over all processes, bytes: ``pss`` (pages shared with others count in parts), ``anonymous``
         (without what is in the page cache) and ``shared`` (shared memory, of files in memory too). Empty where the
@@ -72,7 +73,7 @@ def run_watched(commands: Sequence[Sequence[str]], parallel: int = 1) -> Cost:
         When one fails; the last line that it wrote to stderr is in the message.
     """
     cost, processes, lock = Cost(), list[subprocess.Popen[bytes]](), threading.Lock()
-    ended = threading.Event()
+    ended, seen = threading.Event(), dict[int, float]()
 
     def run(command: Sequence[str]) -> None:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -90,7 +91,7 @@ def run_watched(commands: Sequence[Sequence[str]], parallel: int = 1) -> Cost:
                 last = (_read(err).strip() or "nothing on stderr").splitlines()[-1]
                 raise PhotplugError(f"{' '.join(command)}: ended with status {process.returncode}: {last}")
 
-    watcher = threading.Thread(target=_watch, args=(cost, processes, ended), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(cost, processes, seen, ended), daemon=True)
     start = time.perf_counter()
     watcher.start()
     try:
@@ -108,6 +109,7 @@ def run_watched(commands: Sequence[Sequence[str]], parallel: int = 1) -> Cost:
         cost.seconds = time.perf_counter() - start
         ended.set()
         watcher.join()
+    cost.cpu = max(cost.cpu, sum(seen.values()))
     cost.left = _count_left({process.pid for process in processes})
     return cost
 
@@ -117,13 +119,17 @@ def _read(stream: IO[bytes]) -> str:
     return stream.read().decode(errors="replace")
 
 
-def _watch(cost: Cost, processes: Sequence[subprocess.Popen[bytes]], ended: threading.Event) -> None:
+def _watch(
+    cost: Cost, processes: Sequence[subprocess.Popen[bytes]], seen: dict[int, float], ended: threading.Event
+) -> None:
+    """Keep the peaks of memory, and the time that each process had taken when it was last there."""
     pause = INTERVAL
     while not ended.wait(pause):
         start = time.perf_counter()
         roots = [process.pid for process in processes if process.returncode is None]
         for kind, size in tree_memory(roots).items():
             cost.memory[kind] = max(cost.memory.get(kind, 0), size)
+        seen.update((process, spent) for process in _walk(roots) if (spent := _find_time(process)))
         pause = max(INTERVAL, (time.perf_counter() - start) / SHARE)
 
 
@@ -163,6 +169,15 @@ def _walk(roots: Iterable[int]) -> Iterator[int]:
                 waiting += map(int, (task / "children").read_text().split())
         except OSError:
             continue
+
+
+def _find_time(process: int) -> float:
+    """Return the user and system time of a process alone, s; 0 where it has ended."""
+    try:
+        words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _count_left(sessions: set[int]) -> int:

@@ -150,6 +150,24 @@ def test_cost_is_that_of_all_processes() -> None:
     assert cost.left == 0
 
 
+FORKED = """
+import multiprocessing, time
+def work(number):
+    while time.process_time() < 1: pass
+if __name__ == "__main__":
+    with multiprocessing.get_context("forkserver").Pool(1) as pool:
+        pool.map(work, [1])
+"""
+
+
+@LINUX
+def test_time_of_a_fork_servers_processes_counts(tmp_path: Path) -> None:
+    """They are not its own children, whose time a process is told."""
+    script = tmp_path / "forked.py"
+    script.write_text(FORKED)
+    assert run_watched([[sys.executable, str(script)]]).cpu > 0.8
+
+
 @LINUX
 def test_commands_at_a_time_are_added_up() -> None:
     together, in_turn = (run_watched([[sys.executable, "-c", CHILD]] * 2, parallel) for parallel in (2, 1))
