@@ -35,8 +35,8 @@ class Cost:
     seconds : float
         From the start of the first to the end of the last.
     cpu : float
-        User and system time of all processes, s. What of them nobody waits for, as for those of a fork server, is as it was
-        when they were last looked at.
+        User and system time of all processes, s. Of those that nobody waits for, as for a fork server's, it is that at
+        the last look.
     memory : dict of str to int
         Peaks of the sum over all processes, bytes: ``pss`` (pages shared with others count in parts), ``anonymous``
         (without what is in the page cache) and ``shared`` (shared memory, of files in memory too). Empty where the

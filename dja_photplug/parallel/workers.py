@@ -39,6 +39,9 @@ class LostWork(PhotplugError):
     """A process ended in the midst of work that cannot be done again by itself."""
 
 
+_ONCE: set[Callable[..., object]] = set()
+
+
 def once(work: Work) -> Work:
     """Mark a function as one that changes what it reads, so that it cannot be done again.
 
@@ -51,12 +54,12 @@ def once(work: Work) -> Work:
     callable
         The same.
     """
-    work.once = True  # type: ignore[attr-defined]
+    _ONCE.add(work)
     return work
 
 
 def _is_once(work: object) -> bool:
-    return bool(getattr(getattr(work, "func", work), "once", False))
+    return getattr(work, "func", work) in _ONCE
 
 
 class Map(Protocol):
