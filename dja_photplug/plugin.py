@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from dja_photplug.sources.apertures import Sums as Sums
     from dja_photplug.sources.detection import Background as Background
     from dja_photplug.sources.detection import Detection as Detection
-    from dja_photplug.sources.photometry import calibrate_with as calibrate_with
+    from dja_photplug.sources.empty import calibrate_with as calibrate_with
     from dja_photplug.sources.photometry import measure_with as measure_with
     from dja_photplug.sources.photutils_engine import PHOTUTILS as PHOTUTILS
     from dja_photplug.sources.sep_engine import SEP as SEP

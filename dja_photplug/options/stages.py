@@ -278,7 +278,7 @@ class BandOptions(Stage):
 class TileOptions(Stage):
     """How large images are divided for the work; results do not depend on it."""
 
-    size: int = option(3000, "side of a tile in pixels; smaller images are one", minimum=100, flag="--tile-size")
+    size: int = option(2500, "side of a tile in pixels; smaller images are one", minimum=100, flag="--tile-size")
     overlap: int = option(
         150,
         "pixels that a tile sees around it; what does not fit is done again in a larger one",
