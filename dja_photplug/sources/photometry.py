@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from astropy import units as u
@@ -10,7 +11,7 @@ from astropy.nddata import NDData
 from astropy.table import QTable
 from numpy.typing import ArrayLike, NDArray
 
-from dja_photplug.calibration.curve import NoiseCalibration
+from dja_photplug.calibration.curve import NoiseCalibration, find_errors
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import GROWTH_COLUMNS, describe_columns, describe_removed, dress_table
 from dja_photplug.errors import PhotplugError
@@ -36,7 +37,6 @@ from dja_photplug.sources.apertures import (
     sum_segments,
 )
 from dja_photplug.sources.detection import Detection, shapes_on_grid
-from dja_photplug.sources.errors import combine_errors
 from dja_photplug.sources.removal import (
     find_removed,
     grow_segments,
@@ -192,9 +192,9 @@ def _measure_growth(
     total, background = (
         np.maximum(rings([getattr(sums[kind], name) for kind in kinds]), 0) for name in ("total", "background")
     )
-    flux, flag = rings([sums[kind].flux for kind in kinds]), np.zeros(area.shape, dtype=np.int64)
-    ring = Sums(flux=flux, total=total, background=background, area=np.diff(area, axis=0, prepend=0), flag=flag)
-    error, _ = combine_errors(ring, sky_error, sky_pixels, scale, calibration)
+    flux = rings([sums[kind].flux for kind in kinds])
+    ring = total, background, np.diff(area, axis=0, prepend=0)
+    error, _ = find_errors(ring, scale, calibration, sky_error=sky_error, sky_pixels=sky_pixels)
     if profiles is not None:
         for what in ("removed", "filled"):
             error = np.hypot(error, profiles.fraction * rings([columns[f"{what}_{kind}"] for kind in kinds]))
@@ -293,9 +293,8 @@ def measure_with(
         known = (columns, sums, sky_error, pixels.sky.pixels, scale, calibration, profiles)
         growth = _measure_growth(*known, psf)
     off = describe_removed(numbers, sky=options.measure.background != "none", neighbours=profiles is not None)
-    errors = {
-        kind: combine_errors(part, sky_error, pixels.sky.pixels, scale, calibration) for kind, part in sums.items()
-    }
+    find = partial(find_errors, scale=scale, calibration=calibration, sky_error=sky_error, sky_pixels=pixels.sky.pixels)
+    errors = {kind: find((part.total, part.background, part.area)) for kind, part in sums.items()}
     _add_fluxes(columns, sums, errors, profiles, microjansky)
     if growth is not None:
         columns |= _scale_auto(columns["flux_auto"], columns["fluxerr_auto"], *growth)

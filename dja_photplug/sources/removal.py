@@ -10,7 +10,7 @@ from astropy.nddata import NDData
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
-from dja_photplug.calibration.curve import NoiseCalibration
+from dja_photplug.calibration.curve import NoiseCalibration, find_errors
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.mesh import center_mesh, measure_mesh
 from dja_photplug.light.neighbours import find_neighbours
@@ -21,9 +21,8 @@ from dja_photplug.options.stages import Options
 from dja_photplug.parallel.scratch import new_plane, share_plane
 from dja_photplug.parallel.workers import LostWork, Map
 from dja_photplug.sky.grid import pixel_scale, row_blocks
-from dja_photplug.sources.apertures import GROWTH, KRON_EXTENT, Pixels, Removed, Sky, Sums
+from dja_photplug.sources.apertures import GROWTH, KRON_EXTENT, Pixels, Removed, Sky
 from dja_photplug.sources.detection import Detection, cell_size, shapes_on_grid
-from dja_photplug.sources.errors import combine_errors
 
 __all__ = ["find_removed", "grow_segments", "measure_profiles", "read_pixels", "remove_neighbours", "remove_sky"]
 
@@ -187,10 +186,8 @@ def measure_profiles(
     radius = PROFILE_RADIUS / scale
 
     def find_variance(total: Floats, background: Floats) -> Floats:
-        none = np.zeros_like(total)
-        area, flag = np.full_like(total, np.pi * radius**2), none.astype(np.int64)
-        sums = Sums(flux=none, total=total, background=background, area=area, flag=flag)
-        return np.square(combine_errors(sums, none, np.inf, scale, calibration)[0])
+        area = np.full_like(total, np.pi * radius**2)
+        return np.square(find_errors((total, background, area), scale, calibration)[0])
 
     found = measure_profile_error(removed.neighbours, Planes.of(image), radius, find_variance, parallel=parallel)
     return replace(removed, profiles=found)
