@@ -34,7 +34,7 @@ from dja_photplug.parallel.workers import Map
 from dja_photplug.pipeline.images import load_source
 from dja_photplug.pipeline.plugins import ask_all, ask_first, get_plugin_manager, has_plugins
 from dja_photplug.pipeline.tiles import detect_in_tiles, measure_in_tiles
-from dja_photplug.psf.model import PSF, half_light_radius
+from dja_photplug.psf.regions import PSFModel, warn_of_uncovered
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.apertures import Removed, find_reach
 from dja_photplug.sources.detection import (
@@ -97,7 +97,7 @@ class Result:
         With those of plugins.
     source : Source or None
         What that image was loaded from; None for a stack made of the bands, and for an image from elsewhere.
-    psf : PSF or None
+    psf : PSFModel or None
         Of that image.
     """
 
@@ -107,7 +107,7 @@ class Result:
     calibration: NoiseCalibration | None
     options: Options
     source: Source | None = None
-    psf: PSF | None = None
+    psf: PSFModel | None = None
 
     @property
     def image(self) -> MosaicImage:
@@ -176,7 +176,7 @@ def measure_band(
     options: Options,
     manager: pluggy.PluginManager,
     *,
-    psf: PSF | None = None,
+    psf: PSFModel | None = None,
     detection: Detection | None = None,
     targets: Detection | None = None,
     begin: Begin = lambda stage: None,
@@ -189,7 +189,7 @@ def measure_band(
     source : Source
     options : Options
     manager : PluginManager
-    psf : PSF, optional
+    psf : PSFModel, optional
         Sets the flag POINT_LIKE, and is handed to whoever measures.
     detection, targets, begin, parallel
         As for :func:`analyse_image`.
@@ -234,11 +234,15 @@ def _tell_sky(result: Result) -> None:
 
 
 def _flag_points(result: Result) -> None:
-    """Set the flag POINT_LIKE where there is a PSF, and what it is told by was measured."""
-    catalog = result.catalog
+    """Set the flag POINT_LIKE where there is a PSF, and what it is told by was measured; tell where there is none."""
+    catalog, psf = result.catalog, result.psf
+    if psf is None:
+        return
+    places = SkyCoord(catalog["ra"], catalog["dec"])
+    warn_of_uncovered(psf, places)
     needed = {"a", "b", "kron_radius", "flux_radius", "flux_auto", "fluxerr_auto", "flag"}
-    if result.psf is not None and needed <= set(catalog.colnames):
-        expected = half_light_radius(result.psf, kron_circle_radius(catalog, result.options.measure.kron_circle))
+    if needed <= set(catalog.colnames):
+        expected = psf.half_light_at(places, kron_circle_radius(catalog, result.options.measure.kron_circle))
         catalog["flag"] |= flag_point_sources(catalog, expected)
 
 
@@ -257,7 +261,7 @@ def analyse_image(
     options: Options,
     manager: pluggy.PluginManager | None = None,
     *,
-    psf: PSF | None = None,
+    psf: PSFModel | None = None,
     detection: Detection | None = None,
     targets: Detection | None = None,
     calibration: NoiseCalibration | None = None,
@@ -273,7 +277,7 @@ def analyse_image(
     options : Options
     manager : PluginManager, optional
         All plugins by default.
-    psf : PSF, optional
+    psf : PSFModel, optional
         Handed to whoever measures.
     detection : Detection, optional
         Sources and segments that are known, on this or another grid, instead of detecting.
@@ -405,7 +409,7 @@ def _detect(ask: _Ask[Detection], image: MosaicImage, background: Background) ->
 def _measure(
     ask: _Ask[QTable],
     calibration: NoiseCalibration | None,
-    psf: PSF | None,
+    psf: PSFModel | None,
     image: MosaicImage,
     background: Background,
     detection: Detection,

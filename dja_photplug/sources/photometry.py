@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import sep
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.nddata import NDData
 from astropy.table import QTable
 from numpy.typing import ArrayLike, NDArray
@@ -31,8 +32,9 @@ from dja_photplug.mosaic.blocks import Planes, native_pixels, null_pixels, varia
 from dja_photplug.options.stages import MeasureOptions, Options
 from dja_photplug.parallel.scratch import new_plane, share_plane
 from dja_photplug.parallel.workers import LostWork, Map, shared_map
-from dja_photplug.psf.growth import model_growth, scale_to_total
+from dja_photplug.psf.growth import scale_to_total_at
 from dja_photplug.psf.model import PSF
+from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sky.grid import Scalar, pixel_scale
 from dja_photplug.sources.apertures import (
     GROWTH,
@@ -222,7 +224,8 @@ def _measure_growth(
     scale: float,
     calibration: NoiseCalibration | None,
     profiles: ProfileError | None,
-    psf: PSF,
+    psf: PSFModel,
+    places: SkyCoord,
 ) -> tuple[Floats, Floats]:
     """Return how many times flux_auto the whole light is, and its error, by the rings in and around the Kron aperture.
 
@@ -250,7 +253,7 @@ def _measure_growth(
         for what in ("removed", "filled"):
             columns.pop(f"{what}_{kind}", None)
     radius = np.sqrt(area / np.pi) * scale
-    return scale_to_total(model_growth(psf), radius.T, flux.T, error.T, kinds.index("auto"))
+    return scale_to_total_at(psf, places, radius.T, flux.T, error.T, kinds.index("auto"))
 
 
 def _scale_auto(flux: Floats, error: Floats, factor: Floats, spread: Floats) -> Columns:
@@ -455,7 +458,7 @@ def measure_with(
     detection: Detection,
     calibration: NoiseCalibration | None,
     options: Options,
-    psf: PSF | None = None,
+    psf: PSF | PSFModel | None = None,
 ) -> QTable:
     """Return the photometry of detected sources: all columns of the catalogue but the epochs.
 
@@ -470,7 +473,7 @@ def measure_with(
         Scales the background variance of every sum by a(r)^2, r being the radius of the circle of equal area.
     options : Options
         The group ``measure``, and ``background`` where that asks for a mesh.
-    psf : PSF, optional
+    psf : PSF or PSFModel, optional
         For the columns of `dja_photplug.catalog.schema.GROWTH_COLUMNS`.
 
     Returns
@@ -507,7 +510,8 @@ def measure_with(
     growth = None
     if psf is not None:
         known = (columns, sums, sky_error, pixels.sky.pixels, scale, calibration, profiles)
-        growth = _measure_growth(*known, psf)
+        places = SkyCoord(detection.sources["ra"], detection.sources["dec"])
+        growth = _measure_growth(*known, PSFModel.of(psf), places)
     off = describe_removed(numbers, sky=options.measure.background != "none", neighbours=profiles is not None)
     errors = {
         kind: _combine_errors(part, sky_error, pixels.sky.pixels, scale, calibration) for kind, part in sums.items()
