@@ -8,7 +8,9 @@ bands share one scene.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.pixels import write_image
+from dja_photplug.simulate.diffraction import draw_diffraction, make_psf
 from dja_photplug.simulate.exposures import (
     DETECTOR_SCALE,
     Exposure,
@@ -32,7 +35,7 @@ from dja_photplug.simulate.exposures import (
     map_pixels,
     plan_exposures,
 )
-from dja_photplug.simulate.scene import Light, SceneOptions, field_grid, simulate_scene, trace_light
+from dja_photplug.simulate.scene import Array, SceneOptions, field_grid, simulate_scene, trace_light
 
 if TYPE_CHECKING:
     from drizzle.resample import Drizzle
@@ -116,8 +119,7 @@ def simulate_mosaic(directory: Path | str, scene: QTable, options: MosaicOptions
     grid = field_grid(scene.meta["RA"], scene.meta["DEC"], shape, scale)
     rng = np.random.default_rng([options.seed, *options.filter.encode()])
     exposures = plan_exposures(grid, options, rng)
-    light = trace_light(scene, column, options.psf_fwhm)
-    planes, medians = _drizzle(new_mosaic, light, exposures, grid, options, rng)
+    planes, medians = _drizzle(new_mosaic, _choose_draw(scene, column, options), exposures, grid, options, rng)
 
     log = log_exposures(exposures, options)
     header = science_header(grid, log, medians, options)
@@ -133,6 +135,13 @@ def simulate_mosaic(directory: Path | str, scene: QTable, options: MosaicOptions
     return SimulatedMosaic(prefix=prefix, truth_image=truth_image, scene=scene)
 
 
+def _choose_draw(scene: QTable, column: str, options: MosaicOptions) -> Callable[[WCS], Array]:
+    """Return what draws the scene on a detector."""
+    if options.psf == "diffraction":
+        return partial(draw_diffraction, trace_light(scene, column, 0.0), psf=make_psf(options.filter))
+    return partial(draw_light, trace_light(scene, column, options.psf_fwhm))
+
+
 def _import_drizzle() -> type[Drizzle]:
     """STScI's drizzle, needed by the simulator alone."""
     try:
@@ -146,7 +155,7 @@ def _import_drizzle() -> type[Drizzle]:
 
 def _drizzle(
     new_mosaic: type[Drizzle],
-    light: Light,
+    draw: Callable[[WCS], Array],
     exposures: list[Exposure],
     grid: WCS,
     options: MosaicOptions,
@@ -166,7 +175,7 @@ def _drizzle(
     medians = []
     for exposure in exposures:
         pixels = map_pixels(exposure, grid)
-        frame = expose(draw_light(light, exposure.wcs), pixels.area, nominal, options, rng)
+        frame = expose(draw(exposure.wcs), pixels.area, nominal, options, rng)
         inputs = {"sci": frame.data, "truth": frame.light, "var": frame.weight * frame.variance}
         for kind, drizzler in drizzlers.items():
             drizzler.add_image(
