@@ -9,21 +9,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
 from dja_photplug.figures.style import BLUE, NO_DATA, ORANGE, require_matplotlib, save_figure
 from dja_photplug.psf.from_stars import StarStack
 from dja_photplug.psf.model import PSF, encircled_energy
+from dja_photplug.psf.regions import NOT_COVERED, PSFModel
+from dja_photplug.sky.grid import pixel_positions, pixel_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_stars", "stars_figure"]
+__all__ = ["plot_regions", "plot_stars", "regions_figure", "stars_figure"]
 
 Floats = NDArray[np.float64]
 
-MOST_SHOWN = 12  # stars
+MOST_SHOWN, REGIONS_SHOWN = 12, 4  # stars, and regions
 DEEPEST = 1e-5  # of the peak, the darkest in images
 
 
@@ -73,7 +76,7 @@ def stars_figure(stack: StarStack) -> Figure:
     shown = min(len(stack.stars), MOST_SHOWN)
     figure = Figure(figsize=(12, 8), layout="constrained")
     grid = figure.add_gridspec(3, 6, height_ratios=(3, 1, 1))
-    show_psf(figure.add_subplot(grid[0, :2]), stack.psf, "PSF")
+    show_psf(figure.add_subplot(grid[0, :2]), stack.psf, f"PSF, log from {DEEPEST:g} of its peak")
     _draw_growth(figure.add_subplot(grid[0, 2:4]), stack)
     _draw_spread(figure.add_subplot(grid[0, 4:]), stack)
     for i in range(shown):
@@ -84,6 +87,104 @@ def stars_figure(stack: StarStack) -> Figure:
     more = f", the brightest {shown} below" if len(stack.stars) > shown else ""
     figure.suptitle(f"{stack.psf.name}: PSF of {len(stack.stars)} stars{more}")
     return figure
+
+
+def plot_regions(path: str | Path, model: PSFModel, places: SkyCoord, *, overwrite: bool = False) -> Path:
+    """Write the figure of :func:`regions_figure` whole or not at all, with 100 dots per inch.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in ``.png`` or ``.pdf``.
+    model, places
+        As for :func:`regions_figure`.
+    overwrite : bool, optional
+        Replace an existing file.
+
+    Returns
+    -------
+    Path
+        `path`.
+
+    Raises
+    ------
+    PhotplugError
+        For another suffix, an existing file or a folder that does not take it, and where matplotlib is missing.
+    """
+    return save_figure(path, lambda: regions_figure(model, places), overwrite=overwrite)
+
+
+def regions_figure(model: PSFModel, places: SkyCoord) -> Figure:
+    """Return the figure of PSFs by region: the map, the PSFs of the most places, how they differ, their growth.
+
+    Parameters
+    ----------
+    model : PSFModel
+    places : SkyCoord
+        (n,), that it was made for.
+
+    Returns
+    -------
+    `~matplotlib.figure.Figure`
+
+    Raises
+    ------
+    PhotplugError
+        Without matplotlib.
+    """
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    regions = model.regions_at(places)
+    number = np.bincount(regions[regions != NOT_COVERED], minlength=len(model.stamps))
+    shown = np.argsort(-number, kind="stable")[:REGIONS_SHOWN].tolist()
+    figure = Figure(figsize=(13, 9.5), layout="constrained")
+    grid = figure.add_gridspec(3, len(shown) + (len(shown) % 2), height_ratios=(1.4, 1, 1))
+    half = grid.ncols // 2
+    _draw_map(figure.add_subplot(grid[0, : max(half, 1)]), model, places)
+    curves = figure.add_subplot(grid[0, max(half, 1) :]) if half else None
+    first = model.stamps[shown[0]]
+    for column, region in enumerate(shown):
+        psf = model.stamps[region]
+        show_psf(figure.add_subplot(grid[1, column]), psf, f"region {region}: {number[region]} places")
+        _draw_difference(figure.add_subplot(grid[2, column]), psf, first, shown[0])
+        if curves is not None:
+            _draw_ratio(curves, psf, first, f"region {region}")
+    if curves is not None:
+        curves.set_xlabel("radius [arcsec]")
+        curves.set_title(f"curves of growth against region {shown[0]} [%]")
+        curves.legend()
+    figure.suptitle(f"{model.name}: {len(model.stamps)} PSFs of {len(places)} places, the {len(shown)} of most below")
+    return figure
+
+
+def _draw_map(axes: Axes, model: PSFModel, places: SkyCoord) -> None:
+    """Draw the map of regions, and the places."""
+    assert model.labels is not None
+    assert model.wcs is not None
+    shown = np.ma.masked_less(model.labels, 0)
+    axes.imshow(shown, origin="lower", cmap="tab20", interpolation="nearest", vmin=0, vmax=max(len(model.stamps), 20))
+    axes.set_facecolor(NO_DATA)
+    x, y = pixel_positions(model.wcs, places.icrs.ra.deg, places.icrs.dec.deg)
+    axes.plot(x, y, ".", color="black", ms=2)
+    axes.set_xlim(-0.5, model.labels.shape[1] - 0.5)
+    axes.set_ylim(-0.5, model.labels.shape[0] - 0.5)
+    axes.set_title(f"regions, in cells of {pixel_scale(model.wcs):.3g} arcsec; grey: no PSF")
+
+
+def _draw_difference(axes: Axes, psf: PSF, first: PSF, number: int) -> None:
+    """Draw a PSF less that of another region."""
+    off = (psf.data - first.data) / first.data.max()
+    largest = 0.02
+    half = len(off) * psf.scale / 2
+    axes.imshow(off, origin="lower", cmap="RdBu_r", vmin=-largest, vmax=largest, extent=(-half, half, -half, half))
+    axes.set_title(f"less region {number}, to {largest:g} of the peak", fontsize="small")
+
+
+def _draw_ratio(axes: Axes, psf: PSF, first: PSF, label: str) -> None:
+    radius = np.linspace(0.05, len(psf.data) * psf.scale / 2, 200)
+    ratio = encircled_energy(psf, radius) / encircled_energy(first, radius)
+    axes.plot(radius, 100 * (ratio - 1), label=label, lw=1)
 
 
 def show_image(axes: Axes, data: Floats, scale: float) -> None:
@@ -113,7 +214,7 @@ def show_psf(axes: Axes, psf: PSF, title: str) -> None:
     title : str
     """
     show_image(axes, psf.data / psf.data.max(), psf.scale)
-    axes.set_title(f"{title}, log from {DEEPEST:g} of its peak")
+    axes.set_title(title)
     axes.set_xlabel("arcsec")
 
 

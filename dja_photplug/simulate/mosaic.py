@@ -45,6 +45,7 @@ __all__ = [
     "SceneOptions",
     "SimulatedMosaic",
     "exposure_header",
+    "import_drizzle",
     "log_exposures",
     "science_header",
     "simulate_mosaic",
@@ -110,7 +111,7 @@ def simulate_mosaic(directory: Path | str, scene: QTable, options: MosaicOptions
             f"the scene has no column {column} for the filter {options.filter}: "
             f"it has {', '.join(c for c in scene.colnames if c.endswith('_flux'))}"
         )
-    new_mosaic = _import_drizzle()
+    new_mosaic = import_drizzle("simulating a mosaic")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     prefix = directory / f"{options.root}-{options.filter}"
@@ -142,13 +143,29 @@ def _choose_draw(scene: QTable, column: str, options: MosaicOptions) -> Callable
     return partial(draw_light, trace_light(scene, column, options.psf_fwhm))
 
 
-def _import_drizzle() -> type[Drizzle]:
-    """STScI's drizzle, needed by the simulator alone."""
+def import_drizzle(purpose: str) -> type[Drizzle]:
+    """Return STScI's drizzle, which is an extra.
+
+    Parameters
+    ----------
+    purpose : str
+        What needs it.
+
+    Returns
+    -------
+    type
+        `drizzle.resample.Drizzle`.
+
+    Raises
+    ------
+    PhotplugError
+        Where it is not installed.
+    """
     try:
         from drizzle import resample
     except ImportError as error:
         raise PhotplugError(
-            'simulating a mosaic needs STScI\'s drizzle, which is not installed: pip install "dja_photplug[demo]"'
+            f'{purpose} needs STScI\'s drizzle, which is not installed: pip install "dja_photplug[demo]"'
         ) from error
     return resample.Drizzle
 
