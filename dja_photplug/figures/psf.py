@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_regions", "plot_stars", "regions_figure", "stars_figure"]
+__all__ = ["STAR_RADII", "plot_regions", "plot_stars", "regions_figure", "stars_figure"]
 
 Floats = NDArray[np.float64]
 
+STAR_RADII = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Radii at which stars are compared with a PSF, arcsec."""
 MOST_SHOWN, REGIONS_SHOWN = 12, 4  # stars, and regions
 DEEPEST = 1e-5  # of the peak, the darkest in images
 
@@ -89,14 +91,14 @@ def stars_figure(stack: StarStack) -> Figure:
     return figure
 
 
-def plot_regions(path: str | Path, model: PSFModel, places: SkyCoord, *, overwrite: bool = False) -> Path:
+def plot_regions(path: str | Path, model: PSFModel, places: SkyCoord, off: Floats, *, overwrite: bool = False) -> Path:
     """Write the figure of :func:`regions_figure` whole or not at all, with 100 dots per inch.
 
     Parameters
     ----------
     path : str or Path
         Ends in ``.png`` or ``.pdf``.
-    model, places
+    model, places, off
         As for :func:`regions_figure`.
     overwrite : bool, optional
         Replace an existing file.
@@ -111,17 +113,20 @@ def plot_regions(path: str | Path, model: PSFModel, places: SkyCoord, *, overwri
     PhotplugError
         For another suffix, an existing file or a folder that does not take it, and where matplotlib is missing.
     """
-    return save_figure(path, lambda: regions_figure(model, places), overwrite=overwrite)
+    return save_figure(path, lambda: regions_figure(model, places, off), overwrite=overwrite)
 
 
-def regions_figure(model: PSFModel, places: SkyCoord) -> Figure:
-    """Return the figure of PSFs by region: the map, the PSFs of the most places, how they differ, their growth.
+def regions_figure(model: PSFModel, places: SkyCoord, off: Floats) -> Figure:
+    """Return the figure of PSFs by region: the map, those of the most places, and the stars of the field against them.
 
     Parameters
     ----------
     model : PSFModel
     places : SkyCoord
         (n,), that it was made for.
+    off : ndarray
+        How much more light stars have within `STAR_RADII` than the PSF of their place, (m, k), by
+        `dja_photplug.sources.stars.compare_stars`.
 
     Returns
     -------
@@ -139,21 +144,20 @@ def regions_figure(model: PSFModel, places: SkyCoord) -> Figure:
     number = np.bincount(regions[regions != NOT_COVERED], minlength=len(model.stamps))
     shown = np.argsort(-number, kind="stable")[:REGIONS_SHOWN].tolist()
     figure = Figure(figsize=(13, 9.5), layout="constrained")
-    grid = figure.add_gridspec(3, len(shown) + (len(shown) % 2), height_ratios=(1.4, 1, 1))
-    half = grid.ncols // 2
-    _draw_map(figure.add_subplot(grid[0, : max(half, 1)]), model, places)
-    curves = figure.add_subplot(grid[0, max(half, 1) :]) if half else None
+    rows = figure.add_gridspec(2, 1, height_ratios=(1, 1.4))
+    top, grid = rows[0].subgridspec(1, 3), rows[1].subgridspec(2, max(len(shown), 2))
+    _draw_map(figure.add_subplot(top[0]), model, places)
+    curves = figure.add_subplot(top[1])
+    _draw_stars(figure.add_subplot(top[2]), off)
     first = model.stamps[shown[0]]
     for column, region in enumerate(shown):
         psf = model.stamps[region]
-        show_psf(figure.add_subplot(grid[1, column]), psf, f"region {region}: {number[region]} places")
-        _draw_difference(figure.add_subplot(grid[2, column]), psf, first, shown[0])
-        if curves is not None:
-            _draw_ratio(curves, psf, first, f"region {region}")
-    if curves is not None:
-        curves.set_xlabel("radius [arcsec]")
-        curves.set_title(f"curves of growth against region {shown[0]} [%]")
-        curves.legend()
+        show_psf(figure.add_subplot(grid[0, column]), psf, f"region {region}: {number[region]} places")
+        _draw_difference(figure.add_subplot(grid[1, column]), psf, first, shown[0])
+        _draw_ratio(curves, psf, first, f"region {region}")
+    curves.set_xlabel("radius [arcsec]")
+    curves.set_title(f"curves of growth against region {shown[0]} [%]")
+    curves.legend()
     figure.suptitle(f"{model.name}: {len(model.stamps)} PSFs of {len(places)} places, the {len(shown)} of most below")
     return figure
 
@@ -172,10 +176,23 @@ def _draw_map(axes: Axes, model: PSFModel, places: SkyCoord) -> None:
     axes.set_title(f"regions, in cells of {pixel_scale(model.wcs):.3g} arcsec; grey: no PSF")
 
 
+def _draw_stars(axes: Axes, off: Floats) -> None:
+    """Draw how far stars are from the PSF of their place, in percent."""
+    axes.plot(STAR_RADII, 100 * off.T, color=NO_DATA, lw=0.8)
+    axes.axhline(0, color=BLUE, lw=0.8)
+    if len(off):
+        axes.plot(STAR_RADII, 100 * np.median(off, axis=0), color=ORANGE, label=f"median of {len(off)} stars")
+        axes.legend(loc="upper right")
+    largest = max(3.0, 120 * float(np.quantile(np.abs(off[:, 2:]), 0.98)) if len(off) else 0.0)
+    axes.set_ylim(-largest, largest)
+    axes.set_xlabel("radius [arcsec]")
+    axes.set_title("stars of the field against their PSF [%]" if len(off) else "no stars to compare with")
+
+
 def _draw_difference(axes: Axes, psf: PSF, first: PSF, number: int) -> None:
     """Draw a PSF less that of another region."""
     off = (psf.data - first.data) / first.data.max()
-    largest = 0.02
+    largest = 0.005  # spikes and rings are fainter than the core by so much
     half = len(off) * psf.scale / 2
     axes.imshow(off, origin="lower", cmap="RdBu_r", vmin=-largest, vmax=largest, extent=(-half, half, -half, half))
     axes.set_title(f"less region {number}, to {largest:g} of the peak", fontsize="small")

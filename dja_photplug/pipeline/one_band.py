@@ -54,6 +54,7 @@ from dja_photplug.sources.photometry import (
     remove_neighbours,
     remove_sky,
 )
+from dja_photplug.sources.stars import check_psf
 
 if TYPE_CHECKING:
     from photutils.segmentation import SegmentationImage
@@ -212,6 +213,7 @@ def measure_band(
     result = replace(result, source=source)
     _tell_sky(result)
     _flag_points(result)
+    _check_psf(result)
     begin("epochs")
     return replace(result, catalog=_complete_table(result, source, manager))
 
@@ -244,6 +246,14 @@ def _flag_points(result: Result) -> None:
     if needed <= set(catalog.colnames):
         expected = psf.half_light_at(places, kron_circle_radius(catalog, result.options.measure.kron_circle))
         catalog["flag"] |= flag_point_sources(catalog, expected)
+
+
+def _check_psf(result: Result) -> None:
+    """Tell where the stars of the image contradict its PSF, and note how they compare."""
+    needed = {"id", "ra", "dec", "x", "y", "flux_radius", "flux_auto", "fluxerr_auto", "flag"}
+    if result.psf is not None and needed <= set(result.catalog.colnames):
+        planes = (result.image, result.detection.segmentation, result.catalog)
+        result.catalog.meta.update(check_psf(result.psf, *planes, str(result.source)))
 
 
 def _complete_table(result: Result, source: Source, manager: pluggy.PluginManager) -> QTable:

@@ -100,6 +100,11 @@ class Stars:
         names = ("data", "variance", "masked", "centre", "ids")
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
+    def each(self) -> Iterator[Stars]:
+        """Yield them one by one."""
+        for i in range(len(self)):
+            yield self[np.arange(len(self)) == i]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StarStack:
@@ -376,7 +381,7 @@ def _align(stars: Stars, side: int, stack: Floats | None) -> tuple[Floats, Float
     """Return stars centred on the middle pixel and normalised, the variance of their pixels, and their growth."""
     shifted, variance, growth = [], [], []
     middle, radius = side // 2, np.array((*RADII, CORE)) / stars.scale
-    for star in _each(stars):
+    for star in stars.each():
         filled = star.data[0].copy()
         missing = star.masked[0] | np.isinf(star.variance[0])
         if stack is not None and missing.any():
@@ -396,11 +401,6 @@ def _align(stars: Stars, side: int, stack: Floats | None) -> tuple[Floats, Float
         variance.append(np.where(missing, np.inf, star.variance[0])[part] / light[-1] ** 2)
         growth.append(light[:-1] / light[-1])
     return np.stack(shifted), np.stack(variance), np.stack(growth)
-
-
-def _each(stars: Stars) -> Iterator[Stars]:
-    for i in range(len(stars)):
-        yield stars[np.arange(len(stars)) == i]
 
 
 def _place(stack: Floats, star: Stars) -> Floats:

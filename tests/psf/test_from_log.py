@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import dja_photplug as dp
 from dja_photplug.cli.app import main
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.figures.psf import regions_figure
+from dja_photplug.figures.psf import STAR_RADII, regions_figure
 from dja_photplug.files.pixels import read_grid, read_image
 from dja_photplug.psf.detectors import read_detector_psf, read_detector_psfs
 from dja_photplug.psf.from_log import Drizzling, drizzling_of, exposure_weights, psf_from_log
@@ -223,7 +223,9 @@ def test_the_command(field, tmp_path, monkeypatch, capsys):
 
 def test_the_figure_shows_the_regions(model, field):
     mosaic, _ = field
-    figure = regions_figure(model, SkyCoord(mosaic.scene["ra"], mosaic.scene["dec"]))
+    places = SkyCoord(mosaic.scene["ra"], mosaic.scene["dec"])
+    figure = regions_figure(model, places, np.zeros((7, len(STAR_RADII))))
     titles = [axes.get_title() for axes in figure.axes]
+    assert "stars of the field against their PSF [%]" in titles
     assert sum(title.startswith("region ") for title in titles) == 4
     assert "PSFs of 49 places" in figure.get_suptitle()

@@ -26,10 +26,14 @@ from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.stages import PSFOptions
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pluggy
     from astropy.coordinates import SkyCoord
+    from numpy.typing import NDArray
 
     from dja_photplug.files.names import Source
     from dja_photplug.options.stages import Options
+    from dja_photplug.psf.regions import PSFModel
 
 # Flags of `psf log` alone, and their arguments.
 LOG_FLAGS = {"--detector-psf": "detector_psf", "--position": "position", "--catalog": "catalog"}
@@ -132,9 +136,24 @@ def _from_log(arguments: Namespace, source: Source, options: Options, stage: PSF
     model = replace(model, meta={"INPUT": str(source), "FILTER": source.band} | dict(model.meta))
     write_psf_model(model, arguments.output, overwrite=arguments.overwrite)
     if arguments.plot:
-        plot_regions(arguments.plot, model, places, overwrite=arguments.overwrite)
+        off = _compare_stars(source, options, arguments.manager, model)
+        plot_regions(arguments.plot, model, places, off, overwrite=arguments.overwrite)
     outputs = ", ".join(str(path) for path in (arguments.output, arguments.plot) if path)
     say(arguments, f"{outputs}: {len(model.stamps)} PSFs of {len(log)} exposures for {len(places)} places")
+
+
+def _compare_stars(
+    source: Source, options: Options, manager: pluggy.PluginManager, model: PSFModel
+) -> NDArray[np.float64]:
+    """Return how the stars of a mosaic compare with a PSF."""
+    from dja_photplug.figures.psf import STAR_RADII
+    from dja_photplug.pipeline.images import load_source
+    from dja_photplug.pipeline.one_band import analyse_image
+    from dja_photplug.sources.stars import compare_stars
+
+    image = load_source(source, options, manager)
+    found = analyse_image(image, options, manager, calibrated=False)
+    return compare_stars(model, image, found.detection.segmentation, found.catalog, STAR_RADII)
 
 
 def _find_places(arguments: Namespace) -> SkyCoord:
