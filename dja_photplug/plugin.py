@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from dja_photplug.options.stages import Options as Options
     from dja_photplug.pipeline.images import load_source as load_source
     from dja_photplug.psf.model import PSF as PSF
+    from dja_photplug.psf.regions import PSFModel as PSFModel
     from dja_photplug.sky.grid import Grid as Grid
     from dja_photplug.sky.grid import pixel_scale as pixel_scale
     from dja_photplug.sources.apertures import Engine as Engine

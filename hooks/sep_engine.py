@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dja_photplug.calibration.curve import NoiseCalibration
     from dja_photplug.mosaic.image import MosaicImage
     from dja_photplug.options.stages import Options
-    from dja_photplug.psf.model import PSF
+    from dja_photplug.psf.regions import PSFModel
     from dja_photplug.sources.detection import Background, Detection
 
 ENGINE = "sep"
@@ -54,7 +54,7 @@ def photplug_measure(
     image: MosaicImage,
     detection: Detection,
     calibration: NoiseCalibration | None,
-    psf: PSF | None,
+    psf: PSFModel | None,
     options: Options,
 ) -> QTable | None:
     """Claim the engine ``sep``."""

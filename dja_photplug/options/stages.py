@@ -32,6 +32,7 @@ __all__ = [
     "MeasureOptions",
     "Options",
     "OutputOptions",
+    "PSFOptions",
     "Stage",
     "TileOptions",
     "VarianceOptions",
@@ -524,10 +525,36 @@ class GalfitOptions(Stage):
     progress: bool = False
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PSFOptions(Stage):
+    """PSFs from the stars of a mosaic, or from its log and those of detectors."""
+
+    size: float = option(4.0, "side of the PSF's image", unit="arcsec", minimum=1)
+    snr: float = option(50.0, "signal to noise of flux_auto above which stars are used", minimum=5)
+    weights: str = option(
+        "exptime",
+        "what exposures of the log weigh: their exposure time, or the weights WHT00001 ... in the header",
+        choices=("exptime", "header"),
+    )
+    pixfrac: float | None = option(
+        None, "drop size of drizzle, instead of that in the header", kind=float, minimum=0.01, maximum=1
+    )
+    drizzle_kernel: str | None = option(
+        None,
+        "kernel of drizzle, instead of that in the header",
+        kind=str,
+        choices=("square", "gaussian", "point", "turbo", "lanczos2", "lanczos3"),
+    )
+    cell: float = option(
+        1.0, "side of the cells of the sky in which the map of regions is written", unit="arcsec", minimum=0.1
+    )
+
+
 COMMAND_STAGES: dict[str, type[Stage]] = {
     "injection": InjectionOptions,
     "extend": ExtendOptions,
     "galfit": GalfitOptions,
+    "psf": PSFOptions,
 }
 """Groups of options of one command, beside those of `Options` that every catalogue records."""
 

@@ -36,7 +36,7 @@ from dja_photplug.pipeline.many_bands import (
 from dja_photplug.pipeline.one_band import Result, analyse_image, describe_image, measure_band
 from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
 from dja_photplug.pipeline.tiles import share_work
-from dja_photplug.psf.model import PSF
+from dja_photplug.psf.regions import PSFModel
 
 __all__ = ["list_images", "run"]
 
@@ -133,7 +133,7 @@ class _Plan:
     bands: Bands
     detect: str
     source: Source | None
-    psfs: Mapping[str, PSF]
+    psfs: Mapping[str, PSFModel]
 
     @property
     def images(self) -> list[Source]:
@@ -214,7 +214,7 @@ def _make_stack(bands: Bands, options: Options, manager: pluggy.PluginManager) -
 
 def _run_alone(
     source: Source,
-    psf: PSF | None,
+    psf: PSFModel | None,
     options: Options,
     manager: pluggy.PluginManager,
     begin: Callable[[str], None],

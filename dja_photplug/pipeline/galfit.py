@@ -17,13 +17,14 @@ from numpy.typing import ArrayLike
 from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.errors import PhotplugError
 from dja_photplug.fitting.formats import FORMATS
-from dja_photplug.fitting.select import REACH, match_positions, place_positions, prepare_kernel, select_sources
+from dja_photplug.fitting.select import REACH, match_positions, place_positions, select_sources, settle_psf
 from dja_photplug.fitting.stamps import SOURCE_COLUMNS, FitSources
 from dja_photplug.mosaic.image import MosaicImage, as_mosaic_image
 from dja_photplug.options.stages import GalfitOptions, Options
 from dja_photplug.pipeline.one_band import analyse_image
 from dja_photplug.pipeline.plugins import ask_first, complete_options, get_plugin_manager
 from dja_photplug.psf.model import PSF
+from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sky.grid import pixel_scale
 
 __all__ = ["find_fit_sources", "write_galfit", "write_selected"]
@@ -36,7 +37,7 @@ def write_galfit(
     *,
     ids: Sequence[int] | None = None,
     segmentation: ArrayLike | None = None,
-    psf: str | Path | PSF | None = None,
+    psf: str | Path | PSF | PSFModel | None = None,
     calibration: NoiseCalibration | None = None,
     options: GalfitOptions | None = None,
     analysis: Options | None = None,
@@ -59,8 +60,9 @@ def write_galfit(
         Those to be fitted; all by default. The others are masked, or fitted with a target that they overlap.
     segmentation : array_like, optional
         On the image's grid, labelled by ``id``; without it the Kron ellipses of a catalogue stand in.
-    psf : str, Path or PSF, optional
-        Of any size and scale; it is resampled to the image's pixels, centred on one. Without it nothing is convolved.
+    psf : str, Path, PSF or PSFModel, optional
+        Of any size and scale; that of the place of each target is resampled to the image's pixels, centred on one.
+        Without it nothing is convolved.
     calibration : NoiseCalibration, optional
         a(r), for the factor by which formal errors are multiplied.
     options : GalfitOptions, optional
@@ -84,8 +86,8 @@ def write_galfit(
     Raises
     ------
     PhotplugError
-        Where a source is not in the catalogue or off the mosaic, the PSF is none, files exist, or the
-        format is not known.
+        Where a source is not in the catalogue or off the mosaic, the PSF is none or not that of its place, files exist,
+        or the format is not known.
     """
     if settings.get("size") == "auto":
         settings["size"] = None
@@ -94,7 +96,7 @@ def write_galfit(
     image = as_mosaic_image(image)
     if isinstance(sources, SkyCoord):
         found = find_fit_sources(image, sources, complete_options(analysis or Options(), manager), manager)
-        selected = replace(found, psf=prepare_kernel(psf, image, options.psf_scale), calibration=calibration)
+        selected = replace(found, psf=settle_psf(psf, image, options.psf_scale), calibration=calibration)
     else:
         given = {"psf": psf, "psf_scale": options.psf_scale, "calibration": calibration}
         selected = select_sources(image, sources, ids=ids, segmentation=segmentation, **given)

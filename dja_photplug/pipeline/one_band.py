@@ -34,7 +34,7 @@ from dja_photplug.parallel.workers import Map
 from dja_photplug.pipeline.images import load_source
 from dja_photplug.pipeline.plugins import ask_all, ask_first, get_plugin_manager, has_plugins
 from dja_photplug.pipeline.tiles import detect_in_tiles, measure_in_tiles
-from dja_photplug.psf.model import PSF, half_light_radius
+from dja_photplug.psf.regions import PSFModel, warn_of_uncovered
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.apertures import Removed, find_reach
 from dja_photplug.sources.detection import (
@@ -49,6 +49,7 @@ from dja_photplug.sources.detection import (
 )
 from dja_photplug.sources.photometry import flag_point_sources
 from dja_photplug.sources.removal import measure_profiles, remove_neighbours, remove_sky
+from dja_photplug.sources.stars import check_psf
 
 if TYPE_CHECKING:
     from photutils.segmentation import SegmentationImage
@@ -92,7 +93,7 @@ class Result:
         With those of plugins.
     source : Source or None
         What that image was loaded from; None for a stack made of the bands, and for an image from elsewhere.
-    psf : PSF or None
+    psf : PSFModel or None
         Of that image.
     """
 
@@ -102,7 +103,7 @@ class Result:
     calibration: NoiseCalibration | None
     options: Options
     source: Source | None = None
-    psf: PSF | None = None
+    psf: PSFModel | None = None
 
     @property
     def image(self) -> MosaicImage:
@@ -171,7 +172,7 @@ def measure_band(
     options: Options,
     manager: pluggy.PluginManager,
     *,
-    psf: PSF | None = None,
+    psf: PSFModel | None = None,
     detection: Detection | None = None,
     targets: Detection | None = None,
     begin: Begin = lambda stage: None,
@@ -184,7 +185,7 @@ def measure_band(
     source : Source
     options : Options
     manager : PluginManager
-    psf : PSF, optional
+    psf : PSFModel, optional
         Sets the flag POINT_LIKE, and is handed to whoever measures.
     detection, targets, begin, parallel
         As for :func:`analyse_image`.
@@ -207,6 +208,7 @@ def measure_band(
     result = replace(result, source=source)
     _tell_sky(result)
     _flag_points(result)
+    _check_psf(result)
     begin("epochs")
     return replace(result, catalog=_complete_table(result, source, manager))
 
@@ -229,12 +231,24 @@ def _tell_sky(result: Result) -> None:
 
 
 def _flag_points(result: Result) -> None:
-    """Set the flag POINT_LIKE where there is a PSF, and what it is told by was measured."""
-    catalog = result.catalog
+    """Set the flag POINT_LIKE where there is a PSF, and what it is told by was measured; tell where there is none."""
+    catalog, psf = result.catalog, result.psf
+    if psf is None:
+        return
+    places = SkyCoord(catalog["ra"], catalog["dec"])
+    warn_of_uncovered(psf, places)
     needed = {"a", "b", "kron_radius", "flux_radius", "flux_auto", "fluxerr_auto", "flag"}
-    if result.psf is not None and needed <= set(catalog.colnames):
-        expected = half_light_radius(result.psf, kron_circle_radius(catalog, result.options.measure.kron_circle))
+    if needed <= set(catalog.colnames):
+        expected = psf.half_light_at(places, kron_circle_radius(catalog, result.options.measure.kron_circle))
         catalog["flag"] |= flag_point_sources(catalog, expected)
+
+
+def _check_psf(result: Result) -> None:
+    """Tell where the stars of the image contradict its PSF, and note how they compare."""
+    needed = {"id", "ra", "dec", "x", "y", "flux_radius", "flux_auto", "fluxerr_auto", "flag"}
+    if result.psf is not None and needed <= set(result.catalog.colnames):
+        planes = (result.image, result.detection.segmentation, result.catalog)
+        result.catalog.meta.update(check_psf(result.psf, *planes, str(result.source)))
 
 
 def _complete_table(result: Result, source: Source, manager: pluggy.PluginManager) -> QTable:
@@ -252,7 +266,7 @@ def analyse_image(
     options: Options,
     manager: pluggy.PluginManager | None = None,
     *,
-    psf: PSF | None = None,
+    psf: PSFModel | None = None,
     detection: Detection | None = None,
     targets: Detection | None = None,
     calibration: NoiseCalibration | None = None,
@@ -268,7 +282,7 @@ def analyse_image(
     options : Options
     manager : PluginManager, optional
         All plugins by default.
-    psf : PSF, optional
+    psf : PSFModel, optional
         Handed to whoever measures.
     detection : Detection, optional
         Sources and segments that are known, on this or another grid, instead of detecting.
@@ -397,7 +411,7 @@ def _detect(ask: _Ask[Detection], image: MosaicImage, background: Background) ->
 def _measure(
     ask: _Ask[QTable],
     calibration: NoiseCalibration | None,
-    psf: PSF | None,
+    psf: PSFModel | None,
     image: MosaicImage,
     background: Background,
     detection: Detection,

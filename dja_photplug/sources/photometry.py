@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.nddata import NDData
 from astropy.table import QTable
 from numpy.typing import ArrayLike, NDArray
@@ -22,8 +23,9 @@ from dja_photplug.light.planes import (
 )
 from dja_photplug.light.profile_error import ProfileError
 from dja_photplug.options.stages import MeasureOptions, Options
-from dja_photplug.psf.growth import model_growth, scale_to_total
+from dja_photplug.psf.growth import scale_to_total_at
 from dja_photplug.psf.model import PSF
+from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sky.grid import Scalar, pixel_scale
 from dja_photplug.sources.apertures import (
     GROWTH,
@@ -175,7 +177,8 @@ def _measure_growth(
     scale: float,
     calibration: NoiseCalibration | None,
     profiles: ProfileError | None,
-    psf: PSF,
+    psf: PSFModel,
+    places: SkyCoord,
 ) -> tuple[Floats, Floats]:
     """Return how many times flux_auto the whole light is, and its error, by the rings in and around the Kron aperture.
 
@@ -203,7 +206,7 @@ def _measure_growth(
         for what in ("removed", "filled"):
             columns.pop(f"{what}_{kind}", None)
     radius = np.sqrt(area / np.pi) * scale
-    return scale_to_total(model_growth(psf), radius.T, flux.T, error.T, kinds.index("auto"))
+    return scale_to_total_at(psf, places, radius.T, flux.T, error.T, kinds.index("auto"))
 
 
 def _scale_auto(flux: Floats, error: Floats, factor: Floats, spread: Floats) -> Columns:
@@ -239,7 +242,7 @@ def measure_with(
     detection: Detection,
     calibration: NoiseCalibration | None,
     options: Options,
-    psf: PSF | None = None,
+    psf: PSF | PSFModel | None = None,
 ) -> QTable:
     """Return the photometry of detected sources: all columns of the catalogue but the epochs.
 
@@ -254,7 +257,7 @@ def measure_with(
         Scales the background variance of every sum by a(r)^2, r being the radius of the circle of equal area.
     options : Options
         The group ``measure``, and ``background`` where that asks for a mesh.
-    psf : PSF, optional
+    psf : PSF or PSFModel, optional
         For the columns of `dja_photplug.catalog.schema.GROWTH_COLUMNS`.
 
     Returns
@@ -291,7 +294,8 @@ def measure_with(
     growth = None
     if psf is not None:
         known = (columns, sums, sky_error, pixels.sky.pixels, scale, calibration, profiles)
-        growth = _measure_growth(*known, psf)
+        places = SkyCoord(detection.sources["ra"], detection.sources["dec"])
+        growth = _measure_growth(*known, PSFModel.of(psf), places)
     off = describe_removed(numbers, sky=options.measure.background != "none", neighbours=profiles is not None)
     find = partial(find_errors, scale=scale, calibration=calibration, sky_error=sky_error, sky_pixels=pixels.sky.pixels)
     errors = {kind: find((part.total, part.background, part.area)) for kind, part in sums.items()}
