@@ -61,7 +61,7 @@ def split_name(path: Path) -> tuple[Path, str | None]:
     >>> [str(part) for part in split_name(Path("cat.fits[2]"))]
     ['cat.fits', '2']
     """
-    match = re.fullmatch(r"(.+\.fits(?:\.gz)?)\[([^\]]+)\]", str(path), re.IGNORECASE)
+    match = re.fullmatch(r"(.+\.\w+)\[([^\]]+)\]", str(path))
     return (Path(match[1]), match[2]) if match and not path.exists() else (path, None)
 
 
@@ -72,7 +72,7 @@ def find_table(hdus: fits.HDUList, wanted: str | None = None) -> int:
     ----------
     hdus : `~astropy.io.fits.HDUList`
     wanted : str, optional
-        Its name, or its index; the first table without it.
+        Its name, or its index; the first table without it, but never ``LDAC_IMHEAD``, SExtractor's copy of a header.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def find_table(hdus: fits.HDUList, wanted: str | None = None) -> int:
     ValueError
         Where there is none.
     """
-    tables = {i: hdu.name for i, hdu in enumerate(hdus) if isinstance(hdu, fits.TableHDU | fits.BinTableHDU)}
+    tables = {i: hdu.name for i, hdu in enumerate(hdus) if _is_catalog(hdu)}
     if not tables:
         raise ValueError("it holds no table")
     if wanted is None:
@@ -106,8 +106,11 @@ def name_tables(hdus: fits.HDUList) -> str:
     -------
     str
     """
-    tables = (f"[{hdu.name or i}]" for i, hdu in enumerate(hdus) if isinstance(hdu, fits.TableHDU | fits.BinTableHDU))
-    return " ".join(tables)
+    return " ".join(f"[{hdu.name or i}]" for i, hdu in enumerate(hdus) if _is_catalog(hdu))
+
+
+def _is_catalog(hdu: object) -> bool:
+    return isinstance(hdu, fits.TableHDU | fits.BinTableHDU) and hdu.name != "LDAC_IMHEAD"
 
 
 def is_ascii_table(path: Path) -> bool:

@@ -17,7 +17,7 @@ __all__ = [
     "PLOT_SUFFIXES",
     "REGION_SUFFIXES",
     "SHEET_SUFFIXES",
-    "TABLE_FORMATS",
+    "TABLE_SUFFIXES",
     "WEIGHT_KINDS",
     "decode_text",
     "encode_cards",
@@ -39,8 +39,10 @@ CATALOG_FORMATS = {".fits": "fits", ".ecsv": "ascii.ecsv", ".parquet": "parquet"
 """Formats, as astropy names them, of catalogues with units, descriptions and metadata, by suffix."""
 EXTENDED_FORMATS = {**CATALOG_FORMATS, ".csv": "ascii.csv"}
 """Formats of extended catalogues by suffix; CSV holds no units, descriptions or metadata."""
-TABLE_FORMATS = {**EXTENDED_FORMATS, ".fits.gz": "fits", ".vot": "votable", ".xml": "votable"}
-"""Formats of catalogues that can be extended, by suffix."""
+TABLE_SUFFIXES = (
+    *(*EXTENDED_FORMATS, ".fit", ".cat", ".ldac", ".dat", ".txt", ".tsv", ".mrt", ".vot", ".xml", ".h5", ".hdf5"),
+)
+"""Suffixes of catalogues that can be extended, also with .gz behind them; what they hold tells their format."""
 EAZY_FORMATS = {".fits": "fits", ".cat": "ascii.commented_header"}
 """Formats of catalogues for EAZY by suffix."""
 WEIGHT_KINDS = {"weight": -2, "sigma": 1, "variance": 2}

@@ -468,6 +468,11 @@ class ExtendOptions(Stage):
     ra: str | None = option(None, "column of right ascensions; found by the usual names without it", kind=str)
     dec: str | None = option(None, "column of declinations; found by the usual names without it", kind=str)
     id_column: str | None = option(None, "column of the labels in the segmentation; id or NUMBER without it", kind=str)
+    schema: str | None = option(
+        None,
+        "what kind of catalogue it is, such as dja, grizli or sextractor; found by its columns without it",
+        kind=str,
+    )
     columns: tuple[str, ...] = option(
         ("all",),
         "columns to add: all, or any of auto (Kron), iso (segments), aper (apertures), epochs",
@@ -477,8 +482,8 @@ class ExtendOptions(Stage):
     prefix: str = option("", "text before the names of new columns, where the catalogue has others of the same name")
     like: str | None = option(
         None,
-        "FITS image on whose grid the angles theta of the catalogue are; without it the segmentation, the catalogue's "
-        "INPUT, or its x and y tell",
+        "FITS image on whose grid the angles theta of the catalogue are, and its sizes in pixels; without it the "
+        "catalogue's own WCS, the segmentation, its INPUT, or its x and y tell",
         kind=str,
     )
 

@@ -62,6 +62,7 @@ BUILTINS = {
     "eazy-writer": "dja_photplug.hooks.eazy_writer",
     "galfit-files": "dja_photplug.hooks.galfit_files",
     "given-segments": "dja_photplug.hooks.given_segments",
+    "known-schemas": "dja_photplug.hooks.known_schemas",
     "noise-model": "dja_photplug.hooks.noise_model",
     "photutils-engine": "dja_photplug.hooks.photutils_engine",
     "sep-engine": "dja_photplug.hooks.sep_engine",

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dja_photplug.cli.shared import (
+    GivenCatalog,
     Subparsers,
+    add_catalog_flags,
     add_command,
     add_position,
     check_outputs,
@@ -40,8 +42,7 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     command = add_command(subparsers, "epochs", run, help, mosaic=True, stages=("epochs",))
     add_position(command, "of this position")
     command.add_argument("--catalog", type=Path, metavar="CAT", help="of each row of this catalogue")
-    command.add_argument("--ra", metavar="NAME", help="column of right ascensions; found by the usual names without it")
-    command.add_argument("--dec", metavar="NAME", help="column of declinations; found by the usual names without it")
+    add_catalog_flags(command)
     command.add_argument("--prefix", default="", metavar="TEXT", help="text before the names of new columns")
     command.add_argument("-o", "--output", type=Path, metavar="OUT", help="the catalogue with the epochs")
     command.add_argument("--footprints", type=Path, metavar="OUT.reg", help="write the footprints for DS9")
@@ -164,23 +165,25 @@ def _extend_catalog(arguments: Namespace, log: ExposureLog, options: Options) ->
 
     from dja_photplug.files.tables import write_extended
 
-    path, overwrite = arguments.catalog, arguments.overwrite
-    given, tell = read_given(path)
+    given = read_given(arguments)
     table, added = _add_epochs(given, log, options, arguments)
-    tell()
-    write_extended(table, arguments.output, added=added, original=path, overwrite=overwrite)
+    given.tell()
+    write_extended(table, arguments.output, added=added, original=given.path, overwrite=arguments.overwrite)
     covered = np.sum(table[f"{arguments.prefix}n_exp"] > 0)
     say(arguments, f"{arguments.output}: {len(table)} rows, {covered} covered by {log.name}")
 
 
-def _add_epochs(table: Table, log: ExposureLog, options: Options, arguments: Namespace) -> tuple[Table, list[str]]:
+def _add_epochs(
+    given: GivenCatalog, log: ExposureLog, options: Options, arguments: Namespace
+) -> tuple[Table, list[str]]:
     """Return the catalogue with the epochs of its positions, and the names of their columns."""
-    from dja_photplug.catalog.columns import describe_missing, find_positions
+    from dja_photplug.catalog.columns import describe_missing
     from dja_photplug.catalog.schema import array_columns, epoch_columns
     from dja_photplug.files.tables import add_columns, check_extended
+    from dja_photplug.foreign.columns import read_position
     from dja_photplug.pipeline.one_band import find_epochs
 
-    path, prefix = arguments.catalog, arguments.prefix
+    path, table, prefix = given.path, given.table, arguments.prefix
     names = [prefix + spec.name for spec in epoch_columns(options.epochs.groups)]
     present = [name for name in names if name in table.colnames]
     if present and not options.overwrite:
@@ -189,7 +192,7 @@ def _add_epochs(table: Table, log: ExposureLog, options: Options, arguments: Nam
             "ones otherwise"
         )
     try:
-        position = find_positions(table, arguments.ra, arguments.dec)
+        position = read_position(table, given.columns)
     except PhotplugError as error:
         raise PhotplugError(f"{path}: {error}") from None
     check_extended(table, arguments.output, new=array_columns(names, options.epochs.groups), original=path)
