@@ -317,7 +317,9 @@ def _read_length(table: Table, name: str, schema: CatalogSchema, unit: str, scal
     if _is_angle(table, name):
         return _clean(table, name, u.arcsec, schema)
     values = _clean(table, name, "", schema)
-    return values * (np.nan if scale is None else scale) if unit == "pix" else values * u.Unit(unit).to(u.arcsec)
+    if unit == "pix" or _known_unit(table, name) == u.pix:
+        return values * (np.nan if scale is None else scale)
+    return values * u.Unit(unit).to(u.arcsec)
 
 
 def _read_theta(table: Table, name: str, shape: ShapeColumns, schema: CatalogSchema) -> Floats:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from pathlib import Path
 
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
+from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
@@ -96,7 +98,9 @@ def read_own_grid(path: Path) -> WCS | None:
     """
     if find_kind(path) != "fits":
         return None
-    with contextlib.suppress(OSError, ValueError, KeyError, PhotplugError), fits.open(path, memmap=False) as hdus:
+    failures = (OSError, ValueError, KeyError, PhotplugError)
+    with warnings.catch_warnings(), contextlib.suppress(*failures), fits.open(path, memmap=False) as hdus:
+        warnings.simplefilter("ignore", AstropyWarning)  # of a header that is none
         for hdu in hdus:
             if hdu.name == "WCS":
                 return header_wcs(hdu.header)

@@ -17,7 +17,6 @@ OURS = CatalogSchema(
     ids=("id",),
     position=(("ra", "dec"),),
     shapes=(_OURS,),
-    flux_unit="uJy",
 )
 """Our own."""
 

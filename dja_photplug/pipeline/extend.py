@@ -59,7 +59,7 @@ from dja_photplug.pipeline.many_bands import (
     name_columns,
     read_psfs,
 )
-from dja_photplug.pipeline.plugins import ask_all, complete_options, get_plugin_manager
+from dja_photplug.pipeline.plugins import KNOWN_SCHEMAS, ask_all, ask_some, complete_options, get_plugin_manager
 from dja_photplug.pipeline.tiles import share_work
 from dja_photplug.sky.grid import pixel_positions
 from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection, regrid_sources
@@ -103,7 +103,11 @@ def find_schema(table: Table, name: str | None, manager: pluggy.PluginManager) -
     """
     if name is None:
         return next(iter(ask_all(manager, "photplug_schema", CatalogSchema, table=table)), PLAIN)
-    return choose_schema(table, name, ask_all(manager, "photplug_schema", CatalogSchema, table=table))
+    # Ours may find that several fit, which the name decides.
+    others = [plugin for plugin, _ in manager.list_name_plugin() if plugin != KNOWN_SCHEMAS]
+    purpose, hook = f"schema {name!r}", "photplug_schema"
+    claimed = ask_some(manager, others, hook, purpose, CatalogSchema, table=table)
+    return choose_schema(table, name, [] if claimed is None else [claimed])
 
 
 def find_columns(table: Table, extend: ExtendOptions, manager: pluggy.PluginManager) -> CatalogColumns:
@@ -302,16 +306,20 @@ def _compare_apertures(table: Table, given: CatalogColumns, numbers: Sequence[in
     there = {k: given.apertures[i] for k, i in enumerate(numbers) if i in given.apertures}
     if not there or given.auto is None:
         return {}
-    auto = getattr(table[given.auto], "unit", None)
+    auto = _flux_unit(table, given.auto, given)
     unit = u.uJy if isinstance(read_unit(auto), u.MagUnit) else auto
     return compare_apertures(
         _to_unit(table, given.auto, unit, given), {k: _to_unit(table, name, unit, given) for k, name in there.items()}
     )
 
 
+def _flux_unit(table: Table, name: str, columns: CatalogColumns) -> u.UnitBase | str | None:
+    return getattr(table[name], "unit", None) or columns.schema.flux_unit or None
+
+
 def _to_unit(table: Table, name: str, unit: u.UnitBase | None, columns: CatalogColumns) -> NDArray[np.float64]:
     """Return the fluxes of a column in the unit that they are compared in, NaN for what stands for none."""
-    values, given = column_values(table, name), getattr(table[name], "unit", None)
+    values, given = column_values(table, name), _flux_unit(table, name, columns)
     values[np.isin(values, columns.schema.missing)] = np.nan
     known, to = read_unit(given), read_unit(unit)
     if given == unit and known != u.mag:

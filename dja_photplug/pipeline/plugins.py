@@ -32,6 +32,7 @@ from dja_photplug.options.stages import COMMAND_STAGES, ENGINES, NOISE_PRESETS, 
 
 __all__ = [
     "BUILTINS",
+    "KNOWN_SCHEMAS",
     "LOADER",
     "ask_all",
     "ask_first",
@@ -57,12 +58,14 @@ _COMMANDS = (
 )
 LOADER = "dja-loader"
 """Name of the built-in plugin that loads the archive's mosaics."""
+KNOWN_SCHEMAS = "known-schemas"
+"""Name of the built-in plugin that recognises catalogues."""
 BUILTINS = {
     LOADER: "dja_photplug.hooks.dja_loader",
     "eazy-writer": "dja_photplug.hooks.eazy_writer",
     "galfit-files": "dja_photplug.hooks.galfit_files",
     "given-segments": "dja_photplug.hooks.given_segments",
-    "known-schemas": "dja_photplug.hooks.known_schemas",
+    KNOWN_SCHEMAS: "dja_photplug.hooks.known_schemas",
     "noise-model": "dja_photplug.hooks.noise_model",
     "photutils-engine": "dja_photplug.hooks.photutils_engine",
     "sep-engine": "dja_photplug.hooks.sep_engine",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from pathlib import Path
 
@@ -75,4 +76,7 @@ def find_kind(path: Path) -> str:
     except (OSError, EOFError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise PhotplugError(f"{path}: cannot be read as a catalogue ({reason}); check the file") from None
-    return next((kind for kind, mark in _MARKS.items() if mark.match(head.removeprefix(b"\xef\xbb\xbf"))), "text")
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        head = head.decode("utf-16", "ignore").encode()
+    head = head.removeprefix(codecs.BOM_UTF8)
+    return next((kind for kind, mark in _MARKS.items() if mark.match(head)), "text")

@@ -37,9 +37,7 @@ def _refuse_links(content: bytes) -> None:
     def start(name: str, attributes: dict[str, str]) -> None:
         for key, value in attributes.items():
             if name.rpartition(":")[2].upper() == "STREAM" and key.rpartition(":")[2].lower() == "href":
-                raise ValueError(
-                    f"its rows are not in it but at {value}, which is not opened; give a file that has them"
-                )
+                raise ValueError(f"its rows are at {value}, which is not opened; give a file that holds them")
 
     parser = expat.ParserCreate()
     parser.StartElementHandler = start
