@@ -14,6 +14,7 @@ __all__ = [
     "EAZY_FORMATS",
     "EXTENDED_FORMATS",
     "IMAGE_SUFFIXES",
+    "LEPHARE_SUFFIXES",
     "PLOT_SUFFIXES",
     "REGION_SUFFIXES",
     "SHEET_SUFFIXES",
@@ -35,16 +36,22 @@ PLOT_SUFFIXES = (".png", ".pdf")
 """Suffixes of figures."""
 SHEET_SUFFIXES = (".png", ".html")
 """Suffixes of contact sheets of stamps."""
-CATALOG_FORMATS = {".fits": "fits", ".ecsv": "ascii.ecsv", ".parquet": "parquet"}
+CATALOG_FORMATS = {
+    ".fits": "fits",
+    ".ecsv": "ascii.ecsv",
+    ".parquet": "parquet",
+    ".h5": "hdf5",
+    ".vot": "votable",
+}
 """Formats, as astropy names them, of catalogues with units, descriptions and metadata, by suffix."""
 EXTENDED_FORMATS = {**CATALOG_FORMATS, ".csv": "ascii.csv"}
 """Formats of extended catalogues by suffix; CSV holds no units, descriptions or metadata."""
-TABLE_SUFFIXES = (
-    *(*EXTENDED_FORMATS, ".fit", ".cat", ".ldac", ".dat", ".txt", ".tsv", ".mrt", ".vot", ".xml", ".h5", ".hdf5"),
-)
+TABLE_SUFFIXES = (*(*EXTENDED_FORMATS, ".fit", ".cat", ".ldac", ".dat", ".txt", ".tsv", ".mrt", ".xml", ".hdf5"),)
 """Suffixes of catalogues that can be extended, also with .gz behind them; what they hold tells their format."""
 EAZY_FORMATS = {".fits": "fits", ".cat": "ascii.commented_header"}
 """Formats of catalogues for EAZY by suffix."""
+LEPHARE_SUFFIXES = (".in", ".cat", ".txt")
+"""Suffixes of catalogues for LePhare, which are text."""
 WEIGHT_KINDS = {"weight": -2, "sigma": 1, "variance": 2}
 """The planes that a weight is written as, each with its power of the image's unit."""
 

@@ -18,13 +18,20 @@ from numpy.typing import ArrayLike
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.csvtext import extend_csv, format_csv, read_csv
-from dja_photplug.files.fitsbytes import extend_fits, find_table, is_ascii_table, name_tables, split_name
+from dja_photplug.files.fitsbytes import (
+    describe_columns,
+    extend_fits,
+    find_table,
+    is_ascii_table,
+    name_tables,
+    split_name,
+)
 from dja_photplug.files.formats import CATALOG_FORMATS, EXTENDED_FORMATS, TABLE_SUFFIXES, decode_text, encode_values
 from dja_photplug.files.parquet import extend_parquet, need_pyarrow, read_parquet
 from dja_photplug.files.whole import check_output, whole_file
-from dja_photplug.readers.hdf5 import read_hdf5
+from dja_photplug.readers.hdf5 import read_hdf5, write_hdf5
 from dja_photplug.readers.kinds import find_kind, read_content
-from dja_photplug.readers.votable import read_votable
+from dja_photplug.readers.votable import read_votable, write_votable
 
 __all__ = [
     "add_columns",
@@ -76,6 +83,7 @@ _READERS: dict[str, Callable[[Path], Table]] = {
     "text": read_csv,
     "votable": lambda path: read_votable(read_content(path)),
 }
+_WRITERS: dict[str, Callable[[Table, Path], None]] = {".h5": write_hdf5, ".vot": write_votable}
 _EXTENDERS: dict[str, Callable[[Path, Table, Sequence[str]], Sequence[bytes | memoryview]]] = {
     ".fits": extend_fits,
     ".csv": extend_csv,
@@ -393,6 +401,8 @@ def _find_changed_values(before: np.ma.MaskedArray, after: np.ma.MaskedArray, su
         return f"its {len(before)} rows would be {len(after)}, as blank lines are none"
     if before.shape != after.shape:
         return f"its rows of shape {before.shape[1:]} would be of {after.shape[1:]}"
+    if suffix == ".vot" and before.dtype.kind == "f":  # in which NaN is what is missing
+        before, after = np.ma.masked_invalid(before), np.ma.masked_invalid(after)
     if not np.array_equal(np.ma.getmaskarray(before), np.ma.getmaskarray(after)):
         return "its missing values would differ"
     text = before.dtype.kind in "SU"
@@ -483,7 +493,13 @@ def _write(table: Table, path: Path) -> None:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)  # what is not kept is found by reading it again
-        _dress(table, suffix).write(path, format=EXTENDED_FORMATS[suffix])
+        dressed = _dress(table, suffix)
+        if suffix in _WRITERS:
+            _WRITERS[suffix](dressed, path)
+            return
+        dressed.write(path, format=EXTENDED_FORMATS[suffix])
+        if suffix == ".fits":
+            path.write_bytes(describe_columns(path.read_bytes(), table))
 
 
 def write_extended(

@@ -12,15 +12,15 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.catalog.columns import has_position
 from dja_photplug.errors import PhotplugError
 from dja_photplug.foreign.schema import CatalogSchema
 from dja_photplug.readers.kinds import find_kind
-from dja_photplug.sky.grid import header_wcs, pixel_positions, pixel_scale
+from dja_photplug.sky.grid import header_wcs, pixel_positions, pixel_scale, sky_positions
 
-__all__ = ["GRID_PRECISION", "find_scale", "fit_grid", "north_up", "read_own_grid"]
+__all__ = ["GRID_PRECISION", "find_scale", "fit_grid", "north_angles", "north_up", "read_own_grid"]
 
 GRID_PRECISION = 0.5
 """Pixels to which positions fit a grid, so that none of the angles on it is off by 0.1 deg."""
@@ -82,6 +82,27 @@ def fit_grid(places: NDArray[np.float64] | None, position: SkyCoord) -> WCS | No
     wcs.wcs.cdelt = 1, 1
     wcs.wcs.pc = np.diag(flat.wcs.cdelt) @ np.linalg.inv(turn)
     return wcs
+
+
+def north_angles(wcs: WCS, x: ArrayLike, y: ArrayLike, theta: ArrayLike) -> NDArray[np.float64]:
+    """Return angles on a grid as position angles.
+
+    Parameters
+    ----------
+    wcs : WCS
+    x, y : array_like
+        Pixels counted from 0.
+    theta : array_like
+        In deg, counter-clockwise from +x.
+
+    Returns
+    -------
+    ndarray
+        In deg from north to east, -90 to 90.
+    """
+    angle = np.radians(theta)
+    ends = [SkyCoord(*sky_positions(wcs, x + i * np.cos(angle), y + i * np.sin(angle)), unit="deg") for i in (0, 1)]
+    return np.asarray((ends[0].position_angle(ends[1]).deg + 90) % 180 - 90)
 
 
 def read_own_grid(path: Path) -> WCS | None:

@@ -44,6 +44,7 @@ S = TypeVar("S", bound=Stage)
 NOISE_PRESETS = ("dja", "calibrated", "background")
 SCIENCE_NOISE, PIXEL_NOISE = "calibrated", "dja"
 ENGINES = ("sep", "photutils")
+OUTPUT_SCHEMAS = ("photplug", "dja", "sextractor")
 EPOCH_DETAILS = ("visits", "angles", "detectors", "programs", "gap", "barycentric", "edge")
 
 
@@ -307,9 +308,18 @@ class OutputOptions(Stage):
 
     format: str = option(
         "table",
-        "'table' in the format of the file's suffix; 'eazy' for eazy-py, with zphot.translate beside it; or a plugin's",
+        "'table' in the format of the file's suffix; 'eazy' for eazy-py, with zphot.translate beside it; 'lephare' "
+        "with its parameters beside it; or a plugin's",
     )
-    eazy_aperture: int = option(1, "number of the aperture whose total fluxes eazy gets (0 is the first)", minimum=0)
+    schema: str = option(
+        "photplug",
+        "names and units of the columns: 'photplug' ours, 'dja' those of the archive's catalogues, 'sextractor'",
+        choices=OUTPUT_SCHEMAS,
+        flag="--write-schema",
+    )
+    eazy_aperture: int = option(
+        1, "number of the aperture whose total fluxes eazy and lephare get (0 is the first)", minimum=0
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

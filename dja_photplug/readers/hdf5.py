@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from astropy.table import Table
+from astropy import units as u
+from astropy.table import Column, Table
 
 from dja_photplug.errors import PhotplugError
 
@@ -68,6 +69,11 @@ def read_hdf5(path: Path, wanted: str | None = None) -> tuple[Table, list[str]]:
     if name not in names:
         raise ValueError(f"{wanted} is none of its tables, {' '.join(names)}")
     table = Table.read(path, path=name, format="hdf5", character_as_bytes=False)
+    for column in table.colnames:
+        if isinstance(table[column], u.Quantity):  # as a QTable was written
+            info = table[column].info
+            plain = Column(table[column].value, unit=info.unit, description=info.description, meta=info.meta)
+            table.replace_column(column, plain)
     return table, [name, *(other for other in names if other != name)]
 
 

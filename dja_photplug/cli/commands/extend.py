@@ -42,7 +42,7 @@ def run(arguments: Namespace) -> None:
     """Add the photometry and epochs of more bands to a catalogue."""
     from astropy.table import QTable
 
-    from dja_photplug.catalog.eazy import check_eazy
+    from dja_photplug.catalog.photoz import CHECKS
     from dja_photplug.catalog.schema import array_columns
     from dja_photplug.files.tables import add_columns, check_extended, write_extended
     from dja_photplug.pipeline.extend import catalog_options, measure_columns
@@ -54,11 +54,12 @@ def run(arguments: Namespace) -> None:
     table = given.table
     defaults = catalog_options(table, schema=given.columns.schema)
     options = complete_options(make_options(arguments, defaults), manager)
-    written_here = options.output.format == "table"
-    suffixes = tuple(EXTENDED_FORMATS) if written_here else catalog_suffixes(manager, options.output.format)
+    output = options.output
+    written_here = output.format == "table" and output.schema == "photplug"
+    suffixes = tuple(EXTENDED_FORMATS) if written_here else catalog_suffixes(manager, output.format, output.schema)
     check_outputs(arguments, output=suffixes)
-    if options.output.format == "eazy":
-        check_eazy(arguments.output, overwrite=overwrite)
+    if output.format in CHECKS:
+        CHECKS[output.format](arguments.output, overwrite=overwrite)
     extend = collect_stage(ExtendOptions, vars(arguments), arguments.config, arguments.plugin_stages)
 
     def check(names: Sequence[str]) -> None:
