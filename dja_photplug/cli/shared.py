@@ -54,6 +54,8 @@ Subparsers = argparse._SubParsersAction  # argparse has no public name for it
 ANALYSIS = ("variance", "background", "detect", "calibration", "measure")
 """The stages whose options every analysis of a mosaic takes."""
 
+# Which metadata tell the version of somebody's catalogue: that of its programme, where it tells no other.
+_VERSION_CARDS = ("CATVER", "RELEASE", "VERSION", "CREATED", "DATE")
 _MOSAIC = "prefix of a mosaic, any member file, or what a plugin finds"
 
 
@@ -306,6 +308,13 @@ class GivenCatalog:
     columns: CatalogColumns
     grid: WCS | None
     tell: Callable[[], None]
+
+    def link(self) -> dict[str, str]:
+        """Return what the metadata of an extended catalogue say of this one: file, kind, column of ids, version."""
+        version = next((self.table.meta[key] for key in _VERSION_CARDS if key in self.table.meta), None)
+        known = {"SRCCAT": self.path.name, "SRCKIND": self.columns.schema.name, "SRCIDS": self.columns.ids}
+        known["SRCVER"] = None if version is None else str(version)
+        return {key: value for key, value in known.items() if value and key not in self.table.meta}
 
     def describe(self) -> str:
         """Return in one line what it is read as, and what of it is used."""

@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pluggy
@@ -44,12 +45,14 @@ from dja_photplug.foreign.grids import GRID_PRECISION, find_scale, fit_grid, nor
 from dja_photplug.foreign.known import OURS, PLAIN
 from dja_photplug.foreign.recognise import choose_schema
 from dja_photplug.foreign.schema import CatalogSchema
+from dja_photplug.mosaic.load import exposure_log
 from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.stages import EXTENSIONS, ExtendOptions, Options
 from dja_photplug.pipeline.images import Products, find_source
 from dja_photplug.pipeline.many_bands import (
     KRON_COLUMNS,
     SEGMENT_COLUMNS,
+    Bands,
     add_totals,
     compare_apertures,
     describe_bands,
@@ -59,6 +62,7 @@ from dja_photplug.pipeline.many_bands import (
     name_columns,
     read_psfs,
 )
+from dja_photplug.pipeline.one_band import find_epochs
 from dja_photplug.pipeline.plugins import KNOWN_SCHEMAS, ask_all, ask_some, complete_options, get_plugin_manager
 from dja_photplug.pipeline.tiles import share_work
 from dja_photplug.sky.grid import pixel_positions
@@ -269,6 +273,12 @@ def measure_columns(
     if options.bands.detect is not None or options.bands.stack is not None:
         raise PhotplugError("a catalogue that is extended has its sources already; leave out --detect and --stack")
     options = settle_bands(options, list(bands))
+    first = max(_find_numbers("BAND_", table.meta), default=-1) + 1
+    if set(extend.columns) == {"epochs"}:
+        tables = _find_epochs(table, given, bands, options, extend, manager, check)
+        columns = {f"{extend.prefix}{band}_{name}": c for band, each in tables.items() for name, c in each.items()}
+        meta: dict[str, object] = dict(describe_bands(tables, {}, first))
+        return columns, {key: value for key, value in meta.items() if key not in table.meta}
     psfs = read_psfs(bands, options)
     numbers = _number_apertures(aperture_diameters(table, given.schema), options.measure.apertures)
     ratios = _compare_apertures(table, given, numbers)
@@ -282,8 +292,7 @@ def measure_columns(
         warnings.warn(note, PhotplugWarning, stacklevel=2)
     # Without segments of their own the rows are positions on those that each band has.
     role = "targets" if options.detect.use_segmentation is None else "detection"
-    tables: dict[str, QTable] = {}
-    columns: dict[str, Column] = {}
+    tables, columns = {}, {}
     with share_work(bands.values(), options, manager) as parallel:
         measured = measure_bands(list(bands.values()), options, psfs, manager, **{role: rows}, parallel=parallel)
         for band in tqdm(bands, "bands", disable=None if progress else True):
@@ -296,9 +305,39 @@ def measure_columns(
             # Those of plugins come with all.
             if short in names or ("all" in extend.columns and short not in SEGMENT_COLUMNS):
                 columns[extend.prefix + name] = column
-    diameters = {f"ASEC_{i}": diameter for i, diameter in zip(numbers, options.measure.apertures, strict=True)}
-    meta = diameters | describe_bands(tables, psfs, max(_find_numbers("BAND_", table.meta), default=-1) + 1)
+    meta = {f"ASEC_{i}": diameter for i, diameter in zip(numbers, options.measure.apertures, strict=True)}
+    meta |= describe_bands(tables, psfs, first)
     return columns, {key: value for key, value in meta.items() if key not in table.meta}
+
+
+def _find_epochs(
+    table: Table,
+    given: CatalogColumns,
+    bands: Bands,
+    options: Options,
+    extend: ExtendOptions,
+    manager: pluggy.PluginManager,
+    check: Callable[[Sequence[str]], object],
+) -> dict[str, QTable]:
+    """Return the epochs of the rows in each band, from its log alone: no pixels, no photometric keywords."""
+    names = [spec.name for spec in epoch_columns(options.epochs.groups)]
+    added = [f"{extend.prefix}{band}_{name}" for band in bands for name in names]
+    check_new(table, added, overwrite=extend.overwrite_columns)
+    position = read_position(table, given)
+    check(added)
+    for note in describe_missing(position, "they are covered by no exposure"):
+        warnings.warn(note, PhotplugWarning, stacklevel=3)
+    tables = {}
+    for band, source in bands.items():
+        log = exposure_log(source)
+        if log is None:
+            raise PhotplugError(
+                f"{source}: the mosaic has no WCS log, so no epochs; put it beside, or leave {band} out"
+            )
+        tables[band] = find_epochs(log, position, options, manager)
+        known = {"OPTIONS": record_options(options), "INPUT": str(source), "EPOCHS": Path(log.name).name}
+        tables[band].meta = known | dict(tables[band].meta)
+    return tables
 
 
 def _compare_apertures(table: Table, given: CatalogColumns, numbers: Sequence[int]) -> dict[int, NDArray[np.float64]]:

@@ -45,6 +45,10 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     add_catalog_flags(command)
     command.add_argument("--prefix", default="", metavar="TEXT", help="text before the names of new columns")
     command.add_argument("-o", "--output", type=Path, metavar="OUT", help="the catalogue with the epochs")
+    help = "list the programmes of the exposures, or of those that saw the position or the catalogue"
+    command.add_argument("--cite", action="store_true", help=help)
+    help = "table of programmes and principal investigators (program, pi), for --cite"
+    command.add_argument("--investigators", type=Path, metavar="TABLE", help=help)
     command.add_argument("--footprints", type=Path, metavar="OUT.reg", help="write the footprints for DS9")
     help = "write the exposure time of each pixel"
     command.add_argument("--exposure-map", type=Path, metavar="OUT.fits", help=help)
@@ -56,7 +60,9 @@ def run(arguments: Namespace) -> None:
     """Print the epochs of a log, or of one position, or add those of each source to a catalogue."""
     from dja_photplug.epochs.products import describe_log
 
-    if (arguments.catalog is None) != (arguments.output is None):
+    if arguments.investigators and not arguments.cite:
+        raise PhotplugError("--investigators are those of programmes, which --cite lists; add it")
+    if (arguments.catalog is None) != (arguments.output is None) and not arguments.cite:
         raise PhotplugError("--catalog and -o belong together; give the catalogue to read and the one to write")
     outputs = check_outputs(
         arguments,
@@ -67,6 +73,10 @@ def run(arguments: Namespace) -> None:
     )
     log, options = _find_log(arguments), make_options(arguments)
     _write_products(arguments, log, options)
+    if arguments.cite:
+        _cite(arguments, log)
+    if arguments.cite and not arguments.output:
+        return
     if arguments.position:
         _print_position(arguments, log, options)
     elif arguments.catalog:
@@ -109,6 +119,25 @@ def _write_products(arguments: Namespace, log: ExposureLog, options: Options) ->
     named = [path for path in (arguments.footprints, arguments.exposure_map, arguments.plot) if path]
     if named:
         say(arguments, f"{', '.join(map(str, named))}: {len(log)} exposures of {log.name}")
+
+
+def _cite(arguments: Namespace, log: ExposureLog) -> None:
+    """Print the programmes of a log, or of the exposures that saw a position or the sources of a catalogue."""
+    from dja_photplug.catalog.columns import has_position
+    from dja_photplug.epochs.programs import format_programs, list_programs, read_investigators
+    from dja_photplug.files.tables import read_catalog
+    from dja_photplug.foreign.columns import read_position
+
+    coords = None
+    if arguments.position:
+        coords = place_position(*arguments.position).reshape(1)
+    elif arguments.catalog:
+        given = read_given(arguments)
+        position = read_position(given.table, given.columns)
+        coords = position[has_position(position)]
+    path = arguments.investigators
+    known = None if path is None else read_investigators(read_catalog(path), str(path))
+    print("\n".join(format_programs(list_programs(log, coords, known))))
 
 
 def _print_position(arguments: Namespace, log: ExposureLog, options: Options) -> None:
@@ -201,5 +230,5 @@ def _add_epochs(
     epochs = find_epochs(log, position, options, arguments.manager)
     columns = {prefix + name: column for name, column in epochs.items()}
     extended = add_columns(table, columns, overwrite=True)
-    extended.meta.update(epochs.meta)
+    extended.meta |= given.link() | dict(epochs.meta)
     return extended, list(columns)

@@ -79,7 +79,7 @@ def run(arguments: Namespace) -> None:
     )
     given.tell()
     extended = add_columns(table, columns, overwrite=extend.overwrite_columns)
-    extended.meta |= meta
+    extended.meta |= given.link() | meta
     if written_here:
         added, original = list(columns), given.path
         write_extended(extended, arguments.output, added=added, original=original, overwrite=overwrite)
