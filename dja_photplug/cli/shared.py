@@ -310,14 +310,26 @@ class GivenCatalog:
     tell: Callable[[], None]
 
     def link(self) -> dict[str, str]:
-        """Return what the metadata of an extended catalogue say of this one: file, kind, column of ids, version."""
+        """Return what the metadata of an extended catalogue say of this one.
+
+        Returns
+        -------
+        dict of str to str
+            File, kind, column of ids and version, as far as they are known and it says nothing itself.
+        """
         version = next((self.table.meta[key] for key in _VERSION_CARDS if key in self.table.meta), None)
         known = {"SRCCAT": self.path.name, "SRCKIND": self.columns.schema.name, "SRCIDS": self.columns.ids}
         known["SRCVER"] = None if version is None else str(version)
         return {key: value for key, value in known.items() if value and key not in self.table.meta}
 
     def describe(self) -> str:
-        """Return in one line what it is read as, and what of it is used."""
+        """Return what it is read as, and what of it is used.
+
+        Returns
+        -------
+        str
+            One line.
+        """
         from dja_photplug.foreign.columns import describe_columns, read_places, read_position
         from dja_photplug.foreign.grids import find_scale
 

@@ -86,5 +86,5 @@ def run(arguments: Namespace) -> None:
     else:
         write_result(QTable(extended), arguments.output, options, manager)
     say(arguments, given.describe())
-    noise = options.variance.noise
-    say(arguments, f"{arguments.output}: {len(extended)} rows, {len(columns)} columns added, noise preset {noise}")
+    noise = "" if set(extend.columns) == {"epochs"} else f", noise preset {options.variance.noise}"
+    say(arguments, f"{arguments.output}: {len(extended)} rows, {len(columns)} columns added{noise}")
