@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from dja_photplug.fitting.stamps import FitSources as FitSources
     from dja_photplug.fitting.stamps import Stamp as Stamp
     from dja_photplug.fitting.stamps import cut_stamps as cut_stamps
+    from dja_photplug.foreign.schema import CatalogSchema as CatalogSchema
+    from dja_photplug.foreign.schema import ShapeColumns as ShapeColumns
     from dja_photplug.hookspecs import hookimpl as hookimpl
     from dja_photplug.light.planes import Shapes as Shapes
     from dja_photplug.mosaic.electrons import Header as Header

@@ -21,6 +21,7 @@ KINDS = (
     "options",
     "pixels",
     "psfs",
+    "schemas",
     "segments",
     "surveys",
     "tables",
