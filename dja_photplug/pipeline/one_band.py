@@ -14,7 +14,7 @@ import numpy as np
 import pluggy
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from astropy.table import QTable
+from astropy.table import QTable, hstack
 
 from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.catalog.kron import kron_circle_radius
@@ -34,9 +34,11 @@ from dja_photplug.parallel.workers import Map
 from dja_photplug.pipeline.images import load_source
 from dja_photplug.pipeline.plugins import ask_all, ask_first, get_plugin_manager, has_plugins
 from dja_photplug.pipeline.tiles import detect_in_tiles, measure_in_tiles
+from dja_photplug.psf.convolution import Kernels
+from dja_photplug.psf.matching import Target, make_kernel
 from dja_photplug.psf.model import PSF, half_light_radius
 from dja_photplug.sky.grid import pixel_scale
-from dja_photplug.sources.apertures import Removed, find_reach
+from dja_photplug.sources.apertures import Removed, Sky, find_reach
 from dja_photplug.sources.detection import (
     Background,
     Detection,
@@ -47,6 +49,7 @@ from dja_photplug.sources.detection import (
     sample_labels,
     shapes_on_grid,
 )
+from dja_photplug.sources.matched import copy_matched, measure_matched
 from dja_photplug.sources.photometry import (
     flag_point_sources,
     make_planes,
@@ -179,6 +182,7 @@ def measure_band(
     psf: PSF | None = None,
     detection: Detection | None = None,
     targets: Detection | None = None,
+    target: Target | None = None,
     begin: Begin = lambda stage: None,
     parallel: Map = map,
 ) -> Result:
@@ -191,7 +195,7 @@ def measure_band(
     manager : PluginManager
     psf : PSF, optional
         Sets the flag POINT_LIKE, and is handed to whoever measures.
-    detection, targets, begin, parallel
+    detection, targets, target, begin, parallel
         As for :func:`analyse_image`.
 
     Returns
@@ -207,7 +211,15 @@ def measure_band(
     begin("loading")
     image = load_source(source, options, manager)
     result = analyse_image(
-        image, options, manager, psf=psf, detection=detection, targets=targets, begin=begin, parallel=parallel
+        image,
+        options,
+        manager,
+        psf=psf,
+        detection=detection,
+        targets=targets,
+        target=target,
+        begin=begin,
+        parallel=parallel,
     )
     result = replace(result, source=source)
     _tell_sky(result)
@@ -262,6 +274,7 @@ def analyse_image(
     targets: Detection | None = None,
     calibration: NoiseCalibration | None = None,
     calibrated: bool = True,
+    target: Target | None = None,
     begin: Begin = lambda stage: None,
     parallel: Map = map,
 ) -> Result:
@@ -283,6 +296,8 @@ def analyse_image(
         That of an image with the same noise, which saves measuring it again.
     calibrated : bool, optional
         Without it errors are those of the weight alone, as where an image has too little sky to measure a(r).
+    target : Target, optional
+        The PSF that the image is brought to for the columns of `dja_photplug.catalog.schema.MATCH_COLUMNS`.
     begin : callable, optional
         Called with the name of each stage as it begins.
     parallel : Map, optional
@@ -312,21 +327,19 @@ def analyse_image(
     detection = replace(detection, segmentation=share_plane(detection.segmentation))
     begin("sky")
     detection, removed = _find_sky(image, background, detection, options, parallel)
+    work = _Work(background, tiles, options, manager, begin, parallel)
     if calibration is None and calibrated:
-        planes = {"image": take_off(image, removed), "background": background, "detection": detection}
-        found = _ask_stand_in(manager, "photplug_calibrate", NoiseCalibration, options, **planes)
-        calibration = found[0] if found else None
+        calibration = work.calibrate(image, removed, detection)
+    blocked = detection
     if targets is not None:
         detection = _adopt_segments(targets, detection)
-    if options.measure.neighbours == "subtract":
-        begin("neighbours")
-        removed = remove_neighbours(removed, image, detection, options, parallel=parallel)
-        removed = measure_profiles(removed, image, detection, calibration)
-    begin("measuring")
-    measure = partial(_measure, _Ask("photplug_measure", QTable, options, manager, stand_in=False), calibration, psf)
-    scale = pixel_scale(image.wcs)
-    reach = find_reach(shapes_on_grid(detection, scale), scale, options.measure, growth=psf is not None)
-    catalog = measure_in_tiles(take_off(image, removed), background, detection, reach, tiles, measure, parallel)
+    catalog = work.measure(image, removed, detection, calibration, psf)
+    if target is not None:
+        begin("matching")
+        sky = removed.sky
+        del removed  # its planes are taken for those of the matched image
+        found = _match(work, image, sky, blocked, detection, catalog, psf, target, calibrated=calibration is not None)
+        catalog = hstack([catalog, found], metadata_conflicts="silent")
     return Result(
         catalog=catalog,
         planes=(image, background),
@@ -335,6 +348,79 @@ def analyse_image(
         options=options,
         psf=psf,
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Work:
+    """What the photometry of an image takes, whatever its PSF."""
+
+    background: Background
+    tiles: Sequence[Tile]
+    options: Options
+    manager: pluggy.PluginManager
+    begin: Begin
+    parallel: Map
+
+    def calibrate(self, image: MosaicImage, removed: Removed, detection: Detection) -> NoiseCalibration | None:
+        """Return a(r), measured off the segments of a detection; None where nobody measures it."""
+        planes = {"image": take_off(image, removed), "background": self.background, "detection": detection}
+        found = _ask_stand_in(self.manager, "photplug_calibrate", NoiseCalibration, self.options, **planes)
+        return found[0] if found else None
+
+    def measure(
+        self,
+        image: MosaicImage,
+        removed: Removed,
+        detection: Detection,
+        calibration: NoiseCalibration | None,
+        psf: PSF | None,
+    ) -> QTable:
+        """Return the photometry of sources on an image less its sky, whose pixels are overwritten."""
+        if self.options.measure.neighbours == "subtract":
+            self.begin("neighbours")
+            removed = remove_neighbours(removed, image, detection, self.options, parallel=self.parallel)
+            removed = measure_profiles(removed, image, detection, calibration)
+        self.begin("measuring")
+        ask = _Ask("photplug_measure", QTable, self.options, self.manager, stand_in=False)
+        scale = pixel_scale(image.wcs)
+        reach = find_reach(shapes_on_grid(detection, scale), scale, self.options.measure, growth=psf is not None)
+        measure = partial(_measure, ask, calibration, psf)
+        without = take_off(image, removed)
+        return measure_in_tiles(without, self.background, detection, reach, self.tiles, measure, self.parallel)
+
+
+def _match(
+    work: _Work,
+    image: MosaicImage,
+    sky: Sky,
+    blocked: Detection,
+    detection: Detection,
+    catalog: QTable,
+    psf: PSF | None,
+    target: Target,
+    *,
+    calibrated: bool,
+) -> QTable:
+    """Return the columns of sources at the PSF of a target; `blocked` are those that are kept off for its a(r)."""
+    if psf is None:
+        raise PhotplugError("an image is brought to another PSF, and its own is not known; give it (psf)")
+    if psf is target.psf:
+        found = copy_matched(catalog, work.options)
+    else:
+        sources = detection.sources.copy(copy_data=False)
+        if "kron_radius" in catalog.colnames:
+            sources["kron_radius"] = catalog["kron_radius"]  # that of the image as it is
+        detection = replace(detection, sources=sources, uncleaned=None)
+        silent = replace(work, begin=lambda stage: None)
+
+        def measure(matched: MosaicImage, removed: Removed) -> tuple[QTable, NoiseCalibration | None]:
+            found = silent.calibrate(matched, removed, blocked) if calibrated else None
+            return silent.measure(matched, removed, detection, found, None), found
+
+        kernels = Kernels(kernels=(make_kernel(psf, target.psf, pixel_scale(image.wcs)),))
+        found = measure_matched(image, sky, detection, kernels, work.options, measure, parallel=work.parallel)
+    found.meta["MATCH"] = target.name
+    return found
 
 
 def _find_sources(
