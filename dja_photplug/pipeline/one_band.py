@@ -418,7 +418,7 @@ def _match(
             return silent.measure(matched, removed, detection, found, None), found
 
         kernels = Kernels(kernels=(make_kernel(psf, target.psf, pixel_scale(image.wcs)),))
-        found = measure_matched(image, sky, detection, kernels, work.options, measure, parallel=work.parallel)
+        found = measure_matched(image, sky, detection, catalog, kernels, work.options, measure, parallel=work.parallel)
     found.meta["MATCH"] = target.name
     return found
 

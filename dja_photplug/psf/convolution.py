@@ -30,6 +30,9 @@ Image = NDArray[np.float32]
 SIDE = 768
 # A matched pixel is null where more than this of its kernel is on pixels without data.
 MOST_NULL = 0.1
+# Share of the light of a kernel in its core. What of that is on data divides a matched pixel: with all of the kernel
+# sources 1 arcsec from an edge would be 3 % too bright, because of wings that would be those of other places.
+CORE = 0.8
 # Ratio of the largest to the least variance of a block from which on single precision does not do for it.
 LARGE_RANGE = 1e4
 # Least variance that is not divided by.
@@ -103,8 +106,8 @@ def convolve_image(image: MosaicImage, level: Image | None, kernels: Kernels, *,
     MosaicImage
         Its weight is that of its pixels, with the background's variance alone: variances convolved with the squared
         kernel. The noise of pixels is correlated, which a(r) of this image knows; that of photons is in `sum_noise`.
-        Pixels without data are left out, and the kernel is that of the others, divided by what of it is on them;
-        where more than a tenth of it is on pixels without data, or off the image, the result is null.
+        Pixels without data are left out, and what the others give is divided by what of the kernel's core is on them;
+        where more than a tenth of the kernel is on pixels without data, or off the image, the result is null.
     """
     shape = image.data.shape
     out = _Matched(new_plane(shape, np.float32), new_plane(shape, np.float32), new_plane(shape, np.bool_))
@@ -128,31 +131,45 @@ def _convolve_rows(
     """Write some rows of an image, a block of `core` columns at a time."""
     nx = planes.data.shape[1]
     side = tuple(fft.next_fast_len(min(core, n) + 2 * kernels.half, real=True) for n in (rows.stop - rows.start, nx))
-    transforms: dict[int, tuple[NDArray[np.complex64], NDArray[np.complex64]]] = {}
+    transforms: dict[int, _Transforms] = {}
     for start in range(0, nx, core):
         window = rows, slice(start, min(start + core, nx))
         block = _Block.read(planes, level, window, kernels.half, side)
         numbers = None if kernels.regions is None else kernels.regions(window)
         for number in (0,) if numbers is None else np.unique(numbers[numbers >= 0]).tolist():
             if number not in transforms:
-                transforms[number] = _transform(kernels.kernels[number].data, side)
+                transforms[number] = _Transforms.of(kernels.kernels[number].data, side)
             here = True if numbers is None else numbers == number
-            for plane, values in zip(
-                (out.data, out.weight, out.null), block.convolve(*transforms[number]), strict=True
-            ):
+            for plane, values in zip((out.data, out.weight, out.null), block.convolve(transforms[number]), strict=True):
                 np.copyto(np.asarray(plane)[window], values, where=here, casting="same_kind")
         if numbers is not None:
             np.asarray(out.null)[window] |= numbers < 0
 
 
-def _transform(kernel: Floats, side: tuple[int, ...]) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
-    """Return the transforms of a kernel, and of its square, around the first pixel of a block."""
-    around = np.zeros(side)
-    n = len(kernel)
-    around[:n, :n] = kernel
-    around = np.roll(around, (-(n // 2), -(n // 2)), axis=(0, 1))
-    one, squared = (fft.rfft2(part).astype(np.complex64) for part in (around, around**2))
-    return one, squared
+@dataclass(frozen=True, slots=True, eq=False)
+class _Transforms:
+    """The transforms of a kernel around the first pixel of a block, of its square, and of its core alone."""
+
+    kernel: NDArray[np.complex64]
+    squared: NDArray[np.complex64]
+    core: NDArray[np.complex64]
+
+    @classmethod
+    def of(cls, kernel: Floats, side: tuple[int, ...]) -> _Transforms:
+        """Return those of a kernel on blocks of a side."""
+        half = len(kernel) // 2
+        distance = np.hypot(*(np.indices(kernel.shape) - half)).ravel()
+        order = np.argsort(distance, kind="stable")
+        light = np.cumsum(kernel.ravel()[order])
+        reach = distance[order[np.argmax(light >= CORE)]]
+        core = np.where(distance.reshape(kernel.shape) <= reach, kernel, 0)
+
+        def transform(part: Floats) -> NDArray[np.complex64]:
+            around = np.zeros(side)
+            around[: len(part), : len(part)] = part
+            return fft.rfft2(np.roll(around, (-half, -half), axis=(0, 1))).astype(np.complex64)
+
+        return cls(transform(kernel), transform(kernel**2), transform(core / core.sum()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -197,25 +214,24 @@ class _Block:
             inside=(rows, columns),
         )
 
-    def convolve(
-        self, kernel: NDArray[np.complex64], squared: NDArray[np.complex64]
-    ) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.bool_]]:
+    def convolve(self, by: _Transforms) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.bool_]]:
         """Return light, weight and null pixels of the window, convolved."""
-        light, variance = (
-            fft.irfft2(one * by, self.side)[self.inside] for one, by in ((self.light, kernel), (self.variance, squared))
-        )
+        light, variance = self._invert(self.light * by.kernel), self._invert(self.variance * by.squared)
         null = np.zeros(light.shape, bool)
         # Rounding may leave less than nothing where a pixel is far deeper than those around it.
-        np.maximum(variance, max(1e-3 * self.least * float(squared[0, 0].real), TINY), out=variance)
+        np.maximum(variance, max(1e-3 * self.least * float(by.squared[0, 0].real), TINY), out=variance)
         weight = np.reciprocal(variance, out=variance)
         if self.known is not None:
-            share = fft.irfft2(self.known * kernel, self.side)[self.inside]
-            np.less(share, 1 - MOST_NULL, out=null)
+            np.less(self._invert(self.known * by.kernel), 1 - MOST_NULL, out=null)
+            share = self._invert(self.known * by.core)
             share[null] = 1
             light /= share
             weight *= share * share
             light[null] = weight[null] = 0
         return light, weight, null
+
+    def _invert(self, transform: NDArray[np.complexfloating]) -> NDArray[np.floating]:
+        return fft.irfft2(transform, self.side)[self.inside]
 
 
 def sum_noise(

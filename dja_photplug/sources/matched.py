@@ -9,6 +9,7 @@ from astropy import units as u
 from astropy.table import QTable
 
 from dja_photplug.calibration.curve import NoiseCalibration
+from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import MATCH_COLUMNS, describe_apertures, dress_table
 from dja_photplug.light.planes import Floats, Planes, Shapes, sum_overlap
 from dja_photplug.mosaic.image import MosaicImage
@@ -33,6 +34,7 @@ def measure_matched(
     image: MosaicImage,
     sky: Sky,
     detection: Detection,
+    native: QTable,
     kernels: Kernels,
     options: Options,
     measure: Measure,
@@ -49,6 +51,8 @@ def measure_matched(
         What is taken off it before.
     detection : Detection
         On its grid.
+    native : `~astropy.table.QTable`
+        What was measured on it, for the flag NULL_WEIGHT: on the matched image others stand in for such pixels.
     kernels : Kernels
     options : Options
         Its ``measure.apertures``.
@@ -84,6 +88,8 @@ def measure_matched(
     for i, more in enumerate(noise.T * (1 * image.unit).to_value(u.uJy) ** 2):
         if (name := f"match_err_{i}") in columns:
             columns[name] = np.sqrt(np.maximum(np.square(columns[name]) + more, 0))
+        if f"flag_aper_{i}" in native.colnames:
+            columns[f"match_flag_{i}"] |= native[f"flag_aper_{i}"] & SourceFlag.NULL_WEIGHT.value
     result = _dress(columns, options)
     result.meta = _describe(kernels, calibration)
     return result
