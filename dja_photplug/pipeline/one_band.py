@@ -38,7 +38,7 @@ from dja_photplug.psf.convolution import Kernels
 from dja_photplug.psf.matching import Target, make_kernel
 from dja_photplug.psf.model import PSF, half_light_radius
 from dja_photplug.sky.grid import pixel_scale
-from dja_photplug.sources.apertures import Removed, Sky, find_reach
+from dja_photplug.sources.apertures import Removed, find_reach
 from dja_photplug.sources.detection import (
     Background,
     Detection,
@@ -333,12 +333,14 @@ def analyse_image(
     blocked = detection
     if targets is not None:
         detection = _adopt_segments(targets, detection)
+    removed = work.take_neighbours(image, removed, detection, calibration)
+    begin("measuring")
     catalog = work.measure(image, removed, detection, calibration, psf)
     if target is not None:
         begin("matching")
-        sky = removed.sky
-        del removed  # its planes are taken for those of the matched image
-        found = _match(work, image, sky, blocked, detection, catalog, psf, target, calibrated=calibration is not None)
+        found = _match(
+            work, image, removed, blocked, detection, catalog, psf, target, calibrated=calibration is not None
+        )
         catalog = hstack([catalog, found], metadata_conflicts="silent")
     return Result(
         catalog=catalog,
@@ -367,6 +369,16 @@ class _Work:
         found = _ask_stand_in(self.manager, "photplug_calibrate", NoiseCalibration, self.options, **planes)
         return found[0] if found else None
 
+    def take_neighbours(
+        self, image: MosaicImage, removed: Removed, detection: Detection, calibration: NoiseCalibration | None
+    ) -> Removed:
+        """Return what is taken off an image, with what sources add to each other where that is asked for."""
+        if self.options.measure.neighbours != "subtract":
+            return removed
+        self.begin("neighbours")
+        removed = remove_neighbours(removed, image, detection, self.options, parallel=self.parallel)
+        return measure_profiles(removed, image, detection, calibration)
+
     def measure(
         self,
         image: MosaicImage,
@@ -375,12 +387,7 @@ class _Work:
         calibration: NoiseCalibration | None,
         psf: PSF | None,
     ) -> QTable:
-        """Return the photometry of sources on an image less its sky, whose pixels are overwritten."""
-        if self.options.measure.neighbours == "subtract":
-            self.begin("neighbours")
-            removed = remove_neighbours(removed, image, detection, self.options, parallel=self.parallel)
-            removed = measure_profiles(removed, image, detection, calibration)
-        self.begin("measuring")
+        """Return the photometry of sources on an image less what is taken off it."""
         ask = _Ask("photplug_measure", QTable, self.options, self.manager, stand_in=False)
         scale = pixel_scale(image.wcs)
         reach = find_reach(shapes_on_grid(detection, scale), scale, self.options.measure, growth=psf is not None)
@@ -392,7 +399,7 @@ class _Work:
 def _match(
     work: _Work,
     image: MosaicImage,
-    sky: Sky,
+    removed: Removed,
     blocked: Detection,
     detection: Detection,
     catalog: QTable,
@@ -411,14 +418,17 @@ def _match(
         if "kron_radius" in catalog.colnames:
             sources["kron_radius"] = catalog["kron_radius"]  # that of the image as it is
         detection = replace(detection, sources=sources, uncleaned=None)
-        silent = replace(work, begin=lambda stage: None)
+        options = work.options
+        if options.measure.neighbours == "subtract":  # they are, by their models as they are in the image as it is
+            options = replace(options, measure=replace(options.measure, neighbours="keep"))
+        keeping = replace(work, options=options)
 
-        def measure(matched: MosaicImage, removed: Removed) -> tuple[QTable, NoiseCalibration | None]:
-            found = silent.calibrate(matched, removed, blocked) if calibrated else None
-            return silent.measure(matched, removed, detection, found, None), found
+        def measure(matched: MosaicImage, without: Removed) -> tuple[QTable, NoiseCalibration | None]:
+            found = keeping.calibrate(matched, without, blocked) if calibrated else None
+            return keeping.measure(matched, without, detection, found, None), found
 
         kernels = Kernels(kernels=(make_kernel(psf, target.psf, pixel_scale(image.wcs)),))
-        found = measure_matched(image, sky, detection, catalog, kernels, work.options, measure, parallel=work.parallel)
+        found = measure_matched(image, removed, detection, catalog, kernels, options, measure, parallel=work.parallel)
     found.meta["MATCH"] = target.name
     return found
 

@@ -1,18 +1,15 @@
-"""An image convolved with the kernels that bring it to another PSF, block by block, and the noise of sums over it."""
+"""An image convolved with the kernels that bring it to another PSF, block by block."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 
 import numpy as np
 from astropy.nddata import InverseVariance
 from numpy.typing import NDArray
-from photutils.aperture import CircularAperture
 from scipy import fft
-from scipy.signal import fftconvolve
 
 from dja_photplug.mosaic.blocks import Planes, native_pixels
 from dja_photplug.mosaic.image import MosaicImage
@@ -21,7 +18,7 @@ from dja_photplug.parallel.workers import Map
 from dja_photplug.psf.matching import MatchingKernel
 from dja_photplug.sky.grid import Window
 
-__all__ = ["Kernels", "convolve_image", "sum_noise"]
+__all__ = ["Kernels", "convolve_image"]
 
 Floats = NDArray[np.float64]
 Image = NDArray[np.float32]
@@ -37,12 +34,6 @@ CORE = 0.8
 LARGE_RANGE = 1e4
 # Least variance that is not divided by.
 TINY = 1e-30
-# Least weight of a pixel in an aperture that counts for its noise: its square does.
-LEAST_WEIGHT = 0.01
-# Places in a pixel, along each axis, that weights are known at and interpolated between, to 1e-5 of their squares.
-NODES = 8
-# Rows of an image, and sources, at a time.
-ROWS, BATCH = 512, 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,18 +57,28 @@ class Kernels:
         """How many pixels a kernel reaches."""
         return len(self.kernels[0].data) // 2
 
-    def at(self, row: int, column: int) -> int:
-        """Return the number of the kernel of a pixel, negative where there is none.
+    def of_sources(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> Iterator[tuple[int, NDArray[np.intp]]]:
+        """Yield the number of each kernel, and which sources on the image it is of.
 
         Parameters
         ----------
-        row, column : int
+        x, y : ndarray
+            In pixels, (n,).
 
-        Returns
-        -------
-        int
+        Yields
+        ------
+        number : int
+        chosen : ndarray of int
+            Those without a kernel are left out.
         """
-        return 0 if self.regions is None else int(self.regions((slice(row, row + 1), slice(column, column + 1)))[0, 0])
+        if self.regions is None:
+            yield 0, np.arange(len(x))
+            return
+        places = (np.rint(axis).astype(int).tolist() for axis in (y, x))
+        pixels = [(slice(j, j + 1), slice(i, i + 1)) for j, i in zip(*places, strict=True)]
+        number = np.array([self.regions(pixel)[0, 0] for pixel in pixels], int)
+        for one in np.unique(number[number >= 0]).tolist():
+            yield one, np.flatnonzero(number == one)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -232,133 +233,3 @@ class _Block:
 
     def _invert(self, transform: NDArray[np.complexfloating]) -> NDArray[np.floating]:
         return fft.irfft2(transform, self.side)[self.inside]
-
-
-def sum_noise(
-    image: MosaicImage,
-    kernels: Kernels,
-    x: Floats,
-    y: Floats,
-    radii: Sequence[float],
-    kind: str,
-    *,
-    parallel: Map = map,
-) -> Floats:
-    """Return the variance of sums over circles on a convolved image, of noise that is independent in the given one.
-
-    Parameters
-    ----------
-    image : MosaicImage
-        As it is, not convolved.
-    kernels : Kernels
-    x, y : ndarray
-        Centres in pixels, (n,); 0 for those off the image.
-    radii : sequence of float
-        In pixels, k.
-    kind : {'photons', 'full'}
-        Of the variances of pixels: that of the sources' photons alone, or all.
-    parallel : Map, optional
-        Does the sources of some rows.
-
-    Returns
-    -------
-    ndarray
-        (n, k), in the squared unit of the image.
-
-    Notes
-    -----
-    The flux in an aperture A of an image convolved with K is the sum over the pixels y of the image with the weights
-    ``W(y) = sum of K(x - y) A(x)``, so its variance is the sum of ``W^2`` times theirs. Sums of variances convolved
-    with the squared kernel, as pixels have them, leave out that one photon is in many pixels: for F115W brought to
-    F444W they are too low by a factor of up to 30.
-    """
-    total = np.zeros((len(x), len(radii)))
-    ny, nx = image.data.shape
-    there = np.flatnonzero((x >= -0.5) & (x < nx - 0.5) & (y >= -0.5) & (y < ny - 0.5))
-    there = there[np.argsort(y[there])]
-    parts = np.split(there, np.flatnonzero(np.diff(np.floor(y[there] / ROWS))) + 1) if len(there) else []
-    work = partial(_sum_rows, Planes.of(image), kernels, tuple(radii), kind)
-    for part, sums in zip(parts, parallel(work, [(x[part], y[part]) for part in parts]), strict=True):
-        total[part] = sums
-    return total
-
-
-def _sum_rows(
-    planes: Planes, kernels: Kernels, radii: tuple[float, ...], kind: str, places: tuple[Floats, Floats]
-) -> Floats:
-    """Return the sums of `sum_noise` for sources in some rows."""
-    (x, y), (ny, nx) = places, planes.data.shape
-    column, row = (np.clip(np.rint(axis).astype(np.intp), 0, n - 1) for axis, n in ((x, nx), (y, ny)))
-    number = np.array([kernels.at(*place) for place in zip(row.tolist(), column.tolist(), strict=True)])
-    shares = _share(x - column, y - row)
-    total, used = np.zeros((len(x), len(radii))), np.unique(number[number >= 0]).tolist()
-    tables = {(one, k): _tabulate(kernels.kernels[one].data, radius) for one in used for k, radius in enumerate(radii)}
-    margin = max((table.shape[-1] // 2 for table in tables.values()), default=0)
-    low, high = int(row.min()), int(row.max()) + 1
-    variance = _read_noise(planes, slice(low - margin, high + margin), margin, kind)
-    for (one, k), table in tables.items():
-        chosen, inner = np.flatnonzero(number == one), margin - table.shape[-1] // 2
-        windows = np.lib.stride_tricks.sliding_window_view(variance, table.shape[1:])
-        for start in range(0, len(chosen), BATCH):
-            some = chosen[start : start + BATCH]
-            weight = (shares[some] @ table.reshape(len(table), -1)).reshape(len(some), *table.shape[1:])
-            stamps = windows[row[some] - low + inner, column[some] + inner]
-            total[some, k] = np.einsum("nij,nij,nij->n", weight, weight, stamps)
-    return total
-
-
-def _read_noise(planes: Planes, rows: slice, margin: int, kind: str) -> Image:
-    """Return the variances of some rows, with so many columns of 0 on both sides; 0 off the image and where null."""
-    ny = len(planes.data)
-    there = slice(max(rows.start, 0), min(rows.stop, ny))
-    pixels = planes[there]
-    variance = pixels.variance()
-    if kind == "photons":
-        variance -= pixels.variance("background")
-        np.maximum(variance, 0, out=variance)
-    variance[pixels.null()] = 0
-    around = (there.start - rows.start, rows.stop - there.stop), (margin, margin)
-    return np.pad(variance, around)
-
-
-def _nodes() -> Floats:
-    return np.cos((2 * np.arange(NODES) + 1) * np.pi / (2 * NODES)) / 2
-
-
-def _tabulate(kernel: Floats, radius: float) -> NDArray[np.float32]:
-    """Return the weights of pixels in a circle on the convolved image, for each of the places of its centre in a pixel.
-
-    (NODES^2, side, side), as far as they count.
-    """
-    key = kernel.tobytes(), radius
-    if key not in _TABLES:
-        if len(_TABLES) >= MOST_TABLES:
-            _TABLES.clear()
-        half = len(kernel) // 2 + int(np.ceil(radius)) + 1
-        shape, nodes = (2 * half + 1, 2 * half + 1), _nodes()
-        weights = []
-        for dy, dx in product(nodes, nodes):
-            circle = CircularAperture((half + dx, half + dy), radius).to_mask(method="exact").to_image(shape)
-            weights.append(fftconvolve(circle, kernel[::-1, ::-1], mode="same"))
-        tables = np.array(weights, np.float32)
-        far = np.max(np.abs(np.indices(shape) - half), axis=0)
-        reach = int(far[np.max(np.abs(tables), axis=0) > LEAST_WEIGHT].max(initial=int(np.ceil(radius))))
-        inner = slice(half - reach, half + reach + 1)
-        _TABLES[key] = np.ascontiguousarray(tables[:, inner, inner])
-    return _TABLES[key]
-
-
-_TABLES: dict[tuple[bytes, float], NDArray[np.float32]] = {}
-MOST_TABLES = 32
-
-
-def _share(dx: Floats, dy: Floats) -> NDArray[np.float32]:
-    """Return the shares of the tables for centres so far from the middle of a pixel, (n, NODES^2), by Lagrange."""
-    nodes = _nodes()
-
-    def interpolate(place: Floats) -> Floats:
-        others = [np.delete(nodes, i) for i in range(NODES)]
-        parts = [np.prod((place[:, None] - rest) / (nodes[i] - rest), axis=1) for i, rest in enumerate(others)]
-        return np.stack(parts, axis=1)
-
-    return (interpolate(dy)[:, :, None] * interpolate(dx)[:, None, :]).reshape(len(dx), -1).astype(np.float32)

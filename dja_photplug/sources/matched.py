@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import MATCH_COLUMNS, describe_apertures, dress_table
+from dja_photplug.light.neighbours import draw_wings
 from dja_photplug.light.planes import Floats, Planes, Shapes, sum_overlap
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import Options
 from dja_photplug.parallel.workers import Map
-from dja_photplug.psf.convolution import Kernels, convolve_image, sum_noise
+from dja_photplug.psf.convolution import Kernels, convolve_image
 from dja_photplug.psf.matching import PENALTY, REGULARIZATION
+from dja_photplug.psf.weights import Weights, batches, group_rows, sum_noise, window_pixels
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.apertures import Columns, Removed, Sky
 from dja_photplug.sources.detection import Detection, shapes_on_grid
@@ -32,7 +37,7 @@ NAMES = {"match_aper": "flux_aper", "match_err": "fluxerr_aper", "match_flag": "
 
 def measure_matched(
     image: MosaicImage,
-    sky: Sky,
+    removed: Removed,
     detection: Detection,
     native: QTable,
     kernels: Kernels,
@@ -47,17 +52,18 @@ def measure_matched(
     ----------
     image : MosaicImage
         As it is.
-    sky : Sky
-        What is taken off it before.
+    removed : Removed
+        What photometry takes off it.
     detection : Detection
         On its grid.
     native : `~astropy.table.QTable`
-        What was measured on it, for the flag NULL_WEIGHT: on the matched image others stand in for such pixels.
+        What was measured on the image as it is: its flags hold for the matched image too.
     kernels : Kernels
     options : Options
         Its ``measure.apertures``.
     measure : callable
-        ``(image, removed)`` gives the photometry of the matched image as of any, and its a(r).
+        ``(image, removed)`` gives the photometry of the matched image, and its a(r). Where neighbours are subtracted
+        it keeps them.
     parallel : Map, optional
 
     Returns
@@ -69,30 +75,133 @@ def measure_matched(
 
     Notes
     -----
+    What neighbours have in an aperture on the matched image is that of their models convolved, the pixels of their
+    segments and the profiles beyond, as they are in the image as it is.
+
     The variance of a flux is that of any flux, ``a(r)^2 * background + ...``, with a(r) and background of the matched
-    image, and that of the photons, summed over the image as it is (`dja_photplug.psf.convolution.sum_noise`). Without
-    a(r) nothing else knows how the pixels are correlated, and the background is summed like the photons.
+    image, and that of the photons, summed over the image as it is (`dja_photplug.psf.weights.sum_noise`). Without a(r)
+    nothing else knows how the pixels are correlated, and the background is summed like the photons.
     """
+    sky, scale = removed.sky, pixel_scale(image.wcs)
     matched = convolve_image(image, sky.level, kernels, parallel=parallel)
     # The sky is off already.
-    removed = Removed(data=matched.data, sky=Sky(pixels=sky.pixels, mask=sky.mask, note=sky.note))
-    table, calibration = measure(matched, removed)
-    scale = pixel_scale(image.wcs)
+    without = Removed(data=matched.data, sky=Sky(pixels=sky.pixels, mask=sky.mask, note=sky.note))
+    table, calibration = measure(matched, without)
     radii = [diameter / 2 / scale for diameter in options.measure.apertures]
     shapes = shapes_on_grid(detection, scale)
     kind = "full" if calibration is None else "photons"
     noise = sum_noise(image, kernels, shapes.x, shapes.y, radii, kind, parallel=parallel)
     if calibration is None:
         noise -= _sum_variances(matched, shapes, radii)
-    columns = _take_columns(table)
-    for i, more in enumerate(noise.T * (1 * image.unit).to_value(u.uJy) ** 2):
-        if (name := f"match_err_{i}") in columns:
-            columns[name] = np.sqrt(np.maximum(np.square(columns[name]) + more, 0))
-        if f"flag_aper_{i}" in native.colnames:
-            columns[f"match_flag_{i}"] |= native[f"flag_aper_{i}"] & SourceFlag.NULL_WEIGHT.value
+    light = np.zeros((len(shapes.x), len(radii)))
+    if removed.neighbours is not None:
+        light, doubt = weigh_neighbours(removed, detection.segmentation, shapes, kernels, radii, parallel=parallel)
+        noise += doubt
+    columns, unit = _take_columns(table), (1 * image.unit).to_value(u.uJy)
+    for i, (variance, taken) in enumerate(zip(noise.T, light.T * unit, strict=True)):
+        if f"match_aper_{i}" in columns:
+            # Where all of an aperture is a neighbour's it was kept, in the image as it is too.
+            flag = np.asarray(native[f"flag_aper_{i}"])
+            taken = np.where(flag & SourceFlag.APER_ALL_MASKED.value, 0, taken)
+            error = np.sqrt(np.maximum(np.square(columns[f"match_err_{i}"]) + variance * unit**2, 0))
+            columns[f"match_aper_{i}"] -= taken
+            columns[f"match_err_{i}"] = error
+            columns[f"match_flag_{i}"] |= flag
     result = _dress(columns, options)
     result.meta = _describe(kernels, calibration)
     return result
+
+
+def weigh_neighbours(
+    removed: Removed,
+    segmentation: NDArray[np.int32],
+    shapes: Shapes,
+    kernels: Kernels,
+    radii: Sequence[float],
+    *,
+    parallel: Map = map,
+) -> tuple[Floats, Floats]:
+    """Return what neighbours have in circles on a convolved image, and the variance of what profiles say of that.
+
+    Parameters
+    ----------
+    removed : Removed
+        Of the image as it is, with its neighbours.
+    segmentation : ndarray
+        (ny, nx), labels.
+    shapes : Shapes
+        Of n sources, each of the label that it has.
+    kernels : Kernels
+    radii : sequence of float
+        In pixels, k.
+    parallel : Map, optional
+        Does the sources of some rows.
+
+    Returns
+    -------
+    light, variance : ndarray
+        (n, k), in the unit of the image, and in its square.
+    """
+    light, variance = np.zeros((2, len(shapes.x), len(radii)))
+    groups = group_rows(shapes.x, shapes.y, segmentation.shape)
+    work = partial(_weigh_rows, removed, segmentation, kernels, tuple(radii))
+    for group, sums in zip(groups, parallel(work, [shapes[group] for group in groups]), strict=True):
+        light[group], variance[group] = sums
+    return light, variance
+
+
+def _weigh_rows(
+    removed: Removed,
+    segmentation: NDArray[np.int32],
+    kernels: Kernels,
+    radii: tuple[float, ...],
+    shapes: Shapes,
+) -> Floats:
+    """Return the sums of `weigh_neighbours` for sources in some rows, (2, n, k)."""
+    neighbours, sums = removed.neighbours, np.zeros((2, len(shapes.x), len(radii)))
+    assert neighbours is not None
+    fraction = 0.0 if removed.profiles is None else removed.profiles.fraction
+    for number, members in kernels.of_sources(shapes.x, shapes.y):
+        weights = [Weights.of(kernels.kernels[number].data, radius) for radius in radii]
+        chosen, margin = shapes[members], max(one.reach for one in weights)
+        column, row = (np.rint(axis).astype(np.intp) for axis in (chosen.x, chosen.y))
+        shares, side = Weights.share(chosen.x - column, chosen.y - row), 2 * margin + 1
+        low, high = int(row.min()) - margin, int(row.max()) + margin + 1
+        clear, wings, labels, known = _cut_rows(removed, segmentation, slice(low, high), margin)
+        for some in batches(len(members)):
+            at = row[some] - margin - low, column[some]
+            own = draw_wings(neighbours, segmentation, chosen[some], at[1] - margin, row[some] - margin, side)
+            inner, outer, of, there = (
+                sliding_window_view(part, (side, side))[at] for part in (clear, wings, labels, known)
+            )
+            own *= there
+            mine = (of == 0) | (of == chosen.label[some][:, None, None])
+            beyond = outer - own
+            theirs = np.where(mine, 0, inner) + beyond
+            parts = theirs, beyond * mine, own * ~mine
+            for k, weight in enumerate(weights):
+                edge = slice(margin - weight.reach, margin + weight.reach + 1)
+                by = weight(shares[some])
+                total, taken, filled = (np.einsum("nij,nij->n", by, part[:, edge, edge]) for part in parts)
+                sums[0, members[some], k] = total
+                sums[1, members[some], k] = fraction**2 * (taken**2 + filled**2)
+    return sums
+
+
+def _cut_rows(
+    removed: Removed, segmentation: NDArray[np.int32], rows: slice, margin: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], NDArray[np.bool_]]:
+    """Return some rows, also off the image, of what is clear of wings, of the wings, of labels, and where data are."""
+    neighbours = removed.neighbours
+    assert neighbours is not None
+    there = slice(max(rows.start, 0), min(rows.stop, len(segmentation)))
+    null = np.zeros(segmentation[there].shape, bool) if removed.planes is None else removed.planes[2][there]
+    planes = (np.where(null, np.float32(0), plane[there]) for plane in (neighbours.clear, neighbours.wings))
+    clear, wings, labels, known = (
+        window_pixels(plane, rows.start, (rows.stop - rows.start,), margin)
+        for plane in (*planes, segmentation[there], ~null)
+    )
+    return clear, wings, labels, known
 
 
 def copy_matched(table: QTable, options: Options) -> QTable:

@@ -156,25 +156,33 @@ def measure(scene: Scene, shape: tuple[int, int], seed: int, options: dp.Options
         for name in ("flux_aper", "fluxerr_aper", "match_aper", "match_err"):
             columns = [result.catalog[f"{name}_{i}"].value[use] for i in range(len(APERTURES))]
             values[f"{band} {name}"] = np.column_stack(columns)
-    values |= _add_truth(lights["f115w"], images["f115w"], kernel, narrow, use)
+    own = np.column_stack([scene.x, scene.y, scene.flux["f115w"]])[row[use]]
+    values |= _add_truth(images["f115w"], kernel, own, narrow, use)
     return values
 
 
 def _add_truth(
-    light: Floats, image: MosaicImage, kernel: Floats, result: Result, use: NDArray[np.bool_]
+    image: MosaicImage, kernel: Floats, own: Floats, result: Result, use: NDArray[np.bool_]
 ) -> dict[str, Floats]:
-    """Return the light of the matched image in apertures, without noise, and errors made in other ways, uJy."""
+    """Return the light of point sources in apertures at the target's PSF, and errors made in other ways, uJy.
+
+    `own` are the places and fluxes of the sources that were found, (n, 3).
+    """
     places = np.column_stack([result.catalog["x"].value, result.catalog["y"].value])[use]
     circles = [CircularAperture(places, diameter / 2 / SCALE) for diameter in APERTURES]
-    matched, wrong, single = (
-        _sum_circles(fftconvolve(plane, by, mode="same"), circles)
-        for plane, by in (
-            (light, kernel),
-            (1 / image.uncertainty.array, kernel),
-            (1 / image.uncertainty.array, kernel**2),
-        )
-    )
-    return {"matched": matched / 100, "wrong": np.sqrt(wrong) / 100, "single": np.sqrt(single) / 100}
+    planes = {"wrong": kernel, "single": kernel**2}
+    variance = 1 / image.uncertainty.array
+    values = {
+        name: np.sqrt(_sum_circles(fftconvolve(variance, by, mode="same"), circles)) / 100
+        for name, by in planes.items()
+    }
+    light = np.empty((2, len(places), len(APERTURES)))
+    for row, (x, y, flux) in enumerate(own):
+        stamp = flux * draw_stamp(x - round(x), y - round(y), 0, 1, 0, 0, FWHM["f115w"], 127)
+        at = places[row] - (round(x), round(y)) + 63
+        near = [CircularAperture(at[None], one.r) for one in circles]
+        light[:, row] = [_sum_circles(plane, near)[0] for plane in (stamp, fftconvolve(stamp, kernel, mode="same"))]
+    return values | {"own": light[0], "matched": light[1]}
 
 
 def _sum_circles(plane: Floats, circles: Sequence[CircularAperture]) -> Floats:
@@ -202,16 +210,24 @@ def print_colours(values: dict[str, dict[str, Floats]]) -> None:
 
 def print_errors(values: dict[str, Floats]) -> None:
     """Print scatter (and median) of (measured - true)/error of matched fluxes, by flux, with other errors too."""
-    kinds = {"`match_err_i`": "f115w match_err", "K instead of K^2": "wrong", "K^2 without a(r)": "single"}
+    kinds = {
+        "native": ("f115w flux_aper", "own", "f115w fluxerr_aper"),
+        "matched": ("f115w match_aper", "matched", "f115w match_err"),
+        "matched, K instead of K^2": ("f115w match_aper", "matched", "wrong"),
+        "matched, K^2 without a(r)": ("f115w match_aper", "matched", "single"),
+    }
     print(f"| flux, uJy | error | {' | '.join(f'{diameter:.2f}' + chr(34) for diameter in APERTURES)} |")
     print("| --- | --- |" + " ---: |" * len(APERTURES))
     for low, high in BINS:
         use = (values["f115w true"] >= low) & (values["f115w true"] < high)
-        for name, error in kinds.items():
-            pull = ((values["f115w match_aper"] - values["matched"]) / values[error])[use]
-            cells = [f"{median_abs_deviation(p[np.isfinite(p)], scale='normal'):.2f} ({np.nanmedian(p):+.2f})"
-                     for p in pull.T]  # fmt: skip
-            print(f"| {low:g} to {high:g} [{use.sum()}] | {name} | {' | '.join(cells)} |")
+        for name, (flux, true, error) in kinds.items():
+            pulls = ((values[flux] - values[true]) / values[error])[use]
+            pulls = pulls[np.isfinite(pulls).all(axis=1)]
+            scatter = median_abs_deviation(pulls, scale="normal", axis=0)
+            cells = [
+                f"{one:.2f} ({middle:+.2f})" for one, middle in zip(scatter, np.median(pulls, axis=0), strict=True)
+            ]
+            print(f"| {low:g} to {high:g} [{len(pulls)}] | {name} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
