@@ -9,10 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from photutils.psf_matching import make_wiener_kernel
 from scipy import fft
 from scipy.ndimage import fourier_shift, map_coordinates
-from scipy.signal import fftconvolve
 
 from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.psf.model import PSF, SAME_SCALE, encircled_energy, read_psf, sample_psf
@@ -109,6 +107,8 @@ def make_kernel(psf: PSF, target: PSF, scale: float) -> MatchingKernel:
     would be wrong by that: the light that only the target has beyond its stamp goes to the rim of the kernel. Where the
     share of one of them is not known, they are taken to be equal.
     """
+    from photutils.psf_matching import make_wiener_kernel  # a second to import
+
     stamps = [_cut_stamp(one, scale) for one in (psf, target)]
     half = min(len(pixels) // 2 for pixels, _ in stamps)
     source, wanted = (_cut_middle(pixels, half).copy() for pixels, _ in stamps)
@@ -133,7 +133,9 @@ def _describe_kernel(
 ) -> MatchingKernel:
     """Return a kernel with the curve of growth of what it makes of the pixels of a PSF."""
     half = len(source) // 2
-    matched = fftconvolve(np.pad(source, half), kernel, mode="same")
+    size = (fft.next_fast_len(4 * half + 1, real=True),) * 2
+    inner = slice(0, 4 * half + 1)
+    matched = np.ascontiguousarray(fft.irfft2(fft.rfft2(source, size) * fft.rfft2(kernel, size), size)[inner, inner])
     middle = (offset[0] + 2 * half, offset[1] + 2 * half)
     image = PSF(data=matched, scale=scale, centre=middle, name="matched")
     radius = RADII[(RADII / scale > 1) & (RADII / scale < RIM[0] * half)]

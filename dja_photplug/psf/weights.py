@@ -14,7 +14,6 @@ from itertools import product
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from photutils.aperture import CircularAperture
 from scipy import fft
 
 from dja_photplug.mosaic.blocks import Planes
@@ -71,6 +70,8 @@ class Weights:
         -------
         Weights
         """
+        from photutils.aperture import CircularAperture  # half a second to import
+
         inner = int(np.ceil(radius)) + 1
         half = len(kernel) // 2 + inner
         side, nodes = 2 * half + 1, _nodes()
