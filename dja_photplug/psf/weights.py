@@ -31,7 +31,7 @@ Index = NDArray[np.intp]
 # Least weight of a pixel that counts for the noise of a sum, as its square does.
 LEAST_WEIGHT = 0.01
 # Places in a pixel, along each axis, that weights are known at and interpolated between.
-NODES = 6
+NODES = 7
 # Rows of an image, and sources, at a time.
 ROWS, BATCH = 512, 64
 

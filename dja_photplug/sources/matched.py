@@ -171,13 +171,11 @@ def _weigh_rows(
         for some in batches(len(members)):
             at = row[some] - margin - low, column[some]
             own = draw_wings(neighbours, segmentation, chosen[some], at[1] - margin, row[some] - margin, side)
-            inner, outer, of, there = (
-                sliding_window_view(part, (side, side))[at] for part in (clear, wings, labels, known)
-            )
-            own *= there
+            own = np.where(sliding_window_view(known, (side, side))[at], own, np.float32(0))
+            of = sliding_window_view(labels, (side, side))[at]
             mine = (of == 0) | (of == chosen.label[some][:, None, None])
-            beyond = outer - own
-            theirs = np.where(mine, 0, inner) + beyond
+            beyond = np.subtract(sliding_window_view(wings, (side, side))[at], own)
+            theirs = np.where(mine, 0, sliding_window_view(clear, (side, side))[at]) + beyond
             parts = theirs, beyond * mine, own * ~mine
             for k, weight in enumerate(weights):
                 edge = slice(margin - weight.reach, margin + weight.reach + 1)
