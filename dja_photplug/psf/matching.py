@@ -59,24 +59,25 @@ class MatchingKernel:
         Square, of an odd side, its sum 1.
     scale : float
         Side of a pixel in arcsec.
-    radius : ndarray
-        In arcsec, (k,).
-    growth : ndarray
-        Light of the matched PSF within them, (k,).
-    wanted : ndarray
-        That of the target, (k,).
+    matched : PSF
+        What it makes of the band's PSF.
+    target : PSF
     """
 
     data: Floats
     scale: float
-    radius: Floats
-    growth: Floats
-    wanted: Floats
+    matched: PSF
+    target: PSF
+
+    @property
+    def radius(self) -> Floats:
+        """Radii in arcsec at which curves of growth are compared, (k,)."""
+        return RADII[RADII / self.scale < RIM[0] * (len(self.data) // 2)]
 
     @property
     def residual(self) -> Floats:
         """By how much the matched curve of growth is above that of the target, as a fraction of it, (k,)."""
-        return self.growth / self.wanted - 1
+        return encircled_energy(self.matched, self.radius) / encircled_energy(self.target, self.radius) - 1
 
 
 def make_kernel(psf: PSF, target: PSF, scale: float) -> MatchingKernel:
@@ -125,22 +126,20 @@ def make_kernel(psf: PSF, target: PSF, scale: float) -> MatchingKernel:
     rim = (distance >= RIM[0]) & (distance <= RIM[1])
     kernel[rim] += (1 - kernel.sum()) / rim.sum()
     source *= share / shares[0]
-    return _describe_kernel(kernel, source, stamps[0][1], scale, target)
+    matched = PSF(
+        data=_convolve(source, kernel),
+        scale=scale,
+        centre=(stamps[0][1][0] + 2 * half, stamps[0][1][1] + 2 * half),
+        name=f"{psf.name} at the PSF of {target.name}",
+    )
+    return MatchingKernel(data=kernel, scale=scale, matched=matched, target=target)
 
 
-def _describe_kernel(
-    kernel: Floats, source: Floats, offset: tuple[float, float], scale: float, target: PSF
-) -> MatchingKernel:
-    """Return a kernel with the curve of growth of what it makes of the pixels of a PSF."""
-    half = len(source) // 2
-    size = (fft.next_fast_len(4 * half + 1, real=True),) * 2
-    inner = slice(0, 4 * half + 1)
-    matched = np.ascontiguousarray(fft.irfft2(fft.rfft2(source, size) * fft.rfft2(kernel, size), size)[inner, inner])
-    middle = (offset[0] + 2 * half, offset[1] + 2 * half)
-    image = PSF(data=matched, scale=scale, centre=middle, name="matched")
-    radius = RADII[(RADII / scale > 1) & (RADII / scale < RIM[0] * half)]
-    growth, wanted = encircled_energy(image, radius), encircled_energy(target, radius)
-    return MatchingKernel(data=kernel, scale=scale, radius=radius, growth=growth, wanted=wanted)
+def _convolve(one: Floats, other: Floats) -> Floats:
+    """Return two squares of one odd side convolved with each other, all of it."""
+    side = 2 * len(one) - 1
+    size = (fft.next_fast_len(side, real=True),) * 2
+    return np.ascontiguousarray(fft.irfft2(fft.rfft2(one, size) * fft.rfft2(other, size), size)[:side, :side])
 
 
 def _cut_stamp(psf: PSF, scale: float) -> tuple[Floats, tuple[float, float]]:

@@ -11,6 +11,7 @@ from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.psf import convolution
 from dja_photplug.psf.convolution import Kernels, convolve_image
 from dja_photplug.psf.matching import MatchingKernel
+from dja_photplug.psf.model import PSF
 from dja_photplug.psf.weights import Weights, sum_noise
 from tests.helpers import gaussian, make_image
 
@@ -22,8 +23,8 @@ def make_kernel(sigma: float) -> MatchingKernel:
     """Return a Gaussian, sigma in pixels, with a lobe on one side, so that its sense is told."""
     side = 2 * HALF + 1
     data = gaussian((side, side), HALF, HALF, sigma) + gaussian((side, side), HALF + 3, HALF, sigma, -0.05)
-    none = np.zeros(0)
-    return MatchingKernel(data=data / data.sum(), scale=0.04, radius=none, growth=none, wanted=none)
+    psf = PSF(data=data, scale=0.04, centre=(HALF, HALF), name="any")
+    return MatchingKernel(data=data / data.sum(), scale=0.04, matched=psf, target=psf)
 
 
 @pytest.fixture
