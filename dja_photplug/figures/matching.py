@@ -48,8 +48,8 @@ def matching_figure(psfs: Mapping[str, PSF], target: Target, scale: float) -> Fi
     -------
     `~matplotlib.figure.Figure`
         From left to right: the PSF (logarithm, from its peak down to 1e-4 of it), the kernel (of its largest value),
-        the matched PSF less the target (per cent of the target's peak), the light within circles of band, matched band and
-        target, and by how much the first two are above that of the target (per cent).
+        the matched PSF less the target (per cent of the target's peak), the light within circles of band, matched band
+        and target, and by how much the first two are above that of the target (per cent).
 
     Raises
     ------

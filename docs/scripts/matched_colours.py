@@ -106,6 +106,7 @@ if __name__ == "__main__":
     size = field["f444w"]["flux_radius"].value / half_light_radius(psfs["f444w"], 0.35)
     compact = (size < COMPACT) & np.all(ratios(field, "match_aper") > 0, axis=1) & (field["f115w"]["mask_frac"] == 0)
     brightest = np.flatnonzero(compact)[np.argsort(-field["f444w"]["flux_auto"].value[compact])][:BRIGHTEST]
+    print()
     print_row(f"brightest compact sources [{len(brightest)}]", [*head, "trend, mag per arcsec"])
     print("| --- |" + " ---: |" * (len(head) + 1))
     for name, what in (("flux_aper", "as they are"), ("match_aper", "matched")):
