@@ -35,7 +35,7 @@ from dja_photplug.pipeline.images import load_source
 from dja_photplug.pipeline.plugins import ask_all, ask_first, get_plugin_manager, has_plugins
 from dja_photplug.pipeline.tiles import detect_in_tiles, measure_in_tiles
 from dja_photplug.psf.convolution import Kernels
-from dja_photplug.psf.matching import Target, make_kernel
+from dja_photplug.psf.matching import Target, make_kernel, warn_of_residual
 from dja_photplug.psf.model import PSF, half_light_radius
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.apertures import Removed, find_reach
@@ -427,7 +427,9 @@ def _match(
             found = keeping.calibrate(matched, without, blocked) if calibrated else None
             return keeping.measure(matched, without, detection, found, None), found
 
-        kernels = Kernels(kernels=(make_kernel(psf, target.psf, pixel_scale(image.wcs)),))
+        kernel = make_kernel(psf, target.psf, pixel_scale(image.wcs))
+        warn_of_residual(kernel)
+        kernels = Kernels(kernels=(kernel,))
         found = measure_matched(image, removed, detection, catalog, kernels, options, measure, parallel=work.parallel)
     found.meta["MATCH"] = target.name
     return found

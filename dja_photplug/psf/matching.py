@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import fft
 from scipy.ndimage import fourier_shift, map_coordinates
 
-from dja_photplug.errors import PhotplugError, suggest
+from dja_photplug.errors import PhotplugError, PhotplugWarning, suggest
 from dja_photplug.psf.model import PSF, SAME_SCALE, encircled_energy, read_psf, sample_psf
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "find_target",
     "make_kernel",
     "measure_widths",
+    "warn_of_residual",
 ]
 
 Floats = NDArray[np.float64]
@@ -45,6 +47,8 @@ ANGLES = np.arange(0, 180, 5.0)
 NARROWER = 0.01
 # Half-power width of a Gaussian's transform times its FWHM; cycles per pixel up to which transforms are looked at.
 GAUSSIAN_WIDTH, NYQUIST, STEPS = 2 * math.log(2) / math.pi, 0.5, 400
+# By how much a matched curve of growth may be off, as a fraction, without a word.
+MOST_RESIDUAL = 0.02
 # Radii, in arcsec, of the curve of growth that tells how well a kernel does.
 RADII = np.array([0.16, 0.2, 0.25, 0.32, 0.4, 0.5, 0.7, 1.0, 1.4])
 
@@ -133,6 +137,29 @@ def make_kernel(psf: PSF, target: PSF, scale: float) -> MatchingKernel:
         name=f"{psf.name} at the PSF of {target.name}",
     )
     return MatchingKernel(data=kernel, scale=scale, matched=matched, target=target)
+
+
+def warn_of_residual(kernel: MatchingKernel) -> None:
+    """Tell where a kernel does not do what it should.
+
+    Parameters
+    ----------
+    kernel : MatchingKernel
+
+    Warns
+    -----
+    PhotplugWarning
+        Where the curve of growth of the matched PSF is off by more than 2 % of the target's.
+    """
+    worst = int(np.argmax(np.abs(kernel.residual)))
+    off = float(kernel.residual[worst])
+    if abs(off) > MOST_RESIDUAL:
+        warnings.warn(
+            f"{kernel.matched.name}: within {kernel.radius[worst]:g} arcsec the light is {100 * off:+.1f} % off the "
+            "target's, and colours are wrong by that; give PSFs with less noise, or a broader target",
+            PhotplugWarning,
+            stacklevel=2,
+        )
 
 
 def _convolve(one: Floats, other: Floats) -> Floats:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.signal import fftconvolve
 
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.psf.matching import (
     check_narrower,
     choose_broadest,
@@ -16,6 +17,7 @@ from dja_photplug.psf.matching import (
     find_target,
     make_kernel,
     measure_widths,
+    warn_of_residual,
 )
 from dja_photplug.psf.model import PSF, encircled_energy, read_psf
 from tests.helpers import SCALE, gaussian, write_psf
@@ -97,6 +99,14 @@ def test_real_psfs_are_matched_to_a_thousandth(data) -> None:
     assert kernel.data.sum() == pytest.approx(1, abs=1e-12)
     before = encircled_energy(source, kernel.radius) / encircled_energy(target, kernel.radius)
     assert before[kernel.radius < 0.2] > 1.2
+
+
+def test_kernel_that_fails_is_told() -> None:
+    psf, target = make_psf(0.06), make_psf(0.10)
+    kernel = make_kernel(psf, target, SCALE)
+    warn_of_residual(kernel)
+    with pytest.warns(PhotplugWarning, match=r"within 0\.16 arcsec the light is \+\d+\.\d % off"):
+        warn_of_residual(replace(kernel, matched=psf))
 
 
 def test_widths_by_direction() -> None:
