@@ -33,6 +33,7 @@ __all__ = [
     "Neighbours",
     "OwnLight",
     "Profiles",
+    "draw_wings",
     "find_neighbours",
     "sum_opposite",
     "sum_own_light",
@@ -610,6 +611,37 @@ def find_neighbours(
 Ellipse = tuple[Floats, Floats, Floats]
 """Semi-axes in pixels and angle in radians of apertures around n targets, (n,) each."""
 Ellipses = Mapping[str, Ellipse]
+
+
+def draw_wings(light: NeighbourLight, targets: Shapes, x: Index, y: Index, side: int) -> Image:
+    """Return the targets' own wings, beyond their segments, on square windows of the image.
+
+    Parameters
+    ----------
+    light : NeighbourLight
+    targets : Shapes
+        Of n positions; each is of the source whose label it has.
+    x, y : ndarray of int
+        First column and row of the window of each, (n,), which may lie off the image.
+    side : int
+        Of the windows.
+
+    Returns
+    -------
+    ndarray
+        (n, side, side), in the unit of the image; 0 where a source has no wing.
+    """
+    drawn = np.zeros((len(targets.x), side, side), np.float32)
+    pairs, row = _match(targets.label, light.profiles.owners.label)
+    for batch, stamps, wings in _render(light.profiles[row], light.segmentation):
+        _, height, width = wings.shape
+        for i, left, top, wing in zip(pairs[batch], stamps.x, stamps.y, wings, strict=True):
+            low, high = max(top, y[i]), min(top + height, y[i] + side)
+            first, last = max(left, x[i]), min(left + width, x[i] + side)
+            if low < high and first < last:
+                part = wing[low - top : high - top, first - left : last - left]
+                drawn[i, low - y[i] : high - y[i], first - x[i] : last - x[i]] = part
+    return drawn
 
 
 def sum_own_light(

@@ -256,6 +256,12 @@ class BandOptions(Stage):
         maximum=1,
         flag="--psf-share",
     )
+    match: str | None = option(
+        None,
+        "bring all bands to one PSF, for colours: that of a band, of the 'broadest' of them, or of a FITS image",
+        kind=str,
+        flag="--match",
+    )
     zero_point: Mapping[str, float] = option(
         {},
         "AB magnitude of a pixel value of 1 in a band, instead of 28.9 (10 nJy)",

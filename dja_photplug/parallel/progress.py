@@ -24,6 +24,7 @@ COSTS = {
     "sky": 5.0,
     "neighbours": 5.0,
     "measuring": 5.0,
+    "matching": 10.0,
     "epochs": 0.5,
 }
 BAND = 15.0

@@ -38,6 +38,8 @@ __all__ = ["detect_in_tiles", "is_large", "measure_in_tiles", "share_work"]
 
 # Bytes that a pixel takes in scratch files: pixels, weights, mask; segments; mask of sources; pixels less neighbours.
 BYTES = 13 + 4 + 1 + 4
+# The same of an image at another PSF, beside the others.
+MATCHED = 9
 # What processes import while the image is loaded.
 MODULES = ("dja_photplug.pipeline.one_band", "dja_photplug.sources.sep_engine")
 MOST_WORKERS = 4
@@ -141,7 +143,8 @@ def share_work(
     shared = split_work(manager, 2)[0] > 1
     count = (options.bands.workers or min(MOST_WORKERS, len(os.sched_getaffinity(0)))) if shared else 1
     with ExitStack() as stack:
-        scratch = stack.enter_context(open_scratch(options.tiles.scratch, needed=BYTES * pixels))
+        needed = (BYTES + (MATCHED if options.bands.match else 0)) * pixels
+        scratch = stack.enter_context(open_scratch(options.tiles.scratch, needed=needed))
         if executor is None and options.tiles.scheduler is not None:
             executor = stack.enter_context(join_cluster(options.tiles.scheduler))
         if executor is not None and not shared:
