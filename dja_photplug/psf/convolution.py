@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 from astropy.coordinates import SkyCoord
@@ -13,7 +14,6 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy import fft
 
-from dja_photplug.light.mesh import Mesh
 from dja_photplug.mosaic.blocks import Planes, native_pixels
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.parallel.scratch import new_plane
@@ -39,6 +39,16 @@ CORE = 0.8
 LARGE_RANGE = 1e4
 # Least variance that is not divided by.
 TINY = 1e-30
+
+
+class Level(Protocol):
+    """The sky of an image, as `dja_photplug.light.mesh.Mesh` has it."""
+
+    def __getitem__(self, box: Window, /) -> Level:
+        """Return that of some rows and columns."""
+
+    def draw(self) -> Image:
+        """Return it pixel by pixel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -133,13 +143,13 @@ class _Matched:
     null: NDArray[np.bool_]
 
 
-def convolve_image(image: MosaicImage, sky: Mesh | None, kernels: Kernels, *, parallel: Map = map) -> MosaicImage:
+def convolve_image(image: MosaicImage, sky: Level | None, kernels: Kernels, *, parallel: Map = map) -> MosaicImage:
     """Return an image at another PSF.
 
     Parameters
     ----------
     image : MosaicImage
-    sky : Mesh or None
+    sky : Level or None
         What is taken off first.
     kernels : Kernels
     parallel : Map, optional
@@ -169,7 +179,7 @@ def convolve_image(image: MosaicImage, sky: Mesh | None, kernels: Kernels, *, pa
     )
 
 
-def _convolve_rows(planes: Planes, sky: Mesh | None, kernels: Kernels, out: _Matched, core: int, rows: slice) -> None:
+def _convolve_rows(planes: Planes, sky: Level | None, kernels: Kernels, out: _Matched, core: int, rows: slice) -> None:
     """Write some rows of an image, a block of `core` columns at a time."""
     nx = planes.data.shape[1]
     side = tuple(fft.next_fast_len(min(core, n) + 2 * kernels.half, real=True) for n in (rows.stop - rows.start, nx))
@@ -226,7 +236,7 @@ class _Block:
     inside: Window
 
     @classmethod
-    def read(cls, planes: Planes, sky: Mesh | None, window: Window, half: int, side: tuple[int, ...]) -> _Block:
+    def read(cls, planes: Planes, sky: Level | None, window: Window, half: int, side: tuple[int, ...]) -> _Block:
         """Return the block of a window of an image."""
         edges = [(part.start - half, part.stop + half, n) for part, n in zip(window, planes.data.shape, strict=True)]
         there = tuple(slice(max(low, 0), min(high, n)) for low, high, n in edges)
