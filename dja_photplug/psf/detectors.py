@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.pixels import read_image
-from dja_photplug.psf.model import PSF, make_psf, sample_psf
+from dja_photplug.psf.model import PSF, SCALES, make_psf, sample_psf
 
 if TYPE_CHECKING:
     from photutils.psf import GriddedPSFModel
@@ -150,7 +150,10 @@ def read_detector_psf(path: str | Path, detectors: Collection[str], filter: str,
         raise _other_detector(path, given, detectors)
     if kind:
         return [DetectorPSF(name=path.name, detector=detector, grid=_read_grid(path, kind))]
-    psf = make_psf(*read_image(path), path)
+    pixels, header = read_image(path)
+    if not any(key in header for key in (*SCALES, "PIXAR_A2", "CTYPE1")):
+        raise PhotplugError(f"{path}: states no pixel scale; write it into its header, as PIXSCL in arcsec")
+    psf = make_psf(pixels, header, path)
     if psf.scale > FINER * scale:
         raise PhotplugError(
             f"{path}: pixels of {psf.scale:.3g} arcsec are larger than the detector's, {scale:.3g}; give a PSF that is "
