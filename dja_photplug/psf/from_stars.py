@@ -105,7 +105,13 @@ class Stars:
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def each(self) -> Iterator[Stars]:
-        """Yield them one by one."""
+        """Yield them one by one.
+
+        Yields
+        ------
+        Stars
+            Of one star.
+        """
         for i in range(len(self)):
             yield self[np.arange(len(self)) == i]
 
@@ -140,7 +146,13 @@ class StarStack:
         return np.asarray(median_abs_deviation(self.growth, axis=0, scale="normal"))
 
     def cards(self) -> dict[str, CardValue]:
-        """Return metadata: the number of stars, their ids, radii, the light within them, and its scatter."""
+        """Return metadata: the number of stars, their ids, radii, the light within them, and its scatter.
+
+        Returns
+        -------
+        dict
+            Cards of FITS.
+        """
         cards: dict[str, CardValue] = {"PSFFROM": "stars", "NSTARS": len(self.stars)}
         cards["STARS"] = " ".join(map(str, self.stars.ids))
         for i, (radius, light, scatter) in enumerate(zip(self.radius, self.light, self.scatter, strict=True)):
