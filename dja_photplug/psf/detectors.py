@@ -144,9 +144,9 @@ def read_detector_psf(path: str | Path, detectors: Collection[str], filter: str,
     if given in CHIPS:
         raise PhotplugError(f"{path}: holds the PSFs of several chips ({given}); give an image of each")
     detector = standard_detector(given)
-    if not detector:
-        detector = _assume_detector(path, detectors)
-    elif detector not in detectors and "" not in detectors:
+    if not detector or set(detectors) == {""}:
+        detector = _assume_detector(path, given, detectors)
+    elif detector not in detectors:
         raise _other_detector(path, given, detectors)
     if kind:
         return [DetectorPSF(name=path.name, detector=detector, grid=_read_grid(path, kind))]
@@ -226,14 +226,15 @@ def _other_detector(path: Path, given: str, detectors: Collection[str]) -> Photp
     )
 
 
-def _assume_detector(path: Path, detectors: Collection[str]) -> str:
-    """Return the only detector of a log, for a PSF that states none."""
+def _assume_detector(path: Path, given: str, detectors: Collection[str]) -> str:
+    """Return the only detector of a log, for a PSF that states none, or a log that does."""
     if len(detectors) != 1:
         there = ", ".join(sorted(detectors))
         raise PhotplugError(f"{path}: states no DETECTOR, and the log has {there}; write which it is into its header")
     [only] = detectors
     warnings.warn(
-        f"{path}: states no DETECTOR, so it is taken to be that of the log, {only or 'unknown'}",
+        f"{path}: {f'is of {given}' if given else 'states no DETECTOR'}, and is taken to be that of the log, "
+        f"{only or 'which does not tell its own'}",
         PhotplugWarning,
         stacklevel=3,
     )
