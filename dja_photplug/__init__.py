@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dja_photplug.catalog.eazy import write_eazy as write_eazy
     from dja_photplug.catalog.flags import SourceFlag as SourceFlag
     from dja_photplug.catalog.flags import decode_flags as decode_flags
+    from dja_photplug.catalog.lephare import write_lephare as write_lephare
     from dja_photplug.epochs.log import ExposureLog as ExposureLog
     from dja_photplug.epochs.log import read_exposure_log as read_exposure_log
     from dja_photplug.errors import PhotplugError as PhotplugError

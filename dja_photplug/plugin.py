@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from dja_photplug.fitting.stamps import FitSources as FitSources
     from dja_photplug.fitting.stamps import Stamp as Stamp
     from dja_photplug.fitting.stamps import cut_stamps as cut_stamps
+    from dja_photplug.foreign.schema import CatalogSchema as CatalogSchema
+    from dja_photplug.foreign.schema import ShapeColumns as ShapeColumns
     from dja_photplug.hookspecs import hookimpl as hookimpl
     from dja_photplug.light.planes import Shapes as Shapes
     from dja_photplug.mosaic.electrons import Header as Header
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     from dja_photplug.sources.apertures import Sums as Sums
     from dja_photplug.sources.detection import Background as Background
     from dja_photplug.sources.detection import Detection as Detection
-    from dja_photplug.sources.photometry import calibrate_with as calibrate_with
+    from dja_photplug.sources.empty import calibrate_with as calibrate_with
     from dja_photplug.sources.photometry import measure_with as measure_with
     from dja_photplug.sources.photutils_engine import PHOTUTILS as PHOTUTILS
     from dja_photplug.sources.sep_engine import SEP as SEP

@@ -43,7 +43,7 @@ def photplug_calibrate(image: MosaicImage, detection: Detection, options: Option
     """Claim the engine ``photutils`` and the noise preset ``calibrated``."""
     if options.engine != ENGINE or options.variance.noise != "calibrated":
         return None
-    from dja_photplug.sources.photometry import calibrate_with
+    from dja_photplug.sources.empty import calibrate_with
     from dja_photplug.sources.photutils_engine import PHOTUTILS
 
     return calibrate_with(PHOTUTILS, image, detection, options)

@@ -43,7 +43,7 @@ def photplug_calibrate(image: MosaicImage, detection: Detection, options: Option
     """Claim the engine ``sep`` and the noise preset ``calibrated``."""
     if options.engine != ENGINE or options.variance.noise != "calibrated":
         return None
-    from dja_photplug.sources.photometry import calibrate_with
+    from dja_photplug.sources.empty import calibrate_with
     from dja_photplug.sources.sep_engine import SEP
 
     return calibrate_with(SEP, image, detection, options)

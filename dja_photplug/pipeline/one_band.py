@@ -47,13 +47,8 @@ from dja_photplug.sources.detection import (
     sample_labels,
     shapes_on_grid,
 )
-from dja_photplug.sources.photometry import (
-    flag_point_sources,
-    make_planes,
-    measure_profiles,
-    remove_neighbours,
-    remove_sky,
-)
+from dja_photplug.sources.photometry import flag_point_sources
+from dja_photplug.sources.removal import measure_profiles, remove_neighbours, remove_sky
 from dja_photplug.sources.stars import check_psf
 
 if TYPE_CHECKING:
@@ -317,7 +312,7 @@ def analyse_image(
     image = share_image(image)
     begin("background")
     background = _ask_engine(manager, "photplug_background", Background, options, image=image)
-    background = Background(level=share_plane(background.level))
+    background = background.share()
     if detection is None:
         begin("detecting")
         detection = _find_sources(image, background, tiles, options, manager, parallel)
@@ -335,7 +330,7 @@ def analyse_image(
     if options.measure.neighbours == "subtract":
         begin("neighbours")
         removed = remove_neighbours(removed, image, detection, options, parallel=parallel)
-        removed = measure_profiles(removed, image, detection, calibration)
+        removed = measure_profiles(removed, image, calibration, parallel=parallel)
     begin("measuring")
     measure = partial(_measure, _Ask("photplug_measure", QTable, options, manager, stand_in=False), calibration, psf)
     scale = pixel_scale(image.wcs)
@@ -375,10 +370,7 @@ def _find_sky(
     if "snr_detect" not in detection.sources.colnames and len(detection.sources):
         planes = image, background, detection.segmentation, mask
         detection = add_significance(detection, measure_significance(*planes, options.detect, parallel=parallel))
-    removed = remove_sky(image, detection.segmentation, options, (mask, note), parallel=parallel)
-    if options.variance.noise == "calibrated" or options.measure.neighbours == "subtract":
-        removed = make_planes(removed, image)  # once for all steps that follow
-    return detection, removed
+    return detection, remove_sky(image, detection.segmentation, options, (mask, note), parallel=parallel)
 
 
 class _Ask(Generic[T]):

@@ -31,7 +31,7 @@ from dja_photplug.psf.from_stars import (
 from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.detection import Detection
-from dja_photplug.sources.photometry import remove_sky
+from dja_photplug.sources.removal import remove_sky
 
 __all__ = ["check_psf", "compare_stars", "find_field_stars", "odd_side", "psf_from_stars"]
 
@@ -70,8 +70,8 @@ def find_field_stars(
     scale = pixel_scale(image.wcs)
     rows = find_stars(catalog, stage.snr, _smallest_size(image.meta))
     rows = rows[find_isolated(catalog, rows, scale)]
-    sky = remove_sky(image, detection.segmentation, options)
-    return cut_stars(sky.data, image, detection.segmentation, catalog, rows, odd_side(stage.size, scale))
+    data = remove_sky(image, detection.segmentation, options).sky.take_off(image.data)
+    return cut_stars(data, image, detection.segmentation, catalog, rows, odd_side(stage.size, scale))
 
 
 def odd_side(size: float, scale: float) -> int:

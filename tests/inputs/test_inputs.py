@@ -22,6 +22,7 @@ KINDS = (
     "pixels",
     "psfmaking",
     "psfs",
+    "schemas",
     "segments",
     "surveys",
     "tables",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dja_photplug.cli.shared import (
     Subparsers,
+    add_catalog_flags,
     add_command,
     add_position,
     add_psf,
@@ -39,7 +40,8 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     command = add_command(subparsers, "galfit", run, help, mosaic=True, stages=stages, engine=True)
     source = command.add_mutually_exclusive_group(required=True)
     add_position(source, "around this position, where a source is detected")
-    source.add_argument("--catalog", type=Path, metavar="CAT", help="of sources of this catalogue, made by `catalog`")
+    source.add_argument("--catalog", type=Path, metavar="CAT", help="of sources of this catalogue, ours or another's")
+    add_catalog_flags(command)
     command.add_argument("--id", nargs="+", type=int, metavar="N", help="those of the catalogue; all without it")
     add_psf(command, "PSF of any size and pixel scale")
     command.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the files")
@@ -52,7 +54,8 @@ def run(arguments: Namespace) -> None:
     from dja_photplug.figures.stamps import plot_stamps
     from dja_photplug.fitting.select import place_targets, select_sources, settle_psf, surround
     from dja_photplug.fitting.stamps import cut_stamps
-    from dja_photplug.pipeline.galfit import find_fit_sources, write_selected
+    from dja_photplug.foreign.view import view_sources
+    from dja_photplug.pipeline.galfit import find_fit_sources, turn_shapes, write_selected
     from dja_photplug.pipeline.images import load_source
     from dja_photplug.pipeline.many_bands import read_calibration
     from dja_photplug.pipeline.plugins import complete_options
@@ -71,7 +74,8 @@ def run(arguments: Namespace) -> None:
     if arguments.catalog is None:
         table, places = None, place_position(*arguments.position).reshape(1)
     else:
-        table, tell = read_given(arguments.catalog)
+        given = read_given(arguments)
+        table, wcs = view_sources(given.table, given.columns, given.grid)
         places = place_targets(table, arguments.id)
         own = f"{source.band}_{galfit.flux}"
         galfit = replace(galfit, flux=own) if own in table.colnames else galfit
@@ -85,10 +89,10 @@ def run(arguments: Namespace) -> None:
     else:
         path, calibration = options.detect.use_segmentation, read_calibration(table.meta, source)
         labels = None if path is None else read_labels(path, image)
-        tell()
+        given.tell()
         selected = select_sources(
             image,
-            table,
+            turn_shapes(table, wcs, image.wcs),
             ids=arguments.id,
             segmentation=labels,
             name=path or "the segmentation",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dja_photplug.cli.shared import (
     Subparsers,
+    add_catalog_flags,
     add_command,
     add_position,
     check_outputs,
@@ -54,6 +55,7 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     places = command.add_mutually_exclusive_group()
     add_position(places, "for log: the PSF of this position")
     places.add_argument("--catalog", type=Path, metavar="CAT", help="for log: the PSFs of the places of this catalogue")
+    add_catalog_flags(command)
     command.add_argument("-o", "--output", type=Path, required=True, metavar="PSF.fits", help=".fits or .fits.gz")
     help = "draw the PSF, its curve of growth and what it was made of"
     command.add_argument("--plot", type=Path, metavar="OUT.png", help=help)
@@ -158,13 +160,14 @@ def _compare_stars(
 
 def _find_places(arguments: Namespace) -> SkyCoord:
     """Return the positions that are asked for."""
-    from dja_photplug.catalog.columns import find_positions, has_position
+    from dja_photplug.catalog.columns import has_position
+    from dja_photplug.foreign.columns import read_position
 
     if arguments.position:
         return place_position(*arguments.position).reshape(1)
     if arguments.catalog is None:
         raise PhotplugError("the PSF of a log is that of places; give --position or --catalog")
-    table, tell = read_given(arguments.catalog)
-    places = find_positions(table)
-    tell()
+    given = read_given(arguments)
+    places = read_position(given.table, given.columns)
+    given.tell()
     return places[has_position(places)]
