@@ -226,7 +226,13 @@ class Footprints:
         return one._pixels_to_sky(pixels[:, None] + 1 - one.crpix[..., None])[0]
 
     def pixel_scales(self) -> Array:
-        """Return the sides of the pixels at CRPIX, the root of their area, in arcsec, shape (n,)."""
+        """Return the sides of the pixels at CRPIX, the root of their area.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            In arcsec.
+        """
         axes = np.linalg.inv(self.gnomonic)[..., :2]
         return np.sqrt(np.linalg.norm(np.cross(axes[..., 0], axes[..., 1]), axis=-1)) / ARCSEC
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.pixels import read_image
-from dja_photplug.psf.model import PSF, make_psf, sample_psf
+from dja_photplug.psf.model import PSF, SCALES, make_psf, sample_psf
 
 if TYPE_CHECKING:
     from photutils.psf import GriddedPSFModel
@@ -144,13 +144,16 @@ def read_detector_psf(path: str | Path, detectors: Collection[str], filter: str,
     if given in CHIPS:
         raise PhotplugError(f"{path}: holds the PSFs of several chips ({given}); give an image of each")
     detector = standard_detector(given)
-    if not detector:
-        detector = _assume_detector(path, detectors)
-    elif detector not in detectors and "" not in detectors:
+    if not detector or set(detectors) == {""}:
+        detector = _assume_detector(path, given, detectors)
+    elif detector not in detectors:
         raise _other_detector(path, given, detectors)
     if kind:
         return [DetectorPSF(name=path.name, detector=detector, grid=_read_grid(path, kind))]
-    psf = make_psf(*read_image(path), path)
+    pixels, header = read_image(path)
+    if not any(key in header for key in (*SCALES, "PIXAR_A2", "CTYPE1")):
+        raise PhotplugError(f"{path}: states no pixel scale; write it into its header, as PIXSCL in arcsec")
+    psf = make_psf(pixels, header, path)
     if psf.scale > FINER * scale:
         raise PhotplugError(
             f"{path}: pixels of {psf.scale:.3g} arcsec are larger than the detector's, {scale:.3g}; give a PSF that is "
@@ -223,14 +226,15 @@ def _other_detector(path: Path, given: str, detectors: Collection[str]) -> Photp
     )
 
 
-def _assume_detector(path: Path, detectors: Collection[str]) -> str:
-    """Return the only detector of a log, for a PSF that states none."""
+def _assume_detector(path: Path, given: str, detectors: Collection[str]) -> str:
+    """Return the only detector of a log, for a PSF that states none, or a log that does."""
     if len(detectors) != 1:
         there = ", ".join(sorted(detectors))
         raise PhotplugError(f"{path}: states no DETECTOR, and the log has {there}; write which it is into its header")
     [only] = detectors
     warnings.warn(
-        f"{path}: states no DETECTOR, so it is taken to be that of the log, {only or 'unknown'}",
+        f"{path}: {f'is of {given}' if given else 'states no DETECTOR'}, and is taken to be that of the log, "
+        f"{only or 'which does not tell its own'}",
         PhotplugWarning,
         stacklevel=3,
     )

@@ -82,6 +82,9 @@ class Stars:
     scale : float
         Arcsec per pixel.
     ids : ndarray of int, shape (n,)
+        Of the sources.
+    rows : ndarray of int, shape (n,)
+        Of the table that they are cut out by.
     """
 
     data: Floats
@@ -90,6 +93,7 @@ class Stars:
     centre: Floats
     scale: float
     ids: NDArray[np.int_]
+    rows: NDArray[np.intp]
 
     def __len__(self) -> int:
         """Return the number of stars."""
@@ -97,11 +101,17 @@ class Stars:
 
     def __getitem__(self, rows: NDArray[np.bool_]) -> Stars:
         """Return some of them."""
-        names = ("data", "variance", "masked", "centre", "ids")
+        names = ("data", "variance", "masked", "centre", "ids", "rows")
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def each(self) -> Iterator[Stars]:
-        """Yield them one by one."""
+        """Yield them one by one.
+
+        Yields
+        ------
+        Stars
+            Of one star.
+        """
         for i in range(len(self)):
             yield self[np.arange(len(self)) == i]
 
@@ -136,7 +146,13 @@ class StarStack:
         return np.asarray(median_abs_deviation(self.growth, axis=0, scale="normal"))
 
     def cards(self) -> dict[str, CardValue]:
-        """Return metadata: the number of stars, their ids, radii, the light within them, and its scatter."""
+        """Return metadata: the number of stars, their ids, radii, the light within them, and its scatter.
+
+        Returns
+        -------
+        dict
+            Cards of FITS.
+        """
         cards: dict[str, CardValue] = {"PSFFROM": "stars", "NSTARS": len(self.stars)}
         cards["STARS"] = " ".join(map(str, self.stars.ids))
         for i, (radius, light, scatter) in enumerate(zip(self.radius, self.light, self.scatter, strict=True)):
@@ -235,36 +251,26 @@ def cut_stars(
     Stars
         Without those whose middle pixels have no data.
     """
-    scale, whole = pixel_scale(image.wcs), side + 4
-    empty = np.zeros((0, whole, whole))
-    none = Stars(
-        data=empty, variance=empty, masked=empty > 0, centre=np.zeros((0, 2)), scale=scale, ids=np.zeros(0, int)
-    )
-    if not len(rows):
-        return none
-    data, weight = pixels, native_pixels(image.uncertainty.array)
-    x, y = (np.asarray(table[axis].value)[rows] for axis in "xy")
-    width = float(np.median(np.asarray(table["flux_radius"].value)[rows])) / scale / math.sqrt(2 * math.log(2))
-    x, y, _ = sep.winpos(data, x, y, max(width, NARROWEST))
-    ids, grow = np.asarray(table["id"])[rows], round(MARGIN / scale)
-    cut: dict[str, list[NDArray[np.generic]]] = {name: [] for name in ("data", "variance", "masked", "centre", "ids")}
-    for each_x, each_y, number in zip(x, y, ids, strict=True):
-        corner = (round(each_y) - whole // 2, round(each_x) - whole // 2)
-        values, known, labels = (cut_window(plane, corner, (whole, whole), 0) for plane in (data, weight, segmentation))
-        others = binary_dilation((labels > 0) & (labels != number), iterations=max(grow, 1)) & (labels != number)
-        good = (known > 0) & np.isfinite(values)
-        core = slice(whole // 2 - 2, whole // 2 + 3)
-        if not good[core, core].all():
-            continue
-        cut["data"].append(np.where(good, values, 0).astype(float))
-        cut["variance"].append(np.where(good, 1 / np.where(good, known, 1), np.inf))
-        cut["masked"].append(others)
-        cut["centre"].append(np.array([each_y - corner[0], each_x - corner[1]]))
-        cut["ids"].append(np.asarray(number))
-    if not cut["ids"]:
-        return none
-    whole_of = {name: np.stack(planes) for name, planes in cut.items()}
-    return Stars(scale=scale, **whole_of)
+    scale, whole, number = pixel_scale(image.wcs), side + 4, len(rows)
+    weight, grow = native_pixels(image.uncertainty.array), max(round(MARGIN / scale), 1)
+    x, y, size = (np.asarray(table[name].value)[rows] for name in ("x", "y", "flux_radius"))
+    width = float(np.median(size)) / scale / math.sqrt(2 * math.log(2)) if number else 0
+    x, y, _ = sep.winpos(pixels, x, y, max(width, NARROWEST))
+    ids, first = np.asarray(table["id"])[rows], np.rint(np.stack([y, x], axis=-1)).astype(int) - whole // 2
+    planes = {"data": np.zeros((number, whole, whole)), "variance": np.full((number, whole, whole), np.inf)}
+    masked, known = np.zeros((number, whole, whole), bool), np.zeros(number, bool)
+    core = slice(whole // 2 - 2, whole // 2 + 3)
+    for i, corner in enumerate(first.tolist()):
+        values, inverse, labels = (
+            cut_window(plane, corner, (whole, whole), 0) for plane in (pixels, weight, segmentation)
+        )
+        good = (inverse > 0) & np.isfinite(values)
+        planes["data"][i][good], planes["variance"][i][good] = values[good], 1 / inverse[good]
+        others = (labels > 0) & (labels != ids[i])
+        masked[i] = binary_dilation(others, iterations=grow) & (labels != ids[i])
+        known[i] = good[core, core].all()
+    centre = np.stack([y, x], axis=-1) - first
+    return Stars(masked=masked, centre=centre, scale=scale, ids=ids, rows=rows, **planes)[known]
 
 
 def grow_light(data: Floats, centre: tuple[float, float], radius: Floats) -> Floats:

@@ -24,6 +24,7 @@ __all__ = [
     "COUNT",
     "PSF",
     "SAME_SCALE",
+    "SCALES",
     "encircled_energy",
     "half_light_radius",
     "make_psf",

@@ -61,7 +61,12 @@ class DiffractionPSF:
         return DETECTOR_SCALE / self.oversampling
 
     def pixels(self) -> Array:
-        """Return the light in squares around the samples: an image of the PSF with pixels of that scale, (n, n)."""
+        """Return the light in squares around the samples: an image of the PSF with pixels of that scale.
+
+        Returns
+        -------
+        ndarray, shape (n, n)
+        """
         n = len(self.samples)
         ky, kx = fft.fftfreq(n)[:, None], fft.rfftfreq(n)
         return fft.irfft2(fft.rfft2(self.samples) * np.sinc(ky) * np.sinc(kx), (n, n))

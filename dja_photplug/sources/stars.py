@@ -216,9 +216,8 @@ def compare_stars(
     rows = find_stars(catalog, PSFOptions().snr, _smallest_size(image.meta))
     rows = rows[find_isolated(catalog, rows, scale)][:MOST]
     stars = cut_stars(native_pixels(image.data), image, segmentation, catalog, rows, odd_side(2 * RING[1], scale))
-    chosen = rows[np.isin(np.asarray(catalog["id"])[rows], stars.ids)]
     off = []
-    for star, place in zip(stars.each(), SkyCoord(catalog["ra"], catalog["dec"])[chosen], strict=True):
+    for star, place in zip(stars.each(), SkyCoord(catalog["ra"], catalog["dec"])[stars.rows], strict=True):
         psf = model.psf_at(place)
         if psf is None or min(psf.data.shape) * psf.scale < 2 * RING[1]:
             continue

@@ -71,8 +71,7 @@ def compare(prefix: Path, folder: Path, plot: str | None) -> None:
     options = dp.Options(variance=dp.VarianceOptions(noise="dja")).settle()
     found = analyse_image(image, options, calibrated=False)
     stars = find_field_stars(image, found.detection, found.catalog, options, dp.PSFOptions())
-    rows = np.searchsorted(np.asarray(found.catalog["id"]), stars.ids)
-    places = SkyCoord(found.catalog["ra"], found.catalog["dec"])[rows]
+    places = SkyCoord(found.catalog["ra"], found.catalog["dec"])[stars.rows]
     seen = dp.read_exposure_log(f"{prefix}_wcs.csv").coverage(places).toarray()
     first, second = seen[:, :4].sum(axis=1), seen[:, 4:].sum(axis=1)
     groups = {"10 and 55": (first == 4) & (second == 4), "10": (first == 4) & (second == 0)}

@@ -175,6 +175,9 @@ def test_what_does_not_state_its_detector(tmp_path):
     path = write_detector(tmp_path / "psf.fits", DETECTOR=None)
     with pytest.warns(PhotplugWarning, match="taken to be that of the log, NRCALONG"):
         assert read_detector_psf(path, {"NRCALONG"}, "", 0.063)[0].detector == "NRCALONG"
+    other = write_detector(tmp_path / "other.fits", DETECTOR="IR")
+    with pytest.warns(PhotplugWarning, match="is of IR, and is taken to be that of the log, which does not tell"):
+        assert read_detector_psf(other, {""}, "", 0.063)[0].detector == ""
     with pytest.raises(PhotplugError, match="states no DETECTOR, and the log has NRCA1, NRCA2"):
         read_detector_psf(path, {"NRCA1", "NRCA2"}, "", 0.063)
     write_grid(tmp_path / "grid.fits", "webbpsf", total=100)
