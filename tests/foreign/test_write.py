@@ -231,3 +231,35 @@ def test_eazy_reads_dja(ours, tmp_path, monkeypatch):
     np.testing.assert_array_equal(fit.ok_data[:, 0], measured)
     np.testing.assert_array_equal(fit.fnu[measured, 0], plain(ours["f444w_tot_1"])[measured].astype("f4"))
     assert fit.to_uJy == 1
+
+
+# ---- and back: stamps and epochs from what was written
+
+
+@pytest.mark.parametrize(("schema", "name"), [("dja", "theirs.fits"), ("sextractor", "theirs.cat")])
+def test_stamps_start_as_those_of_our_own(ours, photplug_mosaic, tmp_path, monkeypatch, capsys, schema, name):
+    """Pixels, radians or angles from north: galfit's starting values to the digits that it is given."""
+    monkeypatch.chdir(tmp_path)
+    for path, kind in (("ours.fits", "photplug"), (name, schema)):
+        write_as(ours, Path(path), kind)
+        words = f"galfit {photplug_mosaic.prefix} --catalog {path} --id 3 5 --noise dja --size 4 -o {kind}"
+        assert main(words.split()) == 0
+    assert f"{name}: read as {schema}: " in capsys.readouterr().out
+    for number in (3, 5):
+        one, two = (starting_values(Path(kind, f"{number}.feedme")) for kind in ("photplug", schema))
+        assert len(one) >= 6
+        np.testing.assert_allclose(two, one, rtol=2e-4, atol=0.02)  # an angle has two decimals
+
+
+def starting_values(path: Path) -> list[float]:
+    """Return the numbers of the components of a file for galfit."""
+    lines = (line.split("#")[0].split() for line in path.read_text().splitlines())
+    return [float(line[1]) for line in lines if line and line[0].rstrip(")") in ("1", "3", "4", "5", "9", "10")]
+
+
+def test_python_takes_them_too(ours, photplug_mosaic, tmp_path):
+    image = dp.load_mosaic(photplug_mosaic.prefix)
+    for kind, table in (("ours", ours), ("theirs", Table(dress_as(ours, "dja")))):
+        dp.write_galfit(image, table, tmp_path / kind, ids=[3], size=4)
+    one, two = (starting_values(tmp_path / kind / "3.feedme") for kind in ("ours", "theirs"))
+    np.testing.assert_allclose(two, one, rtol=2e-4, atol=0.02)
