@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -265,25 +265,24 @@ def find_mosaics(arguments: argparse.Namespace) -> list[Source]:
     return [find_source(name, arguments.manager) for name in names]
 
 
-def add_catalog_flags(command: argparse.ArgumentParser, *, columns: bool = True) -> None:
+def add_catalog_flags(
+    command: argparse.ArgumentParser, *, columns: Collection[str] = ("ra", "dec", "id_column", "schema")
+) -> None:
     """Give a command of a catalogue the flags that say which table it is in, and what its columns are.
 
     Parameters
     ----------
     command : ArgumentParser
         For :func:`read_given`.
-    columns : bool, optional
-        Whether it has none of those of `ExtendOptions`.
+    columns : collection of str, optional
+        Fields of `ExtendOptions` that become flags.
     """
     help = "name or number of the table, in a file of several (also cat.fits[NAME]); the first without it"
     command.add_argument("--hdu", metavar="NAME", help=help)
-    if columns:
-        for name, meta in declarations(ExtendOptions):
-            if name in ("ra", "dec", "id_column", "schema"):
-                flag = "--" + name.replace("_", "-")
-                command.add_argument(
-                    flag, dest=f"extend.{name}", default=argparse.SUPPRESS, metavar="NAME", help=meta["help"]
-                )
+    for name, meta in declarations(ExtendOptions):
+        if name in columns:
+            dest, flag = f"extend.{name}", "--" + name.replace("_", "-")
+            command.add_argument(flag, dest=dest, default=argparse.SUPPRESS, metavar="NAME", help=meta["help"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,7 +297,7 @@ class GivenCatalog:
     columns : CatalogColumns
         What its columns are.
     grid : WCS or None
-        Of the image that it was made on, where its file keeps it.
+        Of the image that it was made on: the one that ``--like`` names, or that its file keeps.
     tell : callable
         Warns of what was assumed in reading it; called once nothing is refused any more, as a refusal is one line.
     """
@@ -356,6 +355,7 @@ def read_given(arguments: argparse.Namespace) -> GivenCatalog:
         Where it cannot be read, or is not of the schema that was named.
     """
     from dja_photplug.files.fitsbytes import split_name
+    from dja_photplug.files.pixels import read_grid
     from dja_photplug.files.tables import choose_table, read_catalog
     from dja_photplug.foreign.grids import read_own_grid
     from dja_photplug.foreign.recognise import preferred_tables
@@ -375,7 +375,8 @@ def read_given(arguments: argparse.Namespace) -> GivenCatalog:
         columns = find_columns(table, extend, arguments.manager)
     except PhotplugError as error:
         raise PhotplugError(f"{path}: {error}") from None
-    return GivenCatalog(path=path, table=table, columns=columns, grid=read_own_grid(split_name(path)[0]), tell=tell)
+    grid = read_own_grid(split_name(path)[0]) if extend.like is None else read_grid(extend.like).wcs
+    return GivenCatalog(path=path, table=table, columns=columns, grid=grid, tell=tell)
 
 
 def check_outputs(arguments: argparse.Namespace, **suffixes: tuple[str, ...]) -> list[Path]:

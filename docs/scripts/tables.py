@@ -130,8 +130,14 @@ def commands() -> dict[str, str]:
     """Return the arguments of each built-in command; the flags that all have, and options, have tables of their own."""
     parsers, texts = _commands(), {}
     for name, command in parsers.items():
-        own = [a for a in command._actions if "." not in a.dest and not set(a.option_strings) & set(SHARED)]
-        groups = dict.fromkeys(a.dest.split(".")[0] for a in command._actions if "." in a.dest)
+        # Of the options of `extend` other commands have a few.
+        some = "extend." if name != "extend" else " "
+        own = [
+            action
+            for action in command._actions
+            if ("." not in action.dest or action.dest.startswith(some)) and not set(action.option_strings) & set(SHARED)
+        ]
+        groups = dict.fromkeys(a.dest.split(".")[0] for a in command._actions if "." in a.dest and a not in own)
         lines = [table(("argument", "what it does"), map(_describe, own))] if own else []
         if groups:
             names = ["`engine`" if group == "options" else f"`{group}.*`" for group in groups]

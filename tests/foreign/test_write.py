@@ -26,10 +26,10 @@ from dja_photplug.foreign.write import dress_as, write_as
 from tests.catalog.test_eazy import write_eazy_inputs
 from tests.helpers import DJA, expect_error, plain
 
-TOOLS = {
-    "fitsverify": "needs fitsverify, a Debian package",
-    "stilts": "needs stilts, a Debian package",
-}
+FITSVERIFY, STILTS = (
+    pytest.mark.skipif(shutil.which(name) is None, reason=f"needs {name}, a Debian package")
+    for name in ("fitsverify", "stilts")
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,6 @@ def ours(photplug_mosaic) -> QTable:
 
 
 def run_tool(name: str, *words: str) -> str:
-    if shutil.which(name) is None:
-        pytest.skip(TOOLS[name])
     done = subprocess.run([name, *words], capture_output=True, text=True)
     return done.stdout + done.stderr
 
@@ -155,12 +153,14 @@ def test_from_the_command_line(photplug_mosaic, tmp_path, monkeypatch, capsys):
 # ---- other programs
 
 
+@FITSVERIFY
 @pytest.mark.parametrize("schema", ["photplug", "dja", "sextractor"])
 def test_fitsverify_finds_no_error(ours, tmp_path, schema):
     path = write_as(ours, tmp_path / "cat.fits", schema)
     assert "and 0 error(s)" in run_tool("fitsverify", str(path))
 
 
+@FITSVERIFY
 def test_fitsverify_of_an_extended_table(ours, data, tmp_path):
     """Whose first columns are somebody else's, byte by byte."""
     original = data / "grizli/uds-test-v7.4_phot.fits"
@@ -171,6 +171,25 @@ def test_fitsverify_of_an_extended_table(ours, data, tmp_path):
     assert "and 0 error(s)" in run_tool("fitsverify", str(path))
 
 
+@FITSVERIFY
+def test_fitsverify_of_images(photplug_mosaic, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prefix = photplug_mosaic.prefix
+    for words in (
+        f"weight {prefix} -o weight.fits",
+        f"catalog {prefix} -o cat.fits --segmentation seg.fits --noise dja",
+        f"epochs {prefix} --exposure-map exp.fits",
+        f"galfit {prefix} --catalog cat.fits --id 3 -o fit",
+    ):
+        assert main([*words.split(), "--quiet"]) == 0
+    dp.load_mosaic(prefix).write("image.fits")
+    images = sorted(path for path in tmp_path.rglob("*.fits"))
+    assert len(images) == 8
+    for path in images:
+        assert "and 0 error(s)" in run_tool("fitsverify", str(path)), path
+
+
+@STILTS
 @pytest.mark.parametrize("suffix", [".fits", ".vot"])
 def test_stilts_sees_descriptions_units_and_ucds(ours, tmp_path, suffix):
     path = write_as(ours, tmp_path / f"cat{suffix}", "photplug")
@@ -184,6 +203,7 @@ def test_stilts_sees_descriptions_units_and_ucds(ours, tmp_path, suffix):
         assert seen[name]["UCD"] == column.meta["ucd"], name
 
 
+@STILTS
 def test_votlint_finds_nothing_wrong(ours, tmp_path):
     path = write_as(ours, tmp_path / "cat.vot", "photplug")
     assert "ERROR" not in run_tool("stilts", "votlint", f"votable={path}")
@@ -211,3 +231,35 @@ def test_eazy_reads_dja(ours, tmp_path, monkeypatch):
     np.testing.assert_array_equal(fit.ok_data[:, 0], measured)
     np.testing.assert_array_equal(fit.fnu[measured, 0], plain(ours["f444w_tot_1"])[measured].astype("f4"))
     assert fit.to_uJy == 1
+
+
+# ---- and back: stamps and epochs from what was written
+
+
+@pytest.mark.parametrize(("schema", "name"), [("dja", "theirs.fits"), ("sextractor", "theirs.cat")])
+def test_stamps_start_as_those_of_our_own(ours, photplug_mosaic, tmp_path, monkeypatch, capsys, schema, name):
+    """Pixels, radians or angles from north: galfit's starting values to the digits that it is given."""
+    monkeypatch.chdir(tmp_path)
+    for path, kind in (("ours.fits", "photplug"), (name, schema)):
+        write_as(ours, Path(path), kind)
+        words = f"galfit {photplug_mosaic.prefix} --catalog {path} --id 3 5 --noise dja --size 4 -o {kind}"
+        assert main(words.split()) == 0
+    assert f"{name}: read as {schema}: " in capsys.readouterr().out
+    for number in (3, 5):
+        one, two = (starting_values(Path(kind, f"{number}.feedme")) for kind in ("photplug", schema))
+        assert len(one) >= 6
+        np.testing.assert_allclose(two, one, rtol=2e-4, atol=0.02)  # an angle has two decimals
+
+
+def starting_values(path: Path) -> list[float]:
+    """Return the numbers of the components of a file for galfit."""
+    lines = (line.split("#")[0].split() for line in path.read_text().splitlines())
+    return [float(line[1]) for line in lines if line and line[0].rstrip(")") in ("1", "3", "4", "5", "9", "10")]
+
+
+def test_python_takes_them_too(ours, photplug_mosaic, tmp_path):
+    image = dp.load_mosaic(photplug_mosaic.prefix)
+    for kind, table in (("ours", ours), ("theirs", Table(dress_as(ours, "dja")))):
+        dp.write_galfit(image, table, tmp_path / kind, ids=[3], size=4)
+    one, two = (starting_values(tmp_path / kind / "3.feedme") for kind in ("ours", "theirs"))
+    np.testing.assert_allclose(two, one, rtol=2e-4, atol=0.02)

@@ -121,7 +121,7 @@ OTHERS = (
         for name in ("phot", "phot_apcorr")
     ),
     *(
-        obeyed(f"galfit {F444W} --catalog @grizli/{name}.fits --id 40 41 -o g", "10 files of 2 stamps")
+        obeyed(f"galfit {F444W} --catalog @grizli/{name}.fits --id 40 41 -o g", "read as", "10 files of 2 stamps")
         for name in ("uds-test-v7.4-f444w-clear.cat", "uds-test-v7.4_phot", "uds-test-v7.4_phot_apcorr")
     ),
     obeyed(f"epochs {F444W} --catalog @grizli/uds-test-v7.4_phot.fits -o p.fits", "131 rows, 131 covered"),

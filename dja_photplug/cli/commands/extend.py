@@ -34,7 +34,7 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
         subparsers, "extend", run, help, mosaics=True, catalog=TABLE_SUFFIXES, stages=stages, engine=True
     )
     help = f"the extended catalogue: {', '.join(EXTENDED_FORMATS)}"
-    add_catalog_flags(command, columns=False)
+    add_catalog_flags(command, columns=())
     command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help=help)
 
 

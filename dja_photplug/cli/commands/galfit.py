@@ -41,7 +41,7 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     source = command.add_mutually_exclusive_group(required=True)
     add_position(source, "around this position, where a source is detected")
     source.add_argument("--catalog", type=Path, metavar="CAT", help="of sources of this catalogue, ours or another's")
-    add_catalog_flags(command)
+    add_catalog_flags(command, columns=("ra", "dec", "id_column", "schema", "like"))
     command.add_argument("--id", nargs="+", type=int, metavar="N", help="those of the catalogue; all without it")
     add_psf(command, "PSF of any size and pixel scale")
     command.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the files")
@@ -66,8 +66,8 @@ def run(arguments: Namespace) -> None:
         raise PhotplugError("--id counts the sources of a catalogue; give --catalog, or --position instead")
     check_outputs(arguments, plot=SHEET_SUFFIXES)
     settings = {"directory": arguments.output, "overwrite": arguments.overwrite, "progress": not arguments.quiet}
-    stage = collect_stage(GalfitOptions, vars(arguments), arguments.config, arguments.plugin_stages)
-    galfit = replace(stage, **settings)
+    galfit = collect_stage(GalfitOptions, vars(arguments), arguments.config, arguments.plugin_stages)
+    galfit = replace(galfit, **settings)
     options = complete_options(make_options(arguments), manager)
     [source] = find_mosaics(arguments)
     options, psf = settle_bands(options, [source.band]), own_psf(arguments, source)
@@ -100,10 +100,10 @@ def run(arguments: Namespace) -> None:
             psf_scale=galfit.psf_scale,
             calibration=calibration,
         )
+        say(arguments, given.describe())
     written = write_selected(image, selected, galfit, manager)
-    sheets: list[Path] = []
-    if arguments.plot:
-        sheets = plot_stamps(arguments.plot, cut_stamps(image, selected, galfit), overwrite=arguments.overwrite)
+    stamps = cut_stamps(image, selected, galfit) if arguments.plot else ()
+    sheets = plot_stamps(arguments.plot, stamps, overwrite=arguments.overwrite) if arguments.plot else []
     say(
         arguments,
         f"{', '.join(map(str, [arguments.output, *sheets]))}: {len(written)} files of {len(selected.targets)} stamps, "
