@@ -6,6 +6,7 @@ The flux in an aperture A of an image convolved with K is the sum over the pixel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,8 +31,9 @@ Index = NDArray[np.intp]
 
 # Least weight of a pixel that counts for the noise of a sum, as its square does.
 LEAST_WEIGHT = 0.01
-# Places in a pixel, along each axis, that weights are known at and interpolated between.
-NODES = 7
+# Places in a pixel, along each axis, that weights are known at and interpolated between: as many as give the noise of
+# photons to 1e-5, and fewer by default, which give sums of light to 1e-3.
+NOISE_NODES, NODES = 7, 4
 # Rows of an image, and sources, at a time.
 ROWS, BATCH = 512, 64
 
@@ -43,7 +45,7 @@ class Weights:
     Attributes
     ----------
     tables : ndarray of float32
-        For the NODES x NODES centres that others are interpolated between, (NODES^2, side, side).
+        For the centres that others are interpolated between, nodes x nodes of them, (nodes^2, side, side).
     """
 
     tables: Image
@@ -54,7 +56,7 @@ class Weights:
         return self.tables.shape[-1] // 2
 
     @classmethod
-    def of(cls, kernel: Floats, radius: float, least: float = 0.0) -> Weights:
+    def of(cls, kernel: Floats, radius: float, least: float = 0.0, nodes: int = NODES) -> Weights:
         """Return the weights of the pixels in a circle on an image convolved with a kernel.
 
         Parameters
@@ -65,6 +67,8 @@ class Weights:
             In pixels.
         least : float, optional
             Of a weight that counts: pixels farther out are left away.
+        nodes : int, optional
+            Along each axis.
 
         Returns
         -------
@@ -74,11 +78,11 @@ class Weights:
 
         inner = int(np.ceil(radius)) + 1
         half = len(kernel) // 2 + inner
-        side, nodes = 2 * half + 1, _nodes()
+        side, places = 2 * half + 1, _place_nodes(nodes)
         size = (fft.next_fast_len(side, real=True),) * 2
         transform = fft.rfft2(kernel[::-1, ::-1], size)
-        tables = np.empty((NODES**2, side, side), np.float32)
-        for table, (dy, dx) in zip(tables, product(nodes, nodes), strict=True):
+        tables = np.empty((nodes**2, side, side), np.float32)
+        for table, (dy, dx) in zip(tables, product(places, places), strict=True):
             circle = CircularAperture((inner + dx, inner + dy), radius).to_mask(method="exact")
             table[...] = fft.irfft2(transform * fft.rfft2(circle.to_image((2 * inner + 1,) * 2), size), size)[
                 :side, :side
@@ -87,37 +91,36 @@ class Weights:
         reach = int(far[np.max(np.abs(tables), axis=0) >= least].max(initial=inner))
         return cls(np.ascontiguousarray(tables[:, half - reach : half + reach + 1, half - reach : half + reach + 1]))
 
-    def __call__(self, shares: Image) -> Image:
-        """Return the weights for centres, (n, side, side), by what :meth:`share` tells of them."""
-        return (shares @ self.tables.reshape(len(self.tables), -1)).reshape(len(shares), *self.tables.shape[1:])
-
-    @staticmethod
-    def share(dx: Floats, dy: Floats) -> Image:
-        """Return the share of each table in the weights for centres, by Lagrange's polynomials.
+    def __call__(self, dx: Floats, dy: Floats) -> Image:
+        """Return the weights for centres so far from the middle of a pixel.
 
         Parameters
         ----------
         dx, dy : ndarray
-            From the middle of a pixel, (n,).
+            In pixels, (n,).
 
         Returns
         -------
         ndarray of float32
-            (n, NODES^2).
+            (n, side, side), by Lagrange's polynomials.
         """
-        nodes = _nodes()
+        places = _place_nodes(math.isqrt(len(self.tables)))
 
         def interpolate(place: Floats) -> Floats:
-            others = [np.delete(nodes, i) for i in range(NODES)]
-            parts = [np.prod((place[:, None] - rest) / (nodes[i] - rest), axis=1) for i, rest in enumerate(others)]
+            others = [np.delete(places, i) for i in range(len(places))]
+            parts = [
+                np.prod((place[:, None] - rest) / (one - rest), axis=1)
+                for one, rest in zip(places, others, strict=True)
+            ]
             return np.stack(parts, axis=1)
 
-        return (interpolate(dy)[:, :, None] * interpolate(dx)[:, None, :]).reshape(len(dx), -1).astype(np.float32)
+        shares = (interpolate(dy)[:, :, None] * interpolate(dx)[:, None, :]).reshape(len(dx), -1).astype(np.float32)
+        return (shares @ self.tables.reshape(len(self.tables), -1)).reshape(len(dx), *self.tables.shape[1:])
 
 
-def _nodes() -> Floats:
+def _place_nodes(count: int) -> Floats:
     """Return Chebyshev's nodes between the edges of a pixel."""
-    return np.cos((2 * np.arange(NODES) + 1) * np.pi / (2 * NODES)) / 2
+    return np.cos((2 * np.arange(count) + 1) * np.pi / (2 * count)) / 2
 
 
 def group_rows(x: Floats, y: Floats, shape: tuple[int, ...]) -> list[Index]:
@@ -214,17 +217,17 @@ def _sum_rows(
     """Return the sums of `sum_noise` for sources in some rows."""
     total = np.zeros((len(places[0]), len(radii)))
     for number, chosen in kernels.of_sources(*places):
-        weights = [Weights.of(kernels.kernels[number].data, radius, LEAST_WEIGHT) for radius in radii]
+        weights = [Weights.of(kernels.kernels[number].data, radius, LEAST_WEIGHT, NOISE_NODES) for radius in radii]
         x, y = (axis[chosen] for axis in places)
         column, row = (np.rint(axis).astype(np.intp) for axis in (x, y))
-        shares, margin = Weights.share(x - column, y - row), max(one.reach for one in weights)
+        margin = max(one.reach for one in weights)
         low = int(row.min()) - margin
         variance = _read_noise(planes, slice(low, int(row.max()) + margin + 1), margin, kind)
         for k, one in enumerate(weights):
             inner = margin - one.reach
             windows = sliding_window_view(variance, one.tables.shape[1:])
             for some in batches(len(chosen)):
-                weight = one(shares[some])
+                weight = one(x[some] - column[some], y[some] - row[some])
                 stamps = windows[row[some] - margin - low + inner, column[some] + inner]
                 total[chosen[some], k] = np.einsum("nij,nij,nij->n", weight, weight, stamps)
     return total

@@ -165,7 +165,7 @@ def _weigh_rows(
         weights = [Weights.of(kernels.kernels[number].data, radius) for radius in radii]
         chosen, margin = shapes[members], max(one.reach for one in weights)
         column, row = (np.rint(axis).astype(np.intp) for axis in (chosen.x, chosen.y))
-        shares, side = Weights.share(chosen.x - column, chosen.y - row), 2 * margin + 1
+        dx, dy, side = chosen.x - column, chosen.y - row, 2 * margin + 1
         low, high = int(row.min()) - margin, int(row.max()) + margin + 1
         clear, wings, labels, known = _cut_rows(neighbours, planes, slice(low, high), margin)
         for some in batches(len(members)):
@@ -179,7 +179,7 @@ def _weigh_rows(
             parts = theirs, beyond * mine, own * ~mine
             for k, weight in enumerate(weights):
                 edge = slice(margin - weight.reach, margin + weight.reach + 1)
-                by = weight(shares[some])
+                by = weight(dx[some], dy[some])
                 total, taken, filled = (np.einsum("nij,nij->n", by, part[:, edge, edge]) for part in parts)
                 sums[0, members[some], k] = total
                 sums[1, members[some], k] = fraction**2 * (taken**2 + filled**2)

@@ -10,12 +10,13 @@ Errors with K instead of K^2 are those that a variance convolved with the kernel
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from astropy import units as u
 from astropy.nddata import InverseVariance
+from astropy.table import QTable
 from numpy.typing import NDArray
 from photutils.aperture import CircularAperture, aperture_photometry
 from scipy import fft
@@ -26,84 +27,66 @@ from scipy.stats import median_abs_deviation
 
 import dja_photplug as dp
 from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.pipeline.one_band import Result, analyse_image
+from dja_photplug.pipeline.one_band import analyse_image
 from dja_photplug.psf.matching import Target, make_kernel
 from dja_photplug.psf.model import PSF
 from dja_photplug.simulate.field import PROFILE_LIMITS, PSF_SHARE, PSF_SIGMA
 from dja_photplug.simulate.scene import expand_sersic, field_grid
+from dja_photplug.sources.detection import Detection
 
 Floats = NDArray[np.float64]
 
-SCALE, STAMP, OVERSAMPLED = 0.04, 101, 3
-FWHM = {"f115w": 0.040, "f444w": 0.145}  # of the core, arcsec, without the pixel
-SIGMA, ELECTRONS = {"f115w": 0.015, "f444w": 0.02}, 8000.0  # of pixels, 10 nJy; in a pixel value of 1
+SCALE, STAMP, FINER = 0.04, 101, 3  # arcsec; pixels of a PSF's stamp; pixels that galaxies are drawn on, in a pixel
+LONG, SHORT = "f444w", "f115w"
+FWHM = {LONG: 0.145, SHORT: 0.04}  # of the core, arcsec, without the pixel; wings scale with it
+SIGMA, ELECTRONS = {LONG: 0.02, SHORT: 0.015}, 8000.0  # of pixels, 10 nJy; in a pixel value of 1
 APERTURES = (0.32, 0.5, 0.7, 1.0)
 KINDS = {"point": 0.0, "n = 1": 1.0, "n = 4": 4.0}
 BINS = ((0.1, 1.0), (1.0, 10.0), (10.0, 100.0))  # uJy
 
 
 @dataclass(frozen=True)
-class Scene:
-    """Sources, all (n,): places in pixels, fluxes in uJy by band, shapes; sizes in arcsec, angles in radians."""
+class Source:
+    """A source: place in pixels, fluxes in uJy, half-light radius in arcsec (0 for a point), axis ratio, rad, index."""
 
-    x: Floats
-    y: Floats
-    flux: Mapping[str, Floats]
-    size: Floats
-    ratio: Floats
-    theta: Floats
-    sersic: Floats
-
-
-def lay_scene(shape: tuple[int, int], spacing: int, sersic: float, fluxes: tuple[float, float], seed: int) -> Scene:
-    """Return sources on a grid, each anywhere in the pixels around its place on it."""
-    rng = np.random.default_rng(seed)
-    y, x = (axis.ravel() for axis in np.mgrid[spacing // 2 : shape[0] - spacing // 4 : spacing,
-                                              spacing // 2 : shape[1] - spacing // 4 : spacing])  # fmt: skip
-    n = len(x)
-    x, y = (axis + rng.uniform(-3, 3, n) for axis in (x, y))
-    flux = np.exp(rng.uniform(*np.log(fluxes), n))
-    colour = 10 ** rng.uniform(-0.3, 0.3, n)
-    size = np.zeros(n) if sersic == 0 else rng.uniform(0.08, 0.3, n)
-    return Scene(x, y, {"f444w": flux, "f115w": flux * colour}, size, rng.uniform(0.4, 1, n),
-                 rng.uniform(0, np.pi, n), np.full(n, sersic))  # fmt: skip
+    x: float
+    y: float
+    flux: float
+    colour: float = 1.0
+    size: float = 0.0
+    ratio: float = 1.0
+    theta: float = 0.0
+    sersic: float = 1.0
 
 
-def draw_stamp(
-    dx: float, dy: float, size: float, ratio: float, theta: float, sersic: float, fwhm: float, side: int
-) -> Floats:
-    """Return a source of unit flux beside the middle pixel of a stamp: galaxies on finer pixels, which are summed."""
-    if size == 0:
+def draw_stamp(source: Source, band: str, dx: float, dy: float, side: int) -> Floats:
+    """Return a source of unit flux beside the middle pixel; galaxies are drawn on finer pixels, which are summed."""
+    sigma = PSF_SIGMA * FWHM[band] / SCALE
+    if source.size == 0:
         edges = np.arange(side + 1) - side / 2
-        down, across = (np.diff(ndtr((edges - centre) / (PSF_SIGMA * fwhm / SCALE)[:, None])) for centre in (dy, dx))
+        down, across = (np.diff(ndtr((edges - centre) / sigma[:, None])) for centre in (dy, dx))
         return np.einsum("k,ky,kx->yx", PSF_SHARE, down, across)
-    fine, step = side * OVERSAMPLED, SCALE / OVERSAMPLED
+    fine = side * FINER
     ky, kx = fft.fftfreq(fine)[:, None], fft.rfftfreq(fine)
-    square = kx**2 + ky**2
-    widths = 2 * (np.pi * PSF_SIGMA * fwhm / step) ** 2
-    transform = sum(share * np.exp(-width * square) for share, width in zip(PSF_SHARE, widths, strict=True))
-    transform = transform * np.sinc(kx) * np.sinc(ky)
-    if size > 0:
-        major, minor = kx * np.cos(theta) + ky * np.sin(theta), ky * np.cos(theta) - kx * np.sin(theta)
-        squared = -2 * (np.pi * size / step) ** 2 * (major**2 + (ratio * minor) ** 2)
-        parts = zip(*expand_sersic(sersic, PROFILE_LIMITS), strict=True)
-        transform = transform * sum(share * np.exp(squared * sigma**2) for share, sigma in parts)
-    middle = (fine - 1) / 2
-    y, x = middle + OVERSAMPLED * dy, middle + OVERSAMPLED * dx
-    light = fft.irfft2(transform * np.exp(-2j * np.pi * (x * kx + y * ky)), (fine, fine))
-    return light.reshape(side, OVERSAMPLED, side, OVERSAMPLED).sum(axis=(1, 3))
+    widths = 2 * (np.pi * sigma * FINER) ** 2
+    light = sum(share * np.exp(-width * (kx**2 + ky**2)) for share, width in zip(PSF_SHARE, widths, strict=True))
+    cos, sin = np.cos(source.theta), np.sin(source.theta)
+    major, minor = kx * cos + ky * sin, ky * cos - kx * sin
+    squared = -2 * (np.pi * source.size / SCALE * FINER) ** 2 * (major**2 + (source.ratio * minor) ** 2)
+    parts = zip(*expand_sersic(source.sersic, PROFILE_LIMITS), strict=True)
+    light = light * np.sinc(kx) * np.sinc(ky) * sum(share * np.exp(squared * width**2) for share, width in parts)
+    y, x = ((fine - 1) / 2 + FINER * away for away in (dy, dx))
+    stamp = fft.irfft2(light * np.exp(-2j * np.pi * (x * kx + y * ky)), (fine, fine))
+    return stamp.reshape(side, FINER, side, FINER).sum(axis=(1, 3))
 
 
-def draw_light(scene: Scene, band: str, shape: tuple[int, int]) -> Floats:
+def draw_light(sources: list[Source], band: str, shape: tuple[int, int], side: int = 127) -> Floats:
     """Return the light of a band without noise, 10 nJy."""
-    light = np.zeros(shape)
-    for i, (x, y) in enumerate(zip(scene.x, scene.y, strict=True)):
-        side = 191 if scene.flux[band][i] > 1 else 127
-        column, row = round(x), round(y)
-        known = (scene.size[i], scene.ratio[i], scene.theta[i], scene.sersic[i])
-        stamp = 100 * scene.flux[band][i] * draw_stamp(x - column, y - row, *known, FWHM[band], side)
-        half = side // 2
-        middle = np.array([row, column])
+    light, half = np.zeros(shape), side // 2
+    for one in sources:
+        middle = np.array([round(one.y), round(one.x)])
+        flux = 100 * one.flux * (one.colour if band == SHORT else 1)
+        stamp = flux * draw_stamp(one, band, one.x - middle[1], one.y - middle[0], side)
         low, high = np.maximum(middle - half, 0), np.minimum(middle + half + 1, shape)
         (top, left), (bottom, right) = low - middle + half, high - middle + half
         light[low[0] : high[0], low[1] : high[1]] += stamp[top:bottom, left:right]
@@ -111,64 +94,81 @@ def draw_light(scene: Scene, band: str, shape: tuple[int, int]) -> Floats:
 
 
 def draw_psf(band: str) -> PSF:
-    """Return the image of a star beside the middle pixel of a stamp, as stamps of real mosaics are."""
-    dx, dy = 0.2, -0.4
-    pixels = draw_stamp(dx, dy, 0, 1, 0, 0, FWHM[band], 255)
-    cut = (255 - STAMP) // 2
-    middle = STAMP // 2
-    return PSF(
-        data=np.ascontiguousarray(pixels[cut:-cut, cut:-cut]), scale=SCALE, centre=(middle + dy, middle + dx), name=band
+    """Return a star beside the middle pixel of its stamp, as those of real mosaics are; it holds its share of light."""
+    dx, dy, middle = 0.2, -0.4, STAMP // 2
+    return PSF(data=draw_stamp(Source(0, 0, 1), band, dx, dy, STAMP), scale=SCALE, centre=(middle + dy, middle + dx),
+               name=band)  # fmt: skip
+
+
+def make_band(light: Floats, band: str, rng: np.random.Generator | None) -> MosaicImage:
+    """Return an image with noise that is correlated as by drizzling, and photons; without noise where no `rng` is."""
+    data = light
+    if rng is not None:
+        smooth = np.outer([0.25, 1, 0.25], [0.25, 1, 0.25])
+        noise = fftconvolve(rng.standard_normal(light.shape), smooth / np.linalg.norm(smooth), mode="same")
+        data = rng.poisson(np.maximum(light, 0) * ELECTRONS) / ELECTRONS + SIGMA[band] * noise
+    weight = np.full(light.shape, SIGMA[band] ** -2, np.float32)
+    full = (1 / (1 / weight + np.maximum(data, 0) / ELECTRONS)).astype(np.float32)
+    return MosaicImage(
+        data.astype(np.float32),
+        unit=10 * u.nJy,
+        uncertainty=InverseVariance(full, copy=False),
+        mask=np.zeros(light.shape, bool),
+        wcs=field_grid(34.4, -5.2, light.shape, SCALE),
+        meta={},
+        background_weight=weight,
     )
 
 
-def make_image(light: Floats, band: str, rng: np.random.Generator) -> MosaicImage:
-    """Return a band with noise: correlated over pixels as by drizzling, and the photons of the sources."""
-    photons = rng.poisson(np.maximum(light, 0) * ELECTRONS) / ELECTRONS
-    smooth = np.array([0.25, 1, 0.25])
-    smooth = np.outer(smooth, smooth) / np.linalg.norm(np.outer(smooth, smooth))
-    noise = SIGMA[band] * fftconvolve(rng.standard_normal(light.shape), smooth, mode="same")
-    data = (photons + noise).astype(np.float32)
-    weight = np.full(light.shape, SIGMA[band] ** -2, np.float32)
-    full = (1 / (1 / weight + np.maximum(data, 0) / ELECTRONS)).astype(np.float32)
-    return MosaicImage(data, unit=10 * u.nJy, uncertainty=InverseVariance(full, copy=False),
-                       mask=np.zeros(light.shape, bool), wcs=field_grid(34.4, -5.2, light.shape, SCALE), meta={},
-                       background_weight=weight)  # fmt: skip
+def measure_pair(images: dict[str, MosaicImage], options: dp.Options) -> tuple[dict[str, QTable], Detection]:
+    """Return the tables of both bands, detected on the long one and brought to its PSF."""
+    psfs = {band: draw_psf(band) for band in images}
+    target = Target(name=LONG, psf=psfs[LONG])
+    long = analyse_image(images[LONG], options, psf=psfs[LONG], target=target)
+    sources = long.detection.sources.copy()
+    sources["kron_radius"] = long.catalog["kron_radius"]
+    known = replace(long.detection, sources=sources, uncleaned=None)
+    short = analyse_image(images[SHORT], options, psf=psfs[SHORT], detection=known, target=target)
+    return {LONG: long.catalog, SHORT: short.catalog}, known
 
 
-def measure(scene: Scene, shape: tuple[int, int], seed: int, options: dp.Options) -> dict[str, Floats]:
+def lay_sources(side: int, spacing: int, sersic: float, fluxes: tuple[float, float], seed: int) -> list[Source]:
+    """Return sources on a grid, each anywhere in the pixels around its place on it."""
+    rng = np.random.default_rng(seed)
+    places = range(spacing // 2, side - spacing // 4, spacing)
+    sources = []
+    for y in places:
+        for x in places:
+            dx, dy = rng.uniform(-3, 3, 2)
+            flux, colour = np.exp(rng.uniform(*np.log(fluxes))), 10 ** rng.uniform(-0.3, 0.3)
+            size, ratio, theta = (0.0, 1.0, 0.0) if sersic == 0 else rng.uniform((0.08, 0.4, 0), (0.3, 1, np.pi))
+            sources.append(Source(x + dx, y + dy, flux, colour, size, ratio, theta, sersic))
+    return sources
+
+
+def measure(sources: list[Source], side: int, seed: int, options: dp.Options) -> dict[str, Floats]:
     """Return what is known of the sources that were found: fluxes and errors (n, apertures), and the truth (n,)."""
     rng = np.random.default_rng(1000 + seed)
-    psfs = {band: draw_psf(band) for band in FWHM}
-    target = Target(name="f444w", psf=psfs["f444w"])
-    lights = {band: draw_light(scene, band, shape) for band in FWHM}
-    images = {band: make_image(light, band, rng) for band, light in lights.items()}
-    wide = analyse_image(images["f444w"], options, psf=psfs["f444w"], target=target)
-    sources = wide.detection.sources.copy()
-    sources["kron_radius"] = wide.catalog["kron_radius"]
-    known = replace(wide.detection, sources=sources, uncleaned=None)
-    narrow = analyse_image(images["f115w"], options, psf=psfs["f115w"], detection=known, target=target)
-    found = np.column_stack([wide.catalog["x"].value, wide.catalog["y"].value])
-    distance, row = KDTree(np.column_stack([scene.x, scene.y])).query(found)
+    images = {band: make_band(draw_light(sources, band, (side, side), 191), band, rng) for band in FWHM}
+    tables, _ = measure_pair(images, options)
+    found = np.column_stack([tables[LONG][axis].value for axis in "xy"])
+    distance, row = KDTree([(one.x, one.y) for one in sources]).query(found)
     use = distance < 2
-    kernel = make_kernel(psfs["f115w"], target.psf, SCALE).data
-    values = {f"{band} true": scene.flux[band][row[use]] for band in FWHM}
-    for band, result in {"f444w": wide, "f115w": narrow}.items():
+    own = np.array([(one.x, one.y, one.flux * one.colour) for one in sources])[row[use]]
+    values = {f"{SHORT} true": own[:, 2], f"{LONG} true": np.array([one.flux for one in sources])[row[use]]}
+    for band, table in tables.items():
         for name in ("flux_aper", "fluxerr_aper", "match_aper", "match_err"):
-            columns = [result.catalog[f"{name}_{i}"].value[use] for i in range(len(APERTURES))]
+            columns = [table[f"{name}_{i}"].value[use] for i in range(len(APERTURES))]
             values[f"{band} {name}"] = np.column_stack(columns)
-    own = np.column_stack([scene.x, scene.y, scene.flux["f115w"]])[row[use]]
-    values |= _add_truth(images["f115w"], kernel, own, narrow, use)
-    return values
+    return values | _add_truth(images[SHORT], own, found[use])
 
 
-def _add_truth(
-    image: MosaicImage, kernel: Floats, own: Floats, result: Result, use: NDArray[np.bool_]
-) -> dict[str, Floats]:
-    """Return the light of point sources in apertures at the target's PSF, and errors made in other ways, uJy.
+def _add_truth(image: MosaicImage, own: Floats, places: Floats) -> dict[str, Floats]:
+    """Return the light of point sources in apertures, as they are and at the target's PSF, and other errors, uJy.
 
-    `own` are the places and fluxes of the sources that were found, (n, 3).
+    `own` are the places and fluxes of the sources that were found, (n, 3), which were measured at `places`.
     """
-    places = np.column_stack([result.catalog["x"].value, result.catalog["y"].value])[use]
+    kernel = make_kernel(draw_psf(SHORT), draw_psf(LONG), SCALE).data
     circles = [CircularAperture(places, diameter / 2 / SCALE) for diameter in APERTURES]
     planes = {"wrong": kernel, "single": kernel**2}
     variance = 1 / image.uncertainty.array
@@ -178,7 +178,7 @@ def _add_truth(
     }
     light = np.empty((2, len(places), len(APERTURES)))
     for row, (x, y, flux) in enumerate(own):
-        stamp = flux * draw_stamp(x - round(x), y - round(y), 0, 1, 0, 0, FWHM["f115w"], 127)
+        stamp = flux * draw_stamp(Source(x, y, flux), SHORT, x - round(x), y - round(y), 127)
         at = places[row] - (round(x), round(y)) + 63
         near = [CircularAperture(at[None], one.r) for one in circles]
         light[:, row] = [_sum_circles(plane, near)[0] for plane in (stamp, fftconvolve(stamp, kernel, mode="same"))]
@@ -241,13 +241,14 @@ if __name__ == "__main__":
     neighbours, _, sky = arguments.options.partition("/")
     measured = dp.MeasureOptions(apertures=APERTURES, neighbours=neighbours, background=sky or "none")
     options = dp.Options(measure=measured)
-    shape = (arguments.side, arguments.side)
     fluxes = (0.05, 100.0) if arguments.errors else (5.0, 50.0)
-    results = {
-        kind: join([measure(lay_scene(shape, arguments.spacing, index, fluxes, seed), shape, seed, options)
-                    for seed in arguments.seeds])
-        for kind, index in ({"point": 0.0} if arguments.errors else KINDS).items()
-    }  # fmt: skip
+    results = {}
+    for kind, sersic in ({"point": 0.0} if arguments.errors else KINDS).items():
+        parts = []
+        for seed in arguments.seeds:
+            sources = lay_sources(arguments.side, arguments.spacing, sersic, fluxes, seed)
+            parts.append(measure(sources, arguments.side, seed, options))
+        results[kind] = join(parts)
     if arguments.errors:
         print_errors(results["point"])
     else:

@@ -139,15 +139,15 @@ def test_kernels_are_those_of_the_regions_of_a_psf(image) -> None:
 
 def test_weights_are_those_of_the_aperture_convolved() -> None:
     kernel = make_kernel(2.0).data
-    for radius in RADII:
-        weights = Weights.of(kernel, radius)
+    for radius, nodes, most in ((4.0, 4, 0.02), (6.25, 7, 1e-3), (12.5, 7, 1e-3)):
+        weights = Weights.of(kernel, radius, nodes=nodes)
         half = weights.reach
         for dx, dy in ((0.0, 0.0), (0.31, -0.44), (-0.5, 0.5)):
             circle = CircularAperture((half + dx, half + dy), radius).to_mask(method="exact")
             shape = (2 * half + 1, 2 * half + 1)
             expected = fftconvolve(circle.to_image(shape), kernel[::-1, ::-1], mode="same")
-            found = weights(weights.share(np.array([dx]), np.array([dy])))[0]
-            np.testing.assert_allclose(found, expected, atol=1e-3)
+            found = weights(np.array([dx]), np.array([dy]))[0]
+            np.testing.assert_allclose(found, expected, atol=most)
 
 
 @pytest.mark.parametrize("kind", ["photons", "full"])

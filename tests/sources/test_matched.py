@@ -21,17 +21,12 @@ from dja_photplug.sources.photometry import measure_with
 from dja_photplug.sources.sep_engine import SEP
 from dja_photplug.sources.totals import add_matched_totals
 from tests.helpers import SCALE, make_calibration, make_detection, robust_scatter
-from tests.sources.two_bands import (
-    LONG,
-    SHORT,
-    Source,
-    draw_light,
-    draw_psf,
-    make_band,
-    measure_pair,
-)
+from tests.sources.two_bands import truth
 
-APERTURES = (0.32, 0.5, 0.7, 1.0)
+LONG, SHORT, APERTURES = truth.LONG, truth.SHORT, truth.APERTURES
+Source, draw_light, draw_psf, make_band, measure_pair = (
+    getattr(truth, name) for name in ("Source", "draw_light", "draw_psf", "make_band", "measure_pair")
+)
 OPTIONS = Options(measure=MeasureOptions(apertures=APERTURES))
 KEPT = Options(measure=MeasureOptions(apertures=APERTURES, neighbours="keep", background="none"))
 
@@ -41,14 +36,9 @@ def kernels() -> Kernels:
     return Kernels(kernels=(make_kernel(draw_psf(SHORT), draw_psf(LONG), SCALE),))
 
 
-def lay_grid(shape: tuple[int, int], spacing: int, rng: np.random.Generator, **settings: object) -> list[Source]:
-    """Return sources on a grid, each anywhere in the pixels around its place."""
-    places = [(y, x) for y in range(spacing // 2, shape[0] - spacing // 4, spacing)
-              for x in range(spacing // 2, shape[1] - spacing // 4, spacing)]  # fmt: skip
-    away = rng.uniform(-2, 2, (len(places), 2))
-    return [Source(x=x + dx, y=y + dy, flux=float(np.exp(rng.uniform(np.log(10), np.log(60)))),
-                   colour=float(10 ** rng.uniform(-0.3, 0.3)), **settings)
-            for (y, x), (dy, dx) in zip(places, away, strict=True)]  # fmt: skip
+def lay_grid(side: int, spacing: int, seed: int, sersic: float = 0.0, scale: float = 1.0) -> list[Source]:
+    """Return sources of 10 to 60 uJy, or so many times that, around the places of a grid."""
+    return truth.lay_sources(side, spacing, sersic, (10 * scale, 60 * scale), seed)
 
 
 def take(tables: dict, name: str, band: str) -> NDArray[np.float64]:
@@ -116,19 +106,11 @@ def test_without_calibration_errors_are_those_of_independent_pixels(kernels) -> 
         assert table[f"match_err_{i}"][0].value == pytest.approx(expected, rel=2e-3)
 
 
-@pytest.mark.parametrize(
-    ("shape", "most"),
-    [
-        ({}, 0.005),
-        ({"size": 0.2, "ratio": 0.6, "theta": 0.5, "sersic": 1.0}, 0.01),
-        ({"size": 0.2, "ratio": 0.6, "theta": 0.5, "sersic": 4.0}, 0.01),
-    ],
-    ids=["points", "n = 1", "n = 4"],
-)
-def test_colours_are_true(shape, most) -> None:
+@pytest.mark.parametrize(("sersic", "most"), [(0.0, 0.005), (1.0, 0.01), (4.0, 0.01)], ids=["points", "n = 1", "n = 4"])
+def test_colours_are_true(sersic, most) -> None:
     """Medians of F115W over F444W, of the truth: 10 to 40 % too large as they are."""
     rng = np.random.default_rng(7)
-    sources = lay_grid((600, 600), 150, rng, **shape)
+    sources = lay_grid(600, 150, 7, sersic)
     images = {band: make_band(draw_light(sources, band, (600, 600)), band, rng) for band in (LONG, SHORT)}
     tables, _ = measure_pair(images, OPTIONS)
     row, true = match(tables, sources), np.array([one.colour for one in sources])[:, None]
@@ -142,7 +124,7 @@ def test_colours_are_true(shape, most) -> None:
 def test_light_of_neighbours_is_taken_off() -> None:
     """Pairs 0.6 arcsec apart, one three times as bright: the light of the other is in all apertures otherwise."""
     rng = np.random.default_rng(5)
-    first = lay_grid((600, 600), 150, rng)
+    first = lay_grid(600, 150, 5)
     second = [Source(one.x + 11, one.y + 10, one.flux / 3, 1.0) for one in first]
     sources = first + second
     images = {band: make_band(draw_light(sources, band, (600, 600)), band, rng) for band in (LONG, SHORT)}
@@ -169,7 +151,7 @@ def test_errors_are_true(slow) -> None:
     kernel = make_kernel(draw_psf(SHORT), draw_psf(LONG), SCALE).data
     for seed in range(60 if slow else 3):
         rng = np.random.default_rng(seed)
-        sources = [Source(one.x, one.y, one.flux / 20, 1.0) for one in lay_grid((1000, 1000), 100, rng)]
+        sources = lay_grid(1000, 100, seed, scale=0.05)
         lights = {band: draw_light(sources, band, (1000, 1000)) for band in (LONG, SHORT)}
         images = {band: make_band(light, band, rng) for band, light in lights.items()}
         tables, _ = measure_pair(images, OPTIONS)
@@ -196,7 +178,7 @@ def test_errors_are_true(slow) -> None:
 def test_flags_and_null_pixels() -> None:
     """A source with a bad pixel in its core says so, though nothing is null there on the matched image."""
     rng = np.random.default_rng(3)
-    sources = lay_grid((450, 450), 150, rng)
+    sources = lay_grid(450, 150, 3)
     images = {band: make_band(draw_light(sources, band, (450, 450)), band, rng) for band in (LONG, SHORT)}
     one = sources[0]
     pixel = round(one.y) + 2, round(one.x)
@@ -214,7 +196,7 @@ def test_flags_and_null_pixels() -> None:
 
 def test_totals_of_the_detection_band_are_those_of_its_kron_aperture() -> None:
     rng = np.random.default_rng(4)
-    sources = lay_grid((450, 450), 150, rng)
+    sources = lay_grid(450, 150, 3)
     images = {band: make_band(draw_light(sources, band, (450, 450)), band, rng) for band in (LONG, SHORT)}
     tables, _ = measure_pair(images, OPTIONS)
     radius = np.full(len(tables[LONG]), 0.4)
