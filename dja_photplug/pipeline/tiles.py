@@ -41,7 +41,7 @@ BYTES = 13 + 4 + 1 + 4
 # The same of an image at another PSF, beside the others.
 MATCHED = 9
 # What processes import while the image is loaded.
-MODULES = ("dja_photplug.pipeline.one_band", "dja_photplug.sources.sep_engine")
+MODULES = ("dja_photplug.pipeline.one_band", "dja_photplug.engines.sep_engine")
 MOST_WORKERS = 4
 
 # Pixels at the edge of a tile in which a filter sees that there is nothing beyond it.

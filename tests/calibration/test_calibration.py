@@ -29,6 +29,7 @@ from dja_photplug.calibration.places import Blocked, count_independent
 from dja_photplug.calibration.zones import find_zones
 from dja_photplug.catalog.metadata import encode_metadata, make_metadata
 from dja_photplug.completeness.bins import SCATTER_ERROR
+from dja_photplug.engines.sep_engine import SEP, detect_sep, mesh_background
 from dja_photplug.light.mesh import center_mesh, measure_mesh
 from dja_photplug.light.planes import mask_sources, native_pixels, null_pixels, variance_map
 from dja_photplug.options.stages import CalibrationOptions, MeasureOptions, Options
@@ -37,7 +38,6 @@ from dja_photplug.sources.apertures import Removed
 from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.empty import calibrate_with
 from dja_photplug.sources.photometry import measure_with
-from dja_photplug.sources.sep_engine import SEP, detect_sep, mesh_background
 from tests.helpers import (
     AS_IS,
     SCALE,

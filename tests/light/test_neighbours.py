@@ -18,6 +18,8 @@ from scipy.stats import median_abs_deviation
 
 import dja_photplug as dp
 from dja_photplug.catalog.flags import SourceFlag
+from dja_photplug.engines.photutils_engine import PHOTUTILS
+from dja_photplug.engines.sep_engine import SEP
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light import neighbours as module
 from dja_photplug.light import planes as planes_module
@@ -35,8 +37,6 @@ from dja_photplug.options.stages import MeasureOptions, Options
 from dja_photplug.simulate.field import FieldOptions, simulate_field, write_field
 from dja_photplug.sources.empty import calibrate_with
 from dja_photplug.sources.photometry import measure_with
-from dja_photplug.sources.photutils_engine import PHOTUTILS
-from dja_photplug.sources.sep_engine import SEP
 from tests.docs.test_docs import load_script
 from tests.helpers import AS_IS, DJA, SCALE, gaussian, make_detection, make_image, uds_prefix
 from tests.light.shared_planes import share_plane
