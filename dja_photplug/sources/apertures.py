@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.light.mesh import Mesh
-from dja_photplug.light.neighbours import Ellipses, NeighbourLight, Neighbours, sum_opposite, sum_own_light
+from dja_photplug.light.neighbours import NeighbourLight, Neighbours
+from dja_photplug.light.own_light import Ellipses, sum_opposite, sum_own_light
 from dja_photplug.light.planes import Flags, Floats, Plane, Shapes, sum_overlap
 from dja_photplug.light.profile_error import ProfileError
 from dja_photplug.mosaic.blocks import native_pixels

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import MATCH_COLUMNS, describe_apertures, dress_table
-from dja_photplug.light.neighbours import NeighbourLight, draw_wings
+from dja_photplug.light.neighbours import NeighbourLight
+from dja_photplug.light.own_light import draw_wings
 from dja_photplug.light.planes import Floats, Planes, Shapes, sum_overlap
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import Options

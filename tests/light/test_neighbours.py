@@ -23,7 +23,8 @@ from dja_photplug.engines.sep_engine import SEP
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light import neighbours as module
 from dja_photplug.light import planes as planes_module
-from dja_photplug.light.neighbours import NeighbourLight, Neighbours, find_neighbours, sum_opposite, sum_own_light
+from dja_photplug.light.neighbours import NeighbourLight, Neighbours, find_neighbours
+from dja_photplug.light.own_light import sum_opposite, sum_own_light
 from dja_photplug.light.planes import (
     Map,
     Shapes,

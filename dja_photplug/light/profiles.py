@@ -1,0 +1,303 @@
+"""Profiles of sources in rings of elliptical radius, and the stamps that they are measured and drawn on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from dja_photplug.light.planes import Floats, Shapes
+
+__all__ = [
+    "HALVES",
+    "Image",
+    "Index",
+    "Profiles",
+    "batch_stamps",
+    "cut_stamps",
+    "evaluate_profiles",
+    "fill_rings",
+    "make_rings",
+    "measure_rings",
+    "render_wings",
+    "touches",
+]
+
+T = TypeVar("T", bound=np.generic)
+Image = NDArray[np.float32]
+Index = NDArray[np.intp]
+# Edges of the rings grow by this factor, and by a pixel at least.
+GROWTH = 1.13
+# Rings within so many pixels have their mean, as a profile is too steep there for a median.
+CORE = 2.5
+# A ring counts that is above so many times its error: of a median, of correlated pixels.
+SIGNIFICANCE = 1.5 * 1.5 * 1.2533
+FINE = 16  # steps of a pixel in which radii are told apart
+# Half-sides of stamps: a source takes the next of these.
+HALVES = np.unique(np.ceil(6 * 1.12 ** np.arange(120)).astype(np.intp))
+BATCH = 200_000  # pixels of stamps at a time, which a cache holds
+LOWEST = np.int32(-(2**31))
+KEPT = 31 << 20  # bytes of memory that stay with a process
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rings:
+    """Rings of elliptical radius: their mean radii (pixels), and by step of radius the number of the ring, and between
+    which two mean radii it is, of which the first and how far on.
+
+    Steps are a FINE-th of a pixel, and there is one more than the longest radius has.
+    """
+
+    radius: Floats
+    number: NDArray[np.int32]
+    low: Index
+    part: Image
+
+    def last_step(self, count: int) -> int:
+        """Return the first step that is beyond the mean radius of ring `count`."""
+        return min(int(self.radius[min(count, len(self.radius) - 1)] * FINE) + 1, len(self.number) - 1)
+
+
+@lru_cache(maxsize=8)
+def make_rings(longest: float) -> Rings:
+    """Return rings that reach so far, in pixels."""
+    edges = [0.0, 1.0]
+    while edges[-1] < longest:
+        edges.append(max(edges[-1] * GROWTH, edges[-1] + 1))
+    radius = (np.array(edges[1:]) + edges[:-1]) / 2
+    steps = (np.arange(int(longest * FINE) + 2) + 0.5) / FINE
+    number = np.minimum(np.searchsorted(edges, steps, side="right") - 1, len(radius) - 1)
+    place = np.interp(steps, radius, np.arange(len(radius)))
+    low = np.minimum(place.astype(np.intp), len(radius) - 2)
+    return Rings(radius=radius, number=number.astype(np.int32), low=low, part=(place - low).astype(np.float32))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Profiles:
+    """The light of m sources beyond their segments, by falling flux.
+
+    Attributes
+    ----------
+    owners : Shapes
+        (m,).
+    axis_ratio : ndarray
+        As the profiles have it, (m,).
+    level : ndarray
+        Of each ring, 0 where it has ended, in the unit of the image, (m, k).
+    reach : ndarray
+        Half the side of the stamps that hold the profiles, in pixels, (m,).
+    longest : float
+        How far rings reach, in pixels.
+    """
+
+    owners: Shapes
+    axis_ratio: Image
+    level: Image
+    reach: Index
+    longest: float
+
+    @property
+    def rings(self) -> Rings:
+        """The rings."""
+        return make_rings(self.longest)
+
+    def __getitem__(self, index: NDArray[np.bool_ | np.intp] | slice) -> Profiles:
+        """Return some of them."""
+        parts = {name: getattr(self, name)[index] for name in ("owners", "axis_ratio", "level", "reach")}
+        return Profiles(**parts, longest=self.longest)
+
+    def end(self) -> Profiles:
+        """Return the same with stamps that end where the profiles do.
+
+        Returns
+        -------
+        Profiles
+            (m,).
+        """
+        radius, some = self.rings.radius, self.level != 0
+        ended = len(radius) - np.argmax(some[:, ::-1], axis=1)
+        end = np.where(np.any(some, axis=1), radius[np.minimum(ended, len(radius) - 1)], 0)
+        return replace(self, reach=np.ceil(end / np.sqrt(self.axis_ratio)).astype(np.intp) + 1)
+
+    def cut(self, rows: slice, columns: slice) -> Profiles:
+        """Return those whose stamps may reach into a cut-out of the image.
+
+        Parameters
+        ----------
+        rows, columns : slice
+            Of the image, with start and stop.
+
+        Returns
+        -------
+        Profiles
+            On the grid of the cut-out.
+        """
+        x, y = self.owners.x, self.owners.y
+        near = touches(y, self.reach, rows) & touches(x, self.reach, columns)
+        owners = self.owners[near]
+        return replace(self[near], owners=replace(owners, x=owners.x - columns.start, y=owners.y - rows.start))
+
+
+def touches(centre: Floats, reach: Index, span: slice) -> NDArray[np.bool_]:
+    """Return whether stamps reach pixels from the start of a span to its end, along one axis."""
+    return (centre + reach + 1 >= span.start) & (centre - reach - 1 < span.stop)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Stamps:
+    """Pixels around m sources, (m, sy, sx): step of the elliptical radius, and label there.
+
+    `x y` (m,) are the pixels of the image at their first column and row. Stamps end at the edges of the image: near
+    them they are moved.
+    """
+
+    step: NDArray[np.int32]
+    label: NDArray[np.int32]
+    x: Index
+    y: Index
+
+    def cut(self, plane: NDArray[T]) -> NDArray[T]:
+        """Return the pixels of an image."""
+        return _windows(plane, self.step.shape[1:], self.x, self.y)
+
+    def places(self, rows: slice) -> Iterator[tuple[tuple[slice, slice], slice]]:
+        """Yield rows and columns of each in the image, the rows only of those given, and which of its own they are."""
+        _, height, width = self.step.shape
+        for y, x in zip(self.y.tolist(), self.x.tolist(), strict=True):
+            low = max(y, rows.start)
+            high = max(min(y + height, rows.stop), low)
+            yield (slice(low, high), slice(x, x + width)), slice(low - y, high - y)
+
+
+def _windows(plane: NDArray[T], shape: tuple[int, ...], x: Index, y: Index) -> NDArray[T]:
+    return sliding_window_view(np.asarray(plane), shape)[y, x]  # no subclass, which takes longer to cut
+
+
+def cut_stamps(
+    owners: Shapes, axis_ratio: Image, half: int, segmentation: NDArray[np.int32], last: int | NDArray[np.int32]
+) -> Stamps:
+    """Return the stamps of sources on the image, `half` pixels to each side; steps are `last` at most."""
+
+    def span(centre: Floats, size: int) -> Index:
+        side = min(2 * half + 1, size)
+        return np.clip(np.rint(centre).astype(np.intp) - half, 0, size - side)[:, None] + np.arange(side)
+
+    py, px = (span(*place) for place in zip((owners.y, owners.x), segmentation.shape, strict=True))
+    dx, dy = ((pixel - at[:, None]).astype(np.float32) for pixel, at in ((px, owners.x), (py, owners.y)))
+    theta, q = owners.theta.astype(np.float32)[:, None], axis_ratio[:, None]
+    cos, sin = np.cos(theta), np.sin(theta)
+    # u^2 q + v^2 / q with u along the major axis is xx dx^2 + yy dy^2 + 2 xy dx dy, with xx yy - xy^2 = 1.
+    root = np.sqrt(cos**2 * q + sin**2 / q)
+    xy = sin * cos * (q - 1 / q)
+    radius = (FINE * root * dx)[:, None, :] + (FINE * xy / root * dy)[:, :, None]
+    radius *= radius
+    radius += np.square(FINE / root * dy)[:, :, None]
+    np.sqrt(radius, out=radius)
+    np.minimum(radius, np.float32(last), out=radius)
+    x, y = px[:, 0], py[:, 0]
+    label = _windows(segmentation, (py.shape[1], px.shape[1]), x, y)
+    return Stamps(step=radius.astype(np.int32), label=label, x=x, y=y)
+
+
+def evaluate_profiles(level: Image, step: NDArray[np.int32], rings: Rings, last: int) -> Image:
+    """Return profiles (m, k), linear between the rings, at steps (m, sy, sx) up to the last one."""
+    low, part = rings.low[: last + 1], rings.part[: last + 1]
+    left = level.take(low, axis=1)
+    table = level.take(low + 1, axis=1)
+    table -= left
+    table *= part
+    table += left
+    place = step + (table.shape[1] * np.arange(len(table), dtype=np.int32))[:, None, None]
+    return table.ravel().take(place, mode="clip")
+
+
+def render_wings(profiles: Profiles, segmentation: NDArray[np.int32]) -> Iterator[tuple[Index, Stamps, Image]]:
+    """Yield which profiles are in a batch of stamps, and wings: what they say outside of their segments."""
+    for half, chosen in batch_stamps(profiles.reach):
+        part = profiles[chosen]
+        ended = np.flatnonzero(np.any(part.level != 0, axis=0)).max(initial=-1) + 1
+        last = part.rings.last_step(ended)
+        stamps = cut_stamps(part.owners, part.axis_ratio, half, segmentation, last)
+        wings = evaluate_profiles(part.level, stamps.step, part.rings, last)
+        wings *= stamps.label != part.owners.label[:, None, None]
+        yield chosen, stamps, wings
+
+
+def measure_rings(
+    values: Image, step: NDArray[np.int32], use: NDArray[np.bool_], rings: Rings, k: int
+) -> tuple[Image, Image]:
+    """Return level and error of the first k rings of each stamp, (m, k); NaN where fewer than 3 pixels are used."""
+    m, size = len(values), values[0].size
+    chosen = np.flatnonzero(use)  # much faster than values[use]
+    if not len(chosen):
+        return np.full((m, k), np.nan, np.float32), np.full((m, k), np.nan, np.float32)
+    ends = np.searchsorted(chosen, size * np.arange(1, m + 1))
+    flat, key = values.ravel().take(chosen), rings.number.take(step.ravel().take(chosen))
+    core = np.flatnonzero(key < np.searchsorted(rings.radius, CORE))
+    key += np.repeat(k * np.arange(m, dtype=np.int32), np.diff(ends, prepend=0))
+    total = np.bincount(key.take(core), flat.take(core), m * k)
+    ordered = _sort_values(key, flat, ends)
+    rises = np.flatnonzero(ordered[1:, 1] != ordered[:-1, 1])
+    first = np.concatenate([[0], rises + 1])
+    start, count = np.zeros((2, m * k), np.intp)
+    ring = ordered[first, 1]
+    start[ring], count[ring] = first, np.diff(first, append=len(chosen))
+
+    def quantile(share: float) -> Image:
+        place = np.minimum(start + np.rint(share * np.maximum(count - 1, 0)).astype(np.intp), len(flat) - 1)
+        low = ordered[place, 0]
+        return np.where(low < 0, low ^ LOWEST, ~low).view(np.float32)
+
+    scatter = (quantile(0.8413) - quantile(0.1587)) / 2
+    share = np.maximum(count, 1)
+    level = np.where(np.tile(rings.radius[:k] < CORE, m), total / share, quantile(0.5))
+    level = np.where(count < 3, np.nan, level).astype(np.float32)
+    error = (SIGNIFICANCE * scatter / np.sqrt(share)).astype(np.float32)
+    return level.reshape(m, k), error.reshape(m, k)
+
+
+def _sort_values(key: NDArray[np.int32], values: Image, ends: Index) -> NDArray[np.int32]:
+    """Return values by key and then value, both of which rise from one stretch, up to an end, to the next.
+
+    Of (n, 2) the second is the key, and the first the value, as a number whose unsigned order is that of floats: the 64
+    bits of both are sorted as one.
+    """
+    both = np.empty(len(key), np.uint64)
+    halves = both.view(np.int32).reshape(-1, 2)[:, :: 1 if sys.byteorder == "little" else -1]
+    bits = values.view(np.int32)
+    ordered = bits >> 31
+    ordered |= LOWEST
+    ordered ^= bits
+    halves[:, 0], halves[:, 1] = ordered, key
+    for start, end in pairwise([0, *ends.tolist()]):
+        both[start:end].sort()
+    return halves
+
+
+def fill_rings(level: Image, error: Image) -> tuple[Image, Image]:
+    """Return levels and errors (m, k), of rings without a level those of the next within; 0 without any."""
+    known = np.isfinite(level)
+    nearest = np.maximum.accumulate(np.where(known, np.arange(known.shape[1]), 0), axis=1)
+    clean = (np.where(known, plane, np.float32(0)) for plane in (level, error))
+    level, error = (np.take_along_axis(plane, nearest, axis=1) for plane in clean)
+    return level, error
+
+
+def batch_stamps(reach: Index) -> Iterator[tuple[int, Index]]:
+    """Yield half-sides of stamps, and which sources have them, so many as fit into a batch."""
+    # glibc gives freed arrays back to the system, and has to clear them each time: that took half of the time. Once an
+    # array of up to 32 MB has been freed it keeps as much; this one is never written, and takes no memory.
+    np.empty(KEPT, np.uint8)
+    size_of = np.searchsorted(HALVES, reach)
+    for k in np.unique(size_of):
+        chosen, half = np.flatnonzero(size_of == k), int(HALVES[k])
+        step = max(1, BATCH // (2 * half + 1) ** 2)
+        for start in range(0, len(chosen), step):
+            yield half, chosen[start : start + step]
