@@ -646,7 +646,7 @@ def write_bad_inputs(ids: np.ndarray) -> None:
         (f"cat.fits {MOSAIC}_drc_sci.fits", f"are both of the band {SHORT}"),
         ("cat.fits other-f200w-clear", "other-f200w-clear: no such mosaic"),
         ("cat.fits -o there.fits", "there.fits: exists already"),
-        ("cat.fits -o out.txt", "out.txt: this output is written as .fits, .ecsv, .parquet, .csv"),
+        ("cat.fits -o out.txt", "out.txt: this output is written as .fits, .ecsv, .parquet, .h5, .vot, .csv"),
         ("cat.fits -o missing/out.fits", "the folder missing does not exist"),
         ("cat.fits --format nothing", "is not one of table, eazy"),
         ("cat.fits --engine nothing", "engine 'nothing': no plugin claimed"),
