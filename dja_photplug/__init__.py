@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from dja_photplug.options.stages import MeasureOptions as MeasureOptions
     from dja_photplug.options.stages import Options as Options
     from dja_photplug.options.stages import OutputOptions as OutputOptions
+    from dja_photplug.options.stages import PSFOptions as PSFOptions
     from dja_photplug.options.stages import TileOptions as TileOptions
     from dja_photplug.options.stages import VarianceOptions as VarianceOptions
     from dja_photplug.pipeline.catalog import run as run
@@ -55,6 +56,11 @@ if TYPE_CHECKING:
     from dja_photplug.pipeline.injection import inject as inject
     from dja_photplug.pipeline.one_band import Result as Result
     from dja_photplug.pipeline.plugins import get_plugin_manager as get_plugin_manager
+    from dja_photplug.psf.model import PSF as PSF
+    from dja_photplug.psf.regions import PSFModel as PSFModel
+    from dja_photplug.psf.regions import read_psf_model as read_psf_model
+    from dja_photplug.psf.regions import write_psf_model as write_psf_model
+    from dja_photplug.sources.stars import psf_from_stars as psf_from_stars
     from dja_photplug.surveys.run import survey as survey
 else:
     __getattr__, __dir__, __all__ = defer(__name__)

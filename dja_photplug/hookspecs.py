@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from dja_photplug.mosaic.image import MosaicImage
     from dja_photplug.options.declare import Stage
     from dja_photplug.options.stages import GalfitOptions, Options
-    from dja_photplug.psf.model import PSF
+    from dja_photplug.psf.regions import PSFModel
     from dja_photplug.sources.detection import Background, Detection
 
 __all__ = ["PROJECT", "hookimpl"]
@@ -146,7 +146,7 @@ def photplug_measure(
     background: Background,
     detection: Detection,
     calibration: NoiseCalibration | None,
-    psf: PSF | None,
+    psf: PSFModel | None,
     options: Options,
 ) -> QTable | None:
     """Measure the detected sources in one image: the photometric columns, a row for each source.

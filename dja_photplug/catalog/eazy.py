@@ -42,8 +42,13 @@ EAZY_FILTERS: dict[str, int] = {
 }
 """Number of each band's filter in eazy's FILTER.RES.latest, from 1."""
 
-# Flux and error of a band, best first: total, colour-consistent, Kron.
-_KINDS = (("{}_tot_{}", "{}_etot_{}"), ("{}_corr_{}", "{}_ecorr_{}"), ("{}_flux_auto", "{}_fluxerr_auto"))
+# Flux and error of a band, best first: total of bands at one PSF, total, colour-consistent, Kron.
+_KINDS = (
+    ("{}_total_{}", "{}_total_err_{}"),
+    ("{}_tot_{}", "{}_etot_{}"),
+    ("{}_corr_{}", "{}_ecorr_{}"),
+    ("{}_flux_auto", "{}_fluxerr_auto"),
+)
 
 
 def filter_number(band: str, filters: Mapping[str, int] = EAZY_FILTERS) -> int | None:
@@ -84,8 +89,9 @@ def write_eazy(
     Parameters
     ----------
     catalog : `~astropy.table.QTable`
-        With columns ``id ra dec`` and, for every band f, ``{f}_tot_i {f}_etot_i``, or ``{f}_corr_i {f}_ecorr_i``, or
-        ``{f}_flux_auto {f}_fluxerr_auto``: the first of them that most bands have. A column ``z_spec`` is kept.
+        With columns ``id ra dec`` and, for every band f, ``{f}_total_i {f}_total_err_i`` of matched bands, or
+        ``{f}_tot_i {f}_etot_i``, or ``{f}_corr_i {f}_ecorr_i``, or ``{f}_flux_auto {f}_fluxerr_auto``: the first of
+        them that most bands have. A column ``z_spec`` is kept.
     path : str or Path
         Of the catalogue; ends in ``.fits`` or ``.cat`` (text).
     aperture : int, optional

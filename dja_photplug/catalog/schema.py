@@ -20,6 +20,8 @@ __all__ = [
     "EPOCH_COLUMNS",
     "EPOCH_DETAIL_COLUMNS",
     "GROWTH_COLUMNS",
+    "MATCHED_TOTAL_COLUMNS",
+    "MATCH_COLUMNS",
     "SKY_COLUMNS",
     "TOTAL_COLUMNS",
     "ColumnSpec",
@@ -202,6 +204,26 @@ TOTAL_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("etot_{i}", "uJy", "1-sigma error of tot_{i}; ratio and share count as exact"),
 )
 """Columns of each aperture where a detection image says how much light is outside of it."""
+
+MATCH_COLUMNS: tuple[ColumnSpec, ...] = (
+    ColumnSpec(
+        "match_aper_{i}", "uJy", "flux in the circle of diameter ASEC_{i} arcsec, of the image at the PSF of all bands"
+    ),
+    ColumnSpec("match_err_{i}", "uJy", "1-sigma error of match_aper_{i}"),
+    ColumnSpec("match_flag_{i}", "", "bits of SourceFlag of that circle on that image", "i4"),
+)
+"""Columns of each aperture where bands are brought to one PSF."""
+
+MATCHED_TOTAL_COLUMNS: tuple[ColumnSpec, ...] = (
+    ColumnSpec(
+        "total_{i}",
+        "uJy",
+        "match_aper_{i} times flux_auto/match_aper_{i} of the detection band, over the share of that band's PSF in the "
+        "Kron aperture",
+    ),
+    ColumnSpec("total_err_{i}", "uJy", "1-sigma error of total_{i}; ratio and share count as exact"),
+)
+"""Columns of each aperture where bands are brought to one PSF, and a band tells how much light is outside of it."""
 
 EPOCH_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("n_exp", "", "exposures whose detector covers the source", "i8"),

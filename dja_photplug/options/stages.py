@@ -32,6 +32,7 @@ __all__ = [
     "MeasureOptions",
     "Options",
     "OutputOptions",
+    "PSFOptions",
     "Stage",
     "TileOptions",
     "VarianceOptions",
@@ -255,6 +256,12 @@ class BandOptions(Stage):
         maximum=1,
         flag="--psf-share",
     )
+    match: str | None = option(
+        None,
+        "bring all bands to one PSF, for colours: that of a band, of the 'broadest' of them, or of a FITS image",
+        kind=str,
+        flag="--match",
+    )
     zero_point: Mapping[str, float] = option(
         {},
         "AB magnitude of a pixel value of 1 in a band, instead of 28.9 (10 nJy)",
@@ -279,7 +286,7 @@ class BandOptions(Stage):
 class TileOptions(Stage):
     """How large images are divided for the work; results do not depend on it."""
 
-    size: int = option(3000, "side of a tile in pixels; smaller images are one", minimum=100, flag="--tile-size")
+    size: int = option(2500, "side of a tile in pixels; smaller images are one", minimum=100, flag="--tile-size")
     overlap: int = option(
         150,
         "pixels that a tile sees around it; what does not fit is done again in a larger one",
@@ -539,10 +546,36 @@ class GalfitOptions(Stage):
     progress: bool = False
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PSFOptions(Stage):
+    """PSFs from the stars of a mosaic, or from its log and those of detectors."""
+
+    size: float = option(4.0, "side of the PSF's image", unit="arcsec", minimum=1)
+    snr: float = option(50.0, "signal to noise of flux_auto above which stars are used", minimum=5)
+    weights: str = option(
+        "exptime",
+        "what exposures of the log weigh: their exposure time, or the weights WHT00001 ... in the header",
+        choices=("exptime", "header"),
+    )
+    pixfrac: float | None = option(
+        None, "drop size of drizzle, instead of that in the header", kind=float, minimum=0.01, maximum=1
+    )
+    drizzle_kernel: str | None = option(
+        None,
+        "kernel of drizzle, instead of that in the header",
+        kind=str,
+        choices=("square", "gaussian", "point", "turbo", "lanczos2", "lanczos3"),
+    )
+    cell: float = option(
+        1.0, "side of the cells of the sky in which the map of regions is written", unit="arcsec", minimum=0.1
+    )
+
+
 COMMAND_STAGES: dict[str, type[Stage]] = {
     "injection": InjectionOptions,
     "extend": ExtendOptions,
     "galfit": GalfitOptions,
+    "psf": PSFOptions,
 }
 """Groups of options of one command, beside those of `Options` that every catalogue records."""
 

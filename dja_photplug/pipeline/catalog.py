@@ -24,11 +24,8 @@ from dja_photplug.parallel.workers import Map
 from dja_photplug.pipeline.images import Products, find_grid, load_source
 from dja_photplug.pipeline.many_bands import (
     Bands,
-    add_totals,
-    compare_apertures,
     describe_bands,
     find_bands,
-    kron_radii,
     measure_bands,
     name_columns,
     read_psfs,
@@ -36,7 +33,9 @@ from dja_photplug.pipeline.many_bands import (
 from dja_photplug.pipeline.one_band import Result, analyse_image, describe_image, measure_band
 from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
 from dja_photplug.pipeline.tiles import share_work
-from dja_photplug.psf.model import PSF
+from dja_photplug.psf.matching import Target, choose_reference, find_target
+from dja_photplug.psf.regions import PSFModel
+from dja_photplug.sources.totals import add_matched_totals, add_totals, compare_apertures, kron_radii
 
 __all__ = ["list_images", "run"]
 
@@ -93,7 +92,7 @@ def run(
     ):
         begin, parallel = stages.begin, stages.watch(shared)
         if list(bands) == [detect] and source is not None:
-            return _run_alone(source, plan.psfs.get(detect), options, manager, begin, parallel)
+            return _run_alone(plan, source, options, manager, begin, parallel)
         return _run_together(plan, options, manager, begin, parallel, keep_image=keep_image)
 
 
@@ -123,6 +122,8 @@ def _name_stages(options: Options, others: Sequence[str]) -> dict[str, int]:
     names = [*COSTS, *others]
     if options.settle().measure.neighbours != "subtract":
         names.remove("neighbours")
+    if options.bands.match is None:
+        names.remove("matching")
     return dict.fromkeys(names, 1)
 
 
@@ -133,7 +134,8 @@ class _Plan:
     bands: Bands
     detect: str
     source: Source | None
-    psfs: Mapping[str, PSF]
+    psfs: Mapping[str, PSFModel]
+    target: Target | None
 
     @property
     def images(self) -> list[Source]:
@@ -153,7 +155,8 @@ def _make_plan(sources: Sequence[Products], options: Options, manager: pluggy.Pl
         raise PhotplugError(
             f"{bands[ARCHIVE_STACK]}: a stack is for detection, not a band; leave it out, or give --detect ir"
         )
-    return _Plan(bands=bands, detect=detect, source=source, psfs=psfs), options
+    target = find_target(options.bands.match, [band for band in bands if band != ARCHIVE_STACK], psfs)
+    return _Plan(bands=bands, detect=detect, source=source, psfs=psfs, target=target), options
 
 
 def _choose_detection(bands: Bands, options: Options) -> tuple[str, Source | None]:
@@ -213,17 +216,21 @@ def _make_stack(bands: Bands, options: Options, manager: pluggy.PluginManager) -
 
 
 def _run_alone(
+    plan: _Plan,
     source: Source,
-    psf: PSF | None,
     options: Options,
     manager: pluggy.PluginManager,
     begin: Callable[[str], None],
     parallel: Map,
 ) -> Result:
     """Detect and measure in one mosaic."""
-    result = measure_band(source, options, manager, psf=psf, begin=begin, parallel=parallel)
+    psf = plan.psfs.get(plan.detect)
+    result = measure_band(source, options, manager, psf=psf, target=plan.target, begin=begin, parallel=parallel)
     if psf is not None:
-        add_totals(result.catalog, *_kron_apertures(result.catalog, options), psf)
+        ratios, radius = _kron_apertures(result.catalog, options)
+        add_totals(result.catalog, ratios, radius, psf)
+        if plan.target is not None:
+            add_matched_totals({plan.detect: result.catalog}, plan.detect, radius, psf)
     result.catalog.meta = make_metadata(options) | encode_metadata(result.catalog.meta)
     return result
 
@@ -241,7 +248,8 @@ def _run_together(
     bands, detect, psfs = plan.bands, plan.detect, plan.psfs
     tables: dict[str, QTable] = {}
     if detect in bands and detect != ARCHIVE_STACK:
-        result = measure_band(bands[detect], options, manager, psf=psfs.get(detect), begin=begin, parallel=parallel)
+        psf, source = psfs.get(detect), bands[detect]
+        result = measure_band(source, options, manager, psf=psf, target=plan.target, begin=begin, parallel=parallel)
         tables[detect] = result.catalog
         meta = dict(result.catalog.meta)
     else:
@@ -255,14 +263,19 @@ def _run_together(
         sources["kron_radius"] = catalog["kron_radius"]
     others = {band: source for band, source in bands.items() if band != detect}
     known = replace(result.detection, sources=sources, uncleaned=None)
-    measured = measure_bands(list(others.values()), options, psfs, manager, detection=known, parallel=parallel)
+    measured = measure_bands(
+        list(others.values()), options, psfs, manager, detection=known, target=plan.target, parallel=parallel
+    )
     for band in others:
         begin(band)
         tables[band] = next(measured)
     tables = {band: tables[band] for band in bands if band in tables}
-    apertures = _kron_apertures(catalog, options)
+    ratios, radius = _kron_apertures(catalog, options)
+    if plan.target is not None:
+        reference = choose_reference(detect, tables, plan.target, psfs)
+        add_matched_totals(tables, reference, radius, psfs[reference])
     for band, table in tables.items():
-        add_totals(table, *apertures, psfs.get(band))
+        add_totals(table, ratios, radius, psfs.get(band))
         for name, column in name_columns(table, band, range(len(options.measure.apertures))).items():
             catalog[name] = column
     catalog.meta = make_metadata(options) | {"DETECT": detect} | encode_metadata(meta) | describe_bands(tables, psfs)

@@ -53,11 +53,9 @@ from dja_photplug.pipeline.many_bands import (
     KRON_COLUMNS,
     SEGMENT_COLUMNS,
     Bands,
-    add_totals,
-    compare_apertures,
     describe_bands,
+    describe_matched,
     find_bands,
-    kron_radii,
     measure_bands,
     name_columns,
     read_psfs,
@@ -65,9 +63,11 @@ from dja_photplug.pipeline.many_bands import (
 from dja_photplug.pipeline.one_band import find_epochs
 from dja_photplug.pipeline.plugins import KNOWN_SCHEMAS, ask_all, ask_some, complete_options, get_plugin_manager
 from dja_photplug.pipeline.tiles import share_work
+from dja_photplug.psf.matching import choose_reference, find_target
 from dja_photplug.sky.grid import pixel_positions
 from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection, regrid_sources
 from dja_photplug.sources.segments import check_segments, read_segmentation
+from dja_photplug.sources.totals import add_matched_totals, add_totals, compare_apertures, kron_radii
 from dja_photplug.units import convert, read_unit
 
 __all__ = ["catalog_options", "extend_catalog", "find_columns", "find_schema", "measure_columns"]
@@ -280,6 +280,7 @@ def measure_columns(
         meta: dict[str, object] = dict(describe_bands(tables, {}, first))
         return columns, {key: value for key, value in meta.items() if key not in table.meta}
     psfs = read_psfs(bands, options)
+    target = find_target(options.bands.match, bands, psfs)
     numbers = _number_apertures(aperture_diameters(table, given.schema), options.measure.apertures)
     ratios = _compare_apertures(table, given, numbers)
     names = _choose_columns(extend, options, numbers, ratios)
@@ -294,9 +295,13 @@ def measure_columns(
     role = "targets" if options.detect.use_segmentation is None else "detection"
     tables, columns = {}, {}
     with share_work(bands.values(), options, manager) as parallel:
-        measured = measure_bands(list(bands.values()), options, psfs, manager, **{role: rows}, parallel=parallel)
+        images = list(bands.values())
+        measured = measure_bands(images, options, psfs, manager, **{role: rows}, target=target, parallel=parallel)
         for band in tqdm(bands, "bands", disable=None if progress else True):
             tables[band] = next(measured)
+    if target is not None:
+        reference = choose_reference(str(table.meta.get("DETECT", "")), bands, target, psfs)
+        add_matched_totals(tables, reference, radius, psfs[reference])
     for band in bands:
         tables[band].meta = {"OPTIONS": record_options(options), **tables[band].meta}
         add_totals(tables[band], ratios, radius, psfs.get(band))
@@ -389,7 +394,7 @@ def _choose_columns(
     groups = {
         "auto": KRON_COLUMNS,
         "iso": SEGMENT_COLUMNS if has_segments else (),
-        "aper": [spec.name for spec in describe_apertures(numbers) + off + totals],
+        "aper": [spec.name for spec in describe_apertures(numbers) + off + totals + describe_matched(numbers, options)],
         "epochs": [spec.name for spec in epoch_columns(options.epochs.groups)],
     }
     wanted = EXTENSIONS if "all" in extend.columns else extend.columns

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.errors import PhotplugError
 from dja_photplug.fitting.formats import FORMATS
-from dja_photplug.fitting.select import REACH, match_positions, place_positions, prepare_kernel, select_sources
+from dja_photplug.fitting.select import REACH, match_positions, place_positions, select_sources, settle_psf
 from dja_photplug.fitting.stamps import SOURCE_COLUMNS, FitSources
 from dja_photplug.foreign.view import view_sources
 from dja_photplug.mosaic.image import MosaicImage, as_mosaic_image
@@ -28,6 +28,7 @@ from dja_photplug.pipeline.extend import find_columns
 from dja_photplug.pipeline.one_band import analyse_image
 from dja_photplug.pipeline.plugins import ask_first, complete_options, get_plugin_manager
 from dja_photplug.psf.model import PSF
+from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sky.grid import pixel_positions, pixel_scale
 from dja_photplug.sources.detection import regrid_sources
 
@@ -41,7 +42,7 @@ def write_galfit(
     *,
     ids: Sequence[int] | None = None,
     segmentation: ArrayLike | None = None,
-    psf: str | Path | PSF | None = None,
+    psf: str | Path | PSF | PSFModel | None = None,
     calibration: NoiseCalibration | None = None,
     options: GalfitOptions | None = None,
     analysis: Options | None = None,
@@ -65,8 +66,9 @@ def write_galfit(
         Those to be fitted; all by default. The others are masked, or fitted with a target that they overlap.
     segmentation : array_like, optional
         On the image's grid, labelled by ``id``; without it the Kron ellipses of a catalogue stand in.
-    psf : str, Path or PSF, optional
-        Of any size and scale; it is resampled to the image's pixels, centred on one. Without it nothing is convolved.
+    psf : str, Path, PSF or PSFModel, optional
+        Of any size and scale; that of the place of each target is resampled to the image's pixels, centred on one.
+        Without it nothing is convolved.
     calibration : NoiseCalibration, optional
         a(r), for the factor by which formal errors are multiplied.
     options : GalfitOptions, optional
@@ -90,8 +92,8 @@ def write_galfit(
     Raises
     ------
     PhotplugError
-        Where a source is not in the catalogue or off the mosaic, the PSF is none, files exist, or the
-        format is not known.
+        Where a source is not in the catalogue or off the mosaic, the PSF is none or not that of its place, files exist,
+        or the format is not known.
     """
     if settings.get("size") == "auto":
         settings["size"] = None
@@ -100,7 +102,7 @@ def write_galfit(
     image = as_mosaic_image(image)
     if isinstance(sources, SkyCoord):
         found = find_fit_sources(image, sources, complete_options(analysis or Options(), manager), manager)
-        selected = replace(found, psf=prepare_kernel(psf, image, options.psf_scale), calibration=calibration)
+        selected = replace(found, psf=settle_psf(psf, image, options.psf_scale), calibration=calibration)
     else:
         given = {"psf": psf, "psf_scale": options.psf_scale, "calibration": calibration}
         table, wcs = view_sources(sources, find_columns(sources, ExtendOptions(), manager))

@@ -11,22 +11,23 @@ from pathlib import Path
 import numpy as np
 import pluggy
 from astropy.table import Column, QTable
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.catalog.flags import SourceFlag
-from dja_photplug.catalog.kron import kron_circle_radius
 from dja_photplug.catalog.metadata import encode_metadata
 from dja_photplug.catalog.schema import (
     APERTURE_COLUMNS,
     CONTAMINATION_COLUMNS,
     GROWTH_COLUMNS,
+    MATCH_COLUMNS,
+    MATCHED_TOTAL_COLUMNS,
     SKY_COLUMNS,
     TOTAL_COLUMNS,
+    ColumnSpec,
     describe_apertures,
     describe_columns,
     describe_removed,
-    dress_table,
     epoch_columns,
 )
 from dja_photplug.errors import PhotplugError, PhotplugWarning
@@ -37,7 +38,9 @@ from dja_photplug.parallel.workers import Map, map_in_processes
 from dja_photplug.pipeline.images import Products, find_source
 from dja_photplug.pipeline.one_band import measure_band
 from dja_photplug.pipeline.plugins import get_plugin_manager, split_work
-from dja_photplug.psf.model import PSF, encircled_energy, read_psf, warn_of_assumptions
+from dja_photplug.psf.matching import Target
+from dja_photplug.psf.model import COUNT, warn_of_assumptions
+from dja_photplug.psf.regions import PSFModel, read_psf_model
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.detection import Detection
 
@@ -46,11 +49,10 @@ __all__ = [
     "SEGMENT_COLUMNS",
     "SOURCE_COLUMNS",
     "Bands",
-    "add_totals",
-    "compare_apertures",
     "describe_bands",
+    "describe_matched",
+    "describe_psf",
     "find_bands",
-    "kron_radii",
     "list_columns",
     "measure_bands",
     "name_columns",
@@ -120,7 +122,7 @@ def find_bands(
     return bands
 
 
-def read_psfs(bands: Bands, options: Options) -> dict[str, PSF]:
+def read_psfs(bands: Bands, options: Options) -> dict[str, PSFModel]:
     """Read the PSFs that the options name.
 
     Parameters
@@ -132,7 +134,7 @@ def read_psfs(bands: Bands, options: Options) -> dict[str, PSF]:
 
     Returns
     -------
-    dict of str to PSF
+    dict of str to PSFModel
         By band. A file without a pixel scale of its own has that of its mosaic, and a warning says so.
 
     Raises
@@ -141,7 +143,7 @@ def read_psfs(bands: Bands, options: Options) -> dict[str, PSF]:
         Where a band is not there, a file is missing or holds no PSF, or neither it nor the source tells a pixel scale
         before it is loaded.
     """
-    psfs: dict[str, PSF] = {}
+    psfs: dict[str, PSFModel] = {}
     names = list(bands)
     given = {
         name: settle_values(name, getattr(options.bands, name), names) for name in ("psf", "psf_scale", "psf_share")
@@ -158,8 +160,8 @@ def read_psfs(bands: Bands, options: Options) -> dict[str, PSF]:
     return psfs
 
 
-def read_psf_for(source: Source, path: str | Path, *, scale: float | None, share: float | None) -> PSF:
-    """Read a PSF of a source, of which the share of the light that it holds will be used.
+def read_psf_for(source: Source, path: str | Path, *, scale: float | None, share: float | None) -> PSFModel:
+    """Read the PSF of a source, of which the share of the light that it holds will be used.
 
     Parameters
     ----------
@@ -171,7 +173,7 @@ def read_psf_for(source: Source, path: str | Path, *, scale: float | None, share
 
     Returns
     -------
-    PSF
+    PSFModel
 
     Raises
     ------
@@ -179,9 +181,9 @@ def read_psf_for(source: Source, path: str | Path, *, scale: float | None, share
         Where the file is missing or holds no PSF, or nothing tells its pixel scale before the source is loaded.
     """
     grid = source.grid()
-    psf = read_psf(path, None if grid is None else pixel_scale(grid.wcs), scale=scale, share=share)
-    warn_of_assumptions(psf)
-    return psf
+    model = read_psf_model(path, None if grid is None else pixel_scale(grid.wcs), scale=scale, share=share)
+    warn_of_assumptions(model.stamps[0])
+    return model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -189,19 +191,21 @@ class _Job:
     """What a process must know to measure bands."""
 
     options: Options
-    psfs: Mapping[str, PSF]
+    psfs: Mapping[str, PSFModel]
     detection: Detection | None
     targets: Detection | None
+    target: Target | None
 
 
 def measure_bands(
     sources: Sequence[Source],
     options: Options,
-    psfs: Mapping[str, PSF],
+    psfs: Mapping[str, PSFModel],
     manager: pluggy.PluginManager,
     *,
     detection: Detection | None = None,
     targets: Detection | None = None,
+    target: Target | None = None,
     parallel: Map = map,
 ) -> Iterator[QTable]:
     """Yield the table of each band in order; one image is in memory at a time, and in each worker.
@@ -210,11 +214,11 @@ def measure_bands(
     ----------
     sources : sequence of Source
     options : Options
-    psfs : mapping of str to PSF
+    psfs : mapping of str to PSFModel
         By band.
     manager : PluginManager
         Where it has other plugins than those that are installed, as registered by hand, all is done in this process.
-    detection, targets : Detection, optional
+    detection, targets, target : optional
         As for `dja_photplug.pipeline.one_band.measure_band`.
     parallel : Map, optional
         Who does the tiles of large images; with the builtin ``map`` the bands are shared out where the options name a
@@ -225,7 +229,7 @@ def measure_bands(
     `~astropy.table.QTable`
         One row for each source of `detection` or `targets`, in their order; names of columns are without the band.
     """
-    job = _Job(options=options, psfs=psfs, detection=detection, targets=targets)
+    job = _Job(options=options, psfs=psfs, detection=detection, targets=targets, target=target)
     if parallel is map:
         workers, own = split_work(manager, options.bands.workers or 1)
         tables = map_in_processes(_measure, list(sources), workers, _start, job, own)
@@ -254,78 +258,10 @@ def _measure(state: tuple[_Job, pluggy.PluginManager], source: Source, parallel:
         psf=job.psfs.get(source.band),
         detection=job.detection,
         targets=job.targets,
+        target=job.target,
         parallel=parallel,
     )
     return result.catalog
-
-
-def compare_apertures(auto: ArrayLike, apertures: Mapping[int, ArrayLike]) -> dict[int, Floats]:
-    """Return flux_auto over flux_aper of a detection image: the factors from apertures to the Kron ellipse.
-
-    Parameters
-    ----------
-    auto : array_like
-        Fluxes in Kron apertures, (n,), in any unit.
-    apertures : mapping of int to array_like
-        Fluxes in circular apertures, (n,), in the same unit, by number.
-
-    Returns
-    -------
-    dict of int to ndarray
-        (n,), by the same numbers; NaN where one of the fluxes is not positive.
-    """
-    auto = np.asarray(auto, dtype=float)
-    ratios = {}
-    for i, values in apertures.items():
-        flux = np.asarray(values, dtype=float)
-        ratios[i] = np.divide(auto, flux, out=np.full_like(flux, np.nan), where=(flux > 0) & (auto > 0))
-    return ratios
-
-
-def kron_radii(table: QTable, options: Options) -> Floats | None:
-    """Return the radius of the circle with the area of each Kron aperture.
-
-    Parameters
-    ----------
-    table : `~astropy.table.QTable`
-        (n,), with ``a b kron_radius``.
-    options : Options
-        Its ``measure.kron_circle`` is the smallest radius.
-
-    Returns
-    -------
-    ndarray or None
-        (n,), in arcsec; None where the table lacks the columns.
-    """
-    if not {"a", "b", "kron_radius"} <= set(table.colnames):
-        return None
-    return kron_circle_radius(table, options.measure.kron_circle)
-
-
-def add_totals(table: QTable, ratios: Mapping[int, Floats], radius: Floats | None, psf: PSF | None) -> None:
-    """Add ``corr_i ecorr_i tot_i etot_i`` to the table of a band, as far as it has the fluxes they are made of.
-
-    Parameters
-    ----------
-    table : `~astropy.table.QTable`
-    ratios : mapping of int to ndarray
-        From :func:`compare_apertures`, for the apertures that get the columns.
-    radius : ndarray or None
-        From :func:`kron_radii`. Without it there are no totals of a PSF.
-    psf : PSF or None
-        Its encircled energy within `radius` is the share of the light that the Kron aperture holds.
-    """
-    share = np.ones(len(table)) if psf is None else None if radius is None else encircled_energy(psf, radius)
-    columns = {}
-    for i, ratio in ratios.items():
-        for e, error in (("", ""), ("e", "err")):
-            if (name := f"flux{error}_aper_{i}") in table.colnames:
-                columns[f"{e}corr_{i}"] = table[name] * ratio
-                if share is not None:
-                    columns[f"{e}tot_{i}"] = columns[f"{e}corr_{i}"] / share
-    specs = [spec for spec in describe_apertures(ratios, TOTAL_COLUMNS) if spec.name in columns]
-    for name, column in dress_table(columns, specs).items():
-        table[name] = column
 
 
 def name_columns(table: QTable, band: str, numbers: Sequence[int]) -> dict[str, Column]:
@@ -345,6 +281,7 @@ def name_columns(table: QTable, band: str, numbers: Sequence[int]) -> dict[str, 
         By ``{band}_{name}``, without those of :data:`SOURCE_COLUMNS`.
     """
     specs = APERTURE_COLUMNS + SKY_COLUMNS + CONTAMINATION_COLUMNS + TOTAL_COLUMNS
+    specs += MATCH_COLUMNS + MATCHED_TOTAL_COLUMNS
     measured, wanted = describe_apertures(range(len(numbers)), specs), describe_apertures(numbers, specs)
     renamed = {spec.name: to for spec, to in zip(measured, wanted, strict=True)}
     columns = {}
@@ -376,6 +313,7 @@ def list_columns(options: Options, bands: Sequence[str]) -> list[str]:
     off = describe_removed(numbers, sky=measure.background != "none", neighbours=measure.neighbours == "subtract")
     more = [spec.name for spec in (*off, *epoch_columns(options.epochs.groups))]
     totals = [spec.name for spec in describe_apertures(numbers, TOTAL_COLUMNS)]
+    more += [spec.name for spec in describe_matched(numbers, options)]
     growth = [spec.name for spec in GROWTH_COLUMNS]
     if not bands:
         return own + more + (growth + totals if options.bands.psf else [])
@@ -383,14 +321,30 @@ def list_columns(options: Options, bands: Sequence[str]) -> list[str]:
     return own + [f"{band}_{name}" for band in bands for name in each + (growth if band in options.bands.psf else [])]
 
 
-def describe_bands(tables: Mapping[str, QTable], psfs: Mapping[str, PSF], first: int = 0) -> dict[str, str]:
+def describe_matched(numbers: Sequence[int], options: Options) -> list[ColumnSpec]:
+    """Return the columns of apertures that bands have where they are brought to one PSF.
+
+    Parameters
+    ----------
+    numbers : sequence of int
+    options : Options
+
+    Returns
+    -------
+    list of ColumnSpec
+        Empty where they are not.
+    """
+    return describe_apertures(numbers, MATCH_COLUMNS + MATCHED_TOTAL_COLUMNS) if options.bands.match else []
+
+
+def describe_bands(tables: Mapping[str, QTable], psfs: Mapping[str, PSFModel], first: int = 0) -> dict[str, str]:
     """Return metadata of bands.
 
     Parameters
     ----------
     tables : mapping of str to `~astropy.table.QTable`
         By band, with the metadata of each.
-    psfs : mapping of str to PSF
+    psfs : mapping of str to PSFModel
         By band; a band without one has its totals without a correction.
     first : int, optional
         Number of the first band, where the catalogue has others.
@@ -403,9 +357,25 @@ def describe_bands(tables: Mapping[str, QTable], psfs: Mapping[str, PSF], first:
     bands = {}
     for i, (band, table) in enumerate(tables.items(), start=first):
         psf = psfs.get(band)
-        known = {"PSF": "none: tot is corr"} if psf is None else {"PSF": psf.name, "PSFSCALE": psf.scale}
+        known = {"PSF": "none: tot is corr"} if psf is None else describe_psf(psf)
         bands[f"BAND_{i}"] = {"band": band, **known, **table.meta}
     return encode_metadata(bands)
+
+
+def describe_psf(psf: PSFModel) -> dict[str, str | float]:
+    """Return metadata of a PSF.
+
+    Parameters
+    ----------
+    psf : PSFModel
+
+    Returns
+    -------
+    dict
+        PSF, its name, PSFSCALE in arcsec, and NPSF where there is one for each region.
+    """
+    regions = {} if len(psf.stamps) == 1 else {COUNT: len(psf.stamps)}
+    return {"PSF": psf.name, "PSFSCALE": psf.stamps[0].scale, **regions}
 
 
 def read_calibration(meta: Mapping[str, str], source: Source) -> NoiseCalibration | None:

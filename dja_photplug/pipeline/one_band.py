@@ -14,7 +14,7 @@ import numpy as np
 import pluggy
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from astropy.table import QTable
+from astropy.table import QTable, hstack
 
 from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.catalog.kron import kron_circle_radius
@@ -34,7 +34,10 @@ from dja_photplug.parallel.workers import Map
 from dja_photplug.pipeline.images import load_source
 from dja_photplug.pipeline.plugins import ask_all, ask_first, get_plugin_manager, has_plugins
 from dja_photplug.pipeline.tiles import detect_in_tiles, measure_in_tiles
-from dja_photplug.psf.model import PSF, half_light_radius
+from dja_photplug.psf.convolution import Kernels
+from dja_photplug.psf.matching import Target, warn_of_residual
+from dja_photplug.psf.model import PSF
+from dja_photplug.psf.regions import PSFModel, warn_of_uncovered
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.apertures import Removed, find_reach
 from dja_photplug.sources.detection import (
@@ -47,13 +50,10 @@ from dja_photplug.sources.detection import (
     sample_labels,
     shapes_on_grid,
 )
-from dja_photplug.sources.photometry import (
-    flag_point_sources,
-    make_planes,
-    measure_profiles,
-    remove_neighbours,
-    remove_sky,
-)
+from dja_photplug.sources.matched import copy_matched, measure_matched
+from dja_photplug.sources.photometry import flag_point_sources
+from dja_photplug.sources.removal import measure_profiles, remove_neighbours, remove_sky
+from dja_photplug.sources.stars import check_psf
 
 if TYPE_CHECKING:
     from photutils.segmentation import SegmentationImage
@@ -97,7 +97,7 @@ class Result:
         With those of plugins.
     source : Source or None
         What that image was loaded from; None for a stack made of the bands, and for an image from elsewhere.
-    psf : PSF or None
+    psf : PSFModel or None
         Of that image.
     """
 
@@ -107,7 +107,7 @@ class Result:
     calibration: NoiseCalibration | None
     options: Options
     source: Source | None = None
-    psf: PSF | None = None
+    psf: PSFModel | None = None
 
     @property
     def image(self) -> MosaicImage:
@@ -176,9 +176,10 @@ def measure_band(
     options: Options,
     manager: pluggy.PluginManager,
     *,
-    psf: PSF | None = None,
+    psf: PSFModel | None = None,
     detection: Detection | None = None,
     targets: Detection | None = None,
+    target: Target | None = None,
     begin: Begin = lambda stage: None,
     parallel: Map = map,
 ) -> Result:
@@ -189,9 +190,9 @@ def measure_band(
     source : Source
     options : Options
     manager : PluginManager
-    psf : PSF, optional
+    psf : PSFModel, optional
         Sets the flag POINT_LIKE, and is handed to whoever measures.
-    detection, targets, begin, parallel
+    detection, targets, target, begin, parallel
         As for :func:`analyse_image`.
 
     Returns
@@ -207,11 +208,20 @@ def measure_band(
     begin("loading")
     image = load_source(source, options, manager)
     result = analyse_image(
-        image, options, manager, psf=psf, detection=detection, targets=targets, begin=begin, parallel=parallel
+        image,
+        options,
+        manager,
+        psf=psf,
+        detection=detection,
+        targets=targets,
+        target=target,
+        begin=begin,
+        parallel=parallel,
     )
     result = replace(result, source=source)
     _tell_sky(result)
     _flag_points(result)
+    _check_psf(result)
     begin("epochs")
     return replace(result, catalog=_complete_table(result, source, manager))
 
@@ -234,12 +244,24 @@ def _tell_sky(result: Result) -> None:
 
 
 def _flag_points(result: Result) -> None:
-    """Set the flag POINT_LIKE where there is a PSF, and what it is told by was measured."""
-    catalog = result.catalog
+    """Set the flag POINT_LIKE where there is a PSF, and what it is told by was measured; tell where there is none."""
+    catalog, psf = result.catalog, result.psf
+    if psf is None:
+        return
+    places = SkyCoord(catalog["ra"], catalog["dec"])
+    warn_of_uncovered(psf, places)
     needed = {"a", "b", "kron_radius", "flux_radius", "flux_auto", "fluxerr_auto", "flag"}
-    if result.psf is not None and needed <= set(catalog.colnames):
-        expected = half_light_radius(result.psf, kron_circle_radius(catalog, result.options.measure.kron_circle))
+    if needed <= set(catalog.colnames):
+        expected = psf.half_light_at(places, kron_circle_radius(catalog, result.options.measure.kron_circle))
         catalog["flag"] |= flag_point_sources(catalog, expected)
+
+
+def _check_psf(result: Result) -> None:
+    """Tell where the stars of the image contradict its PSF, and note how they compare."""
+    needed = {"id", "ra", "dec", "x", "y", "flux_radius", "flux_auto", "fluxerr_auto", "flag"}
+    if result.psf is not None and needed <= set(result.catalog.colnames):
+        planes = (result.image, result.detection.segmentation, result.catalog)
+        result.catalog.meta.update(check_psf(result.psf, *planes, str(result.source)))
 
 
 def _complete_table(result: Result, source: Source, manager: pluggy.PluginManager) -> QTable:
@@ -257,11 +279,12 @@ def analyse_image(
     options: Options,
     manager: pluggy.PluginManager | None = None,
     *,
-    psf: PSF | None = None,
+    psf: PSF | PSFModel | None = None,
     detection: Detection | None = None,
     targets: Detection | None = None,
     calibration: NoiseCalibration | None = None,
     calibrated: bool = True,
+    target: Target | None = None,
     begin: Begin = lambda stage: None,
     parallel: Map = map,
 ) -> Result:
@@ -273,7 +296,7 @@ def analyse_image(
     options : Options
     manager : PluginManager, optional
         All plugins by default.
-    psf : PSF, optional
+    psf : PSF or PSFModel, optional
         Handed to whoever measures.
     detection : Detection, optional
         Sources and segments that are known, on this or another grid, instead of detecting.
@@ -283,6 +306,8 @@ def analyse_image(
         That of an image with the same noise, which saves measuring it again.
     calibrated : bool, optional
         Without it errors are those of the weight alone, as where an image has too little sky to measure a(r).
+    target : Target, optional
+        The PSF that the image is brought to for the columns of `dja_photplug.catalog.schema.MATCH_COLUMNS`.
     begin : callable, optional
         Called with the name of each stage as it begins.
     parallel : Map, optional
@@ -299,11 +324,12 @@ def analyse_image(
         Where no plugin claims the engine, or one fails.
     """
     manager, options = manager or get_plugin_manager(), options.settle()
+    psf = None if psf is None else PSFModel.of(psf)
     tiles = cut_tiles(image.shape, options.tiles.size, options.tiles.overlap)
     image = share_image(image)
     begin("background")
     background = _ask_engine(manager, "photplug_background", Background, options, image=image)
-    background = Background(level=share_plane(background.level))
+    background = background.share()
     if detection is None:
         begin("detecting")
         detection = _find_sources(image, background, tiles, options, manager, parallel)
@@ -312,21 +338,21 @@ def analyse_image(
     detection = replace(detection, segmentation=share_plane(detection.segmentation))
     begin("sky")
     detection, removed = _find_sky(image, background, detection, options, parallel)
+    work = _Work(background, tiles, options, manager, begin, parallel)
     if calibration is None and calibrated:
-        planes = {"image": take_off(image, removed), "background": background, "detection": detection}
-        found = _ask_stand_in(manager, "photplug_calibrate", NoiseCalibration, options, **planes)
-        calibration = found[0] if found else None
+        calibration = work.calibrate(image, removed, detection)
+    blocked = detection
     if targets is not None:
         detection = _adopt_segments(targets, detection)
-    if options.measure.neighbours == "subtract":
-        begin("neighbours")
-        removed = remove_neighbours(removed, image, detection, options, parallel=parallel)
-        removed = measure_profiles(removed, image, detection, calibration)
+    removed = work.take_neighbours(image, removed, detection, calibration)
     begin("measuring")
-    measure = partial(_measure, _Ask("photplug_measure", QTable, options, manager, stand_in=False), calibration, psf)
-    scale = pixel_scale(image.wcs)
-    reach = find_reach(shapes_on_grid(detection, scale), scale, options.measure, growth=psf is not None)
-    catalog = measure_in_tiles(take_off(image, removed), background, detection, reach, tiles, measure, parallel)
+    catalog = work.measure(image, removed, detection, calibration, psf)
+    if target is not None:
+        begin("matching")
+        found = _match(
+            work, image, removed, blocked, detection, catalog, psf, target, calibrated=calibration is not None
+        )
+        catalog = hstack([catalog, found], metadata_conflicts="silent")
     return Result(
         catalog=catalog,
         planes=(image, background),
@@ -335,6 +361,88 @@ def analyse_image(
         options=options,
         psf=psf,
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Work:
+    """What the photometry of an image takes, whatever its PSF."""
+
+    background: Background
+    tiles: Sequence[Tile]
+    options: Options
+    manager: pluggy.PluginManager
+    begin: Begin
+    parallel: Map
+
+    def calibrate(self, image: MosaicImage, removed: Removed, detection: Detection) -> NoiseCalibration | None:
+        """Return a(r), measured off the segments of a detection; None where nobody measures it."""
+        planes = {"image": take_off(image, removed), "background": self.background, "detection": detection}
+        found = _ask_stand_in(self.manager, "photplug_calibrate", NoiseCalibration, self.options, **planes)
+        return found[0] if found else None
+
+    def take_neighbours(
+        self, image: MosaicImage, removed: Removed, detection: Detection, calibration: NoiseCalibration | None
+    ) -> Removed:
+        """Return what is taken off an image, with what sources add to each other where that is asked for."""
+        if self.options.measure.neighbours != "subtract":
+            return removed
+        self.begin("neighbours")
+        removed = remove_neighbours(removed, image, detection, self.options, parallel=self.parallel)
+        return measure_profiles(removed, image, calibration, parallel=self.parallel)
+
+    def measure(
+        self,
+        image: MosaicImage,
+        removed: Removed,
+        detection: Detection,
+        calibration: NoiseCalibration | None,
+        psf: PSFModel | None,
+    ) -> QTable:
+        """Return the photometry of sources on an image less what is taken off it."""
+        ask = _Ask("photplug_measure", QTable, self.options, self.manager, stand_in=False)
+        scale = pixel_scale(image.wcs)
+        reach = find_reach(shapes_on_grid(detection, scale), scale, self.options.measure, growth=psf is not None)
+        measure = partial(_measure, ask, calibration, psf)
+        without = take_off(image, removed)
+        return measure_in_tiles(without, self.background, detection, reach, self.tiles, measure, self.parallel)
+
+
+def _match(
+    work: _Work,
+    image: MosaicImage,
+    removed: Removed,
+    blocked: Detection,
+    detection: Detection,
+    catalog: QTable,
+    psf: PSFModel | None,
+    target: Target,
+    *,
+    calibrated: bool,
+) -> QTable:
+    """Return the columns of sources at the PSF of a target; `blocked` are those that are kept off for its a(r)."""
+    if psf is None:
+        raise PhotplugError("an image is brought to another PSF, and its own is not known; give it (psf)")
+    if psf.stamps == (target.psf,):
+        found = copy_matched(catalog, work.options)
+    else:
+        sources = detection.sources.copy(copy_data=False)
+        if "kron_radius" in catalog.colnames:
+            sources["kron_radius"] = catalog["kron_radius"]  # that of the image as it is
+        detection = replace(detection, sources=sources, uncleaned=None)
+        options = work.options
+        if options.measure.neighbours == "subtract":  # they are, by their models as they are in the image as it is
+            options = replace(options, measure=replace(options.measure, neighbours="keep"))
+        keeping = replace(work, options=options)
+
+        def measure(matched: MosaicImage, without: Removed) -> tuple[QTable, NoiseCalibration | None]:
+            found = keeping.calibrate(matched, without, blocked) if calibrated else None
+            return keeping.measure(matched, without, detection, found, None), found
+
+        kernels = Kernels.bring(psf, target.psf, image.wcs)
+        warn_of_residual(kernels.kernels)
+        found = measure_matched(image, removed, detection, catalog, kernels, options, measure, parallel=work.parallel)
+    found.meta["MATCH"] = target.name
+    return found
 
 
 def _find_sources(
@@ -361,10 +469,7 @@ def _find_sky(
     if "snr_detect" not in detection.sources.colnames and len(detection.sources):
         planes = image, background, detection.segmentation, mask
         detection = add_significance(detection, measure_significance(*planes, options.detect, parallel=parallel))
-    removed = remove_sky(image, detection.segmentation, options, (mask, note), parallel=parallel)
-    if options.variance.noise == "calibrated" or options.measure.neighbours == "subtract":
-        removed = make_planes(removed, image)  # once for all steps that follow
-    return detection, removed
+    return detection, remove_sky(image, detection.segmentation, options, (mask, note), parallel=parallel)
 
 
 class _Ask(Generic[T]):
@@ -405,7 +510,7 @@ def _detect(ask: _Ask[Detection], image: MosaicImage, background: Background) ->
 def _measure(
     ask: _Ask[QTable],
     calibration: NoiseCalibration | None,
-    psf: PSF | None,
+    psf: PSFModel | None,
     image: MosaicImage,
     background: Background,
     detection: Detection,

@@ -54,7 +54,7 @@ T = TypeVar("T")
 
 _COMMANDS = (
     *("about.plugins", "about.demo", "commands.galfit", "commands.epochs", "commands.inject", "commands.extend"),
-    *("commands.survey", "commands.catalog", "commands.weight", "commands.info"),
+    *("commands.psf", "commands.survey", "commands.catalog", "commands.weight", "commands.info"),
 )
 LOADER = "dja-loader"
 """Name of the built-in plugin that loads the archive's mosaics."""

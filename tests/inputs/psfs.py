@@ -142,4 +142,50 @@ SUMS = (
          PIXSCL=0.04),
 )  # fmt: skip
 
-CASES = SCALES + SIZES + SUMS
+MATCHED = f"{CATALOG} --match"
+KIND = "PSF that bands are brought to"
+
+
+def is_matched(folder: Path) -> None:
+    """See that the only band is at its own PSF: matched fluxes are those in apertures."""
+    table = QTable.read(folder / "cat.ecsv")
+    assert np.array_equal(table["match_aper_1"].value, table["flux_aper_1"].value, equal_nan=True)
+
+
+def write_target(sigma: float = 0.1, **cards: object) -> Callable[[Path], None]:
+    """Return what writes a PSF as of `write_psf`, a target of another width with these cards, and a catalogue."""
+
+    def prepare(folder: Path) -> None:
+        write_psf(PIXSCL=0.04)(folder)
+        pixels = gaussian((101, 101), 50, 50, sigma / 0.04)
+        known = fits.Header({name: value for name, value in cards.items() if value is not None})
+        fits.writeto(folder / "target.fits", (pixels / pixels.sum()).astype(np.float32), known)
+        QTable({"id": [1], "ra": [34.4], "dec": [-5.2]}).write(folder / "one.ecsv")
+
+    return prepare
+
+
+def aim(given: str, command: str, outcome: Outcome, *says: str, check: Callable[[Path], object] | None = None,
+        **target: object) -> Case:  # fmt: skip
+    """Return a case of a PSF that bands are brought to."""
+    prepare = write_target(**({"PIXSCL": 0.04} | target))  # type: ignore[arg-type]
+    return Case(kind=KIND, given=given, command=command, outcome=outcome, says=says, prepare=prepare, check=check)
+
+
+TARGETS = (
+    aim("that of the only band", f"{MATCHED} f444w", "obeyed", check=is_matched),
+    aim("that of a file", f"{MATCHED} target.fits", "obeyed"),
+    aim("for a band without a PSF", f"catalog {PREFIX} -o cat.ecsv --noise dja --match f444w {CUT}", "refused",
+        "match", "f444w has no PSF"),
+    aim("that of a band that is not there", f"{MATCHED} f277w", "refused", "match", "f277w", "f444w"),
+    aim("a file that states no pixel scale", f"{MATCHED} target.fits", "refused", "target.fits", "no pixel scale",
+        "header", PIXSCL=None),
+    aim("a file that is no PSF", f"{MATCHED} {PREFIX}_drc_sci.fits", "refused", "_sci.fits"),
+    aim("one that is narrower than that of the band", f"{MATCHED} target.fits", "refused", "0.094", "0.145",
+        "sharpened", sigma=0.04),
+    aim("one that is narrower, for a catalogue that is extended",
+        f"extend one.ecsv {PREFIX} -o out.ecsv --noise dja --psf f444w=psf.fits --match target.fits", "refused",
+        "sharpened", sigma=0.04),
+)  # fmt: skip
+
+CASES = SCALES + SIZES + SUMS + TARGETS

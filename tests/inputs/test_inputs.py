@@ -20,6 +20,7 @@ KINDS = (
     "messages",
     "options",
     "pixels",
+    "psfmaking",
     "psfs",
     "schemas",
     "segments",

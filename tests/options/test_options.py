@@ -243,7 +243,12 @@ OTHER = Options(
     ),
     epochs=EpochOptions(details=("visits", "gap"), visit_gap=2.5),
     bands=BandOptions(
-        detect="f277w", psf={"f444w": "a.fits", "f277w": "b.fits"}, zero_point={"f444w": 28}, stack="ir", workers=2
+        detect="f277w",
+        psf={"f444w": "a.fits", "f277w": "b.fits"},
+        match="broadest",
+        zero_point={"f444w": 28},
+        stack="ir",
+        workers=2,
     ),
     tiles=TileOptions(size=2000, overlap=200, scratch="folder", scheduler="tcp://a:1"),
     output=OutputOptions(format="eazy", eazy_aperture=2),

@@ -52,7 +52,7 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
 def run(arguments: Namespace) -> None:
     """Write stamps of the sources of a catalogue, or around a position, for a fitting code."""
     from dja_photplug.figures.stamps import plot_stamps
-    from dja_photplug.fitting.select import place_targets, prepare_kernel, select_sources, surround
+    from dja_photplug.fitting.select import place_targets, select_sources, settle_psf, surround
     from dja_photplug.fitting.stamps import cut_stamps
     from dja_photplug.foreign.view import view_sources
     from dja_photplug.pipeline.galfit import find_fit_sources, turn_shapes, write_selected
@@ -84,8 +84,8 @@ def run(arguments: Namespace) -> None:
         warnings.filterwarnings("ignore", ".* its loader passed over the cut-out", PhotplugWarning)
         image = load_source(source, replace(options, cutout=surround(places, galfit.size)), manager)
     if table is None:
-        kernel = prepare_kernel(psf, image, galfit.psf_scale)
-        selected = replace(find_fit_sources(image, places, options, manager), psf=kernel)
+        model = settle_psf(psf, image, galfit.psf_scale)
+        selected = replace(find_fit_sources(image, places, options, manager), psf=model)
     else:
         path, calibration = options.detect.use_segmentation, read_calibration(table.meta, source)
         labels = None if path is None else read_labels(path, image)
