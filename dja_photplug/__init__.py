@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dja_photplug.catalog.eazy import write_eazy as write_eazy
     from dja_photplug.catalog.flags import SourceFlag as SourceFlag
     from dja_photplug.catalog.flags import decode_flags as decode_flags
+    from dja_photplug.catalog.lephare import write_lephare as write_lephare
     from dja_photplug.epochs.log import ExposureLog as ExposureLog
     from dja_photplug.epochs.log import read_exposure_log as read_exposure_log
     from dja_photplug.errors import PhotplugError as PhotplugError
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from dja_photplug.options.stages import MeasureOptions as MeasureOptions
     from dja_photplug.options.stages import Options as Options
     from dja_photplug.options.stages import OutputOptions as OutputOptions
+    from dja_photplug.options.stages import PSFOptions as PSFOptions
     from dja_photplug.options.stages import TileOptions as TileOptions
     from dja_photplug.options.stages import VarianceOptions as VarianceOptions
     from dja_photplug.pipeline.catalog import run as run
@@ -54,6 +56,11 @@ if TYPE_CHECKING:
     from dja_photplug.pipeline.injection import inject as inject
     from dja_photplug.pipeline.one_band import Result as Result
     from dja_photplug.pipeline.plugins import get_plugin_manager as get_plugin_manager
+    from dja_photplug.psf.model import PSF as PSF
+    from dja_photplug.psf.regions import PSFModel as PSFModel
+    from dja_photplug.psf.regions import read_psf_model as read_psf_model
+    from dja_photplug.psf.regions import write_psf_model as write_psf_model
+    from dja_photplug.sources.stars import psf_from_stars as psf_from_stars
     from dja_photplug.surveys.run import survey as survey
 else:
     __getattr__, __dir__, __all__ = defer(__name__)

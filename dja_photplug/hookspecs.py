@@ -23,18 +23,19 @@ if TYPE_CHECKING:
 
     from astropy.coordinates import SkyCoord
     from astropy.nddata import NDData
-    from astropy.table import Column, QTable
+    from astropy.table import Column, QTable, Table
 
     from dja_photplug.calibration.curve import NoiseCalibration
     from dja_photplug.epochs.log import ExposureLog
     from dja_photplug.files.names import Source
     from dja_photplug.fitting.stamps import FitSources
+    from dja_photplug.foreign.schema import CatalogSchema
     from dja_photplug.mosaic.electrons import Header
     from dja_photplug.mosaic.fullweight import ExposureMap, NoiseModel
     from dja_photplug.mosaic.image import MosaicImage
     from dja_photplug.options.declare import Stage
     from dja_photplug.options.stages import GalfitOptions, Options
-    from dja_photplug.psf.model import PSF
+    from dja_photplug.psf.regions import PSFModel
     from dja_photplug.sources.detection import Background, Detection
 
 __all__ = ["PROJECT", "hookimpl"]
@@ -145,7 +146,7 @@ def photplug_measure(
     background: Background,
     detection: Detection,
     calibration: NoiseCalibration | None,
-    psf: PSF | None,
+    psf: PSFModel | None,
     options: Options,
 ) -> QTable | None:
     """Measure the detected sources in one image: the photometric columns, a row for each source.
@@ -205,6 +206,25 @@ def photplug_write(catalog: QTable, path: Path, options: Options) -> Path | None
     ...         return None
     ...     catalog.write(path, format="votable", overwrite=options.overwrite)
     ...     return path
+    """
+
+
+@hookspec(firstresult=True)
+def photplug_schema(table: Table) -> CatalogSchema | None:
+    """Say what the columns of somebody's catalogue mean: positions, ids, shapes, Kron radius, fluxes and their units.
+
+    Asked once for each catalogue that a command is given; nobody claims one of which only the positions are known.
+
+    >>> from astropy.table import Table
+    >>> from dja_photplug.plugin import CatalogSchema, ShapeColumns, hookimpl
+    >>> @hookimpl
+    ... def photplug_schema(table):
+    ...     if "REFF" not in table.colnames:
+    ...         return None
+    ...     shape = ShapeColumns(a="REFF", b="BEFF", theta=("PA",), unit="arcsec", zero="north")
+    ...     return CatalogSchema(name="mine", title="mine", shapes=(shape,), kron="")
+    >>> photplug_schema(Table({"REFF": [0.3]})).name
+    'mine'
     """
 
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from dja_photplug.cli.shared import find_mosaics as find_mosaics
     from dja_photplug.cli.shared import make_options as make_options
     from dja_photplug.cli.shared import say as say
+    from dja_photplug.engines.photutils_engine import PHOTUTILS as PHOTUTILS
+    from dja_photplug.engines.sep_engine import SEP as SEP
+    from dja_photplug.engines.sep_engine import detect_sep as detect_sep
+    from dja_photplug.engines.sep_engine import mesh_background as mesh_background
     from dja_photplug.epochs.log import ExposureLog as ExposureLog
     from dja_photplug.errors import PhotplugError as PhotplugError
     from dja_photplug.errors import PhotplugWarning as PhotplugWarning
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     from dja_photplug.fitting.stamps import FitSources as FitSources
     from dja_photplug.fitting.stamps import Stamp as Stamp
     from dja_photplug.fitting.stamps import cut_stamps as cut_stamps
+    from dja_photplug.foreign.schema import CatalogSchema as CatalogSchema
+    from dja_photplug.foreign.schema import ShapeColumns as ShapeColumns
     from dja_photplug.hookspecs import hookimpl as hookimpl
     from dja_photplug.light.planes import Shapes as Shapes
     from dja_photplug.mosaic.electrons import Header as Header
@@ -43,6 +49,7 @@ if TYPE_CHECKING:
     from dja_photplug.options.stages import Options as Options
     from dja_photplug.pipeline.images import load_source as load_source
     from dja_photplug.psf.model import PSF as PSF
+    from dja_photplug.psf.regions import PSFModel as PSFModel
     from dja_photplug.sky.grid import Grid as Grid
     from dja_photplug.sky.grid import pixel_scale as pixel_scale
     from dja_photplug.sources.apertures import Engine as Engine
@@ -50,11 +57,7 @@ if TYPE_CHECKING:
     from dja_photplug.sources.apertures import Sums as Sums
     from dja_photplug.sources.detection import Background as Background
     from dja_photplug.sources.detection import Detection as Detection
-    from dja_photplug.sources.photometry import calibrate_with as calibrate_with
+    from dja_photplug.sources.empty import calibrate_with as calibrate_with
     from dja_photplug.sources.photometry import measure_with as measure_with
-    from dja_photplug.sources.photutils_engine import PHOTUTILS as PHOTUTILS
-    from dja_photplug.sources.sep_engine import SEP as SEP
-    from dja_photplug.sources.sep_engine import detect_sep as detect_sep
-    from dja_photplug.sources.sep_engine import mesh_background as mesh_background
 else:
     __getattr__, __dir__, __all__ = defer(__name__)

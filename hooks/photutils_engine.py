@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dja_photplug.calibration.curve import NoiseCalibration
     from dja_photplug.mosaic.image import MosaicImage
     from dja_photplug.options.stages import Options
-    from dja_photplug.psf.model import PSF
+    from dja_photplug.psf.regions import PSFModel
     from dja_photplug.sources.detection import Background, Detection
 
 ENGINE = "photutils"
@@ -23,7 +23,7 @@ def photplug_background(image: MosaicImage, options: Options) -> Background | No
     """Claim the engine ``photutils``."""
     if options.engine != ENGINE:
         return None
-    from dja_photplug.sources.photutils_engine import mesh_background_2d
+    from dja_photplug.engines.photutils_engine import mesh_background_2d
 
     return mesh_background_2d(image, options.background)
 
@@ -33,7 +33,7 @@ def photplug_detect(image: MosaicImage, background: Background, options: Options
     """Claim the engine ``photutils``."""
     if options.engine != ENGINE:
         return None
-    from dja_photplug.sources.photutils_engine import detect_photutils
+    from dja_photplug.engines.photutils_engine import detect_photutils
 
     return detect_photutils(image, background, options)
 
@@ -43,8 +43,8 @@ def photplug_calibrate(image: MosaicImage, detection: Detection, options: Option
     """Claim the engine ``photutils`` and the noise preset ``calibrated``."""
     if options.engine != ENGINE or options.variance.noise != "calibrated":
         return None
-    from dja_photplug.sources.photometry import calibrate_with
-    from dja_photplug.sources.photutils_engine import PHOTUTILS
+    from dja_photplug.engines.photutils_engine import PHOTUTILS
+    from dja_photplug.sources.empty import calibrate_with
 
     return calibrate_with(PHOTUTILS, image, detection, options)
 
@@ -54,13 +54,13 @@ def photplug_measure(
     image: MosaicImage,
     detection: Detection,
     calibration: NoiseCalibration | None,
-    psf: PSF | None,
+    psf: PSFModel | None,
     options: Options,
 ) -> QTable | None:
     """Claim the engine ``photutils``."""
     if options.engine != ENGINE:
         return None
+    from dja_photplug.engines.photutils_engine import PHOTUTILS
     from dja_photplug.sources.photometry import measure_with
-    from dja_photplug.sources.photutils_engine import PHOTUTILS
 
     return measure_with(PHOTUTILS, image, detection, calibration, options, psf)

@@ -18,6 +18,6 @@ def photplug_write(catalog: QTable, path: Path, options: Options) -> Path | None
     """Claim the format ``table``; another suffix is an error that lists the formats."""
     if options.output.format != "table":
         return None
-    from dja_photplug.files.tables import write_catalog
+    from dja_photplug.foreign.write import write_as
 
-    return write_catalog(catalog, path, overwrite=options.overwrite)
+    return write_as(catalog, path, options.output.schema, overwrite=options.overwrite)

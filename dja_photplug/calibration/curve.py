@@ -15,7 +15,7 @@ from scipy.interpolate import PchipInterpolator
 from dja_photplug.errors import PhotplugError
 from dja_photplug.units import plain_array
 
-__all__ = ["NoiseCalibration", "combine_variance", "interpolate_curve"]
+__all__ = ["NoiseCalibration", "combine_variance", "find_errors", "interpolate_curve"]
 
 Floats = NDArray[np.float64]
 
@@ -221,3 +221,43 @@ def _round_digits(values: Nested) -> Nested:
     if isinstance(values, list):
         return [_round_digits(value) for value in values]
     return float(f"{values:.4g}") if isinstance(values, float) else values
+
+
+def find_errors(
+    sums: tuple[Floats, Floats, Floats],
+    scale: float,
+    calibration: NoiseCalibration | None,
+    *,
+    sky_error: Floats | float = 0.0,
+    sky_pixels: float = np.inf,
+) -> tuple[Floats, Floats]:
+    """Return the errors of sums over apertures, and those of apertures of the same area on empty sky.
+
+    Parameters
+    ----------
+    sums : tuple of ndarray
+        Variance with and without the source photons, in the squared unit of the image, and area in pixels, (n,) each.
+    scale : float
+        Of the pixels, arcsec.
+    calibration : NoiseCalibration or None
+        a(r), r being the radius of the circle of equal area; 1 without it.
+    sky_error : ndarray or float, optional
+        Of the sky of a pixel that was taken off, (n,).
+    sky_pixels : float, optional
+        How many pixels the sky below a source is the mean of, as where it is that of a mesh around it: its noise is
+        n^2 / `sky_pixels` of the variance of a pixel in an aperture of n. Empty apertures, which a(r) is measured in,
+        are part of their own sky, and scatter by as much less.
+
+    Returns
+    -------
+    error, empty : ndarray
+        (n,), in the unit of the image.
+    """
+    total, background, area = sums
+    with np.errstate(invalid="ignore", divide="ignore"):
+        depth = background / area
+    radius = np.sqrt(area / np.pi) * scale
+    factor = np.ones_like(radius) if calibration is None else calibration(radius, depth)
+    sky = np.square(area * sky_error) + 2 * area / sky_pixels * np.square(factor) * background
+    error = np.sqrt(combine_variance(background, total, factor) + sky)
+    return error, np.sqrt(combine_variance(background, background, factor) + sky)

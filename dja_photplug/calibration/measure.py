@@ -8,9 +8,8 @@ source photons know nothing of 1/f noise, and their light is concentrated.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +17,13 @@ from scipy.optimize import isotonic_regression
 from scipy.stats import median_abs_deviation
 
 from dja_photplug.calibration.curve import NoiseCalibration, interpolate_curve
-from dja_photplug.calibration.places import count_independent, pack_blocked, place_apertures
-from dja_photplug.calibration.zones import DepthZones, find_zones
+from dja_photplug.calibration.places import Blocked, count_independent, place_apertures
+from dja_photplug.calibration.zones import DepthZones, Variance, find_zones
 from dja_photplug.completeness.bins import SCATTER_ERROR
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import CalibrationOptions
-from dja_photplug.parallel.workers import Map
 
-__all__ = ["ApertureSums", "SumCircles", "calibrate"]
+__all__ = ["ApertureSums", "Places", "SumCircles", "calibrate"]
 
 Floats = NDArray[np.float64]
 
@@ -54,35 +52,32 @@ class ApertureSums:
     total: Floats
 
 
-SumCircles = Callable[[Floats, Floats, float], ApertureSums]
-
-"""``sum_circles(x, y, radius)`` in pixels: what an engine gives to be calibrated."""
+Places = tuple[Floats, Floats, float]
+"""Centres x and y of circles, (n,), and their radius, in pixels."""
+SumCircles = Callable[[Sequence[Places]], Sequence[ApertureSums]]
+"""What an engine gives to be calibrated: sums over the circles of each radius."""
 
 
 def calibrate(
-    blocked: NDArray[np.bool_],
+    blocked: Blocked,
     scale: float,
     sum_circles: SumCircles,
     options: CalibrationOptions,
-    variance: NDArray[np.floating] | None = None,
-    *,
-    parallel: Map = map,
+    variance: Variance | None = None,
 ) -> NoiseCalibration:
     """Measure a(r) in empty apertures of an image.
 
     Parameters
     ----------
-    blocked : ndarray of bool
-        (ny, nx), True for the pixels of sources and those without data.
+    blocked : Blocked
+        (ny, nx), the pixels of sources and those without data.
     scale : float
         Pixel scale, arcsec.
     sum_circles : callable
         The engine's sums over circles.
     options : CalibrationOptions
-    variance : ndarray, optional
-        Background variance of the pixels, (ny, nx), which divides the depth zones; without it there is one.
-    parallel : Map, optional
-        Does the sums over the circles of each radius.
+    variance : ndarray or BackgroundVariance, optional
+        Of the pixels, (ny, nx), which divides the depth zones; without it there is one.
 
     Returns
     -------
@@ -106,21 +101,20 @@ def calibrate(
     rng = np.random.default_rng(options.seed)
     wanted = np.geomspace(options.radius_min, options.radius_max, options.n_radii)
     margin = options.margin / scale
-    packed = pack_blocked(blocked)
-    places: list[tuple[Floats, Floats, float]] = []
+    places: list[Places] = []
     overlap = ""
     for radius in wanted:
         pixels = radius / scale
         most = max(options.n_apertures, MOST_PIXELS / (np.pi * pixels**2))
         count = min(options.n_apertures, int(most / (len(edges) + 1)))
-        x, y, n_effective = place_apertures(blocked, pixels, margin, count, rng, zones, packed)
+        x, y, n_effective = place_apertures(blocked, pixels, margin, count, rng, zones)
         if n_effective < FEWEST_APERTURES:
             break  # a larger aperture fits in fewer places still
         places.append((x, y, pixels))
         if n_effective < len(x) and not overlap:
             overlap = f"empty apertures overlap from {radius:.2f} arcsec radius on; AR_N counts independent ones"
     rows: list[Floats] = []
-    for (x, y, pixels), sums in zip(places, parallel(partial(_sum_places, sum_circles), places), strict=False):
+    for (x, y, pixels), sums in zip(places, sum_circles(places), strict=True):
         row = _measure_zones(x, y, pixels, sums, edges, f"{pixels * scale:.2f} arcsec")
         if np.isnan(row).all():
             break
@@ -139,10 +133,6 @@ def calibrate(
         last = f"{wanted[len(rows) - 1]:.2f} arcsec radius (asked: {wanted[-1]:.2f})"
         notes.append(f"too few empty apertures beyond {last}: extrapolated")
     return _join_radii(wanted[: len(rows)], np.stack(rows, axis=1), edges, notes)
-
-
-def _sum_places(sum_circles: SumCircles, places: tuple[Floats, Floats, float]) -> ApertureSums:
-    return sum_circles(*places)
 
 
 def _measure_zones(x: Floats, y: Floats, radius: float, sums: ApertureSums, edges: Floats, name: str) -> Floats:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -10,9 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import KDTree
 
 from dja_photplug.calibration.zones import DepthZones, spread_points
-from dja_photplug.sky.grid import row_blocks
 
-__all__ = ["count_independent", "pack_blocked", "place_apertures"]
+__all__ = ["Blocked", "count_independent", "place_apertures"]
 
 Floats = NDArray[np.float64]
 
@@ -28,20 +28,19 @@ GRIDS = 4
 
 
 def place_apertures(
-    blocked: NDArray[np.bool_],
+    blocked: Blocked,
     radius: float,
     margin: float,
     count: int,
     rng: np.random.Generator,
     zones: DepthZones | None = None,
-    packed: NDArray[np.uint8] | None = None,
 ) -> tuple[Floats, Floats, float]:
     """Choose places for apertures that touch no blocked pixel.
 
     Parameters
     ----------
-    blocked : ndarray of bool
-        (ny, nx), True for sources and pixels without data.
+    blocked : Blocked
+        Where sources are, and pixels without data.
     radius, margin : float
         Of the aperture, and the distance it keeps from blocked pixels and the edge of the image, in pixels.
     count : int
@@ -49,8 +48,6 @@ def place_apertures(
     rng : `~numpy.random.Generator`
     zones : DepthZones, optional
         Without them the image is one.
-    packed : ndarray, optional
-        What `pack_blocked` returns, where it serves several radii.
 
     Returns
     -------
@@ -65,14 +62,13 @@ def place_apertures(
     jitter of half a pixel makes all positions within a pixel equally likely. Where too few of them are clear, those of
     further grids join, which overlap the first.
     """
-    packed = pack_blocked(blocked) if packed is None else packed
     number = 1 if zones is None else len(zones.edges) + 1
     places, zone = np.empty((0, 2)), np.empty(0, dtype=np.intp)
     for part in _draw_places(blocked.shape, 2 * radius + 1, radius + margin, 2 * count, rng):
         where = np.zeros(len(part), dtype=np.intp) if zones is None else zones.find(part, radius)
         lacking = np.bincount(zone, minlength=number) < count
         part, where = part[lacking[where]], where[lacking[where]]
-        clear = _find_clear(packed, blocked.shape, part, radius + margin)
+        clear = _find_clear(blocked, part, radius + margin)
         places, zone = np.concatenate([places, part[clear]]), np.concatenate([zone, where[clear]])
         first = np.sort(np.concatenate([np.flatnonzero(zone == i)[:count] for i in range(number)]))
         places, zone = places[first], zone[first]
@@ -99,62 +95,108 @@ def _draw_places(
             yield places + rng.uniform(-0.5, 0.5, places.shape)
 
 
-def pack_blocked(blocked: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return the blocked pixels as bits, which a cache holds where it does not hold the pixels.
+@dataclass(frozen=True, slots=True, eq=False)
+class Blocked:
+    """Where no aperture may be, as bits, which a cache holds where it does not hold the pixels.
 
-    Parameters
+    Attributes
     ----------
-    blocked : ndarray of bool
-        (ny, nx).
-
-    Returns
-    -------
-    ndarray
+    shape : tuple of int
+        Of the image, (ny, nx).
+    bits : ndarray of uint8
         (ny, nx / 8, rounded up, and 8 bytes of zeros); the first column is the lowest bit.
     """
-    ny, nx = blocked.shape
-    packed = np.zeros((ny, -(-nx // 8) + WORD), dtype=np.uint8)
-    for rows in row_blocks(blocked.shape):
-        packed[rows, :-WORD] = np.packbits(blocked[rows], axis=1, bitorder="little")
-    return packed
+
+    shape: tuple[int, int]
+    bits: NDArray[np.uint8]
+
+    @classmethod
+    def pack(cls, blocked: NDArray[np.bool_]) -> Blocked:
+        """Return blocked pixels as bits.
+
+        Parameters
+        ----------
+        blocked : ndarray of bool
+            (ny, nx).
+
+        Returns
+        -------
+        Blocked
+        """
+        ny, nx = blocked.shape
+        bits = np.zeros((ny, -(-nx // 8) + WORD), dtype=np.uint8)
+        bits[:, :-WORD] = np.packbits(blocked, axis=1, bitorder="little")
+        return cls((ny, nx), bits)
+
+    @classmethod
+    def join(cls, parts: Sequence[Blocked]) -> Blocked:
+        """Return rows below each other.
+
+        Parameters
+        ----------
+        parts : sequence of Blocked
+            Of the same width, at least one.
+
+        Returns
+        -------
+        Blocked
+        """
+        bits = np.concatenate([part.bits for part in parts])
+        return cls((len(bits), parts[0].shape[1]), bits)
+
+    def __getitem__(self, rows: slice) -> NDArray[np.bool_]:
+        """Return some rows, pixel by pixel."""
+        return np.unpackbits(self.bits[rows, :-WORD], axis=1, count=self.shape[1], bitorder="little").view(bool)
+
+    def at(self, row: NDArray[np.intp], column: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Return whether pixels are blocked.
+
+        Parameters
+        ----------
+        row, column : ndarray
+            (n,).
+
+        Returns
+        -------
+        ndarray of bool
+            (n,).
+        """
+        return (self.bits[row, column >> 3] >> (column & 7).astype(np.uint8)) & 1 > 0
 
 
-def _find_clear(packed: NDArray[np.uint8], shape: tuple[int, ...], places: Floats, reach: float) -> NDArray[np.intp]:
-    """Return the indices of those of the places (n, 2) whose circle touches no blocked pixel of an image of `shape`.
+def _find_clear(blocked: Blocked, places: Floats, reach: float) -> NDArray[np.intp]:
+    """Return the indices of those of the places (n, 2) whose circle touches no blocked pixel.
 
     Most that do are told by points spread over the circle, the others by their rows of pixels: at 42 pixels that takes
     a third of the time of looking at them all.
     """
     index = np.arange(len(places))
     for i in range(PROBES):
-        row, column = spread_points(places[index], reach, i, PROBES, shape)
-        index = index[(packed[row, column >> 3] >> (column & 7).astype(np.uint8)) & 1 == 0]
+        index = index[~blocked.at(*spread_points(places[index], reach, i, PROBES, blocked.shape))]
     offsets = np.arange(-int(reach) - 1, int(reach) + 2)
     parts = np.array_split(index, 1 + len(index) * len(offsets) // CACHED)
-    return np.concatenate([part[~_touch_blocked(packed, shape, places[part], reach, offsets)] for part in parts])
+    return np.concatenate([part[~_touch_blocked(blocked, places[part], reach, offsets)] for part in parts])
 
 
-def _touch_blocked(
-    packed: NDArray[np.uint8], shape: tuple[int, ...], places: Floats, reach: float, offsets: NDArray[np.intp]
-) -> NDArray[np.bool_]:
+def _touch_blocked(blocked: Blocked, places: Floats, reach: float, offsets: NDArray[np.intp]) -> NDArray[np.bool_]:
     """Return which circles around places (n, 2) touch a blocked pixel in the rows at these offsets from theirs."""
-    x, y = places.T[..., None]
+    (ny, nx), (x, y) = blocked.shape, places.T[..., None]
     row = np.rint(y).astype(int) + offsets
     # Pixels are squares: the nearest edge of a row, and half of the chord there.
     square = reach**2 - np.maximum(np.abs(row - y) - 0.5, 0) ** 2
     half = np.sqrt(np.maximum(square, 0))
-    first = np.clip(np.floor(x - half + 0.5).astype(int), 0, shape[1])
-    last = np.where(square > 0, np.clip(np.ceil(x + half + 0.5).astype(int), 0, shape[1]), 0)
-    row = np.clip(row, 0, shape[0] - 1)
+    first = np.clip(np.floor(x - half + 0.5).astype(int), 0, nx)
+    last = np.where(square > 0, np.clip(np.ceil(x + half + 0.5).astype(int), 0, nx), 0)
+    row = np.clip(row, 0, ny - 1)
     # Eight bytes from any byte on: the bits of 57 pixels, whichever of the first byte's is the first of them.
-    words = sliding_window_view(packed, WORD, axis=1).view("<u8")[..., 0]
+    words = sliding_window_view(blocked.bits, WORD, axis=1).view("<u8")[..., 0]
     ones = np.array([(1 << bits) - 1 for bits in range(STEP + 1)], dtype=np.uint64)
     touched = np.zeros(len(places), dtype=bool)
     for start in range(0, 2 * len(offsets), STEP):
         bits = np.clip(last - first - start, 0, STEP)
         if not bits.any():
             break
-        begin = np.minimum(first + start, shape[1])
+        begin = np.minimum(first + start, nx)
         word = words[row, begin >> 3] >> (begin & 7).astype(np.uint64)
         touched |= ((word & ones[bits]) != 0).any(axis=1)
     return touched

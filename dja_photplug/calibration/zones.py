@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-__all__ = ["DepthZones", "divide_depths", "find_zones", "measure_depths", "spread_points"]
+from dja_photplug.mosaic.blocks import BackgroundVariance
+
+__all__ = ["Blocks", "DepthZones", "Variance", "divide_depths", "find_zones", "measure_depths", "spread_points"]
 
 Floats = NDArray[np.float64]
+Variance = NDArray[np.floating] | BackgroundVariance
+
+
+class Blocks(Protocol):
+    """Where sources are, and pixels without data."""
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.bool_]:
+        """Return some rows."""
+
 
 # Points of a circle that tell its depth.
 DEPTH_PROBES = 8
@@ -36,13 +48,13 @@ class DepthZones:
 
     Attributes
     ----------
-    variance : ndarray
-        Background variance of the pixels, (ny, nx).
+    variance : ndarray or BackgroundVariance
+        Of the pixels, (ny, nx).
     edges : ndarray
         Values of it that divide the zones, (zones - 1,), rising.
     """
 
-    variance: NDArray[np.floating]
+    variance: Variance
     edges: Floats
 
     def find(self, places: Floats, radius: float) -> NDArray[np.intp]:
@@ -65,14 +77,14 @@ class DepthZones:
         return np.searchsorted(self.edges, depth)
 
 
-def find_zones(variance: NDArray[np.floating], blocked: NDArray[np.bool_], zones: int | None) -> Floats:
+def find_zones(variance: Variance, blocked: Blocks, zones: int | None) -> Floats:
     """Divide the usable pixels of an image into zones of depth.
 
     Parameters
     ----------
-    variance : ndarray
-        Background variance of the pixels, (ny, nx).
-    blocked : ndarray of bool
+    variance : ndarray or BackgroundVariance
+        Of the pixels, (ny, nx).
+    blocked : ndarray of bool, or Blocked
         (ny, nx), True for sources and pixels without data.
     zones : int or None
         Number of zones of equal area; None splits by two means as long as the means of log10 sigma differ by more than

@@ -16,7 +16,7 @@ from dja_photplug.files.formats import EAZY_FORMATS, encode_values
 from dja_photplug.files.whole import check_output, whole_file
 from dja_photplug.units import ZERO_POINT
 
-__all__ = ["EAZY_FILTERS", "NOT_OBSERVED", "check_eazy", "filter_number", "write_eazy"]
+__all__ = ["EAZY_FILTERS", "NOT_OBSERVED", "check_eazy", "filter_number", "find_fluxes", "write_eazy"]
 
 NOT_OBSERVED = -99.0
 """What stands for a flux and error that were not measured; eazy-py ignores what is below NOT_OBS_THRESHOLD, -90."""
@@ -123,7 +123,7 @@ def write_eazy(
     measured is -99, in flux and error; an unknown ``z_spec`` is -1.
     """
     path, *beside = check_eazy(Path(path), overwrite=overwrite)
-    columns = _find_columns(catalog, aperture)
+    columns = find_fluxes(catalog, aperture)
     texts = [_write_translation(columns, filters), _write_parameters(path)]
     with whole_file(path, overwrite=overwrite) as temporary:
         _make_table(catalog, columns).write(temporary, format=EAZY_FORMATS[path.suffix.lower()])
@@ -162,8 +162,24 @@ def check_eazy(path: Path, *, overwrite: bool = False) -> list[Path]:
     return [path, *beside]
 
 
-def _find_columns(catalog: QTable, aperture: int) -> dict[str, tuple[str, str]]:
-    """Return the names of flux and error by band: of one kind, because colours need the same in all bands."""
+def find_fluxes(catalog: QTable, aperture: int) -> dict[str, tuple[str, str]]:
+    """Return the columns of flux and error by band: of one kind, because colours need the same in all bands.
+
+    Parameters
+    ----------
+    catalog : `~astropy.table.QTable`
+    aperture : int
+        Number of the aperture of total fluxes.
+
+    Returns
+    -------
+    dict of str to pair of str
+
+    Raises
+    ------
+    PhotplugError
+        Where there are none.
+    """
     found: list[dict[str, tuple[str, str]]] = []
     for kind in _KINDS:
         ending = kind[0].format("", aperture)
@@ -179,7 +195,7 @@ def _find_columns(catalog: QTable, aperture: int) -> dict[str, tuple[str, str]]:
     left = sorted({band for pairs in found for band in pairs} - set(columns))
     if left:
         kind_name = next(iter(columns.values()))[0]
-        warnings.warn(f"{', '.join(left)} left out for eazy: no fluxes like {kind_name}", PhotplugWarning, stacklevel=3)
+        warnings.warn(f"{', '.join(left)} left out: no fluxes like {kind_name}", PhotplugWarning, stacklevel=3)
     return columns
 
 

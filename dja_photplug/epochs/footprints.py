@@ -192,6 +192,50 @@ class Footprints:
         north = upward[2] * (x**2 + y**2) - (upward[0] * x + upward[1] * y) * z
         return nearest / ARCSEC, np.rad2deg(np.arctan2(east, north)) % 360
 
+    def find_pixels(self, exposure: Index, sky: Array) -> Array:
+        """Return the pixels of k pairs.
+
+        Parameters
+        ----------
+        exposure : ndarray of int, shape (k,)
+        sky : ndarray, shape (k, 3)
+
+        Returns
+        -------
+        ndarray, shape (2, k)
+            (x, y), 0-based; NaN where the distortion cannot be inverted.
+        """
+        offset = _remove_distortion(self.sip[..., exposure], self._project(exposure, sky))
+        return offset + self.crpix[:, exposure] - 1
+
+    def find_sky(self, exposure: int, pixels: Array) -> Array:
+        """Return where pixels of one exposure look at.
+
+        Parameters
+        ----------
+        exposure : int
+        pixels : ndarray, shape (2, k)
+            (x, y), 0-based.
+
+        Returns
+        -------
+        ndarray, shape (k, 3)
+            Unit vectors.
+        """
+        one = self[np.array([exposure])]
+        return one._pixels_to_sky(pixels[:, None] + 1 - one.crpix[..., None])[0]
+
+    def pixel_scales(self) -> Array:
+        """Return the sides of the pixels at CRPIX, the root of their area.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            In arcsec.
+        """
+        axes = np.linalg.inv(self.gnomonic)[..., :2]
+        return np.sqrt(np.linalg.norm(np.cross(axes[..., 0], axes[..., 1]), axis=-1)) / ARCSEC
+
     def outline(self, tolerance: float = 0.005) -> Array:
         """Return polygons that follow the distorted outer edges of the detectors.
 

@@ -16,6 +16,7 @@ from astropy.table import Column, MaskedColumn, Table
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.readers.kinds import read_content
 
 __all__ = ["extend_csv", "format_csv", "read_csv"]
 
@@ -89,10 +90,11 @@ def _parse(content: bytes, path: Path) -> _Text:
     names = _read_names(lines[header], separator)
     above = [i for i in comments if i < header]
     numbers = [bool(re.fullmatch(_FLOAT, name)) for name in names]
-    if any(numbers) and above:  # numpy and TOPCAT write the names in a comment
-        commented = _read_names(lines[above[-1]].lstrip().removeprefix("#"), separator)
+    for i in reversed(above) if any(numbers) else ():  # numpy, TOPCAT and catalogues for EAZY: names in a comment
+        commented = _read_names(lines[i].lstrip().removeprefix("#"), separator)
         if len(commented) == len(names) and not any(re.fullmatch(_FLOAT, name) for name in commented):
-            names, header, numbers = commented, above[-1], [False]
+            names, header, numbers = commented, i, [False]
+            break
     if all(number or not name for number, name in zip(numbers, names, strict=False)):
         raise ValueError("its first line holds no names of columns")
     return _read_rows(
@@ -204,7 +206,7 @@ def read_csv(path: Path) -> Table:
     ValueError
         Where it is no such table: rows with other numbers of cells, two columns of a name, decimal commas.
     """
-    text = _parse(path.read_bytes(), path)
+    text = _parse(read_content(path), path)
     table = Table()
     for i, name in enumerate(text.names):
         table[name] = _make_column([row[i] for row in text.cells], name, text.separator)

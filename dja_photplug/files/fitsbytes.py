@@ -21,10 +21,12 @@ from isal import igzip
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.files.formats import encode_text
 from dja_photplug.files.smallfits import CardValue
 
 __all__ = [
     "ColumnDescriptions",
+    "describe_columns",
     "extend_fits",
     "find_table",
     "is_ascii_table",
@@ -61,7 +63,7 @@ def split_name(path: Path) -> tuple[Path, str | None]:
     >>> [str(part) for part in split_name(Path("cat.fits[2]"))]
     ['cat.fits', '2']
     """
-    match = re.fullmatch(r"(.+\.fits(?:\.gz)?)\[([^\]]+)\]", str(path), re.IGNORECASE)
+    match = re.fullmatch(r"(.+\.\w+)\[([^\]]+)\]", str(path))
     return (Path(match[1]), match[2]) if match and not path.exists() else (path, None)
 
 
@@ -72,7 +74,7 @@ def find_table(hdus: fits.HDUList, wanted: str | None = None) -> int:
     ----------
     hdus : `~astropy.io.fits.HDUList`
     wanted : str, optional
-        Its name, or its index; the first table without it.
+        Its name, or its index; the first table without it, but never ``LDAC_IMHEAD``, SExtractor's copy of a header.
 
     Returns
     -------
@@ -84,7 +86,7 @@ def find_table(hdus: fits.HDUList, wanted: str | None = None) -> int:
     ValueError
         Where there is none.
     """
-    tables = {i: hdu.name for i, hdu in enumerate(hdus) if isinstance(hdu, fits.TableHDU | fits.BinTableHDU)}
+    tables = {i: hdu.name for i, hdu in enumerate(hdus) if _is_catalog(hdu)}
     if not tables:
         raise ValueError("it holds no table")
     if wanted is None:
@@ -106,8 +108,11 @@ def name_tables(hdus: fits.HDUList) -> str:
     -------
     str
     """
-    tables = (f"[{hdu.name or i}]" for i, hdu in enumerate(hdus) if isinstance(hdu, fits.TableHDU | fits.BinTableHDU))
-    return " ".join(tables)
+    return " ".join(f"[{hdu.name or i}]" for i, hdu in enumerate(hdus) if _is_catalog(hdu))
+
+
+def _is_catalog(hdu: object) -> bool:
+    return isinstance(hdu, fits.TableHDU | fits.BinTableHDU) and hdu.name != "LDAC_IMHEAD"
 
 
 def is_ascii_table(path: Path) -> bool:
@@ -125,6 +130,41 @@ def is_ascii_table(path: Path) -> bool:
     path, wanted = split_name(path)
     with fits.open(path) as hdus:
         return isinstance(hdus[find_table(hdus, wanted)], fits.TableHDU)
+
+
+def describe_columns(content: bytes, table: Table, name: str = "CATALOG") -> bytes:
+    """Return a FITS file in which others than astropy see of the columns what it sees: ``TCOMMn``, ``TUCDn``.
+
+    Parameters
+    ----------
+    content : bytes
+        What astropy wrote of `table`, with descriptions in a list in COMMENT cards.
+    table : `~astropy.table.Table`
+        Columns whose ``info`` has a description, and in its ``meta`` a ``ucd``.
+    name : str, optional
+        Of the table, ``EXTNAME``.
+
+    Returns
+    -------
+    bytes
+    """
+    stream = io.BytesIO()
+    with fits.open(io.BytesIO(content)) as hdus:
+        header = hdus[1].header
+        for number, column in enumerate(hdus[1].columns.names, start=1):
+            header.update(_describe_column(table, column, number))
+        header.set("EXTNAME", name, "name of this table", after="TFIELDS")
+        hdus.writeto(stream)
+    return stream.getvalue()
+
+
+def _describe_column(table: Table, name: str, number: int) -> dict[str, str]:
+    """Return the cards of a column; none for those that astropy adds for the values that are missing."""
+    if name not in table.colnames:
+        return {}
+    info = table[name].info
+    described = {f"TCOMM{number}": info.description, f"TUCD{number}": (info.meta or {}).get("ucd")}
+    return {key: str(encode_text(" ".join(str(value).split()))) for key, value in described.items() if value}
 
 
 class ColumnDescriptions(TypedDict):
@@ -237,7 +277,7 @@ def extend_fits(original: Path, table: Table, added: Sequence[str]) -> list[byte
         # Long keywords become HIERARCH cards, and units that FITS does not know stand in COMMENT cards: as meant.
         warnings.simplefilter("ignore", AstropyWarning)
         addition.write(stream, format="fits")
-        new = _parse_table(bytearray(stream.getvalue()))  # whose rows can be changed
+        new = _parse_table(bytearray(describe_columns(stream.getvalue(), addition)))  # whose rows can be changed
         _shift_heap(new, len(old.tail) - old.gap)
         rows, tail = _merge_rows(old, new), [old.tail, new.tail]
         cards = _merge_cards(old, new, {*addition.meta, *map(str.upper, addition.meta)})

@@ -14,10 +14,11 @@ __all__ = [
     "EAZY_FORMATS",
     "EXTENDED_FORMATS",
     "IMAGE_SUFFIXES",
+    "LEPHARE_SUFFIXES",
     "PLOT_SUFFIXES",
     "REGION_SUFFIXES",
     "SHEET_SUFFIXES",
-    "TABLE_FORMATS",
+    "TABLE_SUFFIXES",
     "WEIGHT_KINDS",
     "decode_text",
     "encode_cards",
@@ -35,14 +36,22 @@ PLOT_SUFFIXES = (".png", ".pdf")
 """Suffixes of figures."""
 SHEET_SUFFIXES = (".png", ".html")
 """Suffixes of contact sheets of stamps."""
-CATALOG_FORMATS = {".fits": "fits", ".ecsv": "ascii.ecsv", ".parquet": "parquet"}
+CATALOG_FORMATS = {
+    ".fits": "fits",
+    ".ecsv": "ascii.ecsv",
+    ".parquet": "parquet",
+    ".h5": "hdf5",
+    ".vot": "votable",
+}
 """Formats, as astropy names them, of catalogues with units, descriptions and metadata, by suffix."""
 EXTENDED_FORMATS = {**CATALOG_FORMATS, ".csv": "ascii.csv"}
 """Formats of extended catalogues by suffix; CSV holds no units, descriptions or metadata."""
-TABLE_FORMATS = {**EXTENDED_FORMATS, ".fits.gz": "fits", ".vot": "votable", ".xml": "votable"}
-"""Formats of catalogues that can be extended, by suffix."""
+TABLE_SUFFIXES = (*(*EXTENDED_FORMATS, ".fit", ".cat", ".ldac", ".dat", ".txt", ".tsv", ".mrt", ".xml", ".hdf5"),)
+"""Suffixes of catalogues that can be extended, also with .gz behind them; what they hold tells their format."""
 EAZY_FORMATS = {".fits": "fits", ".cat": "ascii.commented_header"}
 """Formats of catalogues for EAZY by suffix."""
+LEPHARE_SUFFIXES = (".in", ".cat", ".txt")
+"""Suffixes of catalogues for LePhare, which are text."""
 WEIGHT_KINDS = {"weight": -2, "sigma": 1, "variance": 2}
 """The planes that a weight is written as, each with its power of the image's unit."""
 

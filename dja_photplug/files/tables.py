@@ -18,37 +18,46 @@ from numpy.typing import ArrayLike
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.csvtext import extend_csv, format_csv, read_csv
-from dja_photplug.files.fitsbytes import extend_fits, find_table, is_ascii_table, name_tables, split_name
-from dja_photplug.files.formats import CATALOG_FORMATS, EXTENDED_FORMATS, TABLE_FORMATS, decode_text, encode_values
+from dja_photplug.files.fitsbytes import (
+    describe_columns,
+    extend_fits,
+    find_table,
+    is_ascii_table,
+    name_tables,
+    split_name,
+)
+from dja_photplug.files.formats import CATALOG_FORMATS, EXTENDED_FORMATS, TABLE_SUFFIXES, decode_text, encode_values
 from dja_photplug.files.parquet import extend_parquet, need_pyarrow, read_parquet
 from dja_photplug.files.whole import check_output, whole_file
+from dja_photplug.readers.hdf5 import read_hdf5, write_hdf5
+from dja_photplug.readers.kinds import find_kind, read_content
+from dja_photplug.readers.votable import read_votable, write_votable
 
 __all__ = [
     "add_columns",
     "check_extended",
     "check_names",
     "check_new",
+    "choose_table",
     "name_some",
     "read_catalog",
     "write_catalog",
     "write_extended",
 ]
 
-_READ_OPTIONS: dict[str, dict[str, bool | int | str]] = {"votable": {"table_id": 0, "use_names_over_ids": True}}
 MOST_COLUMNS = 999
 """Of a FITS table (FITS standard 4.0, section 7.3)."""
 
 
-def _read_fits(path: Path) -> Table:
+def _read_fits(file: Path, wanted: str | None = None) -> Table:
     """Return a table of a file; NaN is not masked, and what FITS says is a time is one."""
     options: dict[str, bool | str] = {"mask_invalid": False, "unit_parse_strict": "silent"}
-    file, wanted = split_name(path)
     with fits.open(file, memmap=False) as hdus:
         hdu = hdus[find_table(hdus, wanted)]
         tables = name_tables(hdus)
         if wanted is None and tables.count("[") > 1:
-            name = f"{path}[{hdu.name or hdus.index_of(hdu)}]"
-            warnings.warn(f"{name} is read; name another of the tables {tables}", PhotplugWarning, stacklevel=4)
+            name = f"{file}[{hdu.name or hdus.index_of(hdu)}]"
+            _tell_tables(name, tables)
         try:
             table = Table.read(hdu, format="fits", astropy_native=True, **options)
         except (ValueError, TypeError, KeyError, AttributeError):  # times of a kind that astropy does not know
@@ -57,7 +66,24 @@ def _read_fits(path: Path) -> Table:
     return table
 
 
-_READERS: dict[str, Callable[[Path], Table]] = {"fits": _read_fits, "ascii.csv": read_csv, "parquet": read_parquet}
+def _read_hdf5(file: Path, wanted: str | None = None) -> Table:
+    table, names = read_hdf5(file, wanted)
+    if wanted is None and len(names) > 1:
+        _tell_tables(f"{file}[{names[0]}]", " ".join(f"[{name}]" for name in names))
+    return table
+
+
+def _tell_tables(name: str, tables: str) -> None:
+    warnings.warn(f"{name} is read; name another of the tables {tables} by --hdu", PhotplugWarning, stacklevel=5)
+
+
+_WITH_TABLES: dict[str, Callable[[Path, str | None], Table]] = {"fits": _read_fits, "hdf5": _read_hdf5}
+_READERS: dict[str, Callable[[Path], Table]] = {
+    "parquet": read_parquet,
+    "text": read_csv,
+    "votable": lambda path: read_votable(read_content(path)),
+}
+_WRITERS: dict[str, Callable[[Table, Path], None]] = {".h5": write_hdf5, ".vot": write_votable}
 _EXTENDERS: dict[str, Callable[[Path, Table, Sequence[str]], Sequence[bytes | memoryview]]] = {
     ".fits": extend_fits,
     ".csv": extend_csv,
@@ -71,8 +97,8 @@ def read_catalog(path: str | Path) -> Table:
     Parameters
     ----------
     path : str or Path
-        Ends in one of the suffixes of :data:`TABLE_FORMATS`. Behind that of FITS brackets may name one of several
-        tables, ``cat.fits[LDAC_OBJECTS]``, by its name or number.
+        Ends in one of :data:`TABLE_SUFFIXES`, with or without ``.gz``; what it holds tells its format. Behind the name
+        of FITS or HDF5 brackets may name one of several tables, ``cat.fits[LDAC_OBJECTS]``, by its name or number.
 
     Returns
     -------
@@ -85,23 +111,54 @@ def read_catalog(path: str | Path) -> Table:
         For another suffix, or a file that cannot be read.
     """
     path = Path(path)
-    name = split_name(path)[0].name.lower()
-    kind = next((kind for suffix, kind in TABLE_FORMATS.items() if name.endswith(suffix)), None)
-    if kind is None:
-        raise PhotplugError(f"{path}: catalogues are read from {', '.join(TABLE_FORMATS)}; convert it to one of them")
+    file, wanted = split_name(path)
+    if not file.name.lower().removesuffix(".gz").endswith(TABLE_SUFFIXES):
+        raise PhotplugError(f"{path}: catalogues are read from {', '.join(TABLE_SUFFIXES)}; convert it to one of them")
+    kind = find_kind(file)
+    if wanted is not None and kind not in _WITH_TABLES:
+        raise PhotplugError(f"{path}: {file.name} holds one table, so none is named {wanted}; leave out --hdu")
     try:
         with warnings.catch_warnings():
             # Units that astropy does not know and liberties with the format are the file's own, and kept as they are.
             warnings.simplefilter("ignore", AstropyWarning)
             warnings.simplefilter("default", PhotplugWarning)
+            if kind in _WITH_TABLES:
+                return _WITH_TABLES[kind](file, wanted)
             if kind in _READERS:
-                return _READERS[kind](path)
-            return Table.read(path, format=kind, **_READ_OPTIONS.get(kind, {}))
+                return _READERS[kind](file)
+            return Table.read(read_content(file).decode("utf-8-sig"), format=kind)
     except PhotplugError:
         raise
-    except Exception as error:  # each of five parsers has its own
+    except Exception as error:  # each of seven parsers has its own
         reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
         raise PhotplugError(f"{path}: cannot be read as a catalogue ({reason}); check the file") from error
+
+
+def choose_table(path: str | Path, wanted: str | None = None, preferred: Sequence[str] = ()) -> Path:
+    """Return the name of a catalogue with that of its table, where the file has several.
+
+    Parameters
+    ----------
+    path : str or Path
+    wanted : str, optional
+        Name or number of the table.
+    preferred : sequence of str, optional
+        Names of tables of which the first that there is is taken without it.
+
+    Returns
+    -------
+    Path
+        With brackets, for :func:`read_catalog`, or as given.
+    """
+    path = Path(path)
+    file, named = split_name(path)
+    if wanted is not None:
+        return Path(f"{file}[{wanted}]")
+    if named is None and file.is_file() and find_kind(file) == "fits":
+        with fits.open(file) as hdus:
+            there = name_tables(hdus)
+        wanted = next((name for name in preferred if f"[{name}]" in there), None)
+    return path if wanted is None else Path(f"{file}[{wanted}]")
 
 
 def name_some(names: Sequence[str], most: int = 8) -> str:
@@ -252,10 +309,12 @@ def check_names(path: Path, names: Sequence[str]) -> None:
 
 def _keeps_bytes(path: Path, original: str | Path | None) -> bool:
     """Return whether the original's part of an output is copied, not written."""
-    endings = {".fits": (".fits", ".fits.gz"), ".csv": (".csv",), ".parquet": (".parquet",)}.get(path.suffix.lower())
-    if original is None or endings is None or not str(split_name(Path(original))[0]).lower().endswith(endings):
+    kind = {".fits": "fits", ".csv": "text", ".parquet": "parquet"}.get(path.suffix.lower())
+    if original is None or kind is None or find_kind(split_name(Path(original))[0]) != kind:
         return False
-    return endings != (".fits", ".fits.gz") or not is_ascii_table(Path(original))
+    if kind == "text":  # .txt stays apart: its cells may stand between blanks
+        return Path(original).suffix.lower() == ".csv"
+    return kind != "fits" or not is_ascii_table(Path(original))
 
 
 def _rehearse(table: Table, path: Path) -> None:
@@ -342,6 +401,8 @@ def _find_changed_values(before: np.ma.MaskedArray, after: np.ma.MaskedArray, su
         return f"its {len(before)} rows would be {len(after)}, as blank lines are none"
     if before.shape != after.shape:
         return f"its rows of shape {before.shape[1:]} would be of {after.shape[1:]}"
+    if suffix == ".vot" and before.dtype.kind == "f":  # in which NaN is what is missing
+        before, after = np.ma.masked_invalid(before), np.ma.masked_invalid(after)
     if not np.array_equal(np.ma.getmaskarray(before), np.ma.getmaskarray(after)):
         return "its missing values would differ"
     text = before.dtype.kind in "SU"
@@ -432,7 +493,13 @@ def _write(table: Table, path: Path) -> None:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)  # what is not kept is found by reading it again
-        _dress(table, suffix).write(path, format=EXTENDED_FORMATS[suffix])
+        dressed = _dress(table, suffix)
+        if suffix in _WRITERS:
+            _WRITERS[suffix](dressed, path)
+            return
+        dressed.write(path, format=EXTENDED_FORMATS[suffix])
+        if suffix == ".fits":
+            path.write_bytes(describe_columns(path.read_bytes(), table))
 
 
 def write_extended(

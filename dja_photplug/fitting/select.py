@@ -21,7 +21,8 @@ from dja_photplug.fitting.formats import FORMATS
 from dja_photplug.fitting.stamps import AUTO_RANGE, SOURCE_COLUMNS, FitSources, cut_stamps
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import GalfitOptions
-from dja_photplug.psf.model import PSF, prepare_psf, read_psf, warn_of_assumptions
+from dja_photplug.psf.model import PSF, warn_of_assumptions
+from dja_photplug.psf.regions import PSFModel, read_psf_model
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.segments import check_labels, check_segments
 
@@ -31,8 +32,8 @@ __all__ = [
     "match_positions",
     "place_positions",
     "place_targets",
-    "prepare_kernel",
     "select_sources",
+    "settle_psf",
     "surround",
     "write_stamps",
 ]
@@ -85,7 +86,7 @@ def select_sources(
     ids: Sequence[int] | None = None,
     segmentation: ArrayLike | None = None,
     name: str | Path = "the segmentation",
-    psf: str | Path | PSF | None = None,
+    psf: str | Path | PSF | PSFModel | None = None,
     psf_scale: float | None = None,
     calibration: NoiseCalibration | None = None,
 ) -> FitSources:
@@ -118,7 +119,7 @@ def select_sources(
         table=QTable(sources, copy=False),
         targets={str(number): number for number in _read_ids(sources)[rows].tolist()},
         segmentation=labels,
-        psf=prepare_kernel(psf, image, psf_scale),
+        psf=settle_psf(psf, image, psf_scale),
         calibration=calibration,
     )
 
@@ -244,14 +245,14 @@ def surround(places: SkyCoord, size: float | None) -> tuple[SkyCoord, u.Quantity
     return centre, reach + 2 * max(REACH, size or 0) * u.arcsec
 
 
-def prepare_kernel(
-    psf: str | Path | PSF | None, image: MosaicImage, psf_scale: float | None = None
-) -> NDArray[np.float32] | None:
-    """Return a PSF on the image's pixels.
+def settle_psf(
+    psf: str | Path | PSF | PSFModel | None, image: MosaicImage, psf_scale: float | None = None
+) -> PSFModel | None:
+    """Return the PSF that stamps get, read where it is a file, and tell what was assumed of it.
 
     Parameters
     ----------
-    psf : str, Path, PSF or None
+    psf : str, Path, PSF, PSFModel or None
         Of any size and pixel scale. A file that states no pixel scale has that of the image, and a warning says so.
     image : MosaicImage
     psf_scale : float, optional
@@ -259,8 +260,8 @@ def prepare_kernel(
 
     Returns
     -------
-    ndarray or None
-        float32, (ny, nx), both odd, centred, with the sum 1; None where there is no PSF.
+    PSFModel or None
+        None where there is no PSF.
 
     Raises
     ------
@@ -271,10 +272,12 @@ def prepare_kernel(
         if psf_scale is not None:
             raise PhotplugError("option psf_scale: there is no image of the PSF; give one (psf), or leave it out")
         return None
-    scale = pixel_scale(image.wcs)
-    given = psf if isinstance(psf, PSF) else read_psf(psf, scale, scale=psf_scale)
-    warn_of_assumptions(given, share=False)
-    return prepare_psf(given, scale)
+    if isinstance(psf, PSF | PSFModel):
+        model = PSFModel.of(psf)
+    else:
+        model = read_psf_model(psf, pixel_scale(image.wcs), scale=psf_scale)
+    warn_of_assumptions(model.stamps[0], share=False)
+    return model
 
 
 def place_positions(image: MosaicImage, positions: SkyCoord) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

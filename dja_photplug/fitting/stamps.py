@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import sep
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import QTable
 from astropy.wcs import WCS
@@ -30,8 +31,11 @@ from dja_photplug.files.smallfits import read_cards, write_card
 from dja_photplug.mosaic.electrons import HeaderValue
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import GalfitOptions, MeasureOptions
+from dja_photplug.psf.model import prepare_psf
+from dja_photplug.psf.regions import NOT_COVERED, PSFModel
 from dja_photplug.sky.cards import read_numbers
 from dja_photplug.sky.grid import Scalar, cut_window, header_wcs, pixel_positions, pixel_scale
+from dja_photplug.sky.position import format_position
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT, convert, flux_ratio, magnitude_of
 
 __all__ = [
@@ -97,8 +101,8 @@ class FitSources:
         Name of each stamp and ``id`` of its source.
     segmentation : ndarray or None
         Of the image's shape (ny, nx), labelled by ``id``; without it Kron ellipses stand in.
-    psf : ndarray or None
-        Odd, centred, on the image's pixel scale, with the sum 1.
+    psf : PSFModel or None
+        Of any size and pixel scale; each stamp gets that of its target's place.
     calibration : NoiseCalibration or None
         a(r), for the factor of errors.
     """
@@ -106,7 +110,7 @@ class FitSources:
     table: QTable
     targets: Mapping[str, int]
     segmentation: NDArray[np.integer] | None = None
-    psf: NDArray[np.float32] | None = None
+    psf: PSFModel | None = None
     calibration: NoiseCalibration | None = None
 
 
@@ -270,6 +274,7 @@ class _Field:
     def __init__(self, image: MosaicImage, sources: FitSources, options: GalfitOptions, joint: bool) -> None:
         self.joint, self.options, self.segmentation, self.psf = joint, options, sources.segmentation, sources.psf
         self.calibration, self.scale = sources.calibration, pixel_scale(image.wcs)
+        self.kernels: dict[int, NDArray[np.float32]] = {}
         self.data, self.weight, self.mask = image.data, image.uncertainty.array, image.mask
         self.background = self.weight if image.background_weight is None else image.background_weight
         columns = _read_columns(sources.table, options.flux)
@@ -430,6 +435,21 @@ def _scale_errors(field: _Field, i: int, background: Floats, total: Floats) -> t
     return float(factor), float(np.sqrt(combine_variance(background.sum(), total.sum(), factor) / total.sum()))
 
 
+def _make_kernel(field: _Field, name: str, i: int) -> NDArray[np.float32]:
+    """Return the PSF of a place on the pixels of the image, made once for each region."""
+    assert field.psf is not None
+    region = int(field.psf.regions_at(SkyCoord(field.ra[i], field.dec[i], unit="deg")))
+    if region == NOT_COVERED:
+        place = format_position(field.ra[i], field.dec[i])
+        raise PhotplugError(
+            f"{field.psf.name}: {name} at {place} lies in no region that it has a PSF of; give a PSF of that place, or "
+            "choose another target"
+        )
+    if region not in field.kernels:
+        field.kernels[region] = prepare_psf(field.psf.stamps[region], field.scale)
+    return field.kernels[region]
+
+
 def _cut_stamp(field: _Field, name: str, i: int) -> Stamp:
     window = _place(field, name, i)
     data, sigma, bad = _read_pixels(field, window)
@@ -459,7 +479,7 @@ def _cut_stamp(field: _Field, name: str, i: int) -> Stamp:
         sigma=sigma,
         mask=bad | neighbours,
         segmentation=segmentation,
-        psf=field.psf,
+        psf=None if field.psf is None else _make_kernel(field, name, i),
         components=tuple(field.component(j, window, np.sqrt(total.sum())) for j in (i, *joint)),
         ra=float(field.ra[i]),
         dec=float(field.dec[i]),

@@ -24,10 +24,12 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from dja_photplug.light.planes import FLATTEST, Floats, Shapes, sum_overlap, weigh_segments
+from dja_photplug.mosaic.blocks import Planes
 from dja_photplug.parallel.workers import Map, once
 
 __all__ = [
     "Ellipses",
+    "NeighbourLight",
     "Neighbours",
     "OwnLight",
     "Profiles",
@@ -37,7 +39,7 @@ __all__ = [
     "sum_own_light",
 ]
 
-T = TypeVar("T", np.float32, np.bool_, np.int32)
+T = TypeVar("T", bound=np.generic)
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 Image = NDArray[np.float32]
@@ -171,7 +173,7 @@ def _touch(centre: Floats, reach: Index, span: slice) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Neighbours:
-    """What the sources of an image take from each other.
+    """What the sources of an image, or of a part of it, take from each other.
 
     Attributes
     ----------
@@ -193,16 +195,53 @@ class Neighbours:
     @property
     def alone(self) -> Image:
         """(ny, nx), the image less all wings but the brightest one in each pixel of the sky, for what is no sum."""
-        return np.add(np.asarray(self.clear), np.asarray(self.brightest))
+        return np.add(self.clear, self.brightest)
 
-    def __getitem__(self, box: tuple[slice, slice]) -> Neighbours:
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NeighbourLight:
+    """An image without the wings of its sources, and their profiles, of which the wings are drawn where needed.
+
+    Attributes
+    ----------
+    clear : ndarray
+        (ny, nx) float32, the image less the wings of all sources, each outside of its own segment.
+    segmentation : ndarray
+        (ny, nx), labels.
+    profiles : Profiles
+        Of the sources that have a wing.
+    """
+
+    clear: Image
+    segmentation: NDArray[np.int32]
+    profiles: Profiles
+
+    def __getitem__(self, box: tuple[slice, slice]) -> NeighbourLight:
         """Return what is in some rows and columns of the image: views of its planes, and the sources that reach there.
 
         Sums over apertures inside of them are the same.
         """
         spans = [slice(*part.indices(size)[:2]) for part, size in zip(box, self.clear.shape, strict=True)]
-        planes = {name: getattr(self, name)[box] for name in ("clear", "wings", "brightest")}
-        return Neighbours(**planes, profiles=self.profiles.cut(*spans))
+        return NeighbourLight(
+            clear=self.clear[box], segmentation=self.segmentation[box], profiles=self.profiles.cut(*spans)
+        )
+
+    def draw(self) -> Neighbours:
+        """Return it with its wings drawn, in contiguous planes as sep takes them.
+
+        Returns
+        -------
+        Neighbours
+        """
+        clear, segmentation = np.ascontiguousarray(self.clear), np.ascontiguousarray(self.segmentation)
+        wings, brightest = np.zeros((2, *clear.shape), np.float32)
+        for _, stamps, lights in _render(self.profiles, segmentation):
+            skies = lights * (stamps.label == 0)
+            places = stamps.places(slice(0, len(wings)))
+            for (where, part), light, sky in zip(places, lights, skies, strict=True):
+                wings[where] += light[part]
+                np.maximum(brightest[where], sky[part], out=brightest[where])
+        return Neighbours(clear=clear, wings=wings, brightest=brightest, profiles=self.profiles)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -398,8 +437,7 @@ class _Sources:
 
 def _choose_sources(
     data: Image,
-    variance: Image,
-    null: NDArray[np.bool_],
+    planes: Planes,
     segmentation: NDArray[np.int32],
     scale: float,
     targets: Shapes,
@@ -407,7 +445,7 @@ def _choose_sources(
     parallel: Map,
 ) -> _Sources:
     """Return the sources that are bright enough, and near another, without profiles."""
-    shapes, npix, (flux, noise) = weigh_segments(data, null, segmentation, [data, variance], parallel=parallel)
+    shapes, npix, flux, noise = weigh_segments(data, planes, segmentation, parallel=parallel)
     with np.errstate(divide="ignore", invalid="ignore"):
         snr = np.nan_to_num(flux / np.sqrt(noise))
     rows = np.flatnonzero(snr > LEAST_SNR)
@@ -445,9 +483,7 @@ def _run(parallel: Map, work: Callable[[Item], Outcome], items: list[Item]) -> l
     return list((parallel if len(items) > 1 else map)(work, items))
 
 
-def _measure_profiles(
-    data: Image, null: NDArray[np.bool_], segmentation: NDArray[np.int32], sources: _Sources
-) -> Image:
+def _measure_profiles(data: Image, planes: Planes, segmentation: NDArray[np.int32], sources: _Sources) -> Image:
     """Return the levels of the rings of some sources, (m, k), each on the image with its own wing put back."""
     whole, rings = np.zeros_like(sources.profiles.level), sources.profiles.rings
     for half, chosen in _batches(sources.profiles.reach):
@@ -467,7 +503,7 @@ def _measure_profiles(
         use |= own
         use &= stamps.step >= inner[:, None, None]
         use &= stamps.step < last
-        use &= ~stamps.cut(null)
+        use &= ~planes.map(stamps.cut).null()
         levels = _measure_rings(values, stamps.step, use, rings, k)
         whole[chosen, :k] = _end_profiles(*levels, rings.radius[:k], segment, half)
     return whole
@@ -517,45 +553,24 @@ def _take_off(data: Image, segmentation: NDArray[np.int32], band: Band) -> None:
             data[where] -= light[part]
 
 
-def _lay_out(wings: Image, brightest: Image, segmentation: NDArray[np.int32], band: Band) -> None:
-    """Write some rows of the planes of `Neighbours`."""
-    rows, profiles = band
-    wings, brightest = np.asarray(wings), np.asarray(brightest)
-    # First touched in order: here and there it took six times as long where they are files.
-    wings[rows] = brightest[rows] = 0
-    for _, stamps, lights in _render(profiles, segmentation):
-        skies = lights * (stamps.label == 0)
-        for (where, part), light, sky in zip(stamps.places(rows), lights, skies, strict=True):
-            wings[where] += light[part]
-            np.maximum(brightest[where], sky[part], out=brightest[where])
-
-
-def _make_zeros(shape: tuple[int, int]) -> Image:
-    return np.zeros(shape, np.float32)
-
-
 def find_neighbours(
     data: Image,
-    variance: Image,
-    null: NDArray[np.bool_],
+    planes: Planes,
     segmentation: NDArray[np.int32],
     scale: float,
     targets: Shapes,
     extent: Floats,
     *,
     parallel: Map = map,
-    zeros: Callable[[tuple[int, int]], Image] = _make_zeros,
-) -> Neighbours:
+) -> NeighbourLight:
     """Model what sources add to the sky and to the segments around them, and take it off.
 
     Parameters
     ----------
     data : ndarray
-        (ny, nx), less the sky, in the unit of the image; it is overwritten, and becomes `Neighbours.clear`.
-    variance : ndarray
-        (ny, nx), that of the background, in the squared unit of the image.
-    null : ndarray of bool
-        (ny, nx), pixels without data.
+        (ny, nx), less the sky, in the unit of the image; it is overwritten, and becomes `NeighbourLight.clear`.
+    planes : Planes
+        Of the image: which pixels have data, and their background variance.
     segmentation : ndarray
         (ny, nx), labels.
     scale : float
@@ -568,18 +583,17 @@ def find_neighbours(
     parallel : callable, optional
         As `map`. Where it works in other processes, all planes are in memory or files that these share, and are
         pickled by name: what is written in one call is read in the next.
-    zeros : callable, optional
-        ``(shape)`` gives a plane of zeros, float32, in such memory.
 
     Returns
     -------
-    Neighbours
+    NeighbourLight
         The same by whatever `parallel`.
     """
-    sources = _choose_sources(data, variance, null, segmentation, scale, targets, extent, parallel)
+    sources = _choose_sources(data, planes, segmentation, scale, targets, extent, parallel)
+    planes = replace(planes, background=None)  # from here on they tell which pixels have data, and nothing else
     profiles, ny = sources.profiles, len(data)
     step = np.floor(-2.5 / STEP * np.log10(np.maximum(sources.flux, 1e-30)))
-    measure, take_off = partial(_measure_profiles, data, null, segmentation), partial(_take_off, data, segmentation)
+    measure, take_off = partial(_measure_profiles, data, planes, segmentation), partial(_take_off, data, segmentation)
     for again in (False, True):
         if again:
             profiles = replace(profiles, reach=np.minimum(profiles.reach, profiles.end().reach))
@@ -591,10 +605,7 @@ def find_neighbours(
             profiles.level[rows] = level
             changed = np.flatnonzero(np.any(change.level != 0, axis=1))
             _run(parallel, take_off, _bands(change[changed], ny))
-    profiles = profiles.end()
-    wings, brightest = zeros(data.shape), zeros(data.shape)
-    _run(parallel, partial(_lay_out, wings, brightest, segmentation), _bands(profiles, ny))
-    return Neighbours(clear=data, wings=wings, brightest=brightest, profiles=profiles)
+    return NeighbourLight(clear=data, segmentation=segmentation, profiles=profiles.end())
 
 
 Ellipse = tuple[Floats, Floats, Floats]
@@ -602,16 +613,12 @@ Ellipse = tuple[Floats, Floats, Floats]
 Ellipses = Mapping[str, Ellipse]
 
 
-def draw_wings(
-    neighbours: Neighbours, segmentation: NDArray[np.int32], targets: Shapes, x: Index, y: Index, side: int
-) -> Image:
+def draw_wings(light: NeighbourLight, targets: Shapes, x: Index, y: Index, side: int) -> Image:
     """Return the targets' own wings, beyond their segments, on square windows of the image.
 
     Parameters
     ----------
-    neighbours : Neighbours
-    segmentation : ndarray
-        (ny, nx), labels.
+    light : NeighbourLight
     targets : Shapes
         Of n positions; each is of the source whose label it has.
     x, y : ndarray of int
@@ -625,8 +632,8 @@ def draw_wings(
         (n, side, side), in the unit of the image; 0 where a source has no wing.
     """
     drawn = np.zeros((len(targets.x), side, side), np.float32)
-    pairs, row = _match(targets.label, neighbours.profiles.owners.label)
-    for batch, stamps, wings in _render(neighbours.profiles[row], segmentation):
+    pairs, row = _match(targets.label, light.profiles.owners.label)
+    for batch, stamps, wings in _render(light.profiles[row], light.segmentation):
         _, height, width = wings.shape
         for i, left, top, wing in zip(pairs[batch], stamps.x, stamps.y, wings, strict=True):
             low, high = max(top, y[i]), min(top + height, y[i] + side)

@@ -10,8 +10,6 @@ import numpy as np
 import sep
 from astropy.nddata import NDData
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, median_filter
-from scipy.stats import median_abs_deviation
 
 from dja_photplug.mosaic.blocks import (
     NULL_VARIANCE,
@@ -34,7 +32,6 @@ __all__ = [
     "Plane",
     "Planes",
     "Shapes",
-    "center_sky",
     "convolve_pixels",
     "mask_sources",
     "measure_segments",
@@ -104,8 +101,6 @@ def _add_shifted(plane: NDArray[np.float32], factors: NDArray[np.float32], size:
 # the sky holds wings of bright sources: with 1.8 and 0.2 the mesh takes 0.5 % of galaxies above 1 arcsec, not 0.2 %.
 # Where so little of an image is left that it is no sky, the mask is a narrower one: at last the segments.
 MASKS, LEAST_SKY, FLATTEST = ((2.5, 0.3), (1.8, 0.2), (1.0, 0.0)), 0.2, 0.3
-# The mean of the sky: pixels within so many sigma, of the scatter that so many of them have.
-CLIP, MOST_SCATTER = 2.5, 10**6
 
 
 Floats = NDArray[np.float64]
@@ -192,21 +187,16 @@ def measure_segments(
 
 
 def weigh_segments(
-    data: NDArray[np.float32],
-    null: NDArray[np.bool_],
-    segmentation: NDArray[np.int32],
-    planes: Sequence[NDArray[np.float32]],
-    *,
-    parallel: Map = map,
-) -> tuple[Shapes, NDArray[np.int64], list[Floats]]:
-    """Return the shapes of the light in segments, as `measure_segments`, and in the same pass sums of other planes.
+    data: NDArray[np.float32], planes: Planes, segmentation: NDArray[np.int32], *, parallel: Map = map
+) -> tuple[Shapes, NDArray[np.int64], Floats, Floats]:
+    """Return the shapes of the light in segments, as `measure_segments`, and in the same pass its flux and noise.
 
     Parameters
     ----------
-    data, null, segmentation : ndarray
+    data, segmentation : ndarray
         (ny, nx), as for `measure_segments`.
-    planes : sequence of ndarray
-        (ny, nx) each, what is summed over the pixels of a segment that have data.
+    planes : Planes
+        Of the image: which pixels have data, and their background variance.
     parallel : callable, optional
         As `map`, which works on blocks of rows.
 
@@ -215,15 +205,15 @@ def weigh_segments(
     shapes : Shapes
     npix : ndarray
         (n,).
-    sums : list of ndarray
-        (n,), for each of the planes.
+    flux, variance : ndarray
+        (n,), sums over the pixels of a segment that have data.
     """
     ny, nx = data.shape
     step = max(1, BLOCK // max(nx, 1))
     blocks = [slice(start, min(start + step, ny)) for start in range(0, ny, step)]
 
     def add(dark: NDArray[np.int32]) -> tuple[NDArray[np.int32], Floats, Floats, Floats]:
-        work = partial(_add_up_rows, data, null, segmentation, planes, dark)
+        work = partial(_add_up_rows, data, planes, segmentation, dark)
         label, x, y, sums = zip(*parallel(work, blocks), strict=True)
         return _join_sums(*(np.concatenate(part, axis=-1) for part in (label, x, y, sums)))
 
@@ -237,14 +227,13 @@ def weigh_segments(
     half, mid = np.hypot((xx - yy) / 2, xy), (xx + yy) / 2
     a, b = np.sqrt(mid + half), np.sqrt(np.maximum(mid - half, 1 / 12))
     shapes = Shapes(label=label, x=x + dx, y=y + dy, a=a, b=b, theta=np.arctan2(2 * xy, xx - yy) / 2)
-    return shapes, npix.astype(np.int64), list(sums[7:])
+    return shapes, npix.astype(np.int64), *sums[7:]
 
 
 def _add_up_rows(
     data: NDArray[np.float32],
-    null: NDArray[np.bool_],
+    planes: Planes,
     segmentation: NDArray[np.int32],
-    planes: Sequence[NDArray[np.float32]],
     dark: NDArray[np.int32],
     rows: slice,
 ) -> tuple[NDArray[np.int32], Floats, Floats, Floats]:
@@ -267,19 +256,18 @@ def _add_up_rows(
     length = np.diff(start, append=len(members))
     owner, (y, x) = owner[start], np.divmod(members[start], nx)
     place = (np.arange(len(members)) - np.repeat(start, length)).astype(float)
-    empty = cut(null)[members]
+    some = planes[rows].ravel()[members]
+    empty = some.null()
 
     def add(plane: NDArray[np.floating]) -> Floats:
         return np.add.reduceat(plane, start, dtype=float) if len(start) else np.zeros(0)
 
-    def pixels(plane: NDArray[np.float32]) -> Floats:
-        return np.where(empty, 0.0, cut(plane)[members])
-
-    light = np.maximum(pixels(data), 0)
+    flux, variance = (np.where(empty, 0.0, pixel) for pixel in (cut(data)[members], some.variance("background")))
+    light = np.maximum(flux, 0)
     if len(dark):
         light[np.repeat(np.isin(owner, dark), length)] = 1
     moment, nil = light * place, np.zeros(len(start))
-    sums = [length, add(light), add(moment), nil, add(moment * place), nil, nil, *(add(pixels(one)) for one in planes)]
+    sums = [length, add(light), add(moment), nil, add(moment * place), nil, nil, add(flux), add(variance)]
     return _join_sums(owner, x.astype(float), (y + rows.start).astype(float), np.stack(sums))
 
 
@@ -385,86 +373,6 @@ def _gather_runs(light: Light | None, segmentation: NDArray[np.int32], least: in
         if count >= least or rows.stop == len(segmentation):
             yield np.concatenate(gathered, axis=1)
             gathered, count = [np.empty((7, 0))], 0
-
-
-def center_sky(
-    sky: NDArray[np.float32],
-    image: NDData,
-    mask: NDArray[np.bool_],
-    cells: tuple[int, int],
-    smooth: int,
-    *,
-    parallel: Map = map,
-) -> None:
-    """Bring a sky to the mean of what is left between the sources, which is what sums over apertures see.
-
-    Meshes estimate the mode of pixels, and faint sources and noise that is no Gaussian hold it off their mean: by 0.2
-    sigma of an aperture of 0.7 arcsec in parts of the UDS cut-outs.
-
-    Parameters
-    ----------
-    sky : ndarray
-        (ny, nx), in the unit of the image; it is corrected in place.
-    image : `~astropy.nddata.NDData`
-        Its background weight tells the scatter of pixels.
-    mask : ndarray of bool
-        (ny, nx), pixels to leave out beside the null ones: those with sources.
-    cells : tuple of int
-        Height and width of the cells in pixels: the mean of each, without the pixels beyond `CLIP` times the scatter.
-    smooth : int
-        Cells across the median filter over them.
-    parallel : Map, optional
-        Does the cells of some rows.
-    """
-    (ny, nx), (height, width) = image.data.shape, cells
-    rows, columns = np.arange(0, ny, height), np.arange(0, nx, width)
-    planes = Planes.of(image)
-    step = max(1, round(np.sqrt(sky.size / MOST_SCATTER))) | 1  # odd, unlike patterns of drizzling
-    part = slice(None, None, step), slice(None, None, step)
-    some = planes[part]
-    free = ~(some.null() | mask[part])
-    if not free.any():
-        return
-    scatter = ((native_pixels(some.data) - sky[part]) / np.sqrt(some.variance("background")))[free]
-    limit = np.float32(CLIP * median_abs_deviation(scatter, scale="normal"))
-    bands = [slice(start, start + height) for start in rows.tolist()]
-    sums = parallel(partial(_sum_clipped, planes, sky, mask, limit, columns), bands)
-    total, count = (np.stack(part) for part in zip(*sums, strict=True))
-    known = count > LEAST_SKY / 2 * height * width
-    if not known.any():
-        return
-    nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
-    mean = median_filter((total / np.maximum(count, 1))[tuple(nearest)], smooth, mode="nearest")
-    y, x = (
-        np.minimum(edge + size, n) / 2 + edge / 2 - 0.5 for edge, size, n in ((rows, height, ny), (columns, width, nx))
-    )
-    across = np.stack([np.interp(np.arange(nx), x, line) for line in mean]).astype(np.float32)
-    place = np.interp(np.arange(ny), y, np.arange(len(y)))
-    for row, at in enumerate(place):
-        low = min(int(at), len(y) - 2) if len(y) > 1 else 0
-        above = across[min(low + 1, len(y) - 1)]
-        sky[row] += across[low] + np.float32(at - low) * (above - across[low])
-
-
-def _sum_clipped(
-    whole: Planes,
-    level: NDArray[np.float32],
-    masked: NDArray[np.bool_],
-    limit: np.float32,
-    columns: NDArray[np.intp],
-    band: slice,
-) -> tuple[Floats, Floats]:
-    """Return the sums and the numbers of the pixels of sky in the cells of a band, which begin at `columns`."""
-    planes, sky, mask = whole[band], level[band], masked[band]
-    total, count = np.empty((2, sky.shape[1]))
-    for part in cached_rows(sky.shape[::-1]):
-        some = planes[:, part]
-        left = native_pixels(some.data) - sky[:, part]
-        use = ~(some.null() | mask[:, part])
-        use &= np.abs(left) < limit * np.sqrt(some.variance("background"))
-        total[part] = np.where(use, left, np.float32(0)).sum(axis=0, dtype=float)
-        count[part] = use.sum(axis=0)
-    return np.add.reduceat(total, columns), np.add.reduceat(count, columns)
 
 
 def mask_sources(

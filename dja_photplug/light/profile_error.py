@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from dja_photplug.light.neighbours import Neighbours
+from dja_photplug.light.neighbours import NeighbourLight
 from dja_photplug.light.planes import Floats, Shapes, sum_overlap
+from dja_photplug.mosaic.blocks import Planes
+from dja_photplug.parallel.workers import Map
 
 __all__ = ["ProfileError", "measure_profile_error"]
 
@@ -18,6 +21,7 @@ __all__ = ["ProfileError", "measure_profile_error"]
 # than so many sigma to measure it: that of the UDS cut-outs is 0.35 (F444W) and 0.50 (F115W).
 PROFILE_ERROR, LEAST_PLACES, LIT = 0.35, 50, 2.0
 MOST_PLACES = 40_000  # places that are looked at; a whole mosaic has a million
+BAND = 2**22  # pixels of a band of rows in which they are
 # What these apertures do not know, as profiles were made of their pixels: in simulated fields the light of neighbours
 # in the apertures of sources is wrong by 0.22 of it where it is above two sigma, by 0.33 between one and two, and by
 # 0.1 in apertures on the sky.
@@ -55,23 +59,27 @@ class ProfileError:
 
 
 def measure_profile_error(
-    neighbours: Neighbours,
-    null: NDArray[np.bool_],
-    segmentation: NDArray[np.int32],
+    light: NeighbourLight,
+    planes: Planes,
     radius: float,
-    sum_variance: Callable[[Shapes, float], Floats],
+    find_variance: Callable[[Floats, Floats], Floats],
+    *,
+    parallel: Map = map,
 ) -> ProfileError:
     """Measure how wrong profiles are, where nothing but the light that they took off was.
 
     Parameters
     ----------
-    neighbours : Neighbours
-    null, segmentation : ndarray
-        (ny, nx), as they were made with.
+    light : NeighbourLight
+    planes : Planes
+        Of the same image.
     radius : float
         Of the apertures, in pixels.
-    sum_variance : callable
-        ``(shapes, radius)`` gives the variance of sums over circles around positions, (n,), by all other noise.
+    find_variance : callable
+        ``(total, background)``, sums over circles of the variances with and without source photons, (n,), gives the
+        variance of a sum by all other noise.
+    parallel : Map, optional
+        Does the apertures in bands of rows.
 
     Returns
     -------
@@ -79,31 +87,51 @@ def measure_profile_error(
         `UNSEEN`, and in quadrature that with which sums over apertures on the sky beside bright sources, in which
         profiles took off more than twice their noise, scatter about 0 as much as their error says.
     """
-    ny, nx = neighbours.wings.shape
-    # Half as far apart as would not overlap: four times as many say half as much again.
-    step, overlap = int(radius + 1), 4
-    rows, columns = (np.arange(step, n - step, step) for n in (ny, nx))
-    y, x = (place.ravel() for place in np.meshgrid(rows, columns, indexing="ij"))
-    lit = np.flatnonzero(neighbours.wings[y, x] > 0)
-    stride = max(1, len(lit) // MOST_PLACES)
-    lit, overlap = lit[::stride], max(1, overlap // stride)
-    places = Shapes.at(x[lit].astype(float), y[lit].astype(float))
-
-    def add(plane: NDArray[np.generic], places: Shapes) -> Floats:
-        size = np.full(len(places.x), radius)
-        return sum_overlap(plane, places, size, size, np.zeros_like(size))[0]
-
-    places = places[(add(segmentation, places) == 0) & (add(null.view(np.uint8), places) == 0)]
-    light, left, variance = add(neighbours.wings, places), add(neighbours.clear, places), sum_variance(places, radius)
-    use = light > LIT * np.sqrt(variance)
-    count = int(np.count_nonzero(use)) // overlap
+    ny, nx = light.clear.shape
+    step = int(radius + 1)
+    rows = np.arange(step, ny - step, step)
+    bands = [band for band in np.array_split(rows, -(-ny * nx // BAND)) if len(band)]
+    most = MOST_PLACES // max(1, len(bands))
+    found = list(parallel(partial(_look_beside, light, planes, radius, most), bands))
+    lit, left, total, background, share = np.concatenate([np.empty((5, 0)), *found], axis=1)
+    variance = find_variance(total, background)
+    use = lit > LIT * np.sqrt(variance)
+    count = int(share[use].sum())
     if count < LEAST_PLACES:
         return ProfileError(fraction=PROFILE_ERROR, count=0)
-    light, left, variance = light[use], left[use], variance[use]
+    lit, left, variance = lit[use], left[use], variance[use]
 
     def excess(fraction: float) -> float:
         """How much the median deviation is above that of a Gaussian."""
-        return float(np.median(np.abs(left) / np.sqrt(variance + np.square(fraction * light)))) / MEDIAN_DEVIATION - 1
+        return float(np.median(np.abs(left) / np.sqrt(variance + np.square(fraction * lit)))) / MEDIAN_DEVIATION - 1
 
     fraction = brentq(excess, 0, 1, xtol=1e-3) if excess(0) > 0 > excess(1) else float(excess(0) > 0)
     return ProfileError(fraction=float(np.hypot(fraction, UNSEEN)), count=count)
+
+
+def _look_beside(light: NeighbourLight, planes: Planes, radius: float, most: int, centres: NDArray[np.intp]) -> Floats:
+    """Return sums over about so many circles in these rows, on the sky with data and with some light taken off, (5, n).
+
+    They are that light, what is left, and the variances with and without source photons; the last is how many circles
+    that do not overlap each stands for.
+    """
+    step = int(radius + 1)
+    rows = slice(int(centres[0]) - step, int(centres[-1]) + step + 1)
+    drawn, some = light[rows, :].draw(), planes[rows]
+    columns = np.arange(step, drawn.wings.shape[1] - step, step)
+    y, x = (place.ravel() for place in np.meshgrid(centres - rows.start, columns, indexing="ij"))
+    there = np.flatnonzero(drawn.wings[y, x] > 0)
+    # Half as far apart as would not overlap: four times as many say half as much again.
+    stride = max(1, len(there) // most)
+    there = there[::stride]
+    places = Shapes.at(x[there].astype(float), y[there].astype(float))
+
+    def add(plane: NDArray[np.generic]) -> Floats:
+        size = np.full(len(places.x), radius)
+        return sum_overlap(plane, places, size, size, np.zeros_like(size))[0]
+
+    blocked = some.null()
+    blocked |= light.segmentation[rows] > 0
+    places = places[add(blocked.view(np.uint8)) == 0]
+    sums = [add(plane) for plane in (drawn.wings, drawn.clear, some.variance(), some.variance("background"))]
+    return np.stack([*sums, np.full(len(places.x), 1 / max(1, 4 // stride))])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 from astropy.nddata import InverseVariance, NDData
@@ -15,6 +16,7 @@ from dja_photplug.sky.grid import row_blocks
 
 __all__ = [
     "NULL_VARIANCE",
+    "BackgroundVariance",
     "Plane",
     "Planes",
     "cached_rows",
@@ -31,6 +33,14 @@ CACHED = 2**17
 
 
 Plane = NDArray[np.generic]
+Kind = TypeVar("Kind", bound=np.generic)
+
+
+class Change(Protocol):
+    """What may be done to a plane of any kind."""
+
+    def __call__(self, plane: NDArray[Kind], /) -> NDArray[Kind]:
+        """Return another plane, or some of its pixels."""
 
 
 def cached_rows(shape: tuple[int, ...]) -> Iterator[slice]:
@@ -136,6 +146,24 @@ class Planes:
             None if self.mask is None else np.asarray(self.mask)[where],
         )
 
+    def map(self, change: Change) -> Planes:
+        """Return what becomes of each plane.
+
+        Parameters
+        ----------
+        change : Change
+
+        Returns
+        -------
+        Planes
+        """
+        return Planes(
+            change(self.data),
+            change(self.weight),
+            None if self.background is None else change(self.background),
+            None if self.mask is None else change(self.mask),
+        )
+
     def ravel(self) -> Planes:
         """Return the pixels in one dimension.
 
@@ -143,12 +171,7 @@ class Planes:
         -------
         Planes
         """
-        return Planes(
-            self.data.ravel(),
-            self.weight.ravel(),
-            None if self.background is None else self.background.ravel(),
-            None if self.mask is None else self.mask.ravel(),
-        )
+        return self.map(np.ravel)
 
     def null(self, out: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
         """Return where there are no data: masked, without positive finite weight, or not finite.
@@ -206,12 +229,39 @@ class Planes:
         ndarray
             float32, of the shape of the planes.
         """
-        weight = native_pixels(self.background if kind == "background" and self.background is not None else self.weight)
-        with np.errstate(divide="ignore", over="ignore"):
-            variance = np.reciprocal(weight, out=out)
-        # NaN fails both comparisons; without a mask the division takes a third of the time.
-        np.copyto(variance, NULL_VARIANCE, where=~((variance > 0) & (variance < NULL_VARIANCE)))
-        return variance
+        return _invert(self.background if kind == "background" and self.background is not None else self.weight, out)
+
+
+def _invert(weight: Plane, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """Return the variance that a weight stands for."""
+    with np.errstate(divide="ignore", over="ignore"):
+        variance = np.reciprocal(native_pixels(weight), out=out)
+    # NaN fails both comparisons; without a mask the division takes a third of the time.
+    np.copyto(variance, NULL_VARIANCE, where=~((variance > 0) & (variance < NULL_VARIANCE)))
+    return variance
+
+
+class BackgroundVariance:
+    """The background variance of an image, made of its weight where it is looked at.
+
+    Parameters
+    ----------
+    planes : Planes
+        Of the image.
+    """
+
+    def __init__(self, planes: Planes) -> None:
+        self._weight = np.asarray(planes.weight if planes.background is None else planes.background)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the image, (ny, nx)."""
+        ny, nx = self._weight.shape
+        return ny, nx
+
+    def __getitem__(self, where: slice | tuple[NDArray[np.intp], ...]) -> NDArray[np.float32]:
+        """Return that of some rows, or of pixels at rows and columns."""
+        return _invert(self._weight[where])
 
 
 def null_pixels(image: NDData) -> NDArray[np.bool_]:

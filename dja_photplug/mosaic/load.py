@@ -34,6 +34,7 @@ from dja_photplug.mosaic.fullweight import (
 )
 from dja_photplug.options.bands import of_band
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
+from dja_photplug.parallel.progress import tell_read
 from dja_photplug.parallel.scratch import new_plane
 from dja_photplug.sky.cards import try_both
 from dja_photplug.sky.grid import (
@@ -181,6 +182,8 @@ class MosaicStream:
             full = np.empty(light.shape, np.float32) if given is None else given[rows]
             full[...] = self.model(first, published, rows)
             self._drop_odd(light, published)
+            size = len(self._readers) * light.itemsize * self.shape[1]
+            tell_read(rows.stop * size, self.shape[0] * size)
             yield Block(rows, light, published, full)
         self._ended = True
         tell_uncovered(self.model, self._n_weighted)

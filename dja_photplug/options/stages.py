@@ -32,6 +32,7 @@ __all__ = [
     "MeasureOptions",
     "Options",
     "OutputOptions",
+    "PSFOptions",
     "Stage",
     "TileOptions",
     "VarianceOptions",
@@ -44,6 +45,7 @@ S = TypeVar("S", bound=Stage)
 NOISE_PRESETS = ("dja", "calibrated", "background")
 SCIENCE_NOISE, PIXEL_NOISE = "calibrated", "dja"
 ENGINES = ("sep", "photutils")
+OUTPUT_SCHEMAS = ("photplug", "dja", "sextractor")
 EPOCH_DETAILS = ("visits", "angles", "detectors", "programs", "gap", "barycentric", "edge")
 
 
@@ -284,7 +286,7 @@ class BandOptions(Stage):
 class TileOptions(Stage):
     """How large images are divided for the work; results do not depend on it."""
 
-    size: int = option(3000, "side of a tile in pixels; smaller images are one", minimum=100, flag="--tile-size")
+    size: int = option(2500, "side of a tile in pixels; smaller images are one", minimum=100, flag="--tile-size")
     overlap: int = option(
         150,
         "pixels that a tile sees around it; what does not fit is done again in a larger one",
@@ -313,9 +315,18 @@ class OutputOptions(Stage):
 
     format: str = option(
         "table",
-        "'table' in the format of the file's suffix; 'eazy' for eazy-py, with zphot.translate beside it; or a plugin's",
+        "'table' in the format of the file's suffix; 'eazy' for eazy-py, with zphot.translate beside it; 'lephare' "
+        "with its parameters beside it; or a plugin's",
     )
-    eazy_aperture: int = option(1, "number of the aperture whose total fluxes eazy gets (0 is the first)", minimum=0)
+    schema: str = option(
+        "photplug",
+        "names and units of the columns: 'photplug' ours, 'dja' those of the archive's catalogues, 'sextractor'",
+        choices=OUTPUT_SCHEMAS,
+        flag="--write-schema",
+    )
+    eazy_aperture: int = option(
+        1, "number of the aperture whose total fluxes eazy and lephare get (0 is the first)", minimum=0
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -474,6 +485,11 @@ class ExtendOptions(Stage):
     ra: str | None = option(None, "column of right ascensions; found by the usual names without it", kind=str)
     dec: str | None = option(None, "column of declinations; found by the usual names without it", kind=str)
     id_column: str | None = option(None, "column of the labels in the segmentation; id or NUMBER without it", kind=str)
+    schema: str | None = option(
+        None,
+        "what kind of catalogue it is, such as dja, grizli or sextractor; found by its columns without it",
+        kind=str,
+    )
     columns: tuple[str, ...] = option(
         ("all",),
         "columns to add: all, or any of auto (Kron), iso (segments), aper (apertures), epochs",
@@ -483,8 +499,8 @@ class ExtendOptions(Stage):
     prefix: str = option("", "text before the names of new columns, where the catalogue has others of the same name")
     like: str | None = option(
         None,
-        "FITS image on whose grid the angles theta of the catalogue are; without it the segmentation, the catalogue's "
-        "INPUT, or its x and y tell",
+        "FITS image on whose grid the angles theta of the catalogue are, and its sizes in pixels; without it the "
+        "catalogue's own WCS, the segmentation, its INPUT, or its x and y tell",
         kind=str,
     )
 
@@ -530,10 +546,36 @@ class GalfitOptions(Stage):
     progress: bool = False
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PSFOptions(Stage):
+    """PSFs from the stars of a mosaic, or from its log and those of detectors."""
+
+    size: float = option(4.0, "side of the PSF's image", unit="arcsec", minimum=1)
+    snr: float = option(50.0, "signal to noise of flux_auto above which stars are used", minimum=5)
+    weights: str = option(
+        "exptime",
+        "what exposures of the log weigh: their exposure time, or the weights WHT00001 ... in the header",
+        choices=("exptime", "header"),
+    )
+    pixfrac: float | None = option(
+        None, "drop size of drizzle, instead of that in the header", kind=float, minimum=0.01, maximum=1
+    )
+    drizzle_kernel: str | None = option(
+        None,
+        "kernel of drizzle, instead of that in the header",
+        kind=str,
+        choices=("square", "gaussian", "point", "turbo", "lanczos2", "lanczos3"),
+    )
+    cell: float = option(
+        1.0, "side of the cells of the sky in which the map of regions is written", unit="arcsec", minimum=0.1
+    )
+
+
 COMMAND_STAGES: dict[str, type[Stage]] = {
     "injection": InjectionOptions,
     "extend": ExtendOptions,
     "galfit": GalfitOptions,
+    "psf": PSFOptions,
 }
 """Groups of options of one command, beside those of `Options` that every catalogue records."""
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import TypeVar
 
 from tqdm import tqdm
 
 from dja_photplug.parallel.workers import Map
 
-__all__ = ["COSTS", "Stages", "show_stages"]
+__all__ = ["COSTS", "Stages", "show_stages", "tell_read"]
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -27,6 +28,7 @@ COSTS = {
     "epochs": 0.5,
 }
 BAND = 15.0
+MEGABYTE = 10**6
 
 
 class Stages:
@@ -53,13 +55,22 @@ class Stages:
         """
         self._start += self._cost
         self.stage, self._cost = stage, COSTS.get(stage, BAND)
-        self._tell(0, 0)
+        self.tell(0, 0)
 
-    def _tell(self, done: int, count: int) -> None:
+    def tell(self, done: int, count: int, unit: str = "") -> None:
+        """Say how much of the stage is done.
+
+        Parameters
+        ----------
+        done, count : int
+            How many, and of how many.
+        unit : str, optional
+            Of both.
+        """
         share = done / count if count else 0
         now = min(self._start + share * self._cost, self.bar.total)
         self.bar.n = max(self.bar.n, now)  # a stage may go through its tiles more than once
-        self.bar.set_description_str(f"{self.stage} {done}/{count}" if count > 1 else self.stage)
+        self.bar.set_description_str(f"{self.stage} {done}/{count}{unit}" if count > 1 else self.stage)
 
     def watch(self, parallel: Map) -> Map:
         """Return who does the work, and counts what is done.
@@ -78,10 +89,13 @@ class Stages:
         def watched(work: Callable[[Item], Outcome], items: Iterable[Item], /) -> Iterator[Outcome]:
             items = list(items)
             for i, result in enumerate(parallel(work, items), start=1):
-                self._tell(i, len(items))
+                self.tell(i, len(items))
                 yield result
 
         return watched
+
+
+_shown: ContextVar[Stages | None] = ContextVar("shown", default=None)
 
 
 @contextmanager
@@ -103,5 +117,24 @@ def show_stages(stages: Mapping[str, int], *, show: bool) -> Iterator[Stages]:
     bar_format = "{desc:<18} {bar} {percentage:3.0f}% {elapsed}<{remaining}"
     # disable=None: only where stderr is a terminal. leave=None: only where there is no bar above, of fields.
     with tqdm(total=total, disable=None if show else True, leave=None, bar_format=bar_format) as bar:
-        yield Stages(bar)
+        shown = Stages(bar)
+        token = _shown.set(shown)
+        try:
+            yield shown
+        finally:
+            with suppress(ValueError):  # of a generator that is closed in another context
+                _shown.reset(token)
         bar.update(bar.total - bar.n)
+
+
+def tell_read(done: int, size: int) -> None:
+    """Say how much of an image has been read, where progress is shown.
+
+    Parameters
+    ----------
+    done, size : int
+        Bytes, inflated.
+    """
+    stages = _shown.get()
+    if stages is not None and size > MEGABYTE:
+        stages.tell(done // MEGABYTE, size // MEGABYTE, " MB")

@@ -32,7 +32,7 @@ LEAST_BYTES = 1 << 20
 PREFIX = "dja-photplug-"
 
 # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt, in bytes.
-KEPT = {-1: 2**26, -3: 2**25}
+KEPT = {-1: 2**30, -3: 2**25}
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 Shared = NDArray[np.generic]

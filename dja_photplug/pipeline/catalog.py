@@ -34,7 +34,7 @@ from dja_photplug.pipeline.one_band import Result, analyse_image, describe_image
 from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
 from dja_photplug.pipeline.tiles import share_work
 from dja_photplug.psf.matching import Target, choose_reference, find_target
-from dja_photplug.psf.model import PSF
+from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sources.totals import add_matched_totals, add_totals, compare_apertures, kron_radii
 
 __all__ = ["list_images", "run"]
@@ -134,7 +134,7 @@ class _Plan:
     bands: Bands
     detect: str
     source: Source | None
-    psfs: Mapping[str, PSF]
+    psfs: Mapping[str, PSFModel]
     target: Target | None
 
     @property

@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pluggy
@@ -17,7 +18,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from dja_photplug.catalog.columns import column_values, describe_missing, find_ids, find_positions, has_position
+from dja_photplug.catalog.columns import column_values, describe_missing
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.metadata import record_options
 from dja_photplug.catalog.schema import (
@@ -31,12 +32,27 @@ from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
 from dja_photplug.files.pixels import read_grid
 from dja_photplug.files.tables import add_columns, check_new
+from dja_photplug.foreign.columns import (
+    CatalogColumns,
+    aperture_diameters,
+    read_ids,
+    read_places,
+    read_position,
+    read_shapes,
+    resolve_columns,
+)
+from dja_photplug.foreign.grids import GRID_PRECISION, find_scale, fit_grid, north_up
+from dja_photplug.foreign.known import OURS, PLAIN
+from dja_photplug.foreign.recognise import choose_schema
+from dja_photplug.foreign.schema import CatalogSchema
+from dja_photplug.mosaic.load import exposure_log
 from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.stages import EXTENSIONS, ExtendOptions, Options
 from dja_photplug.pipeline.images import Products, find_source
 from dja_photplug.pipeline.many_bands import (
     KRON_COLUMNS,
     SEGMENT_COLUMNS,
+    Bands,
     describe_bands,
     describe_matched,
     find_bands,
@@ -44,7 +60,8 @@ from dja_photplug.pipeline.many_bands import (
     name_columns,
     read_psfs,
 )
-from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
+from dja_photplug.pipeline.one_band import find_epochs
+from dja_photplug.pipeline.plugins import KNOWN_SCHEMAS, ask_all, ask_some, complete_options, get_plugin_manager
 from dja_photplug.pipeline.tiles import share_work
 from dja_photplug.psf.matching import choose_reference, find_target
 from dja_photplug.sky.grid import pixel_positions
@@ -53,7 +70,7 @@ from dja_photplug.sources.segments import check_segments, read_segmentation
 from dja_photplug.sources.totals import add_matched_totals, add_totals, compare_apertures, kron_radii
 from dja_photplug.units import convert, read_unit
 
-__all__ = ["catalog_options", "extend_catalog", "measure_columns"]
+__all__ = ["catalog_options", "extend_catalog", "find_columns", "find_schema", "measure_columns"]
 
 # What a detection says of a source; the other bits are those of its apertures, which every band has of its own.
 DETECTION_FLAGS = (
@@ -64,19 +81,73 @@ DETECTION_FLAGS = (
     | SourceFlag.NOT_DEBLENDED
 )
 
-# Rounder sources have no direction to speak of, and grids that fit to this (pixels) turn none by 0.1 deg.
-ROUND, GRID_PRECISION = 0.98, 0.5
+# Rounder sources have no direction to speak of.
+ROUND = 0.98
 
 
-def catalog_options(table: Table, options: Options | None = None) -> Options:
+def find_schema(table: Table, name: str | None, manager: pluggy.PluginManager) -> CatalogSchema:
+    """Return the kind of a catalogue, through ``photplug_schema``.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+    name : str or None
+        Of the schema that it has, whatever else would fit.
+    manager : PluginManager
+
+    Returns
+    -------
+    CatalogSchema
+        ``plain`` where nobody knows it.
+
+    Raises
+    ------
+    PhotplugError
+        Where there is no schema of that name, the table is none such, or several fit.
+    """
+    if name is None:
+        return next(iter(ask_all(manager, "photplug_schema", CatalogSchema, table=table)), PLAIN)
+    # Ours may find that several fit, which the name decides.
+    others = [plugin for plugin, _ in manager.list_name_plugin() if plugin != KNOWN_SCHEMAS]
+    purpose, hook = f"schema {name!r}", "photplug_schema"
+    claimed = ask_some(manager, others, hook, purpose, CatalogSchema, table=table)
+    return choose_schema(table, name, [] if claimed is None else [claimed])
+
+
+def find_columns(table: Table, extend: ExtendOptions, manager: pluggy.PluginManager) -> CatalogColumns:
+    """Return which columns of a catalogue say where its sources are and what they are like.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+    extend : ExtendOptions
+        With the names of schema and columns that were given.
+    manager : PluginManager
+
+    Returns
+    -------
+    CatalogColumns
+
+    Raises
+    ------
+    PhotplugError
+        As :func:`find_schema`.
+    """
+    schema = find_schema(table, extend.schema, manager)
+    return resolve_columns(table, schema, ra=extend.ra, dec=extend.dec, id_column=extend.id_column)
+
+
+def catalog_options(table: Table, options: Options | None = None, schema: CatalogSchema = OURS) -> Options:
     """Return options with the apertures of a catalogue.
 
     Parameters
     ----------
     table : `~astropy.table.Table`
-        Whose metadata tell diameters in arcsec, ``ASEC_0``, ``ASEC_1`` ...
+        Whose metadata tell diameters in arcsec, in ours ``ASEC_0``, ``ASEC_1`` ...
     options : Options, optional
         The defaults without them.
+    schema : CatalogSchema, optional
+        That of the catalogue.
 
     Returns
     -------
@@ -88,20 +159,10 @@ def catalog_options(table: Table, options: Options | None = None) -> Options:
     PhotplugError
         Where one of the diameters is no number.
     """
-    options = options or Options()
-    known = _known_apertures(table.meta)
+    options, known = options or Options(), aperture_diameters(table, schema)
     if list(known) != list(range(len(known))) or not known:
         return options
     return replace(options, measure=replace(options.measure, apertures=tuple(known.values())))
-
-
-def _known_apertures(meta: Mapping[str, float]) -> dict[int, float]:
-    """Return the diameters (arcsec) that metadata tell, by number."""
-    numbers = _find_numbers("ASEC_", meta)
-    try:
-        return {i: float(meta[f"ASEC_{i}"]) for i in numbers}
-    except (TypeError, ValueError) as error:
-        raise PhotplugError(f"metadata ASEC_i of the catalogue: {error}; give aperture diameters in arcsec") from None
 
 
 def _find_numbers(prefix: str, meta: Iterable[str]) -> list[int]:
@@ -134,10 +195,11 @@ def extend_catalog(
     Parameters
     ----------
     table : `~astropy.table.Table`
-        With positions. The shapes ``a b theta kron_radius`` of our catalogues make the Kron apertures; without them
-        they are the circle of ``kron_circle``. ``theta`` is on the grid of ``extend.like`` or of the segmentation, of
-        the image in ``INPUT``, or the one on which positions are at ``x y``; where nothing tells, a warning says that
-        north is taken to be up. It is not changed.
+        With positions, as its schema says (`ExtendOptions.schema`). Its shapes make the Kron apertures, those of ours
+        are ``a b theta kron_radius``; without them they are the circle of ``kron_circle``. Angles that are not counted
+        from north are on the grid of ``extend.like`` or of the segmentation, of the image in ``INPUT``, or the one on
+        which positions are at ``x y``; where nothing tells, a warning says that north is taken to be up. The table is
+        not changed.
     sources : sequence of str, Path or Source
         One for each band: the prefix of a mosaic, a member file, what a plugin finds, or the source itself.
     options : Options, optional
@@ -179,6 +241,7 @@ def measure_columns(
     manager: pluggy.PluginManager | None,
     progress: bool,
     check: Callable[[Sequence[str]], object] = lambda names: None,
+    own: WCS | None = None,
 ) -> tuple[dict[str, Column], dict[str, object]]:
     """Return the columns and the metadata that a catalogue gets.
 
@@ -188,6 +251,8 @@ def measure_columns(
         As for :func:`extend_catalog`.
     check : callable, optional
         Called with the names of the new columns before the work begins; it raises where they cannot be written.
+    own : WCS, optional
+        The grid of the image that the catalogue was made on, where its file keeps it.
 
     Returns
     -------
@@ -202,27 +267,33 @@ def measure_columns(
         As :func:`extend_catalog`.
     """
     manager = manager or get_plugin_manager()
-    options = complete_options(options or catalog_options(table), manager)
+    given = find_columns(table, extend, manager)
+    options = complete_options(options or catalog_options(table, schema=given.schema), manager)
     bands = find_bands(sources, options, manager, named=True)
     if options.bands.detect is not None or options.bands.stack is not None:
         raise PhotplugError("a catalogue that is extended has its sources already; leave out --detect and --stack")
     options = settle_bands(options, list(bands))
+    first = max(_find_numbers("BAND_", table.meta), default=-1) + 1
+    if set(extend.columns) == {"epochs"}:
+        tables = _find_epochs(table, given, bands, options, extend, manager, check)
+        columns = {f"{extend.prefix}{band}_{name}": c for band, each in tables.items() for name, c in each.items()}
+        meta: dict[str, object] = dict(describe_bands(tables, {}, first))
+        return columns, {key: value for key, value in meta.items() if key not in table.meta}
     psfs = read_psfs(bands, options)
     target = find_target(options.bands.match, bands, psfs)
-    numbers = _number_apertures(_known_apertures(table.meta), options.measure.apertures)
-    ratios = _compare_apertures(table, numbers)
+    numbers = _number_apertures(aperture_diameters(table, given.schema), options.measure.apertures)
+    ratios = _compare_apertures(table, given, numbers)
     names = _choose_columns(extend, options, numbers, ratios)
     added = [f"{extend.prefix}{band}_{name}" for band in bands for name in names]
     check_new(table, added, overwrite=extend.overwrite_columns)
-    rows, notes = _read_rows(table, next(iter(bands.values())), options, extend, manager)
+    rows, notes = _read_rows(table, given, next(iter(bands.values())), options, extend, own, manager)
     radius = kron_radii(rows.sources, options)
     check(added)
     for note in notes:  # once nothing is refused any more, as a refusal is one line
         warnings.warn(note, PhotplugWarning, stacklevel=2)
     # Without segments of their own the rows are positions on those that each band has.
     role = "targets" if options.detect.use_segmentation is None else "detection"
-    tables: dict[str, QTable] = {}
-    columns: dict[str, Column] = {}
+    tables, columns = {}, {}
     with share_work(bands.values(), options, manager) as parallel:
         images = list(bands.values())
         measured = measure_bands(images, options, psfs, manager, **{role: rows}, target=target, parallel=parallel)
@@ -239,27 +310,61 @@ def measure_columns(
             # Those of plugins come with all.
             if short in names or ("all" in extend.columns and short not in SEGMENT_COLUMNS):
                 columns[extend.prefix + name] = column
-    diameters = {f"ASEC_{i}": diameter for i, diameter in zip(numbers, options.measure.apertures, strict=True)}
-    meta = diameters | describe_bands(tables, psfs, max(_find_numbers("BAND_", table.meta), default=-1) + 1)
+    meta = {f"ASEC_{i}": diameter for i, diameter in zip(numbers, options.measure.apertures, strict=True)}
+    meta |= describe_bands(tables, psfs, first)
     return columns, {key: value for key, value in meta.items() if key not in table.meta}
 
 
-def _compare_apertures(table: Table, numbers: Sequence[int]) -> dict[int, NDArray[np.float64]]:
+def _find_epochs(
+    table: Table,
+    given: CatalogColumns,
+    bands: Bands,
+    options: Options,
+    extend: ExtendOptions,
+    manager: pluggy.PluginManager,
+    check: Callable[[Sequence[str]], object],
+) -> dict[str, QTable]:
+    """Return the epochs of the rows in each band, from its log alone: no pixels, no photometric keywords."""
+    names = [spec.name for spec in epoch_columns(options.epochs.groups)]
+    added = [f"{extend.prefix}{band}_{name}" for band in bands for name in names]
+    check_new(table, added, overwrite=extend.overwrite_columns)
+    position = read_position(table, given)
+    check(added)
+    for note in describe_missing(position, "they are covered by no exposure"):
+        warnings.warn(note, PhotplugWarning, stacklevel=3)
+    tables = {}
+    for band, source in bands.items():
+        log = exposure_log(source)
+        if log is None:
+            raise PhotplugError(
+                f"{source}: the mosaic has no WCS log, so no epochs; put it beside, or leave {band} out"
+            )
+        tables[band] = find_epochs(log, position, options, manager)
+        known = {"OPTIONS": record_options(options), "INPUT": str(source), "EPOCHS": Path(log.name).name}
+        tables[band].meta = known | dict(tables[band].meta)
+    return tables
+
+
+def _compare_apertures(table: Table, given: CatalogColumns, numbers: Sequence[int]) -> dict[int, NDArray[np.float64]]:
     """Return flux_auto over flux_aper of the catalogue's detection image, by the aperture's place in the options."""
-    there = {k: f"flux_aper_{i}" for k, i in enumerate(numbers) if f"ASEC_{i}" in table.meta}
-    there = {k: name for k, name in there.items() if {name, "flux_auto"} <= set(table.colnames)}
-    if not there:
+    there = {k: given.apertures[i] for k, i in enumerate(numbers) if i in given.apertures}
+    if not there or given.auto is None:
         return {}
-    auto = getattr(table["flux_auto"], "unit", None)
+    auto = _flux_unit(table, given.auto, given)
     unit = u.uJy if isinstance(read_unit(auto), u.MagUnit) else auto
     return compare_apertures(
-        _to_unit(table, "flux_auto", unit), {k: _to_unit(table, name, unit) for k, name in there.items()}
+        _to_unit(table, given.auto, unit, given), {k: _to_unit(table, name, unit, given) for k, name in there.items()}
     )
 
 
-def _to_unit(table: Table, name: str, unit: u.UnitBase | None) -> NDArray[np.float64]:
-    """Return the fluxes of a column in the unit that they are compared in."""
-    values, given = column_values(table, name), getattr(table[name], "unit", None)
+def _flux_unit(table: Table, name: str, columns: CatalogColumns) -> u.UnitBase | str | None:
+    return getattr(table[name], "unit", None) or columns.schema.flux_unit or None
+
+
+def _to_unit(table: Table, name: str, unit: u.UnitBase | None, columns: CatalogColumns) -> NDArray[np.float64]:
+    """Return the fluxes of a column in the unit that they are compared in, NaN for what stands for none."""
+    values, given = column_values(table, name), _flux_unit(table, name, columns)
+    values[np.isin(values, columns.schema.missing)] = np.nan
     known, to = read_unit(given), read_unit(unit)
     if given == unit and known != u.mag:
         return values
@@ -271,8 +376,8 @@ def _to_unit(table: Table, name: str, unit: u.UnitBase | None) -> NDArray[np.flo
             f"column {name} is in mag without a zero point, which corr_i needs; give a flux, or mag(AB)"
         )
     raise PhotplugError(
-        f"column {name} is in {given or 'no unit'} and flux_auto in {unit or 'no unit'}, so their ratio, which corr_i "
-        "is made with, is not known; correct the units, or rename the column"
+        f"column {name} is in {given or 'no unit'} and {columns.auto} in {unit or 'no unit'}, so their ratio, which "
+        "corr_i is made with, is not known; correct the units, or rename the column"
     )
 
 
@@ -297,51 +402,45 @@ def _choose_columns(
 
 
 def _read_rows(
-    table: Table, first: Source, options: Options, extend: ExtendOptions, manager: pluggy.PluginManager
+    table: Table,
+    given: CatalogColumns,
+    first: Source,
+    options: Options,
+    extend: ExtendOptions,
+    own: WCS | None,
+    manager: pluggy.PluginManager,
 ) -> tuple[Detection, list[str]]:
     """Return the rows of a catalogue as sources, with their segments where these are given, and what is to be told."""
-    position = find_positions(table, extend.ra, extend.dec)
+    position, places, path = read_position(table, given), read_places(table, given), options.detect.use_segmentation
     notes = describe_missing(position, "their fluxes are NaN, with the flag NOT_COVERED")
-    (shapes, unknown), path = _read_shapes(table), options.detect.use_segmentation
+    turned = own if extend.like is None else read_grid(extend.like).wcs
+    labels, wcs, ids = None, None, np.arange(1, len(table) + 1)
+    if path is not None:
+        labels, wcs = read_segmentation(path)
+        numbers = read_ids(table, given)
+        if numbers is None:
+            raise PhotplugError(f"{path}: the catalogue has no ids to find its segments by; name them by --id-column")
+        ids, wcs = numbers, wcs or _take_wcs(first, labels.shape, path)
+    scale = find_scale(table, given.schema, position, places, turned, wcs)
+    shapes, unknown = read_shapes(table, given, scale)
     notes += unknown
-    turned = None if extend.like is None else read_grid(extend.like).wcs
-    if path is None:
-        if turned is None:
-            turned, unknown = _find_grid(table, position, shapes, manager)
-            notes += unknown
-        sources = _make_sources(table, position, np.arange(1, len(table) + 1), turned, shapes)
-        return Detection(sources=sources, segmentation=np.zeros((1, 1), np.int32), wcs=turned), notes
-    labels, wcs = read_segmentation(path)
-    ids = find_ids(table, extend.id_column)
-    if ids is None:
-        raise PhotplugError(f"{path}: the catalogue has no ids to find its segments by; name them by --id-column")
-    wcs = wcs or _take_wcs(first, labels.shape, path)
-    sources = _make_sources(table, position, ids, turned or wcs, shapes)
+    if given.shape is not None and given.shape.zero == "north":
+        turned = north_up(position)
+    elif turned is None and wcs is None:
+        turned, unknown = _find_grid(table.meta, position, places, shapes, manager)
+        notes += unknown
+    grid = wcs if turned is None else turned
+    assert grid is not None
+    sources = _make_sources(table, position, ids, grid, shapes)
+    if labels is None or wcs is None:
+        return Detection(sources=sources, segmentation=np.zeros((1, 1), np.int32), wcs=grid), notes
     if turned is not None:
         sources = regrid_sources(sources, turned, wcs)
     # Rows without a segment are on none; the labels of others would be cut to 32 bits.
-    there, missing = check_segments(sources, labels, path)
+    there, missing = check_segments(sources, labels, str(path))
     sources["id"][~there] = 0
     notes += [f"{missing}: their flux_iso is NaN"] if missing else []
     return Detection(sources=sources, segmentation=labels, wcs=wcs), notes
-
-
-def _read_shapes(table: Table) -> tuple[dict[str, NDArray[np.float64]], list[str]]:
-    """Return the shapes that a catalogue tells: a, b (arcsec), theta (deg), kron_radius, NaN for none; what is told."""
-    notes = []
-    shapes = {name: np.full(len(table), np.nan) for name in ("a", "b", "theta", "kron_radius")}
-    if {"a", "b"} <= set(table.colnames):
-        known = [read_unit(getattr(table[name], "unit", None)) for name in "ab"]
-        # Axes in pixels, as others have them, are in a unit that is no angle, or in none.
-        if all(unit is not None and unit.is_equivalent(u.arcsec) for unit in known):
-            units = {"a": u.arcsec, "b": u.arcsec, "theta": u.deg, "kron_radius": u.dimensionless_unscaled}
-            shapes |= {name: column_values(table, name, unit) for name, unit in units.items() if name in table.colnames}
-        else:
-            notes = [
-                "columns a and b are in no unit of angle, so each Kron aperture is the smallest circle; give them one, "
-                "such as arcsec, in a format that holds units"
-            ]
-    return shapes, notes
 
 
 def _make_sources(
@@ -368,40 +467,33 @@ def _make_sources(
 
 
 def _find_grid(
-    table: Table, position: SkyCoord, shapes: Mapping[str, NDArray[np.float64]], manager: pluggy.PluginManager
+    meta: Mapping[str, object],
+    position: SkyCoord,
+    places: NDArray[np.float64] | None,
+    shapes: Mapping[str, NDArray[np.float64]],
+    manager: pluggy.PluginManager,
 ) -> tuple[WCS, list[str]]:
     """Return the grid that the angles of a catalogue are on, and what is told where nothing tells it.
 
     It is that of its INPUT, or of its x and y, or one with north up.
     """
     if not np.any(np.isfinite(shapes["theta"]) & (shapes["b"] < ROUND * shapes["a"])):
-        return _north_up(position), []
-    places = _read_places(table)
-    source = _find_input(table.meta, manager)
+        return north_up(position), []
+    source = _find_input(meta, manager)
     if source is not None:
         found = np.array(pixel_positions(source, position.icrs.ra.deg, position.icrs.dec.deg))
         # Of a cut-out the pixels are counted from its own corner.
         off = np.zeros(2) if places is None else found - places - np.nanmedian(found - places, axis=1)[:, None]
         if np.nanmedian(np.abs(off)) < GRID_PRECISION:
             return source, []
-    fitted = None if places is None else _fit_grid(places, position)
+    fitted = fit_grid(places, position)
     if fitted is not None:
         return fitted, []
     unknown = (
         "nothing tells the grid that the angles theta of the catalogue are on, so they are taken as counter-clockwise "
         "from west with north up; name an image on that grid by --like"
     )
-    return _north_up(position), [unknown]
-
-
-def _read_places(table: Table) -> NDArray[np.float64] | None:
-    """Return the columns x and y in pixels, (2, n), or None where there are none, or of another unit."""
-    if not {"x", "y"} <= set(table.colnames):
-        return None
-    try:
-        return np.stack([column_values(table, name, "pix") for name in "xy"])
-    except PhotplugError:
-        return None
+    return north_up(position), [unknown]
 
 
 def _find_input(meta: Mapping[str, object], manager: pluggy.PluginManager) -> WCS | None:
@@ -417,39 +509,6 @@ def _find_input(meta: Mapping[str, object], manager: pluggy.PluginManager) -> WC
         grid = find_source(str(text), manager).grid() if text else None
         return None if grid is None else grid.wcs
     return None
-
-
-def _fit_grid(places: NDArray[np.float64], position: SkyCoord) -> WCS | None:
-    """Return the tangent plane on which positions have the pixels x and y, (2, n); None where they do not fit one."""
-    flat = _north_up(position)
-    sky = np.stack(pixel_positions(flat, position.icrs.ra.deg, position.icrs.dec.deg))
-    known = np.isfinite(places).all(axis=0) & np.isfinite(sky).all(axis=0)
-    if known.sum() < 3:
-        return None
-    terms = np.vstack([sky[:, known], np.ones(known.sum())])
-    solution, *_ = np.linalg.lstsq(terms.T, places[:, known].T)
-    off = np.abs(solution.T @ terms - places[:, known])
-    narrow = np.sqrt(np.linalg.eigvalsh(np.cov(places[:, known]))[0])
-    # On a line, or with errors as large as the field, turned and mirrored grids fit alike.
-    if not (np.median(off) < GRID_PRECISION and narrow > 30 * max(np.median(off), 0.1)):
-        return None
-    turn = solution[:2].T
-    wcs = flat.deepcopy()
-    wcs.wcs.crpix = turn @ (flat.wcs.crpix - 1) + solution[2] + 1
-    wcs.wcs.cdelt = 1, 1
-    wcs.wcs.pc = np.diag(flat.wcs.cdelt) @ np.linalg.inv(turn)
-    return wcs
-
-
-def _north_up(position: SkyCoord) -> WCS:
-    """Return a tangent plane in the midst of positions, with north up as in the mosaics of the archive."""
-    there = position[has_position(position)]
-    middle = SkyCoord(there.cartesian.mean(), frame=there.frame).spherical
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
-    wcs.wcs.crval = middle.lon.deg, middle.lat.deg
-    wcs.wcs.cdelt = -1e-5, 1e-5
-    return wcs
 
 
 def _take_wcs(first: Source, shape: tuple[int, ...], path: str) -> WCS:

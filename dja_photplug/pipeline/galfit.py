@@ -9,24 +9,30 @@ from typing import Any
 
 import numpy as np
 import pluggy
+from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.nddata import NDData
-from astropy.table import Table
+from astropy.table import QTable, Table
+from astropy.wcs import WCS
 from numpy.typing import ArrayLike
 
 from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.errors import PhotplugError
 from dja_photplug.fitting.formats import FORMATS
-from dja_photplug.fitting.select import REACH, match_positions, place_positions, prepare_kernel, select_sources
+from dja_photplug.fitting.select import REACH, match_positions, place_positions, select_sources, settle_psf
 from dja_photplug.fitting.stamps import SOURCE_COLUMNS, FitSources
+from dja_photplug.foreign.view import view_sources
 from dja_photplug.mosaic.image import MosaicImage, as_mosaic_image
-from dja_photplug.options.stages import GalfitOptions, Options
+from dja_photplug.options.stages import ExtendOptions, GalfitOptions, Options
+from dja_photplug.pipeline.extend import find_columns
 from dja_photplug.pipeline.one_band import analyse_image
 from dja_photplug.pipeline.plugins import ask_first, complete_options, get_plugin_manager
 from dja_photplug.psf.model import PSF
-from dja_photplug.sky.grid import pixel_scale
+from dja_photplug.psf.regions import PSFModel
+from dja_photplug.sky.grid import pixel_positions, pixel_scale
+from dja_photplug.sources.detection import regrid_sources
 
-__all__ = ["find_fit_sources", "write_galfit", "write_selected"]
+__all__ = ["find_fit_sources", "turn_shapes", "write_galfit", "write_selected"]
 
 
 def write_galfit(
@@ -36,7 +42,7 @@ def write_galfit(
     *,
     ids: Sequence[int] | None = None,
     segmentation: ArrayLike | None = None,
-    psf: str | Path | PSF | None = None,
+    psf: str | Path | PSF | PSFModel | None = None,
     calibration: NoiseCalibration | None = None,
     options: GalfitOptions | None = None,
     analysis: Options | None = None,
@@ -52,15 +58,17 @@ def write_galfit(
     image : NDData
         From `load_mosaic`; sigma is that of its full weight.
     sources : Table or SkyCoord
-        A catalogue as :func:`dja_photplug.run` makes it; or positions, around which sources are detected and measured.
+        A catalogue as :func:`dja_photplug.run` makes it, or another's with ids, shapes and fluxes; or positions, around
+        which sources are detected and measured.
     directory : str or Path
         Made if it is not there. All files appear or none.
     ids : sequence of int, optional
         Those to be fitted; all by default. The others are masked, or fitted with a target that they overlap.
     segmentation : array_like, optional
         On the image's grid, labelled by ``id``; without it the Kron ellipses of a catalogue stand in.
-    psf : str, Path or PSF, optional
-        Of any size and scale; it is resampled to the image's pixels, centred on one. Without it nothing is convolved.
+    psf : str, Path, PSF or PSFModel, optional
+        Of any size and scale; that of the place of each target is resampled to the image's pixels, centred on one.
+        Without it nothing is convolved.
     calibration : NoiseCalibration, optional
         a(r), for the factor by which formal errors are multiplied.
     options : GalfitOptions, optional
@@ -84,8 +92,8 @@ def write_galfit(
     Raises
     ------
     PhotplugError
-        Where a source is not in the catalogue or off the mosaic, the PSF is none, files exist, or the
-        format is not known.
+        Where a source is not in the catalogue or off the mosaic, the PSF is none or not that of its place, files exist,
+        or the format is not known.
     """
     if settings.get("size") == "auto":
         settings["size"] = None
@@ -94,9 +102,11 @@ def write_galfit(
     image = as_mosaic_image(image)
     if isinstance(sources, SkyCoord):
         found = find_fit_sources(image, sources, complete_options(analysis or Options(), manager), manager)
-        selected = replace(found, psf=prepare_kernel(psf, image, options.psf_scale), calibration=calibration)
+        selected = replace(found, psf=settle_psf(psf, image, options.psf_scale), calibration=calibration)
     else:
         given = {"psf": psf, "psf_scale": options.psf_scale, "calibration": calibration}
+        table, wcs = view_sources(sources, find_columns(sources, ExtendOptions(), manager))
+        sources = turn_shapes(table, wcs, image.wcs)
         selected = select_sources(image, sources, ids=ids, segmentation=segmentation, **given)
     return write_selected(image, selected, options, manager)
 
@@ -129,6 +139,32 @@ def write_selected(
     arguments = {"image": image, "sources": sources, "options": options}
     written: list[Path] = ask_first(manager, "photplug_galfit", purpose, list, known, **arguments)
     return written
+
+
+def turn_shapes(table: Table, wcs: WCS | None, target: WCS) -> Table:
+    """Return sources whose angles are on the grid of an image.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        As of `dja_photplug.foreign.view.view_sources`.
+    wcs : WCS or None
+        The grid that ``theta`` is on; None for that of the image.
+    target : WCS
+        Of the image.
+
+    Returns
+    -------
+    `~astropy.table.Table`
+        The same one where nothing turns.
+    """
+    if wcs is None:
+        return table
+    x, y = pixel_positions(wcs, table["ra"].to_value(u.deg), table["dec"].to_value(u.deg))
+    sources = QTable({"ra": table["ra"], "dec": table["dec"], "theta": table["theta"], "x": x * u.pix, "y": y * u.pix})
+    turned = table.copy(copy_data=False)
+    turned["theta"] = regrid_sources(sources, wcs, target)["theta"]
+    return turned
 
 
 def find_fit_sources(

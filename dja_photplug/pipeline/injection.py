@@ -20,6 +20,7 @@ import numpy as np
 import pluggy
 import sep
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.table import QTable, vstack
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, shift
@@ -45,10 +46,11 @@ from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.stages import NOISE_PRESETS, InjectionOptions, Options
 from dja_photplug.parallel.workers import map_in_processes
 from dja_photplug.pipeline.images import Products, find_source, load_source, zero_point_factor
-from dja_photplug.pipeline.many_bands import read_psf_for
+from dja_photplug.pipeline.many_bands import describe_psf, read_psf_for
 from dja_photplug.pipeline.one_band import Result, analyse_image, describe_noise, remeasure
 from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager, split_work
 from dja_photplug.psf.model import PSF, SAME_SCALE, sample_psf
+from dja_photplug.psf.regions import NOT_COVERED, PSFModel
 from dja_photplug.simulate.exposures import draw_light
 from dja_photplug.simulate.scene import trace_light
 from dja_photplug.sky.grid import pixel_scale, sky_positions
@@ -155,7 +157,7 @@ class _Job:
     source: Source
     options: Options
     injection: InjectionOptions
-    psf: PSF | None
+    psf: PSFModel | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -172,7 +174,7 @@ class _Field:
     model: NoiseModel | None
     weight: NDArray[np.float32]
     electrons: NDArray[np.float32] | None
-    psf: PSF | None
+    psf: PSFModel | None
     before: Result
     rim: cKDTree
     reference: float
@@ -238,7 +240,7 @@ def inject(
         given = {"scale": job.injection.psf_scale, "share": job.injection.psf_share}
         read = read_psf_for(job.source, psf, **given)
         job = replace(job, psf=read)
-        metadata |= {"PSF": read.name, "PSFSCALE": read.scale}
+        metadata |= describe_psf(read)
     workers, own = split_work(manager, job.injection.workers or os.cpu_count() or 1)
     parts = map_in_processes(_realise, range(job.injection.realisations), workers, _prepare, job, own)
     # disable=None: only where stderr is a terminal.
@@ -427,7 +429,8 @@ def _draw(sources: QTable, field: _Field, box: tuple[slice, slice] | None = None
     shape = (rows.stop - rows.start, columns.stop - columns.start)
     if field.psf is not None:
         centres = np.stack([sources["y"] - rows.start, sources["x"] - columns.start], axis=-1)
-        return _draw_psf(field.psf, centres, flux.to_value("10 nJy"), shape, pixel_scale(image.wcs))
+        places = SkyCoord(sources["ra"], sources["dec"])
+        return _draw_psf(field.psf, places, centres, flux.to_value("10 nJy"), shape, pixel_scale(image.wcs))
     scene = sources["ra", "dec", "size", "axis_ratio", "pa"]
     scene["flux"] = flux
     index = {"point": 0.0, "gaussian": 0.5, "sersic": injection.sersic_index}[injection.shape]
@@ -437,10 +440,19 @@ def _draw(sources: QTable, field: _Field, box: tuple[slice, slice] | None = None
     return draw_light(trace_light(scene, "flux", injection.psf_fwhm), wcs)
 
 
-def _draw_psf(psf: PSF, centres: Floats, flux: Floats, shape: tuple[int, int], scale: float) -> Floats:
-    """Return point sources at (y, x), (n, 2), drawn with an image of the PSF, centred on its own centre."""
+def _draw_psf(
+    model: PSFModel, places: SkyCoord, centres: Floats, flux: Floats, shape: tuple[int, int], scale: float
+) -> Floats:
+    """Return point sources at (y, x), (n, 2), drawn with the image of the PSF of their place, at its own centre."""
     image = np.zeros(shape)
-    for centre, total in zip(centres, flux, strict=True):
+    regions = model.regions_at(places)
+    if missing := int(np.sum(regions == NOT_COVERED)):
+        raise PhotplugError(
+            f"{model.name}: {missing} of {len(places)} injected sources lie in no region that it has a PSF of; give a "
+            "PSF of the whole mosaic, or a cut-out within its regions"
+        )
+    for region, centre, total in zip(regions.tolist(), centres, flux, strict=True):
+        psf = model.stamps[region]
         stamp, first = _place_psf(psf, centre, scale)
         ends = zip(first, stamp.shape, shape, strict=True)
         low, high = np.array([(max(start, 0), min(start + n, m)) for start, n, m in ends]).T

@@ -39,7 +39,8 @@ from dja_photplug.pipeline.images import Products, find_source
 from dja_photplug.pipeline.one_band import measure_band
 from dja_photplug.pipeline.plugins import get_plugin_manager, split_work
 from dja_photplug.psf.matching import Target
-from dja_photplug.psf.model import PSF, read_psf, warn_of_assumptions
+from dja_photplug.psf.model import COUNT, warn_of_assumptions
+from dja_photplug.psf.regions import PSFModel, read_psf_model
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.detection import Detection
 
@@ -50,6 +51,7 @@ __all__ = [
     "Bands",
     "describe_bands",
     "describe_matched",
+    "describe_psf",
     "find_bands",
     "list_columns",
     "measure_bands",
@@ -120,7 +122,7 @@ def find_bands(
     return bands
 
 
-def read_psfs(bands: Bands, options: Options) -> dict[str, PSF]:
+def read_psfs(bands: Bands, options: Options) -> dict[str, PSFModel]:
     """Read the PSFs that the options name.
 
     Parameters
@@ -132,7 +134,7 @@ def read_psfs(bands: Bands, options: Options) -> dict[str, PSF]:
 
     Returns
     -------
-    dict of str to PSF
+    dict of str to PSFModel
         By band. A file without a pixel scale of its own has that of its mosaic, and a warning says so.
 
     Raises
@@ -141,7 +143,7 @@ def read_psfs(bands: Bands, options: Options) -> dict[str, PSF]:
         Where a band is not there, a file is missing or holds no PSF, or neither it nor the source tells a pixel scale
         before it is loaded.
     """
-    psfs: dict[str, PSF] = {}
+    psfs: dict[str, PSFModel] = {}
     names = list(bands)
     given = {
         name: settle_values(name, getattr(options.bands, name), names) for name in ("psf", "psf_scale", "psf_share")
@@ -158,8 +160,8 @@ def read_psfs(bands: Bands, options: Options) -> dict[str, PSF]:
     return psfs
 
 
-def read_psf_for(source: Source, path: str | Path, *, scale: float | None, share: float | None) -> PSF:
-    """Read a PSF of a source, of which the share of the light that it holds will be used.
+def read_psf_for(source: Source, path: str | Path, *, scale: float | None, share: float | None) -> PSFModel:
+    """Read the PSF of a source, of which the share of the light that it holds will be used.
 
     Parameters
     ----------
@@ -171,7 +173,7 @@ def read_psf_for(source: Source, path: str | Path, *, scale: float | None, share
 
     Returns
     -------
-    PSF
+    PSFModel
 
     Raises
     ------
@@ -179,9 +181,9 @@ def read_psf_for(source: Source, path: str | Path, *, scale: float | None, share
         Where the file is missing or holds no PSF, or nothing tells its pixel scale before the source is loaded.
     """
     grid = source.grid()
-    psf = read_psf(path, None if grid is None else pixel_scale(grid.wcs), scale=scale, share=share)
-    warn_of_assumptions(psf)
-    return psf
+    model = read_psf_model(path, None if grid is None else pixel_scale(grid.wcs), scale=scale, share=share)
+    warn_of_assumptions(model.stamps[0])
+    return model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -189,7 +191,7 @@ class _Job:
     """What a process must know to measure bands."""
 
     options: Options
-    psfs: Mapping[str, PSF]
+    psfs: Mapping[str, PSFModel]
     detection: Detection | None
     targets: Detection | None
     target: Target | None
@@ -198,7 +200,7 @@ class _Job:
 def measure_bands(
     sources: Sequence[Source],
     options: Options,
-    psfs: Mapping[str, PSF],
+    psfs: Mapping[str, PSFModel],
     manager: pluggy.PluginManager,
     *,
     detection: Detection | None = None,
@@ -212,7 +214,7 @@ def measure_bands(
     ----------
     sources : sequence of Source
     options : Options
-    psfs : mapping of str to PSF
+    psfs : mapping of str to PSFModel
         By band.
     manager : PluginManager
         Where it has other plugins than those that are installed, as registered by hand, all is done in this process.
@@ -335,14 +337,14 @@ def describe_matched(numbers: Sequence[int], options: Options) -> list[ColumnSpe
     return describe_apertures(numbers, MATCH_COLUMNS + MATCHED_TOTAL_COLUMNS) if options.bands.match else []
 
 
-def describe_bands(tables: Mapping[str, QTable], psfs: Mapping[str, PSF], first: int = 0) -> dict[str, str]:
+def describe_bands(tables: Mapping[str, QTable], psfs: Mapping[str, PSFModel], first: int = 0) -> dict[str, str]:
     """Return metadata of bands.
 
     Parameters
     ----------
     tables : mapping of str to `~astropy.table.QTable`
         By band, with the metadata of each.
-    psfs : mapping of str to PSF
+    psfs : mapping of str to PSFModel
         By band; a band without one has its totals without a correction.
     first : int, optional
         Number of the first band, where the catalogue has others.
@@ -355,9 +357,25 @@ def describe_bands(tables: Mapping[str, QTable], psfs: Mapping[str, PSF], first:
     bands = {}
     for i, (band, table) in enumerate(tables.items(), start=first):
         psf = psfs.get(band)
-        known = {"PSF": "none: tot is corr"} if psf is None else {"PSF": psf.name, "PSFSCALE": psf.scale}
+        known = {"PSF": "none: tot is corr"} if psf is None else describe_psf(psf)
         bands[f"BAND_{i}"] = {"band": band, **known, **table.meta}
     return encode_metadata(bands)
+
+
+def describe_psf(psf: PSFModel) -> dict[str, str | float]:
+    """Return metadata of a PSF.
+
+    Parameters
+    ----------
+    psf : PSFModel
+
+    Returns
+    -------
+    dict
+        PSF, its name, PSFSCALE in arcsec, and NPSF where there is one for each region.
+    """
+    regions = {} if len(psf.stamps) == 1 else {COUNT: len(psf.stamps)}
+    return {"PSF": psf.name, "PSFSCALE": psf.stamps[0].scale, **regions}
 
 
 def read_calibration(meta: Mapping[str, str], source: Source) -> NoiseCalibration | None:

@@ -35,8 +35,9 @@ from dja_photplug.pipeline.images import load_source
 from dja_photplug.pipeline.plugins import ask_all, ask_first, get_plugin_manager, has_plugins
 from dja_photplug.pipeline.tiles import detect_in_tiles, measure_in_tiles
 from dja_photplug.psf.convolution import Kernels
-from dja_photplug.psf.matching import Target, make_kernel, warn_of_residual
-from dja_photplug.psf.model import PSF, half_light_radius
+from dja_photplug.psf.matching import Target, warn_of_residual
+from dja_photplug.psf.model import PSF
+from dja_photplug.psf.regions import PSFModel, warn_of_uncovered
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.apertures import Removed, find_reach
 from dja_photplug.sources.detection import (
@@ -50,13 +51,9 @@ from dja_photplug.sources.detection import (
     shapes_on_grid,
 )
 from dja_photplug.sources.matched import copy_matched, measure_matched
-from dja_photplug.sources.photometry import (
-    flag_point_sources,
-    make_planes,
-    measure_profiles,
-    remove_neighbours,
-    remove_sky,
-)
+from dja_photplug.sources.photometry import flag_point_sources
+from dja_photplug.sources.removal import measure_profiles, remove_neighbours, remove_sky
+from dja_photplug.sources.stars import check_psf
 
 if TYPE_CHECKING:
     from photutils.segmentation import SegmentationImage
@@ -100,7 +97,7 @@ class Result:
         With those of plugins.
     source : Source or None
         What that image was loaded from; None for a stack made of the bands, and for an image from elsewhere.
-    psf : PSF or None
+    psf : PSFModel or None
         Of that image.
     """
 
@@ -110,7 +107,7 @@ class Result:
     calibration: NoiseCalibration | None
     options: Options
     source: Source | None = None
-    psf: PSF | None = None
+    psf: PSFModel | None = None
 
     @property
     def image(self) -> MosaicImage:
@@ -179,7 +176,7 @@ def measure_band(
     options: Options,
     manager: pluggy.PluginManager,
     *,
-    psf: PSF | None = None,
+    psf: PSFModel | None = None,
     detection: Detection | None = None,
     targets: Detection | None = None,
     target: Target | None = None,
@@ -193,7 +190,7 @@ def measure_band(
     source : Source
     options : Options
     manager : PluginManager
-    psf : PSF, optional
+    psf : PSFModel, optional
         Sets the flag POINT_LIKE, and is handed to whoever measures.
     detection, targets, target, begin, parallel
         As for :func:`analyse_image`.
@@ -224,6 +221,7 @@ def measure_band(
     result = replace(result, source=source)
     _tell_sky(result)
     _flag_points(result)
+    _check_psf(result)
     begin("epochs")
     return replace(result, catalog=_complete_table(result, source, manager))
 
@@ -246,12 +244,24 @@ def _tell_sky(result: Result) -> None:
 
 
 def _flag_points(result: Result) -> None:
-    """Set the flag POINT_LIKE where there is a PSF, and what it is told by was measured."""
-    catalog = result.catalog
+    """Set the flag POINT_LIKE where there is a PSF, and what it is told by was measured; tell where there is none."""
+    catalog, psf = result.catalog, result.psf
+    if psf is None:
+        return
+    places = SkyCoord(catalog["ra"], catalog["dec"])
+    warn_of_uncovered(psf, places)
     needed = {"a", "b", "kron_radius", "flux_radius", "flux_auto", "fluxerr_auto", "flag"}
-    if result.psf is not None and needed <= set(catalog.colnames):
-        expected = half_light_radius(result.psf, kron_circle_radius(catalog, result.options.measure.kron_circle))
+    if needed <= set(catalog.colnames):
+        expected = psf.half_light_at(places, kron_circle_radius(catalog, result.options.measure.kron_circle))
         catalog["flag"] |= flag_point_sources(catalog, expected)
+
+
+def _check_psf(result: Result) -> None:
+    """Tell where the stars of the image contradict its PSF, and note how they compare."""
+    needed = {"id", "ra", "dec", "x", "y", "flux_radius", "flux_auto", "fluxerr_auto", "flag"}
+    if result.psf is not None and needed <= set(result.catalog.colnames):
+        planes = (result.image, result.detection.segmentation, result.catalog)
+        result.catalog.meta.update(check_psf(result.psf, *planes, str(result.source)))
 
 
 def _complete_table(result: Result, source: Source, manager: pluggy.PluginManager) -> QTable:
@@ -269,7 +279,7 @@ def analyse_image(
     options: Options,
     manager: pluggy.PluginManager | None = None,
     *,
-    psf: PSF | None = None,
+    psf: PSF | PSFModel | None = None,
     detection: Detection | None = None,
     targets: Detection | None = None,
     calibration: NoiseCalibration | None = None,
@@ -286,7 +296,7 @@ def analyse_image(
     options : Options
     manager : PluginManager, optional
         All plugins by default.
-    psf : PSF, optional
+    psf : PSF or PSFModel, optional
         Handed to whoever measures.
     detection : Detection, optional
         Sources and segments that are known, on this or another grid, instead of detecting.
@@ -314,11 +324,12 @@ def analyse_image(
         Where no plugin claims the engine, or one fails.
     """
     manager, options = manager or get_plugin_manager(), options.settle()
+    psf = None if psf is None else PSFModel.of(psf)
     tiles = cut_tiles(image.shape, options.tiles.size, options.tiles.overlap)
     image = share_image(image)
     begin("background")
     background = _ask_engine(manager, "photplug_background", Background, options, image=image)
-    background = Background(level=share_plane(background.level))
+    background = background.share()
     if detection is None:
         begin("detecting")
         detection = _find_sources(image, background, tiles, options, manager, parallel)
@@ -377,7 +388,7 @@ class _Work:
             return removed
         self.begin("neighbours")
         removed = remove_neighbours(removed, image, detection, self.options, parallel=self.parallel)
-        return measure_profiles(removed, image, detection, calibration)
+        return measure_profiles(removed, image, calibration, parallel=self.parallel)
 
     def measure(
         self,
@@ -385,7 +396,7 @@ class _Work:
         removed: Removed,
         detection: Detection,
         calibration: NoiseCalibration | None,
-        psf: PSF | None,
+        psf: PSFModel | None,
     ) -> QTable:
         """Return the photometry of sources on an image less what is taken off it."""
         ask = _Ask("photplug_measure", QTable, self.options, self.manager, stand_in=False)
@@ -403,7 +414,7 @@ def _match(
     blocked: Detection,
     detection: Detection,
     catalog: QTable,
-    psf: PSF | None,
+    psf: PSFModel | None,
     target: Target,
     *,
     calibrated: bool,
@@ -411,7 +422,7 @@ def _match(
     """Return the columns of sources at the PSF of a target; `blocked` are those that are kept off for its a(r)."""
     if psf is None:
         raise PhotplugError("an image is brought to another PSF, and its own is not known; give it (psf)")
-    if psf is target.psf:
+    if psf.stamps == (target.psf,):
         found = copy_matched(catalog, work.options)
     else:
         sources = detection.sources.copy(copy_data=False)
@@ -427,9 +438,8 @@ def _match(
             found = keeping.calibrate(matched, without, blocked) if calibrated else None
             return keeping.measure(matched, without, detection, found, None), found
 
-        kernel = make_kernel(psf, target.psf, pixel_scale(image.wcs))
-        warn_of_residual(kernel)
-        kernels = Kernels(kernels=(kernel,))
+        kernels = Kernels.bring(psf, target.psf, image.wcs)
+        warn_of_residual(kernels.kernels)
         found = measure_matched(image, removed, detection, catalog, kernels, options, measure, parallel=work.parallel)
     found.meta["MATCH"] = target.name
     return found
@@ -459,10 +469,7 @@ def _find_sky(
     if "snr_detect" not in detection.sources.colnames and len(detection.sources):
         planes = image, background, detection.segmentation, mask
         detection = add_significance(detection, measure_significance(*planes, options.detect, parallel=parallel))
-    removed = remove_sky(image, detection.segmentation, options, (mask, note), parallel=parallel)
-    if options.variance.noise == "calibrated" or options.measure.neighbours == "subtract":
-        removed = make_planes(removed, image)  # once for all steps that follow
-    return detection, removed
+    return detection, remove_sky(image, detection.segmentation, options, (mask, note), parallel=parallel)
 
 
 class _Ask(Generic[T]):
@@ -503,7 +510,7 @@ def _detect(ask: _Ask[Detection], image: MosaicImage, background: Background) ->
 def _measure(
     ask: _Ask[QTable],
     calibration: NoiseCalibration | None,
-    psf: PSF | None,
+    psf: PSFModel | None,
     image: MosaicImage,
     background: Background,
     detection: Detection,

@@ -24,7 +24,7 @@ import pluggy
 import dja_photplug
 from dja_photplug import hookspecs
 from dja_photplug.errors import PhotplugError, PhotplugWarning, suggest
-from dja_photplug.files.formats import CATALOG_FORMATS, EAZY_FORMATS
+from dja_photplug.files.formats import CATALOG_FORMATS, EAZY_FORMATS, LEPHARE_SUFFIXES
 from dja_photplug.hookspecs import PROJECT
 from dja_photplug.options.arguments import PluginStages
 from dja_photplug.options.declare import Stage
@@ -32,6 +32,7 @@ from dja_photplug.options.stages import COMMAND_STAGES, ENGINES, NOISE_PRESETS, 
 
 __all__ = [
     "BUILTINS",
+    "KNOWN_SCHEMAS",
     "LOADER",
     "ask_all",
     "ask_first",
@@ -53,15 +54,19 @@ T = TypeVar("T")
 
 _COMMANDS = (
     *("about.plugins", "about.demo", "commands.galfit", "commands.epochs", "commands.inject", "commands.extend"),
-    *("commands.survey", "commands.catalog", "commands.weight", "commands.info"),
+    *("commands.psf", "commands.survey", "commands.catalog", "commands.weight", "commands.info"),
 )
 LOADER = "dja-loader"
 """Name of the built-in plugin that loads the archive's mosaics."""
+KNOWN_SCHEMAS = "known-schemas"
+"""Name of the built-in plugin that recognises catalogues."""
 BUILTINS = {
     LOADER: "dja_photplug.hooks.dja_loader",
     "eazy-writer": "dja_photplug.hooks.eazy_writer",
     "galfit-files": "dja_photplug.hooks.galfit_files",
     "given-segments": "dja_photplug.hooks.given_segments",
+    "lephare-writer": "dja_photplug.hooks.lephare_writer",
+    KNOWN_SCHEMAS: "dja_photplug.hooks.known_schemas",
     "noise-model": "dja_photplug.hooks.noise_model",
     "photutils-engine": "dja_photplug.hooks.photutils_engine",
     "sep-engine": "dja_photplug.hooks.sep_engine",
@@ -536,7 +541,7 @@ def complete_options(options: Options, manager: pluggy.PluginManager) -> Options
     return replace(options, plugins=plugins).settle()
 
 
-def catalog_suffixes(manager: pluggy.PluginManager, format: str = "table") -> tuple[str, ...]:
+def catalog_suffixes(manager: pluggy.PluginManager, format: str = "table", schema: str = "photplug") -> tuple[str, ...]:
     """Return the suffixes that the file of a catalogue may have.
 
     Parameters
@@ -544,6 +549,8 @@ def catalog_suffixes(manager: pluggy.PluginManager, format: str = "table") -> tu
     manager : PluginManager
     format : str, optional
         That of ``OutputOptions``.
+    schema : str, optional
+        That of ``OutputOptions``; SExtractor's text is a format of its own.
 
     Returns
     -------
@@ -555,7 +562,8 @@ def catalog_suffixes(manager: pluggy.PluginManager, format: str = "table") -> tu
     PhotplugError
         Where nobody writes the format.
     """
-    known = {"table": CATALOG_FORMATS, "eazy": EAZY_FORMATS}
+    text = (".cat",) if schema == "sextractor" else ()
+    known = {"table": (*CATALOG_FORMATS, *text), "eazy": EAZY_FORMATS, "lephare": LEPHARE_SUFFIXES}
     if has_plugins(manager, "photplug_write"):
         return ()
     if format not in known:

@@ -36,12 +36,12 @@ from dja_photplug.sources.detection import Background, Detection
 
 __all__ = ["detect_in_tiles", "is_large", "measure_in_tiles", "share_work"]
 
-# Bytes that a pixel takes in scratch files: pixels, weights, mask; sky and segments; what is left, and of neighbours.
-BYTES = 13 + 4 + 4 + 5 + 4 + 4 + 8 + 5
+# Bytes that a pixel takes in scratch files: pixels, weights, mask; segments; mask of sources; pixels less neighbours.
+BYTES = 13 + 4 + 1 + 4
 # The same of an image at another PSF, beside the others.
-MATCHED = 9 + 5
+MATCHED = 9
 # What processes import while the image is loaded.
-MODULES = ("dja_photplug.pipeline.one_band", "dja_photplug.sources.sep_engine")
+MODULES = ("dja_photplug.pipeline.one_band", "dja_photplug.engines.sep_engine")
 MOST_WORKERS = 4
 
 # Pixels at the edge of a tile in which a filter sees that there is nothing beyond it.
@@ -223,9 +223,9 @@ def _look(image: MosaicImage, background: Background, detect: Detect, view: _Vie
     """Return the sources of a window that are asked for and lie within it, and which islands do not."""
     window, corner = view.window, np.array([part.start for part in view.window])
     part = image[window]
-    level = background.level[window]
+    sky = background[window]
     with _telling_memory(window):
-        found = detect(part, Background(level=level))
+        found = detect(part, sky)
     before = found.uncleaned
     detection = found if before is None or before.cleaned is not found.sources else before
     labels = detection.segmentation
@@ -233,7 +233,7 @@ def _look(image: MosaicImage, background: Background, detect: Detect, view: _Vie
     core = make_window(*(np.array([[s.start, s.stop] for s in view.core]) - corner[:, None]).T)
     asked = islands.reach_into(core) if view.seeds is None else islands.hold(view.seeds - corner)
     cut = islands.reach_beyond(_trusted(window, image.shape))
-    values = (part.data - level).ravel()[islands.members]
+    values = part.data.ravel()[islands.members] - sky.level.ravel()[islands.members]
     peak = islands.brightest(np.nan_to_num(values, nan=-np.inf))
     label = np.asarray(detection.sources["id"], np.intp)
     within = (peak[label] >= [s.start for s in core]) & (peak[label] < [s.stop for s in core])

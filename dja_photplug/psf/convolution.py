@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol
 
 import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.nddata import InverseVariance
+from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy import fft
 
@@ -15,8 +18,10 @@ from dja_photplug.mosaic.blocks import Planes, native_pixels
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.parallel.scratch import new_plane
 from dja_photplug.parallel.workers import Map
-from dja_photplug.psf.matching import MatchingKernel
-from dja_photplug.sky.grid import Window
+from dja_photplug.psf.matching import MatchingKernel, make_kernel
+from dja_photplug.psf.model import PSF
+from dja_photplug.psf.regions import PSFModel
+from dja_photplug.sky.grid import Window, pixel_scale, sky_positions
 
 __all__ = ["Kernels", "convolve_image"]
 
@@ -36,6 +41,16 @@ LARGE_RANGE = 1e4
 TINY = 1e-30
 
 
+class Level(Protocol):
+    """The sky of an image, as `dja_photplug.light.mesh.Mesh` has it."""
+
+    def __getitem__(self, box: Window, /) -> Level:
+        """Return that of some rows and columns."""
+
+    def draw(self) -> Image:
+        """Return it pixel by pixel."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Kernels:
     """The kernels of an image: one, or one for each region of its PSF.
@@ -44,13 +59,53 @@ class Kernels:
     ----------
     kernels : tuple of MatchingKernel
         Of one side.
-    regions : callable, optional
-        ``regions(window)`` gives the number of the kernel of each pixel there, negative where there is none; without
-        it all have the first. It can be pickled.
+    psf : PSFModel, optional
+        Of whose regions they are; without it all pixels have the first.
+    wcs : `~astropy.wcs.WCS`, optional
+        Of the image, where there are regions.
     """
 
     kernels: tuple[MatchingKernel, ...]
-    regions: Callable[[Window], NDArray[np.int16]] | None = None
+    psf: PSFModel | None = None
+    wcs: WCS | None = None
+
+    @classmethod
+    def bring(cls, psf: PSFModel, target: PSF, wcs: WCS) -> Kernels:
+        """Return the kernels that bring an image to a PSF.
+
+        Parameters
+        ----------
+        psf : PSFModel
+            Of the image.
+        target : PSF
+        wcs : `~astropy.wcs.WCS`
+            Of the image.
+
+        Returns
+        -------
+        Kernels
+            One for each region.
+        """
+        scale = pixel_scale(wcs)
+        kernels = [make_kernel(stamp, target, scale) for stamp in psf.stamps]
+        side = max(len(kernel.data) for kernel in kernels)
+        same = tuple(replace(one, data=np.pad(one.data, (side - len(one.data)) // 2)) for one in kernels)
+        return cls(kernels=same) if psf.labels is None else cls(kernels=same, psf=psf, wcs=wcs)
+
+    def on(self, window: Window) -> NDArray[np.int16] | None:
+        """Return the number of the kernel of each pixel of a window, negative where there is none; None for one kernel.
+
+        Parameters
+        ----------
+        window : pair of slices
+
+        Returns
+        -------
+        ndarray or None
+        """
+        if self.psf is None or self.wcs is None:
+            return None
+        return self.psf.regions_on(self.wcs, (window[0].stop, window[1].stop), window)
 
     @property
     def half(self) -> int:
@@ -71,12 +126,10 @@ class Kernels:
         chosen : ndarray of int
             Those without a kernel are left out.
         """
-        if self.regions is None:
+        if self.psf is None or self.wcs is None:
             yield 0, np.arange(len(x))
             return
-        places = (np.rint(axis).astype(int).tolist() for axis in (y, x))
-        pixels = [(slice(j, j + 1), slice(i, i + 1)) for j, i in zip(*places, strict=True)]
-        number = np.array([self.regions(pixel)[0, 0] for pixel in pixels], int)
+        number = self.psf.regions_at(SkyCoord(*sky_positions(self.wcs, x, y), unit="deg"))
         for one in np.unique(number[number >= 0]).tolist():
             yield one, np.flatnonzero(number == one)
 
@@ -90,14 +143,14 @@ class _Matched:
     null: NDArray[np.bool_]
 
 
-def convolve_image(image: MosaicImage, level: Image | None, kernels: Kernels, *, parallel: Map = map) -> MosaicImage:
+def convolve_image(image: MosaicImage, sky: Level | None, kernels: Kernels, *, parallel: Map = map) -> MosaicImage:
     """Return an image at another PSF.
 
     Parameters
     ----------
     image : MosaicImage
-    level : ndarray or None
-        (ny, nx), sky that is taken off first.
+    sky : Level or None
+        What is taken off first.
     kernels : Kernels
     parallel : Map, optional
         Does rows of blocks.
@@ -114,7 +167,7 @@ def convolve_image(image: MosaicImage, level: Image | None, kernels: Kernels, *,
     out = _Matched(new_plane(shape, np.float32), new_plane(shape, np.float32), new_plane(shape, np.bool_))
     core = max(SIDE - 2 * kernels.half, SIDE // 4)
     rows = [slice(start, min(start + core, shape[0])) for start in range(0, shape[0], core)]
-    for _ in parallel(partial(_convolve_rows, Planes.of(image), level, kernels, out, core), rows):
+    for _ in parallel(partial(_convolve_rows, Planes.of(image), sky, kernels, out, core), rows):
         pass
     return MosaicImage(
         out.data,
@@ -126,17 +179,15 @@ def convolve_image(image: MosaicImage, level: Image | None, kernels: Kernels, *,
     )
 
 
-def _convolve_rows(
-    planes: Planes, level: Image | None, kernels: Kernels, out: _Matched, core: int, rows: slice
-) -> None:
+def _convolve_rows(planes: Planes, sky: Level | None, kernels: Kernels, out: _Matched, core: int, rows: slice) -> None:
     """Write some rows of an image, a block of `core` columns at a time."""
     nx = planes.data.shape[1]
     side = tuple(fft.next_fast_len(min(core, n) + 2 * kernels.half, real=True) for n in (rows.stop - rows.start, nx))
     transforms: dict[int, _Transforms] = {}
     for start in range(0, nx, core):
         window = rows, slice(start, min(start + core, nx))
-        block = _Block.read(planes, level, window, kernels.half, side)
-        numbers = None if kernels.regions is None else kernels.regions(window)
+        block = _Block.read(planes, sky, window, kernels.half, side)
+        numbers = kernels.on(window)
         for number in (0,) if numbers is None else np.unique(numbers[numbers >= 0]).tolist():
             if number not in transforms:
                 transforms[number] = _Transforms.of(kernels.kernels[number].data, side)
@@ -185,7 +236,7 @@ class _Block:
     inside: Window
 
     @classmethod
-    def read(cls, planes: Planes, level: Image | None, window: Window, half: int, side: tuple[int, ...]) -> _Block:
+    def read(cls, planes: Planes, sky: Level | None, window: Window, half: int, side: tuple[int, ...]) -> _Block:
         """Return the block of a window of an image."""
         edges = [(part.start - half, part.stop + half, n) for part, n in zip(window, planes.data.shape, strict=True)]
         there = tuple(slice(max(low, 0), min(high, n)) for low, high, n in edges)
@@ -194,7 +245,7 @@ class _Block:
         null = pixels.null()
         light, variance = np.zeros((2, *side), np.float32)
         data = native_pixels(pixels.data)
-        np.subtract(data, 0 if level is None else np.asarray(level)[there], out=light[put])
+        np.subtract(data, 0 if sky is None else sky[there[0], there[1]].draw(), out=light[put])
         variance[put] = pixels.variance("background")
         known, size = None, tuple(high - low for low, high, _ in edges)
         if null.any():

@@ -10,13 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from dja_photplug.psf.model import PSF, encircled_energy, half_light_radius
+from dja_photplug.psf.regions import PSFModel
 from dja_photplug.simulate.scene import SERSIC_INDICES, expand_sersic
 
-__all__ = ["GrowthModels", "model_growth", "scale_to_total"]
+__all__ = ["GrowthModels", "model_growth", "scale_to_total", "scale_to_total_at"]
 
 Floats = NDArray[np.float64]
 
@@ -152,6 +154,31 @@ def scale_to_total(
     for start in range(0, len(radius), BATCH):
         part = slice(start, start + BATCH)
         factor[part], spread[part] = _scale_some(models, radius[part], flux[part], error[part], aperture)
+    return factor, spread
+
+
+def scale_to_total_at(
+    psf: PSFModel, places: SkyCoord, radius: Floats, flux: Floats, error: Floats, aperture: int
+) -> tuple[Floats, Floats]:
+    """Return the same as :func:`scale_to_total`, with the PSF of each place.
+
+    Parameters
+    ----------
+    psf : PSFModel
+    places : SkyCoord
+        (n,).
+    radius, flux, error, aperture
+        As for :func:`scale_to_total`.
+
+    Returns
+    -------
+    factor, error : ndarray
+        (n,); NaN too where there is no PSF.
+    """
+    factor, spread = np.full((2, len(radius)), np.nan)
+    for stamp, rows in psf.split(places):
+        known = (radius[rows], flux[rows], error[rows])
+        factor[rows], spread[rows] = scale_to_total(model_growth(stamp), *known, aperture)
     return factor, spread
 
 

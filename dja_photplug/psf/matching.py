@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from scipy.ndimage import fourier_shift, map_coordinates
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning, suggest
 from dja_photplug.psf.model import PSF, SAME_SCALE, encircled_energy, read_psf, sample_psf
+from dja_photplug.psf.regions import PSFModel
 
 __all__ = [
     "ANGLES",
@@ -139,18 +140,20 @@ def make_kernel(psf: PSF, target: PSF, scale: float) -> MatchingKernel:
     return MatchingKernel(data=kernel, scale=scale, matched=matched, target=target)
 
 
-def warn_of_residual(kernel: MatchingKernel) -> None:
+def warn_of_residual(kernels: Sequence[MatchingKernel]) -> None:
     """Tell where a kernel does not do what it should.
 
     Parameters
     ----------
-    kernel : MatchingKernel
+    kernels : sequence of MatchingKernel
+        At least one; the worst is told.
 
     Warns
     -----
     PhotplugWarning
         Where the curve of growth of the matched PSF is off by more than 2 % of the target's.
     """
+    kernel = max(kernels, key=lambda one: float(np.abs(one.residual).max()))
     worst = int(np.argmax(np.abs(kernel.residual)))
     off = float(kernel.residual[worst])
     if abs(off) > MOST_RESIDUAL:
@@ -242,20 +245,24 @@ def check_narrower(name: str, psf: PSF, target_name: str, target: PSF) -> None:
         )
 
 
-def choose_broadest(psfs: Mapping[str, PSF]) -> str:
+def _mean_width(psf: PSF) -> float:
+    return float(np.mean(measure_widths(psf)))
+
+
+def choose_broadest(psfs: Mapping[str, PSFModel]) -> str:
     """Return the band whose PSF is the broadest.
 
     Parameters
     ----------
-    psfs : mapping of str to PSF
-        By band, at least one.
+    psfs : mapping of str to PSFModel
+        By band, at least one; of several regions their broadest counts.
 
     Returns
     -------
     str
         Whether it is as broad as all others in all directions :func:`check_narrower` tells.
     """
-    return max(psfs, key=lambda band: float(np.mean(measure_widths(psfs[band]))))
+    return max(psfs, key=lambda band: max(map(_mean_width, psfs[band].stamps)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -273,7 +280,7 @@ class Target:
     psf: PSF
 
 
-def find_target(wanted: str | None, bands: Collection[str], psfs: Mapping[str, PSF]) -> Target | None:
+def find_target(wanted: str | None, bands: Collection[str], psfs: Mapping[str, PSFModel]) -> Target | None:
     """Return the PSF that all bands are to be brought to.
 
     Parameters
@@ -281,13 +288,14 @@ def find_target(wanted: str | None, bands: Collection[str], psfs: Mapping[str, P
     wanted : str or None
         A band, ``broadest``, or a file.
     bands : collection of str
-    psfs : mapping of str to PSF
+    psfs : mapping of str to PSFModel
         By band.
 
     Returns
     -------
     Target or None
-        None where nothing is asked for.
+        None where nothing is asked for. Of a band with several regions it is the broadest PSF, to which its other
+        regions are brought too.
 
     Raises
     ------
@@ -303,9 +311,11 @@ def find_target(wanted: str | None, bands: Collection[str], psfs: Mapping[str, P
             "leave the band out"
         )
     name = choose_broadest(psfs) if wanted == BROADEST else wanted.lower()
-    target = Target(name=name, psf=psfs[name]) if name in psfs else _read_target(wanted, bands)
-    for band, psf in psfs.items():
-        if band in bands and psf is not target.psf:
+    own = name in psfs
+    target = Target(name=name, psf=max(psfs[name].stamps, key=_mean_width)) if own else _read_target(wanted, bands)
+    for band, model in psfs.items():
+        # Regions of one band differ by their roll: none is narrower than another in all directions.
+        for psf in model.stamps if band in bands and band != target.name else ():
             check_narrower(band, psf, target.name, target.psf)
     return target
 
@@ -326,7 +336,7 @@ def _read_target(path: str, bands: Collection[str]) -> Target:
     return Target(name=psf.name, psf=psf)
 
 
-def choose_reference(detect: str | None, bands: Collection[str], target: Target, psfs: Mapping[str, PSF]) -> str:
+def choose_reference(detect: str | None, bands: Collection[str], target: Target, psfs: Mapping[str, PSFModel]) -> str:
     """Return the band whose Kron apertures tell the totals of bands at one PSF.
 
     Parameters

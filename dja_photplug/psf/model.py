@@ -21,10 +21,13 @@ from dja_photplug.sky.grid import header_wcs, pixel_scale
 from dja_photplug.units import plain_array
 
 __all__ = [
+    "COUNT",
     "PSF",
     "SAME_SCALE",
+    "SCALES",
     "encircled_energy",
     "half_light_radius",
+    "make_psf",
     "prepare_psf",
     "read_psf",
     "sample_psf",
@@ -53,6 +56,8 @@ STATED = 0.01  # by which two statements may differ
 SAME_SCALE = 1e-3
 STATEMENTS = f"{', '.join(SCALES)}, PIXAR_A2 or a WCS"
 ASSUMED = "what is assumed"
+COUNT = "NPSF"
+"""Card with the number of PSFs in a file that has one for each region."""
 RADII = 1000  # of the tabulated curve of growth, which is then true to 1e-4 for a FWHM of 1.6 pixels
 
 
@@ -118,9 +123,42 @@ def read_psf(
         Where the file cannot be read, is no PSF centred in its stamp, has no pixel scale that can be right, or two that
         contradict each other, or a curve of growth above 1.
     """
-    pixels, header = read_image(path)
+    return make_psf(*read_image(path), path, assumed, scale=scale, share=share)
+
+
+def make_psf(
+    pixels: NDArray[np.floating],
+    header: fits.Header,
+    name: str | Path,
+    assumed: float | None = None,
+    *,
+    scale: float | None = None,
+    share: float | None = None,
+) -> PSF:
+    """Return an image of the PSF that was read or made.
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (ny, nx)
+    header : `~astropy.io.fits.Header`
+    name : str or Path
+        Of the file, for messages.
+    assumed, scale, share
+        As for :func:`read_psf`.
+
+    Returns
+    -------
+    PSF
+
+    Raises
+    ------
+    PhotplugError
+        As :func:`read_psf`.
+    """
     data = pixels.astype(np.float64)
     try:
+        if (number := header.get(COUNT, 1)) != 1:
+            raise PhotplugError(f"it holds {number} PSFs by region, and one is asked for; give an image of one")
         _check_pixels(data)
         width, (scale, source, against) = _measure_width(data), _find_scale(header, assumed, scale)
         # Written so that NaN fails too.
@@ -136,14 +174,14 @@ def read_psf(
             data=data * (held / total),
             scale=scale,
             centre=_find_centre(data, width),
-            name=Path(path).name,
+            name=Path(name).name,
             original_sum=None if kept or share else total,
             scale_from=source,
             contradicted=against,
         )
         _check_growth(psf)
     except PhotplugError as error:
-        raise PhotplugError(f"{path}: {error}") from None
+        raise PhotplugError(f"{name}: {error}") from None
     return psf
 
 

@@ -23,10 +23,12 @@ __all__ = [
     "Frame",
     "MosaicOptions",
     "PixelMap",
+    "add_stamp",
     "draw_light",
     "expose",
     "map_pixels",
     "plan_exposures",
+    "project_light",
 ]
 
 DETECTOR_SCALE = 0.063
@@ -81,6 +83,11 @@ class MosaicOptions(Stage):
     read_noise: float = option(12.0, "effective read noise of one exposure", unit="e-", minimum=0)
     bad_fraction: float = option(
         0.005, "fraction of the pixels with weight 0, drawn anew in every exposure", minimum=0, maximum=0.5
+    )
+    psf: str = option(
+        "gaussian",
+        "PSF before the detector pixel: 'gaussian', or that of 'diffraction' by JWST's pupil, fixed to the detector",
+        choices=("gaussian", "diffraction"),
     )
     # Below 0.04 the nine quadrature points per pixel of `_draw_gaussian` no longer hold 0.1 %.
     psf_fwhm: float = option(0.145, "FWHM of the Gaussian PSF before the detector pixel", unit="arcsec", minimum=0.04)
@@ -275,20 +282,21 @@ def map_pixels(exposure: Exposure, grid: WCS, degree: int = 11) -> PixelMap:
     return PixelMap(position=position, area=np.abs(x_x * y_y - x_y * y_x))
 
 
-def draw_light(light: Light, wcs: WCS) -> Array:
-    """Draw a scene on the pixels of a detector: positions by the full WCS, shapes by its local Jacobian.
+def project_light(light: Light, wcs: WCS) -> tuple[Array, Array, Array, Array]:
+    """Return where Gaussians on the sky are on a detector, those near it: by the full WCS, and its local Jacobian.
 
     Parameters
     ----------
     light : Light
-        The scene, PSF included.
     wcs : WCS
         Of the detector, with its array shape (ny, nx).
 
     Returns
     -------
-    ndarray, shape (ny, nx)
-        Flux in every pixel, 10 nJy.
+    x, y, flux : ndarray, shape (n,)
+        0-based pixels, and 10 nJy.
+    covariance : ndarray, shape (n, 2, 2)
+        Over (x, y), pixels^2.
     """
     centre = np.column_stack([light.ra, light.dec])
     size = np.array(wcs.array_shape[::-1])
@@ -304,8 +312,44 @@ def draw_light(light: Light, wcs: WCS) -> Array:
     pixels = pixels.reshape(5, -1, 2)
     jacobian = np.stack([pixels[1] - pixels[2], pixels[3] - pixels[4]], axis=-1) / 0.2
     covariance = jacobian @ light.covariance[near] @ jacobian.swapaxes(1, 2)
+    return pixels[0, :, 0], pixels[0, :, 1], light.flux[near], covariance
+
+
+def add_stamp(image: Array, stamp: Array, corner: tuple[int, int]) -> None:
+    """Add a stamp to an image, as far as it lies on it.
+
+    Parameters
+    ----------
+    image, stamp : ndarray
+        (ny, nx) and (k, l).
+    corner : tuple of int
+        Row and column of the image on which the stamp begins, also negative.
+    """
+    ends = list(zip(corner, stamp.shape, image.shape, strict=True))
+    on, of = zip(
+        *((slice(max(c, 0), max(min(c + n, m), 0)), slice(max(-c, 0), max(min(n, m - c), 0))) for c, n, m in ends),
+        strict=True,
+    )
+    image[on] += stamp[of]
+
+
+def draw_light(light: Light, wcs: WCS) -> Array:
+    """Draw a scene on the pixels of a detector: positions by the full WCS, shapes by its local Jacobian.
+
+    Parameters
+    ----------
+    light : Light
+        The scene, PSF included.
+    wcs : WCS
+        Of the detector, with its array shape (ny, nx).
+
+    Returns
+    -------
+    ndarray, shape (ny, nx)
+        Flux in every pixel, 10 nJy.
+    """
     image = np.zeros(wcs.array_shape)
-    for (x, y), flux, shape in zip(pixels[0], light.flux[near], covariance, strict=True):
+    for x, y, flux, shape in zip(*project_light(light, wcs), strict=True):
         _draw_gaussian(image, x, y, flux, shape)
     return image
 

@@ -8,7 +8,9 @@ bands share one scene.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.pixels import write_image
+from dja_photplug.simulate.diffraction import draw_diffraction, make_psf
 from dja_photplug.simulate.exposures import (
     DETECTOR_SCALE,
     Exposure,
@@ -32,7 +35,7 @@ from dja_photplug.simulate.exposures import (
     map_pixels,
     plan_exposures,
 )
-from dja_photplug.simulate.scene import Light, SceneOptions, field_grid, simulate_scene, trace_light
+from dja_photplug.simulate.scene import Array, SceneOptions, field_grid, simulate_scene, trace_light
 
 if TYPE_CHECKING:
     from drizzle.resample import Drizzle
@@ -42,6 +45,7 @@ __all__ = [
     "SceneOptions",
     "SimulatedMosaic",
     "exposure_header",
+    "import_drizzle",
     "log_exposures",
     "science_header",
     "simulate_mosaic",
@@ -107,7 +111,7 @@ def simulate_mosaic(directory: Path | str, scene: QTable, options: MosaicOptions
             f"the scene has no column {column} for the filter {options.filter}: "
             f"it has {', '.join(c for c in scene.colnames if c.endswith('_flux'))}"
         )
-    new_mosaic = _import_drizzle()
+    new_mosaic = import_drizzle("simulating a mosaic")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     prefix = directory / f"{options.root}-{options.filter}"
@@ -116,8 +120,7 @@ def simulate_mosaic(directory: Path | str, scene: QTable, options: MosaicOptions
     grid = field_grid(scene.meta["RA"], scene.meta["DEC"], shape, scale)
     rng = np.random.default_rng([options.seed, *options.filter.encode()])
     exposures = plan_exposures(grid, options, rng)
-    light = trace_light(scene, column, options.psf_fwhm)
-    planes, medians = _drizzle(new_mosaic, light, exposures, grid, options, rng)
+    planes, medians = _drizzle(new_mosaic, _choose_draw(scene, column, options), exposures, grid, options, rng)
 
     log = log_exposures(exposures, options)
     header = science_header(grid, log, medians, options)
@@ -133,20 +136,43 @@ def simulate_mosaic(directory: Path | str, scene: QTable, options: MosaicOptions
     return SimulatedMosaic(prefix=prefix, truth_image=truth_image, scene=scene)
 
 
-def _import_drizzle() -> type[Drizzle]:
-    """STScI's drizzle, needed by the simulator alone."""
+def _choose_draw(scene: QTable, column: str, options: MosaicOptions) -> Callable[[WCS], Array]:
+    """Return what draws the scene on a detector."""
+    if options.psf == "diffraction":
+        return partial(draw_diffraction, trace_light(scene, column, 0.0), psf=make_psf(options.filter))
+    return partial(draw_light, trace_light(scene, column, options.psf_fwhm))
+
+
+def import_drizzle(purpose: str) -> type[Drizzle]:
+    """Return STScI's drizzle, which is an extra.
+
+    Parameters
+    ----------
+    purpose : str
+        What needs it.
+
+    Returns
+    -------
+    type
+        `drizzle.resample.Drizzle`.
+
+    Raises
+    ------
+    PhotplugError
+        Where it is not installed.
+    """
     try:
         from drizzle import resample
     except ImportError as error:
         raise PhotplugError(
-            'simulating a mosaic needs STScI\'s drizzle, which is not installed: pip install "dja_photplug[demo]"'
+            f'{purpose} needs STScI\'s drizzle, which is not installed: pip install "dja_photplug[demo]"'
         ) from error
     return resample.Drizzle
 
 
 def _drizzle(
     new_mosaic: type[Drizzle],
-    light: Light,
+    draw: Callable[[WCS], Array],
     exposures: list[Exposure],
     grid: WCS,
     options: MosaicOptions,
@@ -166,7 +192,7 @@ def _drizzle(
     medians = []
     for exposure in exposures:
         pixels = map_pixels(exposure, grid)
-        frame = expose(draw_light(light, exposure.wcs), pixels.area, nominal, options, rng)
+        frame = expose(draw(exposure.wcs), pixels.area, nominal, options, rng)
         inputs = {"sci": frame.data, "truth": frame.light, "var": frame.weight * frame.variance}
         for kind, drizzler in drizzlers.items():
             drizzler.add_image(

@@ -27,6 +27,7 @@ __all__ = [
     "Window",
     "check_pixels",
     "check_same_grid",
+    "coarsen_grid",
     "crop_header",
     "cut_window",
     "header_wcs",
@@ -211,6 +212,41 @@ def pixel_scale(wcs: WCS) -> float:
         Arcsec.
     """
     return float(np.sqrt(proj_plane_pixel_area(wcs.celestial)) * 3600)
+
+
+def coarsen_grid(grid: Grid, step: int) -> Grid:
+    """Return the grid of squares of pixels, which also covers what is left at its end.
+
+    Parameters
+    ----------
+    grid : Grid
+        Undistorted.
+    step : int
+        Pixels along the side of a square.
+
+    Returns
+    -------
+    Grid
+
+    Examples
+    --------
+    >>> wcs = WCS(naxis=2)
+    >>> wcs.wcs.ctype, wcs.wcs.crpix, wcs.wcs.cdelt = ("RA---TAN", "DEC--TAN"), (3, 1), (-0.01, 0.01)
+    >>> coarse = coarsen_grid(Grid(wcs, (10, 7)), 4)
+    >>> coarse.shape, coarse.wcs.wcs.crpix.tolist()
+    ((3, 2), [1.125, 0.625])
+    """
+    wcs = grid.wcs.deepcopy()
+    matrix = wcs.pixel_scale_matrix
+    wcs.wcs.crpix = (wcs.wcs.crpix - 0.5) / step + 0.5
+    if wcs.wcs.has_cd():
+        wcs.wcs.cd = matrix * step
+    else:
+        wcs.wcs.cdelt = wcs.wcs.cdelt * step
+    wcs.wcs.set()
+    ny, nx = grid.shape
+    wcs.array_shape = (-(-ny // step), -(-nx // step))
+    return Grid(wcs, wcs.array_shape)
 
 
 def resolve_cutout(cutout: Cutout, wcs: WCS, shape: tuple[int, int]) -> Window:

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.kron import kron_apertures
-from dja_photplug.light.neighbours import Ellipses, Neighbours, sum_opposite, sum_own_light
+from dja_photplug.light.mesh import Mesh
+from dja_photplug.light.neighbours import Ellipses, NeighbourLight, Neighbours, sum_opposite, sum_own_light
 from dja_photplug.light.planes import Flags, Floats, Plane, Shapes, sum_overlap
 from dja_photplug.light.profile_error import ProfileError
+from dja_photplug.mosaic.blocks import native_pixels
 from dja_photplug.options.stages import MeasureOptions
 
 __all__ = [
@@ -60,8 +62,8 @@ class Sky:
 
     Attributes
     ----------
-    level : ndarray or None
-        (ny, nx), in the unit of the image; None where none was taken off.
+    mesh : Mesh or None
+        In the unit of the image; None where none was taken off.
     pixels : float
         How many pixels the sky of a place is the mean of; infinite where none was taken off.
     mask : ndarray of bool or None
@@ -70,60 +72,59 @@ class Sky:
         What could not be done as asked; empty where all was.
     """
 
-    level: NDArray[np.float32] | None = None
+    mesh: Mesh | None = None
     pixels: float = np.inf
     mask: NDArray[np.bool_] | None = None
     note: str = ""
 
-    def __getitem__(self, box: tuple[slice, slice]) -> Sky:
+    def __getitem__(self, box: slice | tuple[slice, slice]) -> Sky:
         """Return that of a part of the image."""
         return replace(
             self,
-            level=None if self.level is None else np.ascontiguousarray(self.level[box]),
-            mask=None if self.mask is None else np.ascontiguousarray(self.mask[box]),
+            mesh=None if self.mesh is None else self.mesh[box],
+            mask=None if self.mask is None else self.mask[box],
         )
+
+    def take_off(self, data: Plane, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Return pixels less this sky.
+
+        Parameters
+        ----------
+        data : ndarray
+            (ny, nx).
+        out : ndarray, optional
+            (ny, nx) float32, where to put it.
+
+        Returns
+        -------
+        ndarray
+            (ny, nx), native float32, contiguous where it is not `out`; the same array where nothing is to be done.
+        """
+        pixels = native_pixels(data)
+        return pixels if self.mesh is None else np.subtract(pixels, self.mesh.draw(), out=out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Removed:
-    """An image without what photometry takes off it, measured for all of it.
+    """What photometry takes off an image, measured for all of it.
 
     Attributes
     ----------
-    data : ndarray
-        (ny, nx) float32, what is left, in the unit of the image.
     sky : Sky
-        What was taken off as its sky.
-    neighbours : Neighbours or None
-        What sources add to each other, where that was taken off too.
+    neighbours : NeighbourLight or None
+        What sources add to each other, and the image without it, where that is taken off too.
     profiles : ProfileError or None
         How well it is known, once that was measured.
-    planes : tuple of ndarray or None
-        Variance with and without the source photons (one array where nobody told them apart) and null pixels, each
-        (ny, nx), where they were made for all of the image.
     """
 
-    data: NDArray[np.float32]
     sky: Sky = Sky()
-    neighbours: Neighbours | None = None
+    neighbours: NeighbourLight | None = None
     profiles: ProfileError | None = None
-    planes: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]] | None = None
 
     def __getitem__(self, box: tuple[slice, slice]) -> Removed:
-        """Return that of a part of the image, with contiguous planes, as sep takes them."""
+        """Return that of a part of the image."""
         neighbours = None if self.neighbours is None else self.neighbours[box]
-        if neighbours is not None:
-            clear, wings, brightest = (
-                np.ascontiguousarray(plane) for plane in (neighbours.clear, neighbours.wings, neighbours.brightest)
-            )
-            neighbours = replace(neighbours, clear=clear, wings=wings, brightest=brightest)
-        planes = self.planes
-        if planes is not None:
-            variance, background, null = planes
-            total = np.ascontiguousarray(variance[box])
-            below = total if background is variance else np.ascontiguousarray(background[box])
-            planes = total, below, np.ascontiguousarray(null[box])
-        return replace(self, data=self.data[box], sky=self.sky[box], neighbours=neighbours, planes=planes)
+        return replace(self, sky=self.sky[box], neighbours=neighbours)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -19,6 +19,7 @@ from dja_photplug.calibration.zones import divide_depths, measure_depths
 from dja_photplug.catalog.schema import COLUMNS, dress_table
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.cleaning import Uncleaned, Wings
+from dja_photplug.light.mesh import NO_SKY, Mesh
 from dja_photplug.light.planes import (
     CONVOLVED_ROWS,
     Floats,
@@ -27,7 +28,7 @@ from dja_photplug.light.planes import (
 )
 from dja_photplug.mosaic.blocks import Planes, native_pixels, null_pixels
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions
-from dja_photplug.parallel.scratch import keep_memory
+from dja_photplug.parallel.scratch import keep_memory, share_plane
 from dja_photplug.parallel.workers import Map
 from dja_photplug.sky.grid import pixel_positions, pixel_scale, sky_positions
 from dja_photplug.sky.nesting import regrid_labels
@@ -60,29 +61,41 @@ Found = NDArray[np.float64] | NDArray[np.int64]
 LEAST_SKY, MOST_SKY = 400, 4 * 10**6
 SMOOTHED_ROWS = 256  # at a time
 
-NO_SKY = (
-    "no pixel of the image is left for its background: all weights are null or masked; use another image or cut-out"
-)
-
 # What an engine says of each source.
 FOUND = ("x", "y", "a", "b", "theta", "npix", "flag")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Background:
     """Sky level of an image.
 
-    Attributes
+    Parameters
     ----------
-    level : ndarray
-        (ny, nx) float32, in the unit of the image.
+    level : ndarray or Mesh
+        (ny, nx) float32, in the unit of the image; a mesh is drawn where the level is asked for.
     """
 
-    level: NDArray[np.float32]
+    def __init__(self, level: NDArray[np.float32] | Mesh) -> None:
+        self._level = level
 
-    def __getitem__(self, box: tuple[slice, slice]) -> Background:
+    @property
+    def level(self) -> NDArray[np.float32]:
+        """(ny, nx) float32, in the unit of the image."""
+        if isinstance(self._level, Mesh):
+            self._level = self._level.draw()
+        return self._level
+
+    def __getitem__(self, box: slice | tuple[slice, slice]) -> Background:
         """Return that of a part of the image."""
-        return Background(level=self.level[box])
+        return Background(level=self._level[box])
+
+    def share(self) -> Background:
+        """Return the same for other processes.
+
+        Returns
+        -------
+        Background
+        """
+        return self if isinstance(self._level, Mesh) else Background(level=share_plane(self._level))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -318,7 +331,7 @@ def measure_significance(
         return planes[rows].variance("background"), planes[rows].null() | mask[rows]
 
     edges = divide_depths(measure_depths(read, mask.shape), None)
-    field = _Field(planes=planes, level=background.level, segmentation=segmentation, mask=mask, edges=edges)
+    field = _Field(planes=planes, background=background.share(), segmentation=segmentation, mask=mask, edges=edges)
     highest = np.full((len(edges) + 1) * size, -np.inf, np.float32)
     samples: list[list[NDArray[np.float32]]] = [[] for _ in range(len(edges) + 1)]
     work = partial(_measure_ratios, field, gaussian_kernel(options.kernel), size)
@@ -367,7 +380,7 @@ class _Field:
     """What `_measure_ratios` reads, all (ny, nx), and the variances that divide depth zones."""
 
     planes: Planes
-    level: NDArray[np.float32]
+    background: Background
     segmentation: NDArray[np.int32]
     mask: NDArray[np.bool_]
     edges: Floats
@@ -386,9 +399,15 @@ def _measure_ratios(field: _Field, kernel: NDArray[np.float32] | None, size: int
     best = np.full((len(field.edges) + 1) * size, -np.inf, np.float32)
     samples: list[list[NDArray[np.float32]]] = [[] for _ in range(len(field.edges) + 1)]
     step, skip = 1 + field.mask.size // MOST_SKY, 0
-    for part in range(rows.start, rows.stop, CONVOLVED_ROWS):
-        block = slice(part, min(part + CONVOLVED_ROWS, rows.stop))
-        ratio, variance, null = _smooth_ratio(field, kernel, block)
+    half = 0 if kernel is None else len(kernel) // 2
+    low = max(rows.start - half, 0)
+    level = field.background[low : rows.stop + half].level
+    for first in range(rows.start, rows.stop, CONVOLVED_ROWS):
+        block = slice(first, min(first + CONVOLVED_ROWS, rows.stop))
+        around = slice(max(block.start - half, 0), block.stop + half)
+        inner = slice(block.start - around.start, block.stop - around.start)
+        part_of_level = level[around.start - low : around.stop - low]
+        ratio, variance, null = _smooth_ratio(field.planes[around], part_of_level, kernel, inner)
         labels = field.segmentation[block].ravel()
         own = np.flatnonzero((labels > 0) & ~null)
         zone = np.searchsorted(field.edges, variance[own])
@@ -405,18 +424,14 @@ def _measure_ratios(field: _Field, kernel: NDArray[np.float32] | None, size: int
 
 
 def _smooth_ratio(
-    field: _Field, kernel: NDArray[np.float32] | None, rows: slice
+    planes: Planes, level: NDArray[np.float32], kernel: NDArray[np.float32] | None, inner: slice
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-    """Return smoothed pixels of some rows over the noise that the weight says they have, variances, and null pixels.
+    """Return smoothed pixels of inner rows over the noise that the weight says they have, variances, and null pixels.
 
     All in one dimension. The ratio is 0 without noise, and the variance that of the background, 0 for null pixels.
     """
-    half = 0 if kernel is None else len(kernel) // 2
-    low = max(rows.start - half, 0)
-    around, inner = slice(low, rows.stop + half), slice(rows.start - low, rows.stop - low)
-    planes = field.planes[around]
     null, variance = planes.null(), planes.variance("background")
-    data = native_pixels(planes.data) - np.asarray(field.level)[around]
+    data = native_pixels(planes.data) - level
     data[null] = variance[null] = 0
     signal = convolve_pixels(data, kernel, inner)
     noise = np.sqrt(convolve_pixels(variance, None if kernel is None else np.square(kernel), inner))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import MATCH_COLUMNS, describe_apertures, dress_table
-from dja_photplug.light.neighbours import draw_wings
+from dja_photplug.light.neighbours import NeighbourLight, draw_wings
 from dja_photplug.light.planes import Floats, Planes, Shapes, sum_overlap
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import Options
@@ -23,7 +24,7 @@ from dja_photplug.psf.convolution import Kernels, convolve_image
 from dja_photplug.psf.matching import PENALTY, REGULARIZATION
 from dja_photplug.psf.weights import Weights, batches, group_rows, sum_noise, window_pixels
 from dja_photplug.sky.grid import pixel_scale
-from dja_photplug.sources.apertures import Columns, Removed, Sky
+from dja_photplug.sources.apertures import Columns, Removed
 from dja_photplug.sources.detection import Detection, shapes_on_grid
 
 __all__ = ["copy_matched", "measure_matched"]
@@ -83,9 +84,8 @@ def measure_matched(
     nothing else knows how the pixels are correlated, and the background is summed like the photons.
     """
     sky, scale = removed.sky, pixel_scale(image.wcs)
-    matched = convolve_image(image, sky.level, kernels, parallel=parallel)
-    # The sky is off already.
-    without = Removed(data=matched.data, sky=Sky(pixels=sky.pixels, mask=sky.mask, note=sky.note))
+    matched = convolve_image(image, sky.mesh, kernels, parallel=parallel)
+    without = Removed(sky=replace(sky, mesh=None))  # it is off already
     table, calibration = measure(matched, without)
     radii = [diameter / 2 / scale for diameter in options.measure.apertures]
     shapes = shapes_on_grid(detection, scale)
@@ -95,7 +95,7 @@ def measure_matched(
         noise -= _sum_variances(matched, shapes, radii)
     light = np.zeros((len(shapes.x), len(radii)))
     if removed.neighbours is not None:
-        light, doubt = weigh_neighbours(removed, detection.segmentation, shapes, kernels, radii, parallel=parallel)
+        light, doubt = weigh_neighbours(removed, Planes.of(image), shapes, kernels, radii, parallel=parallel)
         noise += doubt
     columns, unit = _take_columns(table), (1 * image.unit).to_value(u.uJy)
     for i, (variance, taken) in enumerate(zip(noise.T, light.T * unit, strict=True)):
@@ -114,7 +114,7 @@ def measure_matched(
 
 def weigh_neighbours(
     removed: Removed,
-    segmentation: NDArray[np.int32],
+    planes: Planes,
     shapes: Shapes,
     kernels: Kernels,
     radii: Sequence[float],
@@ -127,8 +127,8 @@ def weigh_neighbours(
     ----------
     removed : Removed
         Of the image as it is, with its neighbours.
-    segmentation : ndarray
-        (ny, nx), labels.
+    planes : Planes
+        Of that image.
     shapes : Shapes
         Of n sources, each of the label that it has.
     kernels : Kernels
@@ -143,8 +143,8 @@ def weigh_neighbours(
         (n, k), in the unit of the image, and in its square.
     """
     light, variance = np.zeros((2, len(shapes.x), len(radii)))
-    groups = group_rows(shapes.x, shapes.y, segmentation.shape)
-    work = partial(_weigh_rows, removed, segmentation, kernels, tuple(radii))
+    groups = group_rows(shapes.x, shapes.y, planes.data.shape)
+    work = partial(_weigh_rows, removed, planes, kernels, tuple(radii))
     for group, sums in zip(groups, parallel(work, [shapes[group] for group in groups]), strict=True):
         light[group], variance[group] = sums
     return light, variance
@@ -152,7 +152,7 @@ def weigh_neighbours(
 
 def _weigh_rows(
     removed: Removed,
-    segmentation: NDArray[np.int32],
+    planes: Planes,
     kernels: Kernels,
     radii: tuple[float, ...],
     shapes: Shapes,
@@ -167,10 +167,10 @@ def _weigh_rows(
         column, row = (np.rint(axis).astype(np.intp) for axis in (chosen.x, chosen.y))
         dx, dy, side = chosen.x - column, chosen.y - row, 2 * margin + 1
         low, high = int(row.min()) - margin, int(row.max()) + margin + 1
-        clear, wings, labels, known = _cut_rows(removed, segmentation, slice(low, high), margin)
+        clear, wings, labels, known = _cut_rows(neighbours, planes, slice(low, high), margin)
         for some in batches(len(members)):
             at = row[some] - margin - low, column[some]
-            own = draw_wings(neighbours, segmentation, chosen[some], at[1] - margin, row[some] - margin, side)
+            own = draw_wings(neighbours, chosen[some], at[1] - margin, row[some] - margin, side)
             own = np.where(sliding_window_view(known, (side, side))[at], own, np.float32(0))
             of = sliding_window_view(labels, (side, side))[at]
             mine = (of == 0) | (of == chosen.label[some][:, None, None])
@@ -187,17 +187,17 @@ def _weigh_rows(
 
 
 def _cut_rows(
-    removed: Removed, segmentation: NDArray[np.int32], rows: slice, margin: int
+    light: NeighbourLight, planes: Planes, rows: slice, margin: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], NDArray[np.bool_]]:
     """Return some rows, also off the image, of what is clear of wings, of the wings, of labels, and where data are."""
-    neighbours = removed.neighbours
-    assert neighbours is not None
-    there = slice(max(rows.start, 0), min(rows.stop, len(segmentation)))
-    null = np.zeros(segmentation[there].shape, bool) if removed.planes is None else removed.planes[2][there]
-    planes = (np.where(null, np.float32(0), plane[there]) for plane in (neighbours.clear, neighbours.wings))
+    ny, nx = light.clear.shape
+    there = slice(max(rows.start, 0), min(rows.stop, ny))
+    null, drawn = planes[there].null(), light[there, slice(0, nx)].draw()
+    clear, wings = (np.where(null, np.float32(0), plane) for plane in (drawn.clear, drawn.wings))
+    labels = np.asarray(light.segmentation)[there]
+    size = rows.stop - rows.start
     clear, wings, labels, known = (
-        window_pixels(plane, rows.start, (rows.stop - rows.start,), margin)
-        for plane in (*planes, segmentation[there], ~null)
+        window_pixels(plane, rows.start, (size,), margin) for plane in (clear, wings, labels, ~null)
     )
     return clear, wings, labels, known
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.catalog.kron import kron_circle_radius
 from dja_photplug.catalog.schema import MATCHED_TOTAL_COLUMNS, TOTAL_COLUMNS, describe_apertures, dress_table
 from dja_photplug.options.stages import Options
-from dja_photplug.psf.model import PSF, encircled_energy
+from dja_photplug.psf.regions import PSFModel
 
 __all__ = ["add_matched_totals", "add_totals", "compare_apertures", "kron_radii"]
 
@@ -61,7 +62,7 @@ def kron_radii(table: QTable, options: Options) -> Floats | None:
     return kron_circle_radius(table, options.measure.kron_circle)
 
 
-def add_totals(table: QTable, ratios: Mapping[int, Floats], radius: Floats | None, psf: PSF | None) -> None:
+def add_totals(table: QTable, ratios: Mapping[int, Floats], radius: Floats | None, psf: PSFModel | None) -> None:
     """Add ``corr_i ecorr_i tot_i etot_i`` to the table of a band, as far as it has the fluxes they are made of.
 
     Parameters
@@ -71,10 +72,13 @@ def add_totals(table: QTable, ratios: Mapping[int, Floats], radius: Floats | Non
         From :func:`compare_apertures`, for the apertures that get the columns.
     radius : ndarray or None
         From :func:`kron_radii`. Without it there are no totals of a PSF.
-    psf : PSF or None
-        Its encircled energy within `radius` is the share of the light that the Kron aperture holds.
+    psf : PSFModel or None
+        Its encircled energy within `radius` is the share of the light that the Kron aperture holds, at the place of
+        each source; where it has none, totals are NaN.
     """
-    share = np.ones(len(table)) if psf is None else None if radius is None else encircled_energy(psf, radius)
+    share: Floats | None = np.ones(len(table))
+    if psf is not None:
+        share = None if radius is None else psf.encircled_energy_at(SkyCoord(table["ra"], table["dec"]), radius)
     columns = {}
     for i, ratio in ratios.items():
         for e, error in (("", ""), ("e", "err")):
@@ -87,7 +91,7 @@ def add_totals(table: QTable, ratios: Mapping[int, Floats], radius: Floats | Non
         table[name] = column
 
 
-def add_matched_totals(tables: Mapping[str, QTable], reference: str, radius: Floats | None, psf: PSF) -> None:
+def add_matched_totals(tables: Mapping[str, QTable], reference: str, radius: Floats | None, psf: PSFModel) -> None:
     """Add ``total_i total_err_i`` to the tables of bands that were brought to one PSF.
 
     Parameters
@@ -98,7 +102,7 @@ def add_matched_totals(tables: Mapping[str, QTable], reference: str, radius: Flo
         The band whose Kron apertures tell how much light there is: that of the detection image, where it is one.
     radius : ndarray or None
         From :func:`kron_radii`; without it there are no totals.
-    psf : PSF
+    psf : PSFModel
         Of that band: its encircled energy within `radius` is the share of the light that the Kron aperture holds.
 
     Notes
@@ -110,7 +114,7 @@ def add_matched_totals(tables: Mapping[str, QTable], reference: str, radius: Flo
     if radius is None or "flux_auto" not in own.colnames:
         return
     apertures = {int(name.removeprefix("match_aper_")): own[name] for name in names}
-    share = encircled_energy(psf, radius)
+    share = psf.encircled_energy_at(SkyCoord(own["ra"], own["dec"]), radius)
     factors = {i: ratio / share for i, ratio in compare_apertures(own["flux_auto"], apertures).items()}
     for table in tables.values():
         there = [i for i in factors if f"match_aper_{i}" in table.colnames]

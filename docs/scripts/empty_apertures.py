@@ -14,10 +14,10 @@ from scipy.stats import median_abs_deviation
 
 import dja_photplug as dp
 from dja_photplug.calibration.curve import NoiseCalibration
+from dja_photplug.engines.sep_engine import SEP, detect_sep, mesh_background
 from dja_photplug.options.stages import CalibrationOptions
 from dja_photplug.sources.detection import Detection
-from dja_photplug.sources.photometry import calibrate_with
-from dja_photplug.sources.sep_engine import SEP, detect_sep, mesh_background
+from dja_photplug.sources.empty import calibrate_with
 
 RADII = (2, 4.5, 6.25, 8.75, 12.5, 17.5)  # pixels of 40 mas
 MOSAICS = {"F444W": "uds/uds-test-v7.4-f444w-clear", "F115W": "uds/uds-test-v7.4-f115w-clear"}

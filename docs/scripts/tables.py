@@ -34,6 +34,7 @@ from dja_photplug.catalog.schema import (
 from dja_photplug.cli.app import build_parser
 from dja_photplug.completeness.bins import BIN_COLUMNS, SOURCE_COLUMNS, SPLIT_COLUMNS
 from dja_photplug.completeness.limits import CURVE_COLUMNS, LIMIT_COLUMNS
+from dja_photplug.foreign.known import PLAIN, SCHEMAS
 from dja_photplug.options.stages import COMMAND_STAGES, STAGES, Options
 from dja_photplug.pipeline.plugins import BUILTINS, get_plugin_manager
 
@@ -129,8 +130,14 @@ def commands() -> dict[str, str]:
     """Return the arguments of each built-in command; the flags that all have, and options, have tables of their own."""
     parsers, texts = _commands(), {}
     for name, command in parsers.items():
-        own = [a for a in command._actions if "." not in a.dest and not set(a.option_strings) & set(SHARED)]
-        groups = dict.fromkeys(a.dest.split(".")[0] for a in command._actions if "." in a.dest)
+        # Of the options of `extend` other commands have a few.
+        some = "extend." if name != "extend" else " "
+        own = [
+            action
+            for action in command._actions
+            if ("." not in action.dest or action.dest.startswith(some)) and not set(action.option_strings) & set(SHARED)
+        ]
+        groups = dict.fromkeys(a.dest.split(".")[0] for a in command._actions if "." in a.dest and a not in own)
         lines = [table(("argument", "what it does"), map(_describe, own))] if own else []
         if groups:
             names = ["`engine`" if group == "options" else f"`{group}.*`" for group in groups]
@@ -152,6 +159,53 @@ def benchmarks() -> dict[str, str]:
     return {name: show(runs) or "Not measured in this run." for name, show in report.TABLES.items()}
 
 
+def schemas() -> str:
+    """Return the kinds of catalogues: how each is recognised, and what its columns mean."""
+    rows = []
+    for schema in (*SCHEMAS, PLAIN):
+        shapes = [
+            f"`{shape.a} {shape.b} {'/'.join(shape.theta)}` ({shape.unit}, {shape.angle} from {shape.zero})"
+            for shape in schema.shapes
+        ]
+        kron = f"`{schema.kron}` x {schema.kron_factor:g}" if schema.kron else ""
+        fluxes = " ".join(f"`{name}`" for name in (schema.auto, schema.aperture) if name)
+        positions = ", ".join(f"`{ra} {dec}`" for ra, dec in schema.position) or "the usual names"
+        places = ", ".join(f"`{x} {y}`" for x, y in schema.places) + f" from {schema.origin}"
+        unit = schema.flux_unit or (f"`{schema.zero_point}`" if schema.zero_point else "their own")
+        marks = " ".join(f"`{mark}`" for mark in schema.marks) + "".join(f", not `{mark}`" for mark in schema.lacks)
+        missing = " ".join(f"{value:g}" for value in schema.missing)
+        ids = " ".join(f"`{name}`" for name in schema.ids)
+        rows.append(
+            (
+                f"`{schema.name}`",
+                schema.title,
+                marks,
+                positions,
+                ids,
+                places,
+                "; ".join(shapes),
+                kron,
+                fluxes,
+                unit,
+                missing,
+            )
+        )
+    head = (
+        "kind",
+        "whose",
+        "marks",
+        "positions",
+        "ids",
+        "pixels",
+        "shapes",
+        "kron",
+        "fluxes",
+        "unit, zero point",
+        "missing",
+    )
+    return table(head, rows)
+
+
 def tables() -> dict[str, str]:
     """Return all tables by the name that marks their place."""
     return {
@@ -170,6 +224,7 @@ def tables() -> dict[str, str]:
         "injection curves": columns(CURVE_COLUMNS),
         "injected sources": columns(SOURCE_COLUMNS),
         "flags": flags(),
+        "schemas": schemas(),
         "options": options(),
         **{f"command {name}": text for name, text in commands().items()},
         **{f"benchmark {name}": text for name, text in benchmarks().items()},

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +25,19 @@ import dja_photplug as dp
 from dja_photplug.calibration import places as places_module
 from dja_photplug.calibration.curve import NoiseCalibration, combine_variance
 from dja_photplug.calibration.measure import ApertureSums, SumCircles, calibrate
-from dja_photplug.calibration.places import count_independent, pack_blocked, place_apertures
+from dja_photplug.calibration.places import Blocked, count_independent
 from dja_photplug.calibration.zones import find_zones
 from dja_photplug.catalog.metadata import encode_metadata, make_metadata
 from dja_photplug.completeness.bins import SCATTER_ERROR
-from dja_photplug.light.planes import center_sky, mask_sources, native_pixels, null_pixels, variance_map
+from dja_photplug.engines.sep_engine import SEP, detect_sep, mesh_background
+from dja_photplug.light.mesh import center_mesh, measure_mesh
+from dja_photplug.light.planes import mask_sources, native_pixels, null_pixels, variance_map
 from dja_photplug.options.stages import CalibrationOptions, MeasureOptions, Options
-from dja_photplug.sources.apertures import Pixels
+from dja_photplug.sources import empty
+from dja_photplug.sources.apertures import Removed
 from dja_photplug.sources.detection import Detection
-from dja_photplug.sources.photometry import _sum_empty, calibrate_with, measure_with
-from dja_photplug.sources.sep_engine import SEP, detect_sep, mesh_background
+from dja_photplug.sources.empty import calibrate_with
+from dja_photplug.sources.photometry import measure_with
 from tests.helpers import (
     AS_IS,
     SCALE,
@@ -136,7 +141,7 @@ def test_places_are_clear_exactly_where_no_pixel_of_their_circle_is_blocked(
     for density in (0.3, 0.03, 0.001):
         blocked = rng.random(shape) < density * 10 / reach**2
         places = rng.uniform(reach - 0.5, np.array(shape[::-1]) - 0.5 - reach, (300, 2))
-        found = places_module._find_clear(pack_blocked(blocked), shape, places, reach)
+        found = places_module._find_clear(Blocked.pack(blocked), places, reach)
         # A pixel is a square.
         expected = np.flatnonzero(distance_to_squares(*places.T, blocked) >= reach).tolist()
         assert sorted(found.tolist()) == expected
@@ -149,27 +154,40 @@ def test_one_blocked_pixel_is_seen_in_any_column(reach: float) -> None:
     for column in range(195):
         blocked = np.zeros((192, 195), bool)
         blocked[96, column] = True
-        found = places_module._find_clear(pack_blocked(blocked), blocked.shape, place, reach)
+        found = places_module._find_clear(Blocked.pack(blocked), place, reach)
         assert len(found) == (distance_to_squares(*place.T, blocked)[0] >= reach)
 
 
-def test_sums_of_empty_apertures_are_in_the_order_of_their_places() -> None:
-    rng = np.random.default_rng(2)
-    data = rng.normal(size=(60, 70)).astype(np.float32)
-    variance, null = np.ones_like(data), np.zeros(data.shape, bool)
-    pixels = Pixels(data=data, variance=variance, background=variance, null=null, segmentation=None)
-    x, y = rng.uniform(10, 50, (2, 40))
-    sums = _sum_empty(SEP, pixels, None, SCALE, MeasureOptions(), x, y, 3.0)
-    np.testing.assert_array_equal(sums.flux, sep.sum_circle(data, x, y, 3.0, subpix=0)[0])
+@pytest.mark.parametrize("sky", ["none", "annulus"])
+def test_sums_of_empty_apertures_do_not_depend_on_the_bands_of_their_rows(sky: str, monkeypatch) -> None:
+    """They are in the order of their places; circles and annuli reach into the bands beside their own."""
+    data, places = correlated((260, 300)), np.random.default_rng(2).uniform(45, 215, (2, 40))
+    image, segmentation = make_noisy(data, 1.0), np.zeros(data.shape, np.int32)
+    segmentation[130:135, 100:140] = 1
+    options = Options(measure=MeasureOptions(background=sky, annulus=(0.4, 0.8), neighbours="keep"))
+    asked = [(*places, 3.0), (*places[:, ::-1], 5.5)]
+    work = partial(empty._sum_band, SEP, image, segmentation, Removed(), options)
+    found = []
+    for band in (1 << 22, 300 * 40, 1):
+        monkeypatch.setattr(empty, "BAND", band)
+        found.append(empty._sum_places(work, map, data.shape, 0.8 / SCALE + 1, asked))
+    for parts in zip(*found, strict=True):
+        for name in ApertureSums.__slots__:
+            for part in parts[1:]:
+                np.testing.assert_allclose(getattr(part, name), getattr(parts[0], name), rtol=1e-6, atol=1e-6)
+    if sky == "none":
+        for (x, y, radius), sums in zip(asked, found[-1], strict=True):
+            np.testing.assert_allclose(sums.flux, sep.sum_circle(data, x, y, radius, subpix=0)[0], rtol=1e-6, atol=1e-6)
 
 
-def test_sums_by_processes_give_the_same_curve() -> None:
-    """Each radius by itself, pickled; the engine's sums are in the order of the places."""
+def test_sums_by_processes_give_the_same_curve(monkeypatch) -> None:
+    """Each band of rows by itself, pickled."""
     image = make_noisy(correlated((400, 420)), 1.0)
     detection = nothing((400, 420))
     options = Options(
         measure=MeasureOptions(background="none"), calibration=CalibrationOptions(radius_max=0.3, n_radii=3)
     )
+    monkeypatch.setattr(empty, "BAND", 420 * 50)
     here, there = (calibrate_with(SEP, image, detection, options, parallel=parallel) for parallel in (map, by_pickles))
     np.testing.assert_array_equal(there.measured, here.measured)
     np.testing.assert_array_equal(there.n_effective, here.n_effective)
@@ -206,7 +224,16 @@ def whole_pixels(data: np.ndarray, variance: float | np.ndarray = 1.0, photons: 
         flux, error, _ = sep.sum_circle(data, x, y, radius, var=plane, subpix=1)
         return ApertureSums(flux=flux, background=error**2, total=(1 + photons) * error**2)
 
-    return sum_circles
+    return at_each_radius(sum_circles)
+
+
+def at_each_radius(sum_circles: Callable[[np.ndarray, np.ndarray, float], ApertureSums]) -> SumCircles:
+    """An engine that does one radius after the other."""
+    return lambda places: [sum_circles(*one) for one in places]
+
+
+def place_apertures(blocked: np.ndarray, *arguments) -> tuple[np.ndarray, np.ndarray, float]:
+    return places_module.place_apertures(Blocked.pack(blocked), *arguments)
 
 
 def expect_factor(radius: float, kernel: np.ndarray, method: str) -> float:
@@ -226,7 +253,9 @@ def calibrate_noise(
     sums: SumCircles, shape: tuple[int, int] = (900, 1000), variance: float | np.ndarray = 1.0, **options
 ) -> NoiseCalibration:
     settings = CalibrationOptions(**{"radius_max": 0.7, "n_radii": 8} | options)
-    return calibrate(np.zeros(shape, bool), SCALE, sums, settings, np.broadcast_to(np.float32(variance), shape))
+    return calibrate(
+        Blocked.pack(np.zeros(shape, bool)), SCALE, sums, settings, np.broadcast_to(np.float32(variance), shape)
+    )
 
 
 @pytest.mark.parametrize(("noise", "kernel"), [(white, np.ones((1, 1))), (correlated, KERNEL)])
@@ -471,7 +500,7 @@ def test_zone_without_apertures_takes_the_next_one() -> None:
     blocked[::6, 800:] = True
     data = white(seed=24) * np.sqrt(variance)
     settings = CalibrationOptions(radius_max=0.4, n_radii=4)
-    result = calibrate(blocked, SCALE, whole_pixels(data, variance), settings, variance)
+    result = calibrate(Blocked.pack(blocked), SCALE, whole_pixels(data, variance), settings, variance)
     assert result.note.endswith("depth zone 3 of 3 has too few empty apertures: a(r) of zone 2")
     for name in ("factor", "measured", "measured_error", "n_effective", "offset"):
         values = getattr(result, name)
@@ -517,7 +546,7 @@ def test_one_zone_is_what_it_was_before_zones_were_found() -> None:
     np.testing.assert_allclose(result.factor, [BEFORE["factor"]], rtol=1e-12)
     # Without the variance of the pixels there is one too.
     settings = CalibrationOptions(radius_max=0.4, n_radii=4)
-    blind = calibrate(np.zeros(data.shape, bool), SCALE, whole_pixels(data, variance), settings)
+    blind = calibrate(Blocked.pack(np.zeros(data.shape, bool)), SCALE, whole_pixels(data, variance), settings)
     np.testing.assert_array_equal(blind.measured, result.measured)
     assert blind.note == f"no background variance of the pixels is known: one depth zone; {result.note}"
 
@@ -533,8 +562,12 @@ def test_number_of_apertures_is_bounded_where_they_are_large() -> None:
         return ApertureSums(flux=flux, background=one, total=one)
 
     variance = stripes([1, 2], [0.5, 0.5], (3000, 3000))
-    calibrate_noise(sums, variance.shape, variance, radius_min=1.0, radius_max=2.0, n_radii=2, n_apertures=700)
-    calibrate_noise(sums, variance.shape, variance, radius_min=0.4, radius_max=0.8, n_radii=2, n_apertures=15000)
+    calibrate_noise(
+        at_each_radius(sums), variance.shape, variance, radius_min=1.0, radius_max=2.0, n_radii=2, n_apertures=700
+    )
+    calibrate_noise(
+        at_each_radius(sums), variance.shape, variance, radius_min=0.4, radius_max=0.8, n_radii=2, n_apertures=15000
+    )
     assert [n for _, n in asked] == [1400, 1272, 30000, 15000]
 
 
@@ -599,7 +632,7 @@ def test_what_cannot_be_calibrated(data: np.ndarray, options: dict, message: str
 
 def test_no_empty_area_at_all() -> None:
     with pytest.raises(dp.PhotplugError, match="fewer than 100 empty apertures") as caught:
-        calibrate(np.ones((300, 300), bool), SCALE, whole_pixels(white((300, 300))), CalibrationOptions())
+        calibrate(Blocked.pack(np.ones((300, 300), bool)), SCALE, whole_pixels(white((300, 300))), CalibrationOptions())
     assert "\n" not in str(caught.value)
 
 
@@ -767,7 +800,7 @@ def test_annulus_without_sky_does_not_count() -> None:
 class HeldOut:
     """An engine that hands over a random half of the empty apertures asked for, and keeps the places of the others."""
 
-    sum_circles: SumCircles
+    sum_circles: Callable[[np.ndarray, np.ndarray, float], ApertureSums]
     seed: int | None = None
     places: dict[float, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
@@ -780,7 +813,7 @@ class HeldOut:
         return replace(sums, flux=np.where(held, np.nan, sums.flux))
 
 
-def exact_sums(image: dp.MosaicImage, sky: ArrayLike = 0.0) -> SumCircles:
+def exact_sums(image: dp.MosaicImage, sky: ArrayLike = 0.0) -> Callable[[np.ndarray, np.ndarray, float], ApertureSums]:
     """Those of the engine: its ellipses with a = b differ by 1e-13."""
     data, full, background = native_pixels(image.data - sky), variance_map(image), variance_map(image, "background")
 
@@ -805,7 +838,9 @@ def measure_held_out(prefix: Path) -> list[tuple[float, int, float, float]]:
     engine = HeldOut(exact_sums(image))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(places_module, "GRIDS", 1)
-        calibration = calibrate((detection.segmentation > 0) | image.mask, SCALE, engine, settings)
+        calibration = calibrate(
+            Blocked.pack((detection.segmentation > 0) | image.mask), SCALE, at_each_radius(engine), settings
+        )
     rows = []
     for radius, places in engine.places.items():
         assert pdist(np.column_stack(places)).min() >= 2 * radius
@@ -834,9 +869,10 @@ def measure_zones_held_out(prefix: Path, seeds: range) -> tuple[np.ndarray, np.n
     image = dp.load_mosaic(prefix, noise="calibrated")
     detection = detect_sep(image, mesh_background(image, Options().background), Options())
     blocked, _ = mask_sources(image, detection.segmentation, SCALE)
-    sky, variance = mesh_background(image, Options().background, blocked).level, variance_map(image, "background")
+    variance = variance_map(image, "background")
+    mesh = measure_mesh(image, (50, 50), 3, blocked)
     blocked |= null_pixels(image)
-    center_sky(sky, image, blocked, (50, 50), 3)
+    sky = center_mesh(mesh, image, blocked, 3).draw()
     sums = exact_sums(image, sky)
     edges = find_zones(variance, blocked, None)
     scatter, numbers = [], []
@@ -844,7 +880,7 @@ def measure_zones_held_out(prefix: Path, seeds: range) -> tuple[np.ndarray, np.n
         for zones in (None, 1):
             engine = HeldOut(sums, seed)
             settings = CalibrationOptions(radius_max=0.5, n_radii=7, zones=zones, seed=seed)
-            calibration = calibrate(blocked, SCALE, engine, settings, variance)
+            calibration = calibrate(Blocked.pack(blocked), SCALE, at_each_radius(engine), settings, variance)
             for radius, (x, y) in engine.places.items():
                 part = sums(x, y, radius)
                 depth = part.background / (np.pi * radius**2)

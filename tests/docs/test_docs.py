@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +32,7 @@ from dja_photplug.mosaic.electrons import DETECTOR_GAINS
 from dja_photplug.options.arguments import collect_options
 from dja_photplug.pipeline.plugins import plugin_stages
 from dja_photplug.psf.model import encircled_energy, read_psf
+from dja_photplug.simulate.diffraction import make_psf
 from dja_photplug.simulate.field import FieldOptions, simulate_field, write_field
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
 from dja_photplug.sky.grid import header_wcs
@@ -91,7 +93,19 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     truth, header = read_image(folder / "uds-test-v7.4-f444w-clear_truth_sci.fits.gz")
     segments, _ = label(truth > 1)
     write_image(folder / "uds-test-v7.4-lw_seg.fits.gz", segments, header_wcs(header).to_header())
+    simulate_star_field(folder)
     return folder
+
+
+def simulate_star_field(folder: Path) -> None:
+    """Write a field of stars with a diffraction PSF and two rolls, and the PSF of its detector."""
+    size = SceneOptions(ra=214.9, dec=52.9, shape=(600, 600), bands=("f444w",), n_sources=25, isolated=True)
+    scene = simulate_scene(replace(size, star_fraction=0.9, flux_range=(2.0, 20.0), flux_slope=0.0))
+    mosaic = MosaicOptions(root="ceers-test-v7.4", psf="diffraction", n_exposures=2, detector_size=330, bad_fraction=0)
+    simulate_mosaic(folder, scene, mosaic)
+    psf = make_psf("f444w-clear")
+    cards = {"PIXSCL": psf.scale, "DETECTOR": "NRCALONG", "FILTER": "F444W"}
+    write_image(folder / "nrcalong-f444w.fits", psf.pixels().astype(np.float32), fits.Header(cards))
 
 
 def install(project: dict, module: str, site: Path, patch: pytest.MonkeyPatch) -> None:

@@ -350,3 +350,20 @@ def test_select(tmp_path: Path) -> None:
 def test_unknown_details_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PhotplugError, match="epochs have no columns colour; there are visits, angles"):
         gapped_log(tmp_path).epochs(SkyCoord(150, 2, unit="deg"), ["colour"])
+
+
+@pytest.mark.parametrize("order", [0, 3, 5])
+def test_pixels_and_places_are_those_of_astropy(tmp_path, order):
+    """In both directions, and the side of a pixel."""
+    rng = np.random.default_rng(order)
+    terms = sip_terms(order, rng) if order else {}
+    rows = [make_row(file=f"{i}.fits", crval1=150.0 + 0.01 * i, **terms) for i in range(2)]
+    log = read_exposure_log(write_rows(tmp_path / "log.csv", rows))
+    pixels = rng.uniform([[0], [0]], [[999], [799]], (2, 50))
+    for i, row in enumerate(rows):
+        vectors = log.geometry.find_sky(i, pixels)
+        expected = SkyCoord(*row_wcs(row).all_pix2world(*pixels, 0), unit="deg")
+        np.testing.assert_allclose(vectors, expected.cartesian.xyz.value.T, atol=1e-12)
+        back = log.geometry.find_pixels(np.full(50, i, np.int32), vectors)
+        np.testing.assert_allclose(back, pixels, atol=1e-5)
+    np.testing.assert_allclose(log.geometry.pixel_scales(), DETECTOR_PIXEL * 3600, rtol=1e-9)

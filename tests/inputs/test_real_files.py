@@ -111,7 +111,8 @@ OTHERS = (
     refused(f"galfit {F444W} --catalog f444w.fits -o g --use-segmentation @uds/uds-test-v7.4-lw_seg.fits.gz",
             "lw_seg.fits.gz: has no segment", "give the segmentation that the catalogue was made from"),
     obeyed(f"extend @grizli/uds-test-v7.4-f444w-clear.cat.fits {EXTEND} --use-segmentation {SEGMENTS}",
-           "131 rows, 31 columns added"),
+           "ids NUMBER, shapes A_IMAGE B_IMAGE THETA_IMAGE KRON_RADIUS in pixels of 0.0400 arcsec, fluxes FLUX_AUTO",
+           "131 rows, 47 columns added"),
     refused(f"extend @grizli/uds-test-v7.4-f444w-clear_rescaled.cat.fits {EXTEND} --use-segmentation {SEGMENTS}",
             "131 of 131 positions lie on segments of other ids, or on none"),
     obeyed(f"extend @grizli/uds-test-v7.4-f444w-clear_rescaled.cat.fits {EXTEND}", "176 rows"),
@@ -120,7 +121,7 @@ OTHERS = (
         for name in ("phot", "phot_apcorr")
     ),
     *(
-        refused(f"galfit {F444W} --catalog @grizli/{name}.fits -o g", "has no column", "one that `catalog` wrote")
+        obeyed(f"galfit {F444W} --catalog @grizli/{name}.fits --id 40 41 -o g", "read as", "10 files of 2 stamps")
         for name in ("uds-test-v7.4-f444w-clear.cat", "uds-test-v7.4_phot", "uds-test-v7.4_phot_apcorr")
     ),
     obeyed(f"epochs {F444W} --catalog @grizli/uds-test-v7.4_phot.fits -o p.fits", "131 rows, 131 covered"),
@@ -156,7 +157,8 @@ FOREIGN = (
     *(row for name, expected in CATALOGUES.items() for row in take_catalogue(name, *expected)),
     refused(f"extend @catalogues/2207.12356-donnan-t5.csv {EXTEND}", "no position columns", "rah, decd"),
     warned(f"extend @catalogues/2207.12356-donnan-t5.csv {EXTEND} --ra rah --dec decd", "none of the"),
-    refused(f"extend @catalogues/mophongo_photometry.cat.gz {EXTEND}", "catalogues are read from .fits", "convert"),
+    warned(f"extend @catalogues/mophongo_photometry.cat.gz {F444W} -o e.ecsv --noise dja", "read as photutils",
+           "orientation kron_radius in pixels of 0.0400 arcsec", "2 of 384 rows: their fluxes are NaN"),
 )  # fmt: skip
 
 # Sums of the PSFs that are no share of the light.

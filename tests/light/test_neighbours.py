@@ -6,7 +6,7 @@ import multiprocessing
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -18,10 +18,12 @@ from scipy.stats import median_abs_deviation
 
 import dja_photplug as dp
 from dja_photplug.catalog.flags import SourceFlag
+from dja_photplug.engines.photutils_engine import PHOTUTILS
+from dja_photplug.engines.sep_engine import SEP
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light import neighbours as module
 from dja_photplug.light import planes as planes_module
-from dja_photplug.light.neighbours import Neighbours, find_neighbours, sum_opposite, sum_own_light
+from dja_photplug.light.neighbours import NeighbourLight, Neighbours, find_neighbours, sum_opposite, sum_own_light
 from dja_photplug.light.planes import (
     Map,
     Shapes,
@@ -30,11 +32,11 @@ from dja_photplug.light.planes import (
     null_pixels,
     weigh_segments,
 )
+from dja_photplug.mosaic.blocks import Planes
 from dja_photplug.options.stages import MeasureOptions, Options
 from dja_photplug.simulate.field import FieldOptions, simulate_field, write_field
-from dja_photplug.sources.photometry import calibrate_with, measure_with
-from dja_photplug.sources.photutils_engine import PHOTUTILS
-from dja_photplug.sources.sep_engine import SEP
+from dja_photplug.sources.empty import calibrate_with
+from dja_photplug.sources.photometry import measure_with
 from tests.docs.test_docs import load_script
 from tests.helpers import AS_IS, DJA, SCALE, gaussian, make_detection, make_image, uds_prefix
 from tests.light.shared_planes import share_plane
@@ -74,25 +76,27 @@ def subtract(data: np.ndarray, segmentation: np.ndarray, null: np.ndarray | None
     )
     targets = replace(targets, label=np.append(targets.label, 0))
     extent = np.full(len(targets.x), 20.0)
-    return find_neighbours(data.copy(), np.ones_like(data), null, segmentation, SCALE, targets, extent)
+    planes = Planes(data, np.where(null, 0, 1).astype(np.float32), None, None)
+    return find_neighbours(data.copy(), planes, segmentation, SCALE, targets, extent).draw()
 
 
-def crowd() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Forty sources of five magnitudes: their planes as `find_neighbours` takes them, a strip of them without data."""
+def crowd() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Forty sources of five magnitudes, with noise of 1: pixels, weight with a strip without data, and segments."""
     shape, rng = (700, 100), np.random.default_rng(8)
     flux = 10 ** rng.uniform(2.5, 4.8, 40)
     lights = np.array([moffat(shape, rng.uniform(0, 100), rng.uniform(0, 700), one, core=2.0) for one in flux])
     total = lights.sum(axis=0)
     segmentation = np.where(total > 1.5, 1 + np.argmax(lights, axis=0), 0).astype(np.int32)
-    null = np.zeros(shape, bool)
-    null[300:304] = True
-    return (total + rng.normal(size=shape)).astype(np.float32), np.ones(shape, np.float32), null, segmentation
+    weight = np.ones(shape, np.float32)
+    weight[300:304] = 0
+    return (total + rng.normal(size=shape)).astype(np.float32), weight, segmentation
 
 
-def model(planes: Iterable[np.ndarray], **how) -> Neighbours:
-    data, variance, null, segmentation = planes
-    targets, _ = measure_segments(data, null, segmentation)
-    return find_neighbours(data, variance, null, segmentation, SCALE, targets, np.full(len(targets.x), 15.0), **how)
+def model(planes: Iterable[np.ndarray], **how) -> NeighbourLight:
+    data, weight, segmentation = planes
+    targets, _ = measure_segments(data, weight == 0, segmentation)
+    known = Planes(data, weight, None, None)
+    return find_neighbours(data, known, segmentation, SCALE, targets, np.full(len(targets.x), 15.0), **how)
 
 
 def measure(engine: str, image, detection, **options) -> QTable:
@@ -286,13 +290,15 @@ def test_no_source_at_all() -> None:
 
 def test_segments_in_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Moments and sums of each segment, one of which is dark, by its pixels alone; however many rows a block has."""
-    data, variance, null, segmentation = crowd()
+    data, weight, segmentation = crowd()
+    null = weight == 0
     segmentation[:, 99] = segmentation[:, 0]  # from the end of one row to the start of the next
     data[segmentation == 7] = -1
     rows, columns = np.indices(data.shape)
     for block in (1, 1000, 1 << 22):
         monkeypatch.setattr(planes_module, "BLOCK", block)
-        shapes, npix, (flux, noise) = weigh_segments(data, null, segmentation, [data, 2 * variance])
+        planes = Planes(data, weight / 2, None, None)
+        shapes, npix, flux, noise = weigh_segments(data, planes, segmentation)
         np.testing.assert_array_equal(shapes.label, np.unique(segmentation)[1:])
         for i, label in enumerate(shapes.label.tolist()):
             own = segmentation == label
@@ -329,32 +335,31 @@ def test_light_of_neighbours_is_the_same_however_work_is_shared(
 
         return run
 
-    def zeros(shape: tuple[int, int]) -> np.ndarray:
-        return share_plane(tmp_path / str(next(names)), np.zeros(shape, np.float32))
-
     monkeypatch.setattr(module, "SHARE", 600)
     monkeypatch.setattr(planes_module, "BLOCK", 20_000)
     found = [model(crowd(), parallel=parallel) for parallel in (counted(map), shuffle)]
-    assert calls == {"_add_up_rows", "_measure_profiles", "_take_off", "_lay_out"}
+    assert calls == {"_add_up_rows", "_measure_profiles", "_take_off"}
     shared = [share_plane(tmp_path / str(next(names)), plane) for plane in crowd()]
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        found.append(model(shared, parallel=pool.map, zeros=zeros))
+        found.append(model(shared, parallel=pool.map))
     for one in found:
         for name in ("clear", "wings", "brightest"):
-            np.testing.assert_array_equal(getattr(one, name), getattr(whole, name))
+            np.testing.assert_array_equal(getattr(one.draw(), name), getattr(whole.draw(), name))
         np.testing.assert_array_equal(one.profiles.level, whole.profiles.level)
 
 
 def test_a_tile_has_what_the_image_has() -> None:
     """The sums of own light in apertures inside of a tile, and the sources that are kept for it, which are few."""
     planes = crowd()
-    segmentation, whole = planes[3], model(planes)
+    segmentation, light = planes[2], model(planes)
+    whole = light.draw()
     owners = whole.profiles.owners
     box = slice(250, 450), slice(10, 90)
-    tile = whole[box]
+    assert np.shares_memory(light[box].clear, light.clear)
+    tile = light[box].draw()
     assert 0 < len(tile.profiles.owners.label) < len(owners.label)
-    for field in fields(Neighbours)[:3]:
-        assert np.shares_memory(getattr(tile, field.name), getattr(whole, field.name))
+    for name in ("clear", "wings", "brightest"):
+        np.testing.assert_array_equal(getattr(tile, name), getattr(whole, name)[box])
     np.testing.assert_array_equal(tile.alone, whole.alone[box])
     assert (tile.alone != tile.clear).any()
     inside = np.flatnonzero((abs(owners.x - 49.5) < 25) & (abs(owners.y - 349.5) < 85))

@@ -12,7 +12,6 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.light import planes
 from dja_photplug.light.planes import (
     Planes,
-    center_sky,
     convolve_pixels,
     mask_sources,
     measure_segments,
@@ -67,40 +66,6 @@ def test_native_pixels_copy_only_what_sep_refuses() -> None:
     with pytest.raises(ValueError, match="byte order"):
         sep.Background(native.astype(">f4"))
     assert native_pixels(native.astype(">f4")).dtype.isnative
-
-
-@pytest.mark.parametrize("shape", [(400, 530), (37, 41), (100, 100)])
-@pytest.mark.parametrize("skew", [0.0, 2 / 3])
-def test_the_sky_is_the_mean_between_sources(shape: tuple[int, int], skew: float) -> None:
-    """On a sloping sky with a step of depth; where the noise has a tail, between its median and its mean."""
-    rng = np.random.default_rng(1)
-    rows, columns = np.indices(shape)
-    variance = np.where(columns < shape[1] / 2, 1.0, 4.0).astype(np.float32)
-    slope = (0.002 * columns - 0.001 * rows).astype(np.float32)
-    unit = (rng.gamma(9.0, size=shape) - 9) / 3 if skew else rng.normal(size=shape)
-    mask = rng.random(shape) < 0.3
-    data = (slope + np.sqrt(variance) * unit + np.where(mask, 100.0, 0.0)).astype(np.float32)
-    data[3, 5] = np.nan
-    sky = slope - np.float32(0.15) * np.sqrt(variance)
-    center_sky(sky, make_image(data, 1 / variance), mask, (50, 50), 3)
-    left = ((sky - slope) / np.sqrt(variance)).mean()
-    assert sky.dtype == np.float32
-    # The clip of 2.5 sigma is around the sky as it was, too low; the median is a sixth of the skewness below the mean.
-    error = 3 / np.sqrt(np.count_nonzero(~mask)) + 0.01
-    assert -skew / 6 - error < left < error
-    assert np.isfinite(sky).all()
-
-
-def test_cells_without_sky_take_that_of_the_next() -> None:
-    data = np.full((150, 200), 2.0, np.float32) + np.random.default_rng(2).normal(0, 0.1, (150, 200)).astype(np.float32)
-    mask = np.zeros(data.shape, bool)
-    mask[:60, :60] = True
-    sky = np.full_like(data, 1.95)
-    center_sky(sky, make_image(data), mask, (50, 50), 1)
-    np.testing.assert_allclose(sky, 2, atol=0.02)
-    untouched = np.ones_like(data)
-    center_sky(untouched, make_image(data), np.ones(data.shape, bool), (50, 50), 1)
-    assert np.all(untouched == 1)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 3), (7, 200), (131, 40)])  # more and fewer rows than a block has

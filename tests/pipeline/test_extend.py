@@ -619,7 +619,8 @@ def write_bad_inputs(ids: np.ndarray) -> None:
         ("norows.fits", "the catalogue has no rows"),
         ("nowhere.fits", "the catalogue has no position columns ra/dec"),
         ("missing.ecsv", "missing.ecsv: cannot be read as a catalogue"),
-        ("text.txt", "text.txt: catalogues are read from .fits, .ecsv"),
+        ("text.txt", "the catalogue has no rows"),
+        ("text.doc", "text.doc: catalogues are read from .fits, .ecsv"),
         ("cat.fits --ra lon", "the catalogue has no position columns lon/dec"),
         ("twice.fits --use-segmentation seg.fits", "row 4 (from 0): id 1 is a duplicate"),
         ("noid.fits --use-segmentation seg.fits", "seg.fits: the catalogue has no ids to find its segments by"),
@@ -645,7 +646,7 @@ def write_bad_inputs(ids: np.ndarray) -> None:
         (f"cat.fits {MOSAIC}_drc_sci.fits", f"are both of the band {SHORT}"),
         ("cat.fits other-f200w-clear", "other-f200w-clear: no such mosaic"),
         ("cat.fits -o there.fits", "there.fits: exists already"),
-        ("cat.fits -o out.txt", "out.txt: this output is written as .fits, .ecsv, .parquet, .csv"),
+        ("cat.fits -o out.txt", "out.txt: this output is written as .fits, .ecsv, .parquet, .h5, .vot, .csv"),
         ("cat.fits -o missing/out.fits", "the folder missing does not exist"),
         ("cat.fits --format nothing", "is not one of table, eazy"),
         ("cat.fits --engine nothing", "engine 'nothing': no plugin claimed"),
@@ -675,3 +676,40 @@ def test_what_has_no_band_cannot_be_added(detected):
         dp.extend_catalog(detected.catalog, ["some.image"], DJA)
     with pytest.raises(dp.PhotplugError, match="no mosaic given"):
         dp.extend_catalog(detected.catalog, [], DJA)
+
+
+# ---- epochs alone, and where a catalogue is from
+
+
+def test_epochs_alone_read_no_pixels(folder, detected, capsys):
+    """Not a pixel, nor a photometric keyword, and the same numbers as with the photometry."""
+    assert main(f"extend cat.fits {MOSAIC} -o all.fits --noise dja --quiet".split()) == 0
+    science = folder / f"{MOSAIC}_drc_sci.fits"
+    header = fits.getheader(science)
+    for key in ("BUNIT", "PHOTFNU", "PHOTMJSR", "PHOTSCAL", "OPHOTFNU"):
+        header.remove(key, ignore_missing=True)
+    science.unlink()
+    science.write_bytes(header.tostring(sep="", endcard=True, padding=True).encode())  # and no pixels
+    assert main(f"extend cat.fits {MOSAIC} -o epochs.fits --columns epochs --quiet".split()) == 0
+    assert capsys.readouterr() == ("", "")
+    alone, beside = QTable.read("epochs.fits"), QTable.read("all.fits")
+    assert alone.colnames == [*detected.catalog.colnames, *EPOCHS_OF_SHORT]
+    for name in EPOCHS_OF_SHORT:
+        np.testing.assert_array_equal(plain(alone[name]), plain(beside[name]), err_msg=name)
+    assert json.loads(alone.meta["BAND_0"])["EPOCHS"] == f"{MOSAIC}_wcs.csv"
+    (folder / f"{MOSAIC}_wcs.csv").unlink()
+    expect_error(capsys, f"extend cat.fits {MOSAIC} -o no.fits --columns epochs", "has no WCS log, so no epochs")
+
+
+def test_metadata_say_where_a_catalogue_is_from(folder):
+    table = Table.read("cat.fits")
+    theirs = Table({"NUMBER": table["id"], "ALPHA_J2000": table["ra"], "DELTA_J2000": table["dec"]})
+    theirs.meta["RELEASE"] = "v7.4"
+    theirs.write("mine.ecsv")
+    for command in ("extend mine.ecsv {} -o out.ecsv --columns epochs", "epochs {} --catalog mine.ecsv -o out.ecsv"):
+        assert main(f"{command.format(MOSAIC)} --overwrite --quiet".split()) == 0
+        meta = Table.read("out.ecsv").meta
+        expected = {"SRCCAT": "mine.ecsv", "SRCKIND": "sextractor", "SRCIDS": "NUMBER", "SRCVER": "v7.4"}
+        assert {key: meta[key] for key in expected} == expected
+    assert main(f"extend out.ecsv {MOSAIC} -o twice.ecsv --columns epochs --prefix b_ --quiet".split()) == 0
+    assert Table.read("twice.ecsv").meta["SRCCAT"] == "mine.ecsv"  # the first stays

@@ -31,7 +31,7 @@ from dja_photplug.options.arguments import add_flags, collect_options, collect_s
 from dja_photplug.options.stages import InjectionOptions
 from dja_photplug.pipeline import injection as module
 from dja_photplug.pipeline.plugins import get_plugin_manager
-from dja_photplug.psf.model import read_psf
+from dja_photplug.psf.regions import read_psf_model
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
 from tests.helpers import DJA, gaussian, make_calibration, make_injected, make_places, uds_prefix
 
@@ -48,7 +48,9 @@ def empty(tmp_path_factory):
 
 def prepare(prefix, injection=FEW, options=DJA, psf=None):
     """Return the field that realisations are made in."""
-    job = module._Job(source=find_mosaic(prefix), options=options, injection=injection, psf=psf and read_psf(psf, 0.04))
+    job = module._Job(
+        source=find_mosaic(prefix), options=options, injection=injection, psf=psf and read_psf_model(psf, 0.04)
+    )
     return module._prepare(job, get_plugin_manager())
 
 

@@ -12,6 +12,7 @@ import types
 import numpy as np
 import pytest
 from astropy.nddata import NDData
+from astropy.table import Table
 
 import dja_photplug as dp
 from dja_photplug import hookspecs
@@ -263,6 +264,10 @@ def test_example_of_a_specification_does_what_it_says(name, simulated, tmp_path,
     elif name == "photplug_write":
         path = write_result(dp.run([prefix], options).catalog, tmp_path / "c.xml", options, manager)
         assert "flux_auto" in dp.read_catalog(path).colnames
+    elif name == "photplug_schema":
+        table = Table(simulated.scene["ra", "dec"][:2])
+        table["REFF"], table["BEFF"], table["PA"] = 0.8, 0.4, 30.0
+        assert len(dp.extend_catalog(table, [prefix], options, manager=manager)) == 2
     elif name == "photplug_register_commands":
         arguments = build_parser(manager).parse_args(["hello"])
         arguments.run(arguments)

@@ -657,7 +657,7 @@ def test_exception_in_our_own_code_looks_like_a_bug(folder, capsys, monkeypatch)
     def break_down(*arguments, **keywords):
         raise KeyError("kron_radius")
 
-    monkeypatch.setattr("dja_photplug.sources.sep_engine.mesh_background", break_down)
+    monkeypatch.setattr("dja_photplug.engines.sep_engine.mesh_background", break_down)
     expect_error(
         capsys,
         f"catalog {PREFIX} -o c.fits",

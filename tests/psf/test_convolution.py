@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from astropy.wcs import WCS
 from photutils.aperture import CircularAperture
 from scipy.signal import fftconvolve
 
+from dja_photplug.light.mesh import Mesh
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.psf import convolution
 from dja_photplug.psf.convolution import Kernels, convolve_image
 from dja_photplug.psf.matching import MatchingKernel
 from dja_photplug.psf.model import PSF
+from dja_photplug.psf.regions import PSFModel
 from dja_photplug.psf.weights import Weights, sum_noise
+from dja_photplug.sky.grid import pixel_scale
 from tests.helpers import gaussian, make_image
 
 HALF = 12
@@ -25,6 +29,13 @@ def make_kernel(sigma: float) -> MatchingKernel:
     data = gaussian((side, side), HALF, HALF, sigma) + gaussian((side, side), HALF + 3, HALF, sigma, -0.05)
     psf = PSF(data=data, scale=0.04, centre=(HALF, HALF), name="any")
     return MatchingKernel(data=data / data.sum(), scale=0.04, matched=psf, target=psf)
+
+
+def draw_psf(sigma: float, side: int) -> PSF:
+    """Return a Gaussian PSF, sigma in pixels."""
+    middle = side // 2
+    data = gaussian((side, side), middle, middle, sigma)
+    return PSF(data=data / data.sum(), scale=0.04, centre=(middle, middle), name=f"{sigma:g}")
 
 
 @pytest.fixture
@@ -47,7 +58,7 @@ def small_blocks(monkeypatch) -> None:
 def test_is_that_of_the_whole(image, small_blocks) -> None:
     """In numpy on the whole: data and variances by K and K^2, over what of the kernel's core is on data."""
     kernel = make_kernel(2.0).data
-    level = np.full(image.shape, 0.5, np.float32)
+    level = Mesh(nodes=np.full((1, 1), 0.5, np.float32), cells=image.shape, grid=image.shape)
     matched = convolve_image(image, level, Kernels(kernels=(make_kernel(2.0),)))
     known = ~image.mask
     light = fftconvolve(np.where(known, np.nan_to_num(image.data) - 0.5, 0), kernel, mode="same")
@@ -84,24 +95,46 @@ def test_source_beside_an_edge_keeps_its_light(small_blocks) -> None:
 
 def test_regions_have_their_own_kernels(image, small_blocks) -> None:
     pair = make_kernel(1.5), make_kernel(3.0)
-
-    def regions(window):
-        columns = np.arange(window[1].start, window[1].stop)
-        number = np.where(columns < 130, 0, np.where(columns < 250, 1, -1))
-        return np.broadcast_to(number, (window[0].stop - window[0].start, len(columns))).astype(np.int16)
-
-    both = convolve_image(image, None, Kernels(kernels=pair, regions=regions))
-    for kernel, columns in zip(pair, (np.s_[:130], np.s_[130:250]), strict=True):
+    columns = np.arange(image.data.shape[1])
+    labels = np.broadcast_to(np.where(columns < 130, 0, np.where(columns < 250, 1, -1)), image.data.shape)
+    model = PSFModel(stamps=(pair[0].target,) * 2, name="two", labels=labels.astype(np.int16), wcs=image.wcs)
+    kernels = Kernels(kernels=pair, psf=model, wcs=image.wcs)
+    both = convolve_image(image, None, kernels)
+    for kernel, part in zip(pair, (np.s_[:130], np.s_[130:250]), strict=True):
         alone = convolve_image(image, None, Kernels(kernels=(kernel,)))
-        np.testing.assert_array_equal(both.data[:, columns], alone.data[:, columns])
-        np.testing.assert_array_equal(both.mask[:, columns], alone.mask[:, columns])
+        np.testing.assert_array_equal(both.data[:, part], alone.data[:, part])
+        np.testing.assert_array_equal(both.mask[:, part], alone.mask[:, part])
     assert both.mask[:, 250:].all()
     x, y = np.array([40.3, 200.2, 255.0]), np.array([150.0, 100.4, 100.0])
-    sums = sum_noise(image, Kernels(kernels=pair, regions=regions), x, y, RADII, "photons")
+    sums = sum_noise(image, kernels, x, y, RADII, "photons")
     for i, kernel in enumerate(pair):
         one = sum_noise(image, Kernels(kernels=(kernel,)), x, y, RADII, "photons")
         np.testing.assert_allclose(sums[i], one[i], rtol=1e-6)
     assert np.all(sums[2] == 0)
+
+
+def test_kernels_are_those_of_the_regions_of_a_psf(image) -> None:
+    """Stamps of two sizes; the second region is brought to the target, the first has its PSF."""
+    narrow, wide = draw_psf(1.2, 41), draw_psf(2.0, 61)
+    labels = np.zeros((2, 3), np.int16)
+    labels[:, 2] = 1
+    cells = WCS(naxis=2)
+    cells.wcs.ctype, cells.wcs.crval = ["RA---TAN", "DEC--TAN"], image.wcs.wcs.crval
+    ny, nx = image.data.shape
+    x0, y0 = image.wcs.wcs.crpix - 1
+    cells.wcs.cdelt = np.array([-1, 1]) * pixel_scale(image.wcs) / 3600 * nx / 3
+    cells.wcs.crpix = np.array([x0, y0]) / (nx / 3) + 1
+    model = PSFModel(stamps=(wide, narrow), name="two", labels=labels, wcs=cells)
+    kernels = Kernels.bring(model, wide, image.wcs)
+    assert {kernel.data.shape for kernel in kernels.kernels} == {kernels.kernels[0].data.shape}
+    for kernel in kernels.kernels:
+        assert np.abs(kernel.residual).max() < 0.005
+        assert kernel.data.sum() == pytest.approx(1, abs=1e-12)
+    numbers = kernels.on((slice(0, ny), slice(0, nx)))
+    assert set(np.unique(numbers)) <= {-1, 0, 1}
+    x, y = (place.ravel().astype(float) for place in np.meshgrid(np.arange(5, nx, 40), np.arange(5, ny, 40)))
+    for number, chosen in kernels.of_sources(x, y):
+        assert (numbers[y[chosen].astype(int), x[chosen].astype(int)] == number).all()
 
 
 def test_weights_are_those_of_the_aperture_convolved() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.wcs import WCS
 from scipy.signal import fftconvolve
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
@@ -20,6 +21,7 @@ from dja_photplug.psf.matching import (
     warn_of_residual,
 )
 from dja_photplug.psf.model import PSF, encircled_energy, read_psf
+from dja_photplug.psf.regions import PSFModel
 from tests.helpers import SCALE, gaussian, write_psf
 
 WIDTH = np.sqrt(8 * np.log(2))  # FWHM over sigma
@@ -104,9 +106,9 @@ def test_real_psfs_are_matched_to_a_thousandth(data) -> None:
 def test_kernel_that_fails_is_told() -> None:
     psf, target = make_psf(0.06), make_psf(0.10)
     kernel = make_kernel(psf, target, SCALE)
-    warn_of_residual(kernel)
+    warn_of_residual([kernel])
     with pytest.warns(PhotplugWarning, match=r"within 0\.16 arcsec the light is \+\d+\.\d % off"):
-        warn_of_residual(replace(kernel, matched=psf))
+        warn_of_residual([replace(kernel, matched=psf)])
 
 
 def test_widths_by_direction() -> None:
@@ -123,7 +125,7 @@ def test_target_that_is_narrower_in_one_direction_is_refused() -> None:
 
 
 def test_broadest() -> None:
-    psfs = {"a": make_psf(0.08), "b": make_psf(0.12), "c": make_psf(0.10)}
+    psfs = {"a": PSFModel.of(make_psf(0.08)), "b": PSFModel.of(make_psf(0.12)), "c": PSFModel.of(make_psf(0.10))}
     assert choose_broadest(psfs) == "b"
     target = find_target("broadest", psfs, psfs)
     assert target is not None
@@ -133,7 +135,7 @@ def test_broadest() -> None:
 
 
 def test_target_of_a_file(tmp_path) -> None:
-    psfs = {"a": make_psf(0.08)}
+    psfs = {"a": PSFModel.of(make_psf(0.08))}
     path = write_psf(tmp_path / "wide.fits", 0.12, 101)
     target = find_target(str(path), psfs, psfs)
     assert target is not None
@@ -150,11 +152,27 @@ def test_target_of_a_file(tmp_path) -> None:
 )
 def test_target_refused(wanted, bands, message) -> None:
     with pytest.raises(PhotplugError, match=message):
-        find_target(wanted, bands, {"a": make_psf(0.08)})
+        find_target(wanted, bands, {"a": PSFModel.of(make_psf(0.08))})
 
 
 def test_reference_is_the_detection_band_or_the_target() -> None:
-    psfs = {"a": make_psf(0.08), "b": make_psf(0.12)}
+    psfs = {"a": PSFModel.of(make_psf(0.08)), "b": PSFModel.of(make_psf(0.12))}
     target = find_target("b", psfs, psfs)
     assert target is not None
     assert [choose_reference(detect, psfs, target, psfs) for detect in ("a", "stack", None)] == ["a", "b", "b"]
+
+
+def test_target_of_several_regions_is_the_broadest() -> None:
+    """To which the other regions of its band are brought too; a band that is broader in any region is refused."""
+    labels, cells = np.array([[0, 1]], np.int16), WCS(naxis=2)
+    cells.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+
+    def two(*sigmas: float) -> PSFModel:
+        return PSFModel(stamps=tuple(map(make_psf, sigmas)), name="two", labels=labels, wcs=cells)
+
+    psfs = {"a": two(0.06, 0.08), "b": two(0.11, 0.12)}
+    target = find_target("b", psfs, psfs)
+    assert target is not None
+    assert target.psf is psfs["b"].stamps[1]
+    with pytest.raises(PhotplugError, match=r"PSF of b .* and that of a .*sharpened"):
+        find_target("b", psfs, {**psfs, "a": two(0.06, 0.16)})

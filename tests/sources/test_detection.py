@@ -10,6 +10,7 @@ from scipy.ndimage import convolve
 from scipy.stats import median_abs_deviation
 
 from dja_photplug.catalog.schema import dress_table
+from dja_photplug.engines.sep_engine import SEP, detect_sep
 from dja_photplug.hookspecs import hookimpl
 from dja_photplug.light.planes import mask_sources
 from dja_photplug.mosaic.image import MosaicImage
@@ -30,7 +31,6 @@ from dja_photplug.sources.detection import (
     regrid_detection,
 )
 from dja_photplug.sources.photometry import measure_with
-from dja_photplug.sources.sep_engine import SEP, detect_sep
 from tests.helpers import AS_IS, SCALE, by_pickles, flat_sky, gaussian, make_image, make_wcs, uds_prefix
 
 

@@ -10,14 +10,15 @@ from scipy.signal import fftconvolve
 from scipy.spatial import KDTree
 
 from dja_photplug.catalog.flags import SourceFlag
+from dja_photplug.engines.sep_engine import SEP
 from dja_photplug.options.stages import MeasureOptions, Options
 from dja_photplug.psf.convolution import Kernels
 from dja_photplug.psf.matching import make_kernel
 from dja_photplug.psf.model import encircled_energy
+from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sources.apertures import Removed
 from dja_photplug.sources.matched import measure_matched
 from dja_photplug.sources.photometry import measure_with
-from dja_photplug.sources.sep_engine import SEP
 from dja_photplug.sources.totals import add_matched_totals
 from tests.helpers import SCALE, make_calibration, make_detection, robust_scatter
 from tests.sources.two_bands import truth
@@ -67,7 +68,7 @@ def test_transcription(kernels) -> None:
         matched.removed = removed
         return measure_with(SEP, matched, detection, calibration, KEPT), calibration
 
-    removed = Removed(data=image.data)
+    removed = Removed()
     table = measure_matched(image, removed, detection, native, kernels, KEPT, measure)
     kernel = kernels.kernels[0].data
     data = image.data.astype(float)
@@ -96,7 +97,7 @@ def test_without_calibration_errors_are_those_of_independent_pixels(kernels) -> 
         return measure_with(SEP, matched, detection, None, KEPT), None
 
     native = measure_with(SEP, image, detection, None, KEPT)
-    table = measure_matched(image, Removed(data=image.data), detection, native, kernels, KEPT, measure)
+    table = measure_matched(image, Removed(), detection, native, kernels, KEPT, measure)
     kernel, variance = kernels.kernels[0].data, 1 / image.uncertainty.array.astype(float)
     for i, diameter in enumerate(APERTURES):
         circle = CircularAperture((80.2, 79.6), diameter / 2 / SCALE).to_mask(method="exact").to_image(image.shape)
@@ -199,7 +200,7 @@ def test_totals_of_the_detection_band_are_those_of_its_kron_aperture() -> None:
     images = {band: make_band(draw_light(sources, band, (450, 450)), band, rng) for band in (LONG, SHORT)}
     tables, _ = measure_pair(images, OPTIONS)
     radius = np.full(len(tables[LONG]), 0.4)
-    add_matched_totals(tables, LONG, radius, draw_psf(LONG))
+    add_matched_totals(tables, LONG, radius, PSFModel.of(draw_psf(LONG)))
     own = tables[LONG]["flux_auto"].value / encircled_energy(draw_psf(LONG), 0.4)
     ratio = take(tables, "match_aper", SHORT) / take(tables, "match_aper", LONG)
     for i in range(len(APERTURES)):

@@ -16,6 +16,7 @@ from astropy.table import QTable
 import dja_photplug as dp
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import describe_columns
+from dja_photplug.engines.sep_engine import SEP, detect_sep, mesh_background
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.planes import variance_map
 from dja_photplug.options.stages import BackgroundOptions, Options
@@ -24,7 +25,6 @@ from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.photometry import flag_point_sources, measure_with
-from dja_photplug.sources.sep_engine import SEP, detect_sep, mesh_background
 from tests.helpers import AS_IS, SCALE, gaussian, isolated_scene, make_detection, make_image, read_uds, uds_prefix
 
 # Diameters of 10 and 20 pixels.

@@ -10,15 +10,14 @@ import pytest
 import sep
 from astropy import units as u
 from astropy.nddata import CCDData, InverseVariance
-from scipy.ndimage import gaussian_filter
 
 from dja_photplug.catalog.flags import SourceFlag
+from dja_photplug.engines import sep_engine
+from dja_photplug.engines.sep_engine import detect_sep, mesh_background
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions, Options
-from dja_photplug.sources import sep_engine
 from dja_photplug.sources.detection import Detection, gaussian_kernel
-from dja_photplug.sources.sep_engine import _fill_cells, detect_sep, measure_mesh, mesh_background
-from tests.helpers import SCALE, by_pickles, flat_sky, gaussian, make_image, read_uds
+from tests.helpers import SCALE, flat_sky, gaussian, make_image, read_uds
 
 PLAIN = Options(detect=DetectOptions(kernel=0, clean=0, n_sigma=5, n_pixels=3))
 
@@ -41,84 +40,6 @@ def limits() -> Iterator[None]:
 
 
 # --- background
-
-
-def clouds(shape: tuple[int, int], seed: int = 1) -> np.ndarray:
-    """Sky with structure of 100 pixels across, and noise of 1."""
-    rng = np.random.default_rng(seed)
-    return (30 * gaussian_filter(rng.normal(size=shape), 30) + rng.normal(size=shape)).astype(np.float32)
-
-
-def speckles(shape: tuple[int, int]) -> np.ndarray:
-    return np.random.default_rng(2).random(shape) < 0.2
-
-
-def holes(shape: tuple[int, int]) -> np.ndarray:
-    """A third of the pixels, in patches larger than cells."""
-    field = gaussian_filter(np.random.default_rng(3).normal(size=shape), 30)
-    return field > np.quantile(field, 0.67)
-
-
-def corner(shape: tuple[int, int]) -> np.ndarray:
-    """More than half of the image, beyond a diagonal, as at the edge of a real mosaic."""
-    return np.add.outer(np.arange(shape[0]), np.arange(shape[1])) > 0.45 * sum(shape)
-
-
-@pytest.mark.parametrize(
-    ("shape", "cells", "size", "null"),
-    [
-        ((500, 600), (50, 50), 3, None),
-        ((523, 617), (50, 50), 3, speckles),  # cells that the edge cuts off
-        ((501, 649), (50, 50), 3, speckles),  # by one pixel, and all but one
-        ((523, 617), (51, 47), 5, speckles),
-        ((423, 417), (40, 40), 4, speckles),
-        ((400, 400), (20, 21), 1, holes),
-        ((640, 570), (20, 20), 3, holes),
-        ((640, 570), (20, 20), 3, corner),
-        ((90, 95), (2, 3), 3, speckles),
-        ((151, 101), (50, 50), 3, speckles),
-        ((100, 120), (50, 50), 3, None),
-        ((60, 70), (50, 50), 3, speckles),  # 2 x 2 cells
-        ((50, 120), (50, 50), 3, speckles),  # a row
-        ((120, 50), (50, 50), 3, speckles),  # a column
-        ((37, 41), (37, 41), 3, speckles),  # one cell
-    ],
-)
-def test_mesh_by_cells_is_that_of_sep(shape, cells, size, null) -> None:
-    data, out = clouds(shape), np.zeros(shape, bool) if null is None else null(shape)
-    data[out] = np.nan
-    (height, width), masked = cells, out & (np.arange(shape[1]) % 2 == 0)
-    expected = sep.Background(data, mask=out, bw=width, bh=height, fw=size, fh=size).back(dtype=np.float32)
-    # Null pixels and a mask are left out alike.
-    image = make_image(data, np.where(out & ~masked, 0, 1))
-    mesh = measure_mesh(image, cells, size, masked)
-    level = mesh.level()
-    assert level.dtype == np.float32
-    np.testing.assert_allclose(level, expected, rtol=1e-6, atol=1e-5 * expected.std())
-    part, rows = np.empty((9, shape[1]), np.float32), slice(shape[0] // 2, shape[0] // 2 + 9)
-    assert mesh.level(rows, out=part) is part
-    np.testing.assert_array_equal(part, level[rows])
-
-
-def test_mesh_does_not_depend_on_the_pieces_of_its_work(monkeypatch) -> None:
-    image = make_image(clouds((523, 617)), np.where(holes((523, 617)), 0, 1))
-    whole = measure_mesh(image, (50, 50), 3)
-    for cells in (1, 30):
-        monkeypatch.setattr(sep_engine, "CELLS_AT_A_TIME", cells)
-        pieces = measure_mesh(image, (50, 50), 3, parallel=by_pickles)
-        np.testing.assert_array_equal(pieces.nodes, whole.nodes)
-
-
-def test_a_hole_in_a_mesh_takes_the_mean_of_all_that_are_as_near() -> None:
-    levels = np.arange(81, dtype=np.float32).reshape(9, 9) ** 2
-    empty = np.hypot(*(np.indices((9, 9)) - 4)) < 4
-    filled = _fill_cells(np.where(empty, np.float32(np.nan), levels))
-    near = [(0, 4), (4, 0), (8, 4), (4, 8)]
-    assert filled[4, 4] == np.float32(np.mean([levels[place] for place in near]))
-    ring = np.hypot(*(np.indices((13, 13)) - 6)).round(9) == 5  # 12 cells as near as each other
-    levels = np.where(ring, np.random.default_rng(1).normal(size=(13, 13)), np.nan).astype(np.float32)
-    assert _fill_cells(levels)[6, 6] == pytest.approx(levels[ring].mean(), rel=1e-5)
-    assert (_fill_cells(np.full((3, 4), np.nan, np.float32)) == 0).all()  # as sep, where pixels but no cell are left
 
 
 def test_mesh_background_follows_a_slope_under_sources() -> None:

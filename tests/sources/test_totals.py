@@ -11,6 +11,8 @@ from scipy.stats import median_abs_deviation
 
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import COLUMNS, GROWTH_COLUMNS
+from dja_photplug.engines.photutils_engine import PHOTUTILS
+from dja_photplug.engines.sep_engine import SEP
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.load import load_mosaic
 from dja_photplug.options.stages import MeasureOptions, Options
@@ -18,8 +20,6 @@ from dja_photplug.pipeline.one_band import Result, analyse_image
 from dja_photplug.psf.model import PSF, encircled_energy
 from dja_photplug.simulate.field import FieldOptions, SimulatedField, draw_psf, simulate_field, write_field
 from dja_photplug.sources.photometry import measure_with
-from dja_photplug.sources.photutils_engine import PHOTUTILS
-from dja_photplug.sources.sep_engine import SEP
 from tests.helpers import AS_IS
 
 CLEAR = Options(measure=MeasureOptions(neighbours="subtract", background="mesh"))

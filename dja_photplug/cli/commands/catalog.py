@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
@@ -19,8 +20,9 @@ from dja_photplug.cli.shared import (
     make_options,
     say,
 )
-from dja_photplug.files.formats import IMAGE_SUFFIXES, PLOT_SUFFIXES, REGION_SUFFIXES
+from dja_photplug.files.formats import CATALOG_FORMATS, IMAGE_SUFFIXES, PLOT_SUFFIXES, REGION_SUFFIXES
 from dja_photplug.hookspecs import hookimpl
+from dja_photplug.options.stages import OUTPUT_SCHEMAS
 
 if TYPE_CHECKING:
     import pluggy
@@ -36,7 +38,10 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     help = "detect the sources of mosaics, and measure them in every band"
     stages = (*ANALYSIS, "epochs", "bands", "tiles", "output")
     command = add_command(subparsers, "catalog", run, help, mosaics=True, stages=stages, engine=True)
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="CAT.fits", help="also .ecsv or .parquet")
+    help = f"the catalogue: {', '.join(CATALOG_FORMATS)}"
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="CAT.fits", help=help)
+    help = "as --write-schema: names and units of the columns"
+    command.add_argument("--schema", dest="output.schema", choices=OUTPUT_SCHEMAS, default=argparse.SUPPRESS, help=help)
     command.add_argument("--segmentation", type=Path, metavar="OUT.fits", help="write the segmentation image")
     command.add_argument("--regions", type=Path, metavar="OUT.reg", help="write the Kron ellipses for DS9")
     command.add_argument("--plot", type=Path, metavar="OUT.png", help="draw planes, sources and errors")
@@ -45,7 +50,7 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
 
 def run(arguments: Namespace) -> None:
     """Detect and measure, and write the catalogue and what else was asked for."""
-    from dja_photplug.catalog.eazy import check_eazy
+    from dja_photplug.catalog.photoz import CHECKS
     from dja_photplug.catalog.regions import write_regions
     from dja_photplug.files.pixels import write_image
     from dja_photplug.files.tables import check_names
@@ -56,11 +61,11 @@ def run(arguments: Namespace) -> None:
 
     manager, overwrite = arguments.manager, arguments.overwrite
     options = complete_options(make_options(arguments), manager)
-    suffixes = catalog_suffixes(manager, options.output.format)
+    suffixes = catalog_suffixes(manager, options.output.format, options.output.schema)
     beside = {"segmentation": IMAGE_SUFFIXES, "regions": REGION_SUFFIXES, "plot": PLOT_SUFFIXES}
     outputs = check_outputs(arguments, output=suffixes, **beside)
-    if options.output.format == "eazy":
-        check_eazy(arguments.output, overwrite=overwrite)
+    if options.output.format in CHECKS:
+        CHECKS[options.output.format](arguments.output, overwrite=overwrite)
     sources = find_mosaics(arguments)
     bands = [source.band for source in sources] if len(sources) > 1 or options.bands.detect else []
     check_names(arguments.output, list_columns(options, bands))

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dja_photplug.cli.shared import (
+    GivenCatalog,
     Subparsers,
+    add_catalog_flags,
     add_command,
     add_position,
     check_outputs,
@@ -40,10 +42,13 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     command = add_command(subparsers, "epochs", run, help, mosaic=True, stages=("epochs",))
     add_position(command, "of this position")
     command.add_argument("--catalog", type=Path, metavar="CAT", help="of each row of this catalogue")
-    command.add_argument("--ra", metavar="NAME", help="column of right ascensions; found by the usual names without it")
-    command.add_argument("--dec", metavar="NAME", help="column of declinations; found by the usual names without it")
+    add_catalog_flags(command)
     command.add_argument("--prefix", default="", metavar="TEXT", help="text before the names of new columns")
     command.add_argument("-o", "--output", type=Path, metavar="OUT", help="the catalogue with the epochs")
+    help = "list the programmes of the exposures, or of those that saw the position or the catalogue"
+    command.add_argument("--cite", action="store_true", help=help)
+    help = "table of programmes and principal investigators (program, pi), for --cite"
+    command.add_argument("--investigators", type=Path, metavar="TABLE", help=help)
     command.add_argument("--footprints", type=Path, metavar="OUT.reg", help="write the footprints for DS9")
     help = "write the exposure time of each pixel"
     command.add_argument("--exposure-map", type=Path, metavar="OUT.fits", help=help)
@@ -55,7 +60,9 @@ def run(arguments: Namespace) -> None:
     """Print the epochs of a log, or of one position, or add those of each source to a catalogue."""
     from dja_photplug.epochs.products import describe_log
 
-    if (arguments.catalog is None) != (arguments.output is None):
+    if arguments.investigators and not arguments.cite:
+        raise PhotplugError("--investigators are those of programmes, which --cite lists; add it")
+    if (arguments.catalog is None) != (arguments.output is None) and not arguments.cite:
         raise PhotplugError("--catalog and -o belong together; give the catalogue to read and the one to write")
     outputs = check_outputs(
         arguments,
@@ -66,6 +73,10 @@ def run(arguments: Namespace) -> None:
     )
     log, options = _find_log(arguments), make_options(arguments)
     _write_products(arguments, log, options)
+    if arguments.cite:
+        _cite(arguments, log)
+    if arguments.cite and not arguments.output:
+        return
     if arguments.position:
         _print_position(arguments, log, options)
     elif arguments.catalog:
@@ -108,6 +119,25 @@ def _write_products(arguments: Namespace, log: ExposureLog, options: Options) ->
     named = [path for path in (arguments.footprints, arguments.exposure_map, arguments.plot) if path]
     if named:
         say(arguments, f"{', '.join(map(str, named))}: {len(log)} exposures of {log.name}")
+
+
+def _cite(arguments: Namespace, log: ExposureLog) -> None:
+    """Print the programmes of a log, or of the exposures that saw a position or the sources of a catalogue."""
+    from dja_photplug.catalog.columns import has_position
+    from dja_photplug.epochs.programs import format_programs, list_programs, read_investigators
+    from dja_photplug.files.tables import read_catalog
+    from dja_photplug.foreign.columns import read_position
+
+    coords = None
+    if arguments.position:
+        coords = place_position(*arguments.position).reshape(1)
+    elif arguments.catalog:
+        given = read_given(arguments)
+        position = read_position(given.table, given.columns)
+        coords = position[has_position(position)]
+    path = arguments.investigators
+    known = None if path is None else read_investigators(read_catalog(path), str(path))
+    print("\n".join(format_programs(list_programs(log, coords, known))))
 
 
 def _print_position(arguments: Namespace, log: ExposureLog, options: Options) -> None:
@@ -164,23 +194,25 @@ def _extend_catalog(arguments: Namespace, log: ExposureLog, options: Options) ->
 
     from dja_photplug.files.tables import write_extended
 
-    path, overwrite = arguments.catalog, arguments.overwrite
-    given, tell = read_given(path)
+    given = read_given(arguments)
     table, added = _add_epochs(given, log, options, arguments)
-    tell()
-    write_extended(table, arguments.output, added=added, original=path, overwrite=overwrite)
+    given.tell()
+    write_extended(table, arguments.output, added=added, original=given.path, overwrite=arguments.overwrite)
     covered = np.sum(table[f"{arguments.prefix}n_exp"] > 0)
     say(arguments, f"{arguments.output}: {len(table)} rows, {covered} covered by {log.name}")
 
 
-def _add_epochs(table: Table, log: ExposureLog, options: Options, arguments: Namespace) -> tuple[Table, list[str]]:
+def _add_epochs(
+    given: GivenCatalog, log: ExposureLog, options: Options, arguments: Namespace
+) -> tuple[Table, list[str]]:
     """Return the catalogue with the epochs of its positions, and the names of their columns."""
-    from dja_photplug.catalog.columns import describe_missing, find_positions
+    from dja_photplug.catalog.columns import describe_missing
     from dja_photplug.catalog.schema import array_columns, epoch_columns
     from dja_photplug.files.tables import add_columns, check_extended
+    from dja_photplug.foreign.columns import read_position
     from dja_photplug.pipeline.one_band import find_epochs
 
-    path, prefix = arguments.catalog, arguments.prefix
+    path, table, prefix = given.path, given.table, arguments.prefix
     names = [prefix + spec.name for spec in epoch_columns(options.epochs.groups)]
     present = [name for name in names if name in table.colnames]
     if present and not options.overwrite:
@@ -189,7 +221,7 @@ def _add_epochs(table: Table, log: ExposureLog, options: Options, arguments: Nam
             "ones otherwise"
         )
     try:
-        position = find_positions(table, arguments.ra, arguments.dec)
+        position = read_position(table, given.columns)
     except PhotplugError as error:
         raise PhotplugError(f"{path}: {error}") from None
     check_extended(table, arguments.output, new=array_columns(names, options.epochs.groups), original=path)
@@ -198,5 +230,5 @@ def _add_epochs(table: Table, log: ExposureLog, options: Options, arguments: Nam
     epochs = find_epochs(log, position, options, arguments.manager)
     columns = {prefix + name: column for name, column in epochs.items()}
     extended = add_columns(table, columns, overwrite=True)
-    extended.meta.update(epochs.meta)
+    extended.meta |= given.link() | dict(epochs.meta)
     return extended, list(columns)

@@ -9,6 +9,7 @@ from pathlib import Path
 from dja_photplug.cli.shared import (
     ANALYSIS,
     Subparsers,
+    add_catalog_flags,
     add_command,
     check_outputs,
     find_mosaics,
@@ -16,7 +17,7 @@ from dja_photplug.cli.shared import (
     read_given,
     say,
 )
-from dja_photplug.files.formats import EXTENDED_FORMATS, TABLE_FORMATS
+from dja_photplug.files.formats import EXTENDED_FORMATS, TABLE_SUFFIXES
 from dja_photplug.hookspecs import hookimpl
 from dja_photplug.options.arguments import collect_stage
 from dja_photplug.options.stages import ExtendOptions
@@ -30,9 +31,10 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     help = "measure the sources of a catalogue in more bands"
     stages = (*ANALYSIS, "epochs", "bands", "tiles", "output", "extend")
     command = add_command(
-        subparsers, "extend", run, help, mosaics=True, catalog=TABLE_FORMATS, stages=stages, engine=True
+        subparsers, "extend", run, help, mosaics=True, catalog=TABLE_SUFFIXES, stages=stages, engine=True
     )
     help = f"the extended catalogue: {', '.join(EXTENDED_FORMATS)}"
+    add_catalog_flags(command, columns=())
     command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help=help)
 
 
@@ -40,7 +42,7 @@ def run(arguments: Namespace) -> None:
     """Add the photometry and epochs of more bands to a catalogue."""
     from astropy.table import QTable
 
-    from dja_photplug.catalog.eazy import check_eazy
+    from dja_photplug.catalog.photoz import CHECKS
     from dja_photplug.catalog.schema import array_columns
     from dja_photplug.files.tables import add_columns, check_extended, write_extended
     from dja_photplug.pipeline.extend import catalog_options, measure_columns
@@ -48,19 +50,22 @@ def run(arguments: Namespace) -> None:
     from dja_photplug.pipeline.plugins import catalog_suffixes, complete_options
 
     manager, overwrite = arguments.manager, arguments.overwrite
-    table, tell = read_given(arguments.catalog)
-    options = complete_options(make_options(arguments, catalog_options(table)), manager)
-    written_here = options.output.format == "table"
-    suffixes = tuple(EXTENDED_FORMATS) if written_here else catalog_suffixes(manager, options.output.format)
+    given = read_given(arguments)
+    table = given.table
+    defaults = catalog_options(table, schema=given.columns.schema)
+    options = complete_options(make_options(arguments, defaults), manager)
+    output = options.output
+    written_here = output.format == "table" and output.schema == "photplug"
+    suffixes = tuple(EXTENDED_FORMATS) if written_here else catalog_suffixes(manager, output.format, output.schema)
     check_outputs(arguments, output=suffixes)
-    if options.output.format == "eazy":
-        check_eazy(arguments.output, overwrite=overwrite)
+    if output.format in CHECKS:
+        CHECKS[output.format](arguments.output, overwrite=overwrite)
     extend = collect_stage(ExtendOptions, vars(arguments), arguments.config, arguments.plugin_stages)
 
     def check(names: Sequence[str]) -> None:
         if written_here:
             new = array_columns(names, options.epochs.groups)
-            check_extended(table, arguments.output, new=new, original=arguments.catalog)
+            check_extended(table, arguments.output, new=new, original=given.path)
 
     columns, meta = measure_columns(
         table,
@@ -70,14 +75,16 @@ def run(arguments: Namespace) -> None:
         manager=manager,
         progress=not arguments.quiet,
         check=check,
+        own=given.grid,
     )
-    tell()
+    given.tell()
     extended = add_columns(table, columns, overwrite=extend.overwrite_columns)
-    extended.meta |= meta
+    extended.meta |= given.link() | meta
     if written_here:
-        added, original = list(columns), arguments.catalog
+        added, original = list(columns), given.path
         write_extended(extended, arguments.output, added=added, original=original, overwrite=overwrite)
     else:
         write_result(QTable(extended), arguments.output, options, manager)
-    noise = options.variance.noise
-    say(arguments, f"{arguments.output}: {len(extended)} rows, {len(columns)} columns added, noise preset {noise}")
+    say(arguments, given.describe())
+    noise = "" if set(extend.columns) == {"epochs"} else f", noise preset {options.variance.noise}"
+    say(arguments, f"{arguments.output}: {len(extended)} rows, {len(columns)} columns added{noise}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dja_photplug.cli.shared import (
     Subparsers,
+    add_catalog_flags,
     add_command,
     add_position,
     add_psf,
@@ -39,7 +40,8 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     command = add_command(subparsers, "galfit", run, help, mosaic=True, stages=stages, engine=True)
     source = command.add_mutually_exclusive_group(required=True)
     add_position(source, "around this position, where a source is detected")
-    source.add_argument("--catalog", type=Path, metavar="CAT", help="of sources of this catalogue, made by `catalog`")
+    source.add_argument("--catalog", type=Path, metavar="CAT", help="of sources of this catalogue, ours or another's")
+    add_catalog_flags(command, columns=("ra", "dec", "id_column", "schema", "like"))
     command.add_argument("--id", nargs="+", type=int, metavar="N", help="those of the catalogue; all without it")
     add_psf(command, "PSF of any size and pixel scale")
     command.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the files")
@@ -50,9 +52,10 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
 def run(arguments: Namespace) -> None:
     """Write stamps of the sources of a catalogue, or around a position, for a fitting code."""
     from dja_photplug.figures.stamps import plot_stamps
-    from dja_photplug.fitting.select import place_targets, prepare_kernel, select_sources, surround
+    from dja_photplug.fitting.select import place_targets, select_sources, settle_psf, surround
     from dja_photplug.fitting.stamps import cut_stamps
-    from dja_photplug.pipeline.galfit import find_fit_sources, write_selected
+    from dja_photplug.foreign.view import view_sources
+    from dja_photplug.pipeline.galfit import find_fit_sources, turn_shapes, write_selected
     from dja_photplug.pipeline.images import load_source
     from dja_photplug.pipeline.many_bands import read_calibration
     from dja_photplug.pipeline.plugins import complete_options
@@ -63,15 +66,16 @@ def run(arguments: Namespace) -> None:
         raise PhotplugError("--id counts the sources of a catalogue; give --catalog, or --position instead")
     check_outputs(arguments, plot=SHEET_SUFFIXES)
     settings = {"directory": arguments.output, "overwrite": arguments.overwrite, "progress": not arguments.quiet}
-    stage = collect_stage(GalfitOptions, vars(arguments), arguments.config, arguments.plugin_stages)
-    galfit = replace(stage, **settings)
+    galfit = collect_stage(GalfitOptions, vars(arguments), arguments.config, arguments.plugin_stages)
+    galfit = replace(galfit, **settings)
     options = complete_options(make_options(arguments), manager)
     [source] = find_mosaics(arguments)
     options, psf = settle_bands(options, [source.band]), own_psf(arguments, source)
     if arguments.catalog is None:
         table, places = None, place_position(*arguments.position).reshape(1)
     else:
-        table, tell = read_given(arguments.catalog)
+        given = read_given(arguments)
+        table, wcs = view_sources(given.table, given.columns, given.grid)
         places = place_targets(table, arguments.id)
         own = f"{source.band}_{galfit.flux}"
         galfit = replace(galfit, flux=own) if own in table.colnames else galfit
@@ -80,15 +84,15 @@ def run(arguments: Namespace) -> None:
         warnings.filterwarnings("ignore", ".* its loader passed over the cut-out", PhotplugWarning)
         image = load_source(source, replace(options, cutout=surround(places, galfit.size)), manager)
     if table is None:
-        kernel = prepare_kernel(psf, image, galfit.psf_scale)
-        selected = replace(find_fit_sources(image, places, options, manager), psf=kernel)
+        model = settle_psf(psf, image, galfit.psf_scale)
+        selected = replace(find_fit_sources(image, places, options, manager), psf=model)
     else:
         path, calibration = options.detect.use_segmentation, read_calibration(table.meta, source)
         labels = None if path is None else read_labels(path, image)
-        tell()
+        given.tell()
         selected = select_sources(
             image,
-            table,
+            turn_shapes(table, wcs, image.wcs),
             ids=arguments.id,
             segmentation=labels,
             name=path or "the segmentation",
@@ -96,10 +100,10 @@ def run(arguments: Namespace) -> None:
             psf_scale=galfit.psf_scale,
             calibration=calibration,
         )
+        say(arguments, given.describe())
     written = write_selected(image, selected, galfit, manager)
-    sheets: list[Path] = []
-    if arguments.plot:
-        sheets = plot_stamps(arguments.plot, cut_stamps(image, selected, galfit), overwrite=arguments.overwrite)
+    stamps = cut_stamps(image, selected, galfit) if arguments.plot else ()
+    sheets = plot_stamps(arguments.plot, stamps, overwrite=arguments.overwrite) if arguments.plot else []
     say(
         arguments,
         f"{', '.join(map(str, [arguments.output, *sheets]))}: {len(written)} files of {len(selected.targets)} stamps, "

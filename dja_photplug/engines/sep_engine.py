@@ -8,20 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from typing import TypedDict
 
 import numpy as np
 import sep
 from astropy.nddata import NDData
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.cleaning import find_wings
+from dja_photplug.light.mesh import measure_mesh
 from dja_photplug.light.planes import (
     Floats,
     Shapes,
@@ -31,22 +28,17 @@ from dja_photplug.light.planes import (
 from dja_photplug.mosaic.blocks import (
     NULL_VARIANCE,
     Plane,
-    Planes,
-    cached_rows,
-    native_pixels,
     null_pixels,
     variance_map,
 )
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions, Options
 from dja_photplug.parallel.islands import Islands
-from dja_photplug.parallel.scratch import new_plane
 from dja_photplug.parallel.tiles import make_window, widen
-from dja_photplug.parallel.workers import Map, shared_map
+from dja_photplug.parallel.workers import shared_map
 from dja_photplug.sky.grid import Window
 from dja_photplug.sources.apertures import KRON_EXTENT, Engine, Pixels, Sums
 from dja_photplug.sources.detection import (
     FOUND,
-    NO_SKY,
     Background,
     Detection,
     cell_size,
@@ -56,16 +48,13 @@ from dja_photplug.sources.detection import (
     subtract_level,
 )
 
-__all__ = ["SEP", "Mesh", "detect_sep", "measure_mesh", "mesh_background"]
+__all__ = ["SEP", "detect_sep", "mesh_background"]
 
 # An object with more sub-objects at one level is kept whole: deblending 12,600 of them took 13 s, 3,300 took 1 s.
 MOST_SUB_OBJECTS = 4096
 
 # Pixels around a blend, by which it is seen as in the whole image: half of a kernel, and one.
 BLEND_RIM = 4
-
-# Part of a cell that must be left for it to tell the sky, and cells that are measured in one piece of work.
-GOOD_CELL, CELLS_AT_A_TIME = 0.5, 2000
 
 
 def mesh_background(image: NDData, options: BackgroundOptions, mask: NDArray[np.bool_] | None = None) -> Background:
@@ -87,209 +76,8 @@ def mesh_background(image: NDData, options: BackgroundOptions, mask: NDArray[np.
     PhotplugError
         Where no pixel is left.
     """
-    mesh = measure_mesh(image, cell_size(image, options), options.mesh_filter, mask, parallel=shared_map())
-    return Background(level=mesh.level(out=new_plane(mesh.shape, np.float32)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Mesh:
-    """A sky as cells of a mesh, from which its level is made where it is needed.
-
-    Attributes
-    ----------
-    nodes : ndarray
-        (rows, columns) of cells, float32: their levels, filtered.
-    cells : tuple of int
-        Height and width of a cell in pixels.
-    shape : tuple of int
-        Of the image, (ny, nx).
-
-    Notes
-    -----
-    `level` is what `sep.Background.back` gives, to the rounding of float32, its ways included: nodes lie half a pixel
-    below the middles of cells, and the second derivatives of its splines are not quite those of a natural spline.
-    """
-
-    nodes: NDArray[np.float32]
-    cells: tuple[int, int]
-    shape: tuple[int, int]
-
-    def level(self, rows: slice = slice(None), out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """Return the level of the sky in some rows.
-
-        Parameters
-        ----------
-        rows : slice, optional
-            Of the image; all by default.
-        out : ndarray, optional
-            (rows, nx) float32, where to put it.
-
-        Returns
-        -------
-        ndarray
-            (rows, nx) float32.
-        """
-        first, last, _ = rows.indices(self.shape[0])
-        level = np.empty((last - first, self.shape[1]), np.float32) if out is None else out
-        curves = np.stack([self.nodes, _bend(self.nodes.T).T if len(self.nodes) > 1 else np.zeros_like(self.nodes)])
-        bends = np.stack([_bend(curve) for curve in curves])
-        for part in cached_rows(level.shape):
-            at = (first + np.arange(part.start, part.stop, dtype=np.float32)) / np.float32(self.cells[0]) - 0.5
-            low = np.clip(at.astype(int), 0, max(len(self.nodes) - 2, 0))
-            high = np.minimum(low + 1, len(self.nodes) - 1)
-            weights = _weigh_nodes(at - low)[:, None, :, None]
-            ends = (curves[:, low], curves[:, high], bends[:, low], bends[:, high])
-            nodes, bend = sum(weight * end for weight, end in zip(weights, ends, strict=True)).astype(np.float32)
-            self._draw_rows(nodes, bend, level[part])
-        return level
-
-    def _draw_rows(self, nodes: NDArray[np.float32], bend: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-        """Draw the curves through nodes of rows that bend so much there, (rows, columns), into (rows, nx)."""
-        (_, count), nx, width = nodes.shape, out.shape[1], self.cells[1]
-        if count == 1:
-            out[:] = nodes
-            return
-        ends = np.stack([nodes[:, :-1], nodes[:, 1:], bend[:, :-1], bend[:, 1:]], axis=-1)
-        # Pixels at which the curve between the next two nodes begins; the first and the last one go on to the edges.
-        begins = [0, *range(width + width // 2, (count - 2) * width + width // 2 + 1, width), nx]
-        step = np.float32(1 / width)
-        first, later = (step - 1) / 2, (width + 1) % 2 * step / 2
-        for i, start in [(0, first), (count - 2, later)][: count - 1]:
-            pixels = slice(begins[i], begins[i + 1])
-            np.matmul(ends[:, i], _weigh_steps(start, step, pixels.stop - pixels.start), out=out[:, pixels])
-        if count > 3:
-            between = out[:, begins[1] : begins[-2]].reshape(len(out), count - 3, width)
-            np.matmul(ends[:, 1:-1], _weigh_steps(later, step, width), out=between)
-
-
-def _weigh_nodes(at: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return the weights of the level and the bend of both nodes, (4, n), at places between them, 0 to 1."""
-    rest = 1 - at
-    return np.stack([rest, at, rest**3 - rest, at**3 - at])
-
-
-def _weigh_steps(start: np.floating, step: np.floating, count: int) -> NDArray[np.float32]:
-    """Return the weights at places so far apart, whose rounding errors add up as in sep."""
-    places = np.full(count, step, np.float32)
-    places[0] = start
-    return _weigh_nodes(np.cumsum(places, dtype=np.float32)).astype(np.float32)
-
-
-def _bend(nodes: NDArray[np.floating]) -> Floats:
-    """Return a sixth of the second derivative of a curve through nodes along the first axis, 0 at both ends.
-
-    For a natural spline the last line would not divide what comes from the next node.
-    """
-    values = nodes.astype(float)
-    bend, factor = np.zeros_like(values), 0.0
-    factors = [factor]
-    for i in range(1, len(values) - 1):
-        factor = -1 / (factor + 4)
-        factors.append(factor)
-        bend[i] = factor * (bend[i - 1] - 6 * (values[i + 1] + values[i - 1] - 2 * values[i]))
-    for i in range(len(values) - 2, 0, -1):
-        bend[i] = (factors[i] * bend[i + 1] + bend[i]) / 6
-    return bend
-
-
-def measure_mesh(
-    image: NDData,
-    cells: tuple[int, int],
-    size: int,
-    mask: NDArray[np.bool_] | None = None,
-    *,
-    parallel: Map = map,
-) -> Mesh:
-    """Return the mesh of the sky of an image, each cell by itself.
-
-    Parameters
-    ----------
-    image : `~astropy.nddata.NDData`
-        Its uncertainty is the full weight.
-    cells : tuple of int
-        Height and width of the cells in pixels; see `dja_photplug.sources.detection.cell_size`.
-    size : int
-        Cells across the median filter; an even number counts as the next odd one.
-    mask : ndarray of bool, optional
-        (ny, nx), pixels to leave out beside the null ones.
-    parallel : Map, optional
-        Does the work of rows of cells.
-
-    Returns
-    -------
-    Mesh
-        A cell of which less than half is left takes the mean of the nearest others.
-
-    Raises
-    ------
-    PhotplugError
-        Where no pixel is left.
-    """
-    ny, nx = image.data.shape
-    height, width = cells
-    step = height * max(1, CELLS_AT_A_TIME // (-(-nx // width)))
-    bands = [slice(start, min(start + step, ny)) for start in range(0, ny, step)]
-    found = list(parallel(partial(_measure_cells, Planes.of(image), mask, cells), bands))
-    if not any(clear for _, clear in found):
-        raise PhotplugError(NO_SKY)
-    nodes = np.concatenate([levels for levels, _ in found])
-    return Mesh(nodes=_filter_cells(_fill_cells(nodes), size), cells=cells, shape=(ny, nx))
-
-
-def _measure_cells(
-    planes: Planes, mask: NDArray[np.bool_] | None, cells: tuple[int, int], band: slice
-) -> tuple[NDArray[np.float32], int]:
-    """Return the modes of the cells in a band of rows, NaN where too little is left, and how many pixels are."""
-    (height, width), nx = cells, planes.data.shape[1]
-    count, last = divmod(nx, width)
-    modes, clear = np.full((-(-(band.stop - band.start) // height), count + (last > 0)), np.nan, np.float32), 0
-    for row, start in zip(modes, range(band.start, band.stop, height), strict=True):
-        part = planes[start : min(start + height, band.stop)]
-        null = part.null()
-        if mask is not None:
-            null |= mask[start : min(start + height, band.stop)]
-        data = native_pixels(part.data)
-        # Contiguous, as sep takes them; the last cell is narrower where it is cut off.
-        for columns in (slice(0, count * width), slice(count * width, nx)):
-            if columns.stop > columns.start:
-                shape = (len(data), -1, width if columns.start == 0 and count else last)
-                pixels, out = (plane[:, columns].reshape(shape).swapaxes(0, 1).copy() for plane in (data, null))
-                left = out[0].size - np.count_nonzero(out, axis=(1, 2))
-                clear += int(left.sum())
-                for i in np.flatnonzero(left >= GOOD_CELL * out[0].size):
-                    cell = sep.Background(pixels[i], mask=out[i], bw=shape[2], bh=shape[0], fw=1, fh=1)
-                    row[columns.start // width + i] = cell.globalback
-    return modes, clear
-
-
-def _fill_cells(levels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return levels with the mean of the nearest known ones, of which several may be as near, where they are NaN."""
-    known = np.isfinite(levels)
-    if known.all() or not known.any():
-        return np.nan_to_num(levels)
-    tree, values = KDTree(np.argwhere(known)), np.append(levels[known], np.float32(0))
-    empty = np.argwhere(~known)
-    filled, rest, most = np.empty(len(empty), np.float32), np.arange(len(empty)), 4
-    while len(rest):
-        apart, index = tree.query(empty[rest], most)
-        near = apart <= apart[:, :1] * (1 + 1e-9)
-        filled[rest] = np.where(near, values[index], 0).sum(axis=1) / near.sum(axis=1)
-        rest, most = rest[near.all(axis=1)], 2 * most
-    levels = levels.copy()
-    levels[~known] = filled
-    return levels
-
-
-def _filter_cells(levels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Return the medians of levels in windows, which are smaller at the edges so that each is in the middle of its."""
-    filtered = np.empty_like(levels)
-    reach = [np.minimum(size // 2, np.minimum(np.arange(n), np.arange(n)[::-1])) for n in levels.shape]
-    for y in np.unique(reach[0]).tolist():
-        for x in np.unique(reach[1]).tolist():
-            rows, columns = np.flatnonzero(reach[0] == y), np.flatnonzero(reach[1] == x)
-            windows = sliding_window_view(levels, (2 * y + 1, 2 * x + 1))[np.ix_(rows - y, columns - x)]
-            filtered[np.ix_(rows, columns)] = np.median(windows, axis=(2, 3))
-    return filtered
+    cells = cell_size(image, options)
+    return Background(level=measure_mesh(image, cells, options.mesh_filter, mask, parallel=shared_map()))
 
 
 @contextmanager

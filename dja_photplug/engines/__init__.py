@@ -1,0 +1,1 @@
+"""The engines: detection, and sums over apertures, each in its own way."""

@@ -1,0 +1,75 @@
+"""Which kind of catalogue a table is, by its columns or by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from astropy.table import Table
+
+from dja_photplug.errors import PhotplugError, suggest
+from dja_photplug.files.tables import name_some
+from dja_photplug.foreign.known import PLAIN, SCHEMAS
+from dja_photplug.foreign.schema import CatalogSchema
+
+__all__ = ["choose_schema", "preferred_tables"]
+
+
+def choose_schema(table: Table, name: str | None = None, others: Sequence[CatalogSchema] = ()) -> CatalogSchema:
+    """Return the kind of a catalogue.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+    name : str, optional
+        Of the schema that it has, whatever else would fit.
+    others : sequence of CatalogSchema, optional
+        Beside those that are built in; one of the same name stands for it.
+
+    Returns
+    -------
+    CatalogSchema
+        ``plain`` where none fits.
+
+    Raises
+    ------
+    PhotplugError
+        Where there is no schema of that name or the table is none such, or where several fit.
+
+    Examples
+    --------
+    >>> choose_schema(Table({"NUMBER": [1], "ALPHA_J2000": [34.5], "DELTA_J2000": [-5.2]})).name
+    'sextractor'
+    """
+    known = {schema.name: schema for schema in (PLAIN, *SCHEMAS, *others)}
+    if name is not None:
+        if name not in known:
+            raise PhotplugError(
+                f"option schema: {name!r} is not one of {', '.join(known)}{suggest(name, tuple(known))}"
+            )
+        lacking = known[name].lacking(table.colnames)
+        if lacking:
+            raise PhotplugError(
+                f"option schema: the catalogue is not one of {name}, by {name_some(lacking, 3)}; leave it out, or name "
+                "another"
+            )
+        return known[name]
+    fitting = [schema for schema in known.values() if schema.marks and not schema.lacking(table.colnames)]
+    if len(fitting) > 1:
+        names = " and ".join(schema.name for schema in fitting)
+        raise PhotplugError(f"the catalogue may be one of {names}, whose columns it has; name one by --schema")
+    return fitting[0] if fitting else PLAIN
+
+
+def preferred_tables(others: Sequence[CatalogSchema] = ()) -> tuple[str, ...]:
+    """Return the names of the tables of a file with several that schemas are about.
+
+    Parameters
+    ----------
+    others : sequence of CatalogSchema, optional
+        Beside those that are built in.
+
+    Returns
+    -------
+    tuple of str
+    """
+    return tuple(schema.hdu for schema in (*others, *SCHEMAS) if schema.hdu)

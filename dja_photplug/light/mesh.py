@@ -1,0 +1,371 @@
+"""The sky of an image as the cells of a mesh, from which its level is made where it is needed, and never kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+import sep
+from astropy.nddata import NDData
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt, median_filter
+from scipy.spatial import KDTree
+from scipy.stats import median_abs_deviation
+
+from dja_photplug.errors import PhotplugError
+from dja_photplug.light.planes import LEAST_SKY, Floats
+from dja_photplug.mosaic.blocks import Planes, cached_rows, native_pixels
+from dja_photplug.parallel.workers import Map
+from dja_photplug.sky.grid import Window
+
+__all__ = ["NO_SKY", "Mesh", "center_mesh", "measure_mesh"]
+
+NO_SKY = (
+    "no pixel of the image is left for its background: all weights are null or masked; use another image or cut-out"
+)
+
+# Part of a cell that must be left for it to tell the sky, and cells that are measured in one piece of work.
+GOOD_CELL, CELLS_AT_A_TIME = 0.5, 2000
+
+# The mean of the sky: pixels within so many sigma, of the scatter that so many of them have.
+CLIP, MOST_SCATTER = 2.5, 10**6
+
+Nodes = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Mesh:
+    """A sky as cells of a mesh.
+
+    Attributes
+    ----------
+    nodes : ndarray
+        (rows, columns) of cells, float32: their levels, filtered.
+    cells : tuple of int
+        Height and width of a cell in pixels.
+    grid : tuple of int
+        Shape of the image that the cells cover, (ny, nx).
+    shift : ndarray or None
+        (rows, columns), what is added in the middles of cells, linear between them; see :func:`center_mesh`.
+    window : pair of slices
+        The pixels of that image that this is the sky of; all by default.
+
+    Notes
+    -----
+    Without a shift `draw` gives what `sep.Background.back` does, to the rounding of float32, its ways included: nodes
+    lie half a pixel below the middles of cells, and the second derivatives of its splines are not quite those of a
+    natural spline.
+    """
+
+    nodes: Nodes
+    cells: tuple[int, int]
+    grid: tuple[int, int]
+    shift: Nodes | None = None
+    window: Window = field(default=(slice(0, None), slice(0, None)))
+
+    def _spans(self) -> tuple[range, range]:
+        """Return the rows and columns of its pixels on the grid."""
+        rows, columns = (range(n)[part] for n, part in zip(self.grid, self.window, strict=True))
+        return rows, columns
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the pixels that this is the sky of, (ny, nx)."""
+        rows, columns = self._spans()
+        return len(rows), len(columns)
+
+    def __getitem__(self, box: slice | tuple[slice, slice]) -> Mesh:
+        """Return the sky of some rows, or of some rows and columns, of its pixels."""
+        parts = (box, slice(None)) if isinstance(box, slice) else box
+        inner = (span[part] for span, part in zip(self._spans(), parts, strict=True))
+        rows, columns = (slice(span.start, span.stop) for span in inner)
+        return replace(self, window=(rows, columns))
+
+    def draw(self, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Return the level of the sky.
+
+        Parameters
+        ----------
+        out : ndarray, optional
+            (ny, nx) float32, where to put it.
+
+        Returns
+        -------
+        ndarray
+            (ny, nx) float32.
+        """
+        (rows, columns), (height, width) = self._spans(), self.cells
+        level = np.empty(self.shape, np.float32) if out is None else out
+        curves = np.stack([self.nodes, _bend(self.nodes.T).T if len(self.nodes) > 1 else np.zeros_like(self.nodes)])
+        bends = np.stack([_bend(curve) for curve in curves])
+        begins = self._begin_curves()
+        # Whole curves are drawn, and what of them is in the window is kept.
+        first = int(np.searchsorted(begins[1:-1], columns.start, side="right"))
+        last = int(np.searchsorted(begins[1:], columns.stop, side="left"))
+        inside = slice(columns.start - begins[first], columns.stop - begins[first])
+        for part in cached_rows(level.shape):
+            at = (rows.start + np.arange(part.start, part.stop, dtype=np.float32)) / np.float32(height) - 0.5
+            low = np.clip(at.astype(int), 0, max(len(self.nodes) - 2, 0))
+            high = np.minimum(low + 1, len(self.nodes) - 1)
+            weights = _weigh_nodes(at - low)[:, None, :, None]
+            ends = (curves[:, low], curves[:, high], bends[:, low], bends[:, high])
+            nodes, bend = sum(weight * end for weight, end in zip(weights, ends, strict=True)).astype(np.float32)
+            drawn = np.empty((len(nodes), begins[last + 1] - begins[first]), np.float32)
+            _draw_curves(nodes, bend, begins, (first, last), width, drawn)
+            level[part] = drawn[:, inside]
+        if self.shift is not None:
+            self._add_shift(level)
+        return level
+
+    def _begin_curves(self) -> list[int]:
+        """Return the columns at which the curve between the next two nodes begins, and the end of the last one.
+
+        The first and the last curve go on to the edges.
+        """
+        count, width = self.nodes.shape[1], self.cells[1]
+        return [0, *range(width + width // 2, (count - 2) * width + width // 2 + 1, width), self.grid[1]]
+
+    def _add_shift(self, level: NDArray[np.float32]) -> None:
+        """Add what is linear between the middles of cells."""
+        assert self.shift is not None
+        y, x = (
+            np.minimum(edge + size, n) / 2 + edge / 2 - 0.5
+            for n, size in zip(self.grid, self.cells, strict=True)
+            for edge in [np.arange(0, n, size)]
+        )
+        rows, columns = (np.arange(span.start, span.stop) for span in self._spans())
+        place = np.interp(rows, y, np.arange(len(y)))
+        low = np.minimum(place.astype(int), max(len(y) - 2, 0))
+        high = np.minimum(low + 1, len(y) - 1)
+        lines = slice(low.min(initial=0), high.max(initial=0) + 1)
+        across = {i: np.interp(columns, x, self.shift[i]).astype(np.float32) for i in range(len(y))[lines]}
+        for row, at, below, above in zip(level, place, low.tolist(), high.tolist(), strict=True):
+            row += across[below] + np.float32(at - below) * (across[above] - across[below])
+
+
+def _draw_curves(
+    nodes: Nodes, bend: Nodes, begins: list[int], which: tuple[int, int], width: int, out: NDArray[np.float32]
+) -> None:
+    """Draw some of the curves through the nodes of rows that bend so much there, (rows, columns), into (rows, nx)."""
+    count = nodes.shape[1]
+    if count == 1:
+        out[:] = nodes
+        return
+    ends = np.stack([nodes[:, :-1], nodes[:, 1:], bend[:, :-1], bend[:, 1:]], axis=-1)
+    step = np.float32(1 / width)
+    first, later = (step - 1) / 2, (width + 1) % 2 * step / 2
+    for i, start in [(0, first), (count - 2, later)][: count - 1]:
+        if which[0] <= i <= which[1]:
+            size = begins[i + 1] - begins[i]
+            place = begins[i] - begins[which[0]]
+            np.matmul(ends[:, i], _weigh_steps(start, step, size), out=out[:, place : place + size])
+    low, high = max(which[0], 1), min(which[1], count - 3)
+    if high >= low:
+        span = slice(begins[low] - begins[which[0]], begins[high + 1] - begins[which[0]])
+        between = out[:, span].reshape(len(out), high + 1 - low, width)
+        np.matmul(ends[:, low : high + 1], _weigh_steps(later, step, width), out=between)
+
+
+def _weigh_nodes(at: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the weights of the level and the bend of both nodes, (4, n), at places between them, 0 to 1."""
+    rest = 1 - at
+    return np.stack([rest, at, rest**3 - rest, at**3 - at])
+
+
+def _weigh_steps(start: np.floating, step: np.floating, count: int) -> NDArray[np.float32]:
+    """Return the weights at places so far apart, whose rounding errors add up as in sep."""
+    places = np.full(count, step, np.float32)
+    places[0] = start
+    return _weigh_nodes(np.cumsum(places, dtype=np.float32)).astype(np.float32)
+
+
+def _bend(nodes: NDArray[np.floating]) -> Floats:
+    """Return a sixth of the second derivative of a curve through nodes along the first axis, 0 at both ends.
+
+    For a natural spline the last line would not divide what comes from the next node.
+    """
+    values = nodes.astype(float)
+    bend, factor = np.zeros_like(values), 0.0
+    factors = [factor]
+    for i in range(1, len(values) - 1):
+        factor = -1 / (factor + 4)
+        factors.append(factor)
+        bend[i] = factor * (bend[i - 1] - 6 * (values[i + 1] + values[i - 1] - 2 * values[i]))
+    for i in range(len(values) - 2, 0, -1):
+        bend[i] = (factors[i] * bend[i + 1] + bend[i]) / 6
+    return bend
+
+
+def measure_mesh(
+    image: NDData,
+    cells: tuple[int, int],
+    size: int,
+    mask: NDArray[np.bool_] | None = None,
+    *,
+    parallel: Map = map,
+) -> Mesh:
+    """Return the mesh of the sky of an image, each cell by itself.
+
+    Parameters
+    ----------
+    image : `~astropy.nddata.NDData`
+        Its uncertainty is the full weight.
+    cells : tuple of int
+        Height and width of the cells in pixels; see `dja_photplug.sources.detection.cell_size`.
+    size : int
+        Cells across the median filter; an even number counts as the next odd one.
+    mask : ndarray of bool, optional
+        (ny, nx), pixels to leave out beside the null ones.
+    parallel : Map, optional
+        Does the work of rows of cells.
+
+    Returns
+    -------
+    Mesh
+        A cell of which less than half is left takes the mean of the nearest others.
+
+    Raises
+    ------
+    PhotplugError
+        Where no pixel is left.
+    """
+    grid = image.data.shape
+    found = list(parallel(partial(_measure_cells, Planes.of(image), mask, cells), _bands_of_cells(grid, cells)))
+    if not any(clear for _, clear in found):
+        raise PhotplugError(NO_SKY)
+    nodes = np.concatenate([levels for levels, _ in found])
+    return Mesh(nodes=_filter_cells(_fill_cells(nodes), size), cells=cells, grid=grid)
+
+
+def _bands_of_cells(grid: tuple[int, int], cells: tuple[int, int]) -> list[slice]:
+    """Return bands of rows that are whole cells, as many as make one piece of work."""
+    (ny, nx), (height, width) = grid, cells
+    step = height * max(1, CELLS_AT_A_TIME // (-(-nx // width)))
+    return [slice(start, min(start + step, ny)) for start in range(0, ny, step)]
+
+
+def _measure_cells(
+    planes: Planes, mask: NDArray[np.bool_] | None, cells: tuple[int, int], band: slice
+) -> tuple[NDArray[np.float32], int]:
+    """Return the modes of the cells in a band of rows, NaN where too little is left, and how many pixels are."""
+    (height, width), nx = cells, planes.data.shape[1]
+    count, last = divmod(nx, width)
+    modes, clear = np.full((-(-(band.stop - band.start) // height), count + (last > 0)), np.nan, np.float32), 0
+    for row, start in zip(modes, range(band.start, band.stop, height), strict=True):
+        part = planes[start : min(start + height, band.stop)]
+        null = part.null()
+        if mask is not None:
+            null |= mask[start : min(start + height, band.stop)]
+        data = native_pixels(part.data)
+        # Contiguous, as sep takes them; the last cell is narrower where it is cut off.
+        for columns in (slice(0, count * width), slice(count * width, nx)):
+            if columns.stop > columns.start:
+                shape = (len(data), -1, width if columns.start == 0 and count else last)
+                pixels, out = (plane[:, columns].reshape(shape).swapaxes(0, 1).copy() for plane in (data, null))
+                left = out[0].size - np.count_nonzero(out, axis=(1, 2))
+                clear += int(left.sum())
+                for i in np.flatnonzero(left >= GOOD_CELL * out[0].size):
+                    cell = sep.Background(pixels[i], mask=out[i], bw=shape[2], bh=shape[0], fw=1, fh=1)
+                    row[columns.start // width + i] = cell.globalback
+    return modes, clear
+
+
+def _fill_cells(levels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return levels with the mean of the nearest known ones, of which several may be as near, where they are NaN."""
+    known = np.isfinite(levels)
+    if known.all() or not known.any():
+        return np.nan_to_num(levels)
+    tree, values = KDTree(np.argwhere(known)), np.append(levels[known], np.float32(0))
+    empty = np.argwhere(~known)
+    filled, rest, most = np.empty(len(empty), np.float32), np.arange(len(empty)), 4
+    while len(rest):
+        apart, index = tree.query(empty[rest], most)
+        near = apart <= apart[:, :1] * (1 + 1e-9)
+        filled[rest] = np.where(near, values[index], 0).sum(axis=1) / near.sum(axis=1)
+        rest, most = rest[near.all(axis=1)], 2 * most
+    levels = levels.copy()
+    levels[~known] = filled
+    return levels
+
+
+def _filter_cells(levels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Return the medians of levels in windows, which are smaller at the edges so that each is in the middle of its."""
+    filtered = np.empty_like(levels)
+    reach = [np.minimum(size // 2, np.minimum(np.arange(n), np.arange(n)[::-1])) for n in levels.shape]
+    for y in np.unique(reach[0]).tolist():
+        for x in np.unique(reach[1]).tolist():
+            rows, columns = np.flatnonzero(reach[0] == y), np.flatnonzero(reach[1] == x)
+            windows = sliding_window_view(levels, (2 * y + 1, 2 * x + 1))[np.ix_(rows - y, columns - x)]
+            filtered[np.ix_(rows, columns)] = np.median(windows, axis=(2, 3))
+    return filtered
+
+
+def center_mesh(mesh: Mesh, image: NDData, mask: NDArray[np.bool_], smooth: int, *, parallel: Map = map) -> Mesh:
+    """Bring a sky to the mean of what is left between the sources, which is what sums over apertures see.
+
+    Meshes estimate the mode of pixels, and faint sources and noise that is no Gaussian hold it off their mean: by 0.2
+    sigma of an aperture of 0.7 arcsec in parts of the UDS cut-outs.
+
+    Parameters
+    ----------
+    mesh : Mesh
+        Of the whole image, in its unit.
+    image : `~astropy.nddata.NDData`
+        Its background weight tells the scatter of pixels.
+    mask : ndarray of bool
+        (ny, nx), pixels to leave out beside the null ones: those with sources.
+    smooth : int
+        Cells across the median filter over their means, which leave out the pixels beyond `CLIP` times the scatter.
+    parallel : Map, optional
+        Does the cells of some rows.
+
+    Returns
+    -------
+    Mesh
+        The same where too little is left.
+    """
+    (height, width), planes = mesh.cells, Planes.of(image)
+    step = max(1, round(np.sqrt(mask.size / MOST_SCATTER))) | 1  # odd, unlike patterns of drizzling
+    rows = _bands_of_cells(mesh.grid, mesh.cells)
+    scatter = np.concatenate(list(parallel(partial(_sample_scatter, planes, mesh, mask, step), rows)))
+    if not len(scatter):
+        return mesh
+    limit = np.float32(CLIP * median_abs_deviation(scatter, scale="normal"))
+    sums = list(parallel(partial(_sum_clipped, planes, mesh, mask, limit), rows))
+    total, count = (np.concatenate(part) for part in zip(*sums, strict=True))
+    known = count > LEAST_SKY / 2 * height * width
+    if not known.any():
+        return mesh
+    nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    mean = median_filter((total / np.maximum(count, 1))[tuple(nearest)], smooth, mode="nearest")
+    return replace(mesh, shift=mean)
+
+
+def _sample_scatter(whole: Planes, mesh: Mesh, mask: NDArray[np.bool_], step: int, rows: slice) -> NDArray[np.floating]:
+    """Return some pixels of the sky in some rows, less its level, in units of their sigma."""
+    first = -(-rows.start // step) * step
+    part = slice(first, rows.stop, step), slice(None, None, step)
+    some = whole[part]
+    free = ~(some.null() | mask[part])
+    level = mesh[rows].draw()[first - rows.start :: step, ::step]
+    return ((native_pixels(some.data) - level) / np.sqrt(some.variance("background")))[free]
+
+
+def _sum_clipped(
+    whole: Planes, mesh: Mesh, masked: NDArray[np.bool_], limit: np.float32, rows: slice
+) -> tuple[Floats, Floats]:
+    """Return the sums and the numbers of the pixels of sky in the cells of some rows."""
+    (height, width), nx = mesh.cells, masked.shape[1]
+    level, columns = mesh[rows].draw(), np.arange(0, nx, width)
+    total, count = np.empty((2, -(-len(level) // height), nx))
+    for band, start in enumerate(range(rows.start, rows.stop, height)):
+        part = slice(start, min(start + height, rows.stop))
+        planes = whole[part]
+        left = native_pixels(planes.data) - level[part.start - rows.start : part.stop - rows.start]
+        use = ~(planes.null() | masked[part])
+        use &= np.abs(left) < limit * np.sqrt(planes.variance("background"))
+        total[band] = np.where(use, left, np.float32(0)).sum(axis=0, dtype=float)
+        count[band] = use.sum(axis=0)
+    return np.add.reduceat(total, columns, axis=1), np.add.reduceat(count, columns, axis=1)
