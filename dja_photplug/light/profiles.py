@@ -49,10 +49,17 @@ KEPT = 31 << 20  # bytes of memory that stay with a process
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rings:
-    """Rings of elliptical radius: their mean radii (pixels), and by step of radius the number of the ring, and between
-    which two mean radii it is, of which the first and how far on.
+    """Rings of elliptical radius.
 
-    Steps are a FINE-th of a pixel, and there is one more than the longest radius has.
+    Attributes
+    ----------
+    radius : ndarray
+        Mean radii in pixels, (k,).
+    number : ndarray of int
+        By step of radius, a FINE-th of a pixel, the number of the ring; there is one step more than the longest radius
+        has.
+    low, part : ndarray
+        By step, between which two mean radii it is: the first of them, and how far on.
     """
 
     radius: Floats
@@ -61,13 +68,32 @@ class Rings:
     part: Image
 
     def last_step(self, count: int) -> int:
-        """Return the first step that is beyond the mean radius of ring `count`."""
+        """Return the first step that is beyond the mean radius of ring `count`.
+
+        Parameters
+        ----------
+        count : int
+
+        Returns
+        -------
+        int
+        """
         return min(int(self.radius[min(count, len(self.radius) - 1)] * FINE) + 1, len(self.number) - 1)
 
 
 @lru_cache(maxsize=8)
 def make_rings(longest: float) -> Rings:
-    """Return rings that reach so far, in pixels."""
+    """Return rings that reach so far, in pixels.
+
+    Parameters
+    ----------
+    longest : float
+        In pixels.
+
+    Returns
+    -------
+    Rings
+    """
     edges = [0.0, 1.0]
     while edges[-1] < longest:
         edges.append(max(edges[-1] * GROWTH, edges[-1] + 1))
@@ -146,16 +172,34 @@ class Profiles:
 
 
 def touches(centre: Floats, reach: Index, span: slice) -> NDArray[np.bool_]:
-    """Return whether stamps reach pixels from the start of a span to its end, along one axis."""
+    """Return whether stamps reach pixels from the start of a span to its end, along one axis.
+
+    Parameters
+    ----------
+    centre : ndarray
+        Of m stamps, in pixels, (m,).
+    reach : ndarray of int
+        Half of their sides, (m,).
+    span : slice
+
+    Returns
+    -------
+    ndarray of bool
+        (m,).
+    """
     return (centre + reach + 1 >= span.start) & (centre - reach - 1 < span.stop)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Stamps:
-    """Pixels around m sources, (m, sy, sx): step of the elliptical radius, and label there.
+    """Pixels around m sources. Stamps end at the edges of the image: near them they are moved.
 
-    `x y` (m,) are the pixels of the image at their first column and row. Stamps end at the edges of the image: near
-    them they are moved.
+    Attributes
+    ----------
+    step, label : ndarray
+        Step of the elliptical radius, and label of each pixel, (m, sy, sx).
+    x, y : ndarray of int
+        Pixels of the image at their first column and row, (m,).
     """
 
     step: NDArray[np.int32]
@@ -164,11 +208,32 @@ class Stamps:
     y: Index
 
     def cut(self, plane: NDArray[T]) -> NDArray[T]:
-        """Return the pixels of an image."""
+        """Return the pixels of an image.
+
+        Parameters
+        ----------
+        plane : ndarray
+            (ny, nx).
+
+        Returns
+        -------
+        ndarray
+            (m, sy, sx).
+        """
         return _windows(plane, self.step.shape[1:], self.x, self.y)
 
     def places(self, rows: slice) -> Iterator[tuple[tuple[slice, slice], slice]]:
-        """Yield rows and columns of each in the image, the rows only of those given, and which of its own they are."""
+        """Yield rows and columns of each in the image, the rows only of those given, and which of its own they are.
+
+        Parameters
+        ----------
+        rows : slice
+
+        Yields
+        ------
+        place : pair of slices
+        rows : slice
+        """
         _, height, width = self.step.shape
         for y, x in zip(self.y.tolist(), self.x.tolist(), strict=True):
             low = max(y, rows.start)
@@ -183,7 +248,24 @@ def _windows(plane: NDArray[T], shape: tuple[int, ...], x: Index, y: Index) -> N
 def cut_stamps(
     owners: Shapes, axis_ratio: Image, half: int, segmentation: NDArray[np.int32], last: int | NDArray[np.int32]
 ) -> Stamps:
-    """Return the stamps of sources on the image, `half` pixels to each side; steps are `last` at most."""
+    """Return the stamps of sources on the image, `half` pixels to each side; steps are `last` at most.
+
+    Parameters
+    ----------
+    owners : Shapes
+        (m,).
+    axis_ratio : ndarray
+        (m,).
+    half : int
+    segmentation : ndarray
+        (ny, nx), labels.
+    last : int or ndarray of int
+
+    Returns
+    -------
+    Stamps
+        (m,).
+    """
 
     def span(centre: Floats, size: int) -> Index:
         side = min(2 * half + 1, size)
@@ -207,7 +289,23 @@ def cut_stamps(
 
 
 def evaluate_profiles(level: Image, step: NDArray[np.int32], rings: Rings, last: int) -> Image:
-    """Return profiles (m, k), linear between the rings, at steps (m, sy, sx) up to the last one."""
+    """Return profiles (m, k), linear between the rings, at steps (m, sy, sx) up to the last one.
+
+    Parameters
+    ----------
+    level : ndarray
+        Of the rings, (m, k).
+    step : ndarray of int
+        Of the elliptical radius, (m, sy, sx).
+    rings : Rings
+    last : int
+        The greatest step.
+
+    Returns
+    -------
+    ndarray
+        (m, sy, sx), in the unit of the image.
+    """
     low, part = rings.low[: last + 1], rings.part[: last + 1]
     left = level.take(low, axis=1)
     table = level.take(low + 1, axis=1)
@@ -219,7 +317,22 @@ def evaluate_profiles(level: Image, step: NDArray[np.int32], rings: Rings, last:
 
 
 def render_wings(profiles: Profiles, segmentation: NDArray[np.int32]) -> Iterator[tuple[Index, Stamps, Image]]:
-    """Yield which profiles are in a batch of stamps, and wings: what they say outside of their segments."""
+    """Yield which profiles are in a batch of stamps, and wings: what they say outside of their segments.
+
+    Parameters
+    ----------
+    profiles : Profiles
+    segmentation : ndarray
+        (ny, nx), labels.
+
+    Yields
+    ------
+    chosen : ndarray of int
+        Which profiles, (m,).
+    stamps : Stamps
+    wings : ndarray
+        (m, sy, sx), in the unit of the image.
+    """
     for half, chosen in batch_stamps(profiles.reach):
         part = profiles[chosen]
         ended = np.flatnonzero(np.any(part.level != 0, axis=0)).max(initial=-1) + 1
@@ -233,7 +346,24 @@ def render_wings(profiles: Profiles, segmentation: NDArray[np.int32]) -> Iterato
 def measure_rings(
     values: Image, step: NDArray[np.int32], use: NDArray[np.bool_], rings: Rings, k: int
 ) -> tuple[Image, Image]:
-    """Return level and error of the first k rings of each stamp, (m, k); NaN where fewer than 3 pixels are used."""
+    """Return level and error of the first k rings of each stamp, (m, k); NaN where fewer than 3 pixels are used.
+
+    Parameters
+    ----------
+    values : ndarray
+        (m, sy, sx).
+    step : ndarray of int
+        Of the elliptical radius, (m, sy, sx).
+    use : ndarray of bool
+        (m, sy, sx), which pixels count.
+    rings : Rings
+    k : int
+
+    Returns
+    -------
+    level, error : ndarray
+        (m, k), in the unit of the image.
+    """
     m, size = len(values), values[0].size
     chosen = np.flatnonzero(use)  # much faster than values[use]
     if not len(chosen):
@@ -282,7 +412,18 @@ def _sort_values(key: NDArray[np.int32], values: Image, ends: Index) -> NDArray[
 
 
 def fill_rings(level: Image, error: Image) -> tuple[Image, Image]:
-    """Return levels and errors (m, k), of rings without a level those of the next within; 0 without any."""
+    """Return levels and errors (m, k), of rings without a level those of the next within; 0 without any.
+
+    Parameters
+    ----------
+    level, error : ndarray
+        (m, k), NaN where not known.
+
+    Returns
+    -------
+    level, error : ndarray
+        (m, k).
+    """
     known = np.isfinite(level)
     nearest = np.maximum.accumulate(np.where(known, np.arange(known.shape[1]), 0), axis=1)
     clean = (np.where(known, plane, np.float32(0)) for plane in (level, error))
@@ -291,7 +432,20 @@ def fill_rings(level: Image, error: Image) -> tuple[Image, Image]:
 
 
 def batch_stamps(reach: Index) -> Iterator[tuple[int, Index]]:
-    """Yield half-sides of stamps, and which sources have them, so many as fit into a batch."""
+    """Yield half-sides of stamps, and which sources have them, so many as fit into a batch.
+
+    Parameters
+    ----------
+    reach : ndarray of int
+        How far the stamp of each reaches, in pixels, (n,).
+
+    Yields
+    ------
+    half : int
+        In pixels.
+    chosen : ndarray of int
+        Which sources.
+    """
     # glibc gives freed arrays back to the system, and has to clear them each time: that took half of the time. Once an
     # array of up to 32 MB has been freed it keeps as much; this one is never written, and takes no memory.
     np.empty(KEPT, np.uint8)

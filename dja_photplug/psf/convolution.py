@@ -48,7 +48,13 @@ class Level(Protocol):
         """Return that of some rows and columns."""
 
     def draw(self) -> Image:
-        """Return it pixel by pixel."""
+        """Return it pixel by pixel.
+
+        Returns
+        -------
+        ndarray
+            (ny, nx) float32.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

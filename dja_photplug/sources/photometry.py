@@ -74,9 +74,25 @@ def average_annuli(
     scale: float,
     options: MeasureOptions,
 ) -> tuple[Floats, Floats]:
-    """Return the mean of the clear pixels in the annulus around each source and its error, NaN where there are none.
+    """Return the mean of the clear pixels in the annulus around each source.
 
-    `masked` are the pixels (ny, nx) that are not sky.
+    Parameters
+    ----------
+    engine : Engine
+    pixels : Pixels
+    shapes : Shapes
+        Of n sources.
+    masked : ndarray of bool
+        (ny, nx), pixels that are not sky.
+    scale : float
+        Of the pixels, arcsec.
+    options : MeasureOptions
+        Its ``annulus``.
+
+    Returns
+    -------
+    mean, error : ndarray
+        (n,), in the unit of the image; NaN where there is no such pixel.
     """
     inner, outer = (radius / scale for radius in options.annulus)
     return engine.average_annuli(pixels, shapes, masked | pixels.null, inner, outer)

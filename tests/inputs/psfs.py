@@ -152,14 +152,14 @@ def is_matched(folder: Path) -> None:
     assert np.array_equal(table["match_aper_1"].value, table["flux_aper_1"].value, equal_nan=True)
 
 
-def write_target(sigma: float = 0.1, **cards: object) -> Callable[[Path], None]:
+def write_target(sigma: float = 0.1, total: float = 0.95, **cards: object) -> Callable[[Path], None]:
     """Return what writes a PSF as of `write_psf`, a target of another width with these cards, and a catalogue."""
 
     def prepare(folder: Path) -> None:
         write_psf(PIXSCL=0.04)(folder)
         pixels = gaussian((101, 101), 50, 50, sigma / 0.04)
         known = fits.Header({name: value for name, value in cards.items() if value is not None})
-        fits.writeto(folder / "target.fits", (pixels / pixels.sum()).astype(np.float32), known)
+        fits.writeto(folder / "target.fits", (total * pixels / pixels.sum()).astype(np.float32), known)
         QTable({"id": [1], "ra": [34.4], "dec": [-5.2]}).write(folder / "one.ecsv")
 
     return prepare
@@ -175,6 +175,8 @@ def aim(given: str, command: str, outcome: Outcome, *says: str, check: Callable[
 TARGETS = (
     aim("that of the only band", f"{MATCHED} f444w", "obeyed", check=is_matched),
     aim("that of a file", f"{MATCHED} target.fits", "obeyed"),
+    aim("a file that holds more of the light than the band's", f"{MATCHED} target.fits", "warned", "target.fits",
+        "-5.0 %", "colours", total=1.0),
     aim("for a band without a PSF", f"catalog {PREFIX} -o cat.ecsv --noise dja --match f444w {CUT}", "refused",
         "match", "f444w has no PSF"),
     aim("that of a band that is not there", f"{MATCHED} f277w", "refused", "match", "f277w", "f444w"),
