@@ -184,12 +184,12 @@ def test_a_mosaic_in_scratch_files(prefix, tmp_path) -> None:
     assert image[10:20, 5:9].data.sum() == plain[10:20, 5:9].data.sum()
 
 
-@pytest.mark.parametrize("step", ["sep_engine.detect_sep", "photometry.measure_with"])
+@pytest.mark.parametrize("step", ["engines.sep_engine.detect_sep", "sources.photometry.measure_with"])
 def test_too_little_memory_for_a_tile_is_told(prefix, monkeypatch, step) -> None:
     def fail(*args: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(f"dja_photplug.sources.{step}", fail)
+    monkeypatch.setattr(f"dja_photplug.{step}", fail)
     options = dp.Options(tiles=TileOptions(size=300, overlap=OVERLAP), bands=BandOptions(workers=1))
     with pytest.raises(dp.PhotplugError, match=r"memory is too short for a tile of \d+ x \d+ pixels; use smaller ones"):
         dp.run([prefix], options)
