@@ -37,7 +37,7 @@ from dja_photplug.completeness.bins import (
 from dja_photplug.completeness.limits import Completeness, Places, fit_completeness
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import MosaicFiles, Source
-from dja_photplug.light.planes import variance_map
+from dja_photplug.mosaic.blocks import BackgroundVariance, Planes
 from dja_photplug.mosaic.fullweight import NoiseModel
 from dja_photplug.mosaic.image import MosaicImage, replace_planes
 from dja_photplug.mosaic.load import load_noise_model
@@ -348,7 +348,7 @@ def _prepare(job: _Job, manager: pluggy.PluginManager | None) -> _Field:
         psf=job.psf,
         before=before,
         rim=_find_rim(before.detection.segmentation),
-        reference=float(np.median(variance_map(image, "background")[_spread_pixels(image.mask)])),
+        reference=float(np.median(BackgroundVariance(Planes.of(image))[_spread_pixels(image.mask)])),
     )
 
 
@@ -540,7 +540,7 @@ def _find_depth(sources: QTable, before: Result, reference: float) -> tuple[NDAr
     """Return the columns ``zone`` and ``depth`` of the pixel that each source lies on; without a calibration zone 0."""
     edges = np.empty(0) if before.calibration is None else before.calibration.edges
     row, column = (np.rint(sources[axis]).astype(int) for axis in "yx")
-    variance = variance_map(before.image, "background")[row, column]
+    variance = BackgroundVariance(Planes.of(before.image))[row, column]
     return np.searchsorted(edges, variance), -1.25 * np.log10(variance / reference)
 
 

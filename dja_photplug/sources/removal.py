@@ -13,7 +13,7 @@ from scipy.ndimage import maximum_filter
 from dja_photplug.calibration.curve import NoiseCalibration, find_errors
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.mesh import center_mesh, measure_mesh
-from dja_photplug.light.neighbours import find_neighbours
+from dja_photplug.light.neighbours import NeighbourLight, find_neighbours
 from dja_photplug.light.planes import Floats, mask_sources
 from dja_photplug.light.profile_error import measure_profile_error
 from dja_photplug.mosaic.blocks import Plane, Planes
@@ -154,13 +154,15 @@ def remove_neighbours(
     left = new_plane(image.data.shape, np.float32)
     take_sky, blocks = partial(_take_sky, image.data, removed.sky, left), list(row_blocks(left.shape, BAND))
     arguments = Planes.of(image), detection.segmentation, scale, shapes, extent
-    list(parallel(take_sky, blocks))
-    try:
-        neighbours = find_neighbours(left, *arguments, parallel=parallel)
-    except LostWork:  # some of the light was taken off, and some not: from the beginning, once
+
+    def find() -> NeighbourLight:
         list(parallel(take_sky, blocks))
-        neighbours = find_neighbours(left, *arguments, parallel=parallel)
-    return replace(removed, neighbours=neighbours)
+        return find_neighbours(left, *arguments, parallel=parallel)
+
+    try:
+        return replace(removed, neighbours=find())
+    except LostWork:  # some of the light was taken off, and some not: from the beginning, once
+        return replace(removed, neighbours=find())
 
 
 def measure_profiles(
