@@ -30,13 +30,14 @@ if TYPE_CHECKING:
     from dja_photplug.files.names import Source
     from dja_photplug.fitting.stamps import FitSources
     from dja_photplug.foreign.schema import CatalogSchema
+    from dja_photplug.light.mesh import Background
     from dja_photplug.mosaic.electrons import Header
     from dja_photplug.mosaic.fullweight import ExposureMap, NoiseModel
     from dja_photplug.mosaic.image import MosaicImage
     from dja_photplug.options.declare import Stage
     from dja_photplug.options.stages import GalfitOptions, Options
     from dja_photplug.psf.regions import PSFModel
-    from dja_photplug.sources.detection import Background, Detection
+    from dja_photplug.sources.detection import Detection
 
 __all__ = ["PROJECT", "hookimpl"]
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from dja_photplug.foreign.schema import CatalogSchema as CatalogSchema
     from dja_photplug.foreign.schema import ShapeColumns as ShapeColumns
     from dja_photplug.hookspecs import hookimpl as hookimpl
+    from dja_photplug.light.mesh import Background as Background
     from dja_photplug.light.planes import Shapes as Shapes
     from dja_photplug.mosaic.electrons import Header as Header
     from dja_photplug.mosaic.fullweight import ExposureMap as ExposureMap
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
     from dja_photplug.sources.apertures import Engine as Engine
     from dja_photplug.sources.apertures import Pixels as Pixels
     from dja_photplug.sources.apertures import Sums as Sums
-    from dja_photplug.sources.detection import Background as Background
     from dja_photplug.sources.detection import Detection as Detection
     from dja_photplug.sources.empty import calibrate_with as calibrate_with
     from dja_photplug.sources.photometry import measure_with as measure_with

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from dja_photplug.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from dja_photplug.light.mesh import Background
     from dja_photplug.mosaic.image import MosaicImage
     from dja_photplug.options.stages import Options
-    from dja_photplug.sources.detection import Background, Detection
+    from dja_photplug.sources.detection import Detection
 
 
 @hookimpl(tryfirst=True)

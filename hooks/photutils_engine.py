@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from astropy.table import QTable
 
     from dja_photplug.calibration.curve import NoiseCalibration
+    from dja_photplug.light.mesh import Background
     from dja_photplug.mosaic.image import MosaicImage
     from dja_photplug.options.stages import Options
     from dja_photplug.psf.regions import PSFModel
-    from dja_photplug.sources.detection import Background, Detection
+    from dja_photplug.sources.detection import Detection
 
 ENGINE = "photutils"
 

@@ -25,12 +25,13 @@ from dja_photplug.catalog.metadata import make_metadata
 from dja_photplug.catalog.schema import describe_columns, dress_table
 from dja_photplug.cli.app import main
 from dja_photplug.completeness.limits import Places
+from dja_photplug.light.mesh import Background
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import MeasureOptions, Options, VarianceOptions
 from dja_photplug.parallel.workers import Item, Outcome
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
 from dja_photplug.sky.grid import header_wcs, pixel_scale
-from dja_photplug.sources.detection import DETECTION_COLUMNS, Background, Detection
+from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection
 
 SCALE = 0.04  # arcsec
 BANDS = ("f444w", "f115w")

@@ -7,12 +7,22 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from astropy.nddata import NDData
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from dja_photplug.mosaic.blocks import BackgroundVariance
+from dja_photplug.mosaic.blocks import BackgroundVariance, Planes
 
-__all__ = ["Blocks", "DepthZones", "Variance", "divide_depths", "find_zones", "measure_depths", "spread_points"]
+__all__ = [
+    "Blocks",
+    "DepthZones",
+    "Variance",
+    "divide_depths",
+    "find_zones",
+    "find_zones_off",
+    "measure_depths",
+    "spread_points",
+]
 
 Floats = NDArray[np.float64]
 Variance = NDArray[np.floating] | BackgroundVariance
@@ -96,6 +106,34 @@ def find_zones(variance: Variance, blocked: Blocks, zones: int | None) -> Floats
         Background variances between the zones, (zones - 1,), rising.
     """
     return divide_depths(measure_depths(lambda rows: (variance[rows], blocked[rows]), variance.shape), zones)
+
+
+def find_zones_off(image: NDData, mask: NDArray[np.bool_]) -> Floats:
+    """Divide the pixels of an image off a mask into zones of depth, as many as there are.
+
+    Parameters
+    ----------
+    image : `~astropy.nddata.NDData`
+        Its uncertainty is the full weight.
+    mask : ndarray of bool
+        (ny, nx), True where sources are.
+
+    Returns
+    -------
+    ndarray
+        As of :func:`find_zones`.
+
+    Raises
+    ------
+    PhotplugError
+        Where the image has no uncertainty.
+    """
+    planes = Planes.of(image)
+
+    def read(rows: slice) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        return planes[rows].variance("background"), planes[rows].null() | mask[rows]
+
+    return divide_depths(measure_depths(read, mask.shape), None)
 
 
 def measure_depths(

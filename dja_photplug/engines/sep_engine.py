@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.cleaning import find_wings
-from dja_photplug.light.mesh import measure_mesh
+from dja_photplug.light.mesh import Background, cell_size, measure_mesh
 from dja_photplug.light.planes import (
     Floats,
     Shapes,
     convolve_pixels,
     sum_overlap,
 )
+from dja_photplug.light.significance import gaussian_kernel
 from dja_photplug.mosaic.blocks import (
     NULL_VARIANCE,
     Plane,
@@ -39,11 +40,8 @@ from dja_photplug.sky.grid import Window
 from dja_photplug.sources.apertures import KRON_EXTENT, Engine, Pixels, Sums
 from dja_photplug.sources.detection import (
     FOUND,
-    Background,
     Detection,
-    cell_size,
     clean_detection,
-    gaussian_kernel,
     place_sources,
     subtract_level,
 )

@@ -16,11 +16,13 @@ from scipy.stats import median_abs_deviation
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.planes import LEAST_SKY, Floats
-from dja_photplug.mosaic.blocks import Planes, cached_rows, native_pixels
+from dja_photplug.mosaic.blocks import Planes, cached_rows, native_pixels, null_pixels
+from dja_photplug.options.stages import BackgroundOptions
+from dja_photplug.parallel.scratch import share_plane
 from dja_photplug.parallel.workers import Map
-from dja_photplug.sky.grid import Window
+from dja_photplug.sky.grid import Window, pixel_scale
 
-__all__ = ["NO_SKY", "Mesh", "center_mesh", "measure_mesh"]
+__all__ = ["NO_SKY", "Background", "Mesh", "cell_size", "center_mesh", "measure_mesh", "mesh_cells"]
 
 NO_SKY = (
     "no pixel of the image is left for its background: all weights are null or masked; use another image or cut-out"
@@ -145,6 +147,39 @@ class Mesh:
             row += across[below] + np.float32(at - below) * (across[above] - across[below])
 
 
+class Background:
+    """Sky level of an image.
+
+    Parameters
+    ----------
+    level : ndarray or Mesh
+        (ny, nx) float32, in the unit of the image; a mesh is drawn where the level is asked for.
+    """
+
+    def __init__(self, level: NDArray[np.float32] | Mesh) -> None:
+        self._level = level
+
+    @property
+    def level(self) -> NDArray[np.float32]:
+        """(ny, nx) float32, in the unit of the image."""
+        if isinstance(self._level, Mesh):
+            self._level = self._level.draw()
+        return self._level
+
+    def __getitem__(self, box: slice | tuple[slice, slice]) -> Background:
+        """Return that of a part of the image."""
+        return Background(level=self._level[box])
+
+    def share(self) -> Background:
+        """Return the same for other processes.
+
+        Returns
+        -------
+        Background
+        """
+        return self if isinstance(self._level, Mesh) else Background(level=share_plane(self._level))
+
+
 def _draw_curves(
     nodes: Nodes, bend: Nodes, begins: list[int], which: tuple[int, int], width: int, out: NDArray[np.float32]
 ) -> None:
@@ -213,7 +248,7 @@ def measure_mesh(
     image : `~astropy.nddata.NDData`
         Its uncertainty is the full weight.
     cells : tuple of int
-        Height and width of the cells in pixels; see `dja_photplug.sources.detection.cell_size`.
+        Height and width of the cells in pixels; see :func:`cell_size`.
     size : int
         Cells across the median filter; an even number counts as the next odd one.
     mask : ndarray of bool, optional
@@ -369,3 +404,53 @@ def _sum_clipped(
         total[band] = np.where(use, left, np.float32(0)).sum(axis=0, dtype=float)
         count[band] = use.sum(axis=0)
     return np.add.reduceat(total, columns, axis=1), np.add.reduceat(count, columns, axis=1)
+
+
+def mesh_cells(
+    image: NDData, options: BackgroundOptions, mask: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+    """Return what a mesh background leaves out, and the size of its cells.
+
+    Parameters
+    ----------
+    image : `~astropy.nddata.NDData`
+    options : BackgroundOptions
+    mask : ndarray of bool, optional
+        (ny, nx), True for pixels to leave out beside the null ones, such as sources.
+
+    Returns
+    -------
+    null : ndarray of bool
+        (ny, nx), the pixels that are left out.
+    cells : tuple of int
+        Height and width in pixels, at most those of the image.
+
+    Raises
+    ------
+    PhotplugError
+        Where no pixel is left.
+    """
+    null = null_pixels(image)
+    if mask is not None:
+        null |= mask
+    if null.all():
+        raise PhotplugError(NO_SKY)
+    return null, cell_size(image, options)
+
+
+def cell_size(image: NDData, options: BackgroundOptions) -> tuple[int, int]:
+    """Return the size of the cells of a mesh background.
+
+    Parameters
+    ----------
+    image : `~astropy.nddata.NDData`
+    options : BackgroundOptions
+
+    Returns
+    -------
+    tuple of int
+        Height and width in pixels, at most those of the image.
+    """
+    cell = max(1, round(options.mesh / pixel_scale(image.wcs)))
+    height, width = (min(cell, n) for n in image.data.shape)
+    return height, width

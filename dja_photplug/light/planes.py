@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,6 +20,7 @@ from dja_photplug.mosaic.blocks import (
     null_pixels,
     variance_map,
 )
+from dja_photplug.parallel.scratch import new_plane
 from dja_photplug.parallel.workers import Map
 from dja_photplug.sky.grid import Scalar
 
@@ -34,7 +35,6 @@ __all__ = [
     "Shapes",
     "convolve_pixels",
     "mask_sources",
-    "measure_segments",
     "measure_sky",
     "native_pixels",
     "null_pixels",
@@ -45,9 +45,6 @@ __all__ = [
 
 CONVOLVED_ROWS = 64  # at a time
 BLOCK = 1 << 22  # pixels of segments that are summed at a time
-
-# Rows of pixels of segments that are gathered before they are summed.
-GATHERED = 2**15
 
 # Every so many blocks, and pixels of them, tell about where a median is.
 SAMPLED = 8
@@ -155,19 +152,21 @@ class Shapes:
         return replace(self, **{name: value[index] for name, value in values.items() if value is not None})
 
 
-def measure_segments(
-    data: NDArray[np.float32], null: NDArray[np.bool_], segmentation: NDArray[np.int32]
-) -> tuple[Shapes, NDArray[np.int64]]:
-    """Return the shapes of the light in segments, by moments of its positive pixels.
+def weigh_segments(
+    data: Plane, planes: Planes, segmentation: NDArray[np.int32], *, parallel: Map = map
+) -> tuple[Shapes, NDArray[np.int64], Floats, Floats]:
+    """Return the shapes of the light in segments, by moments of its positive pixels, and in the same pass its sums.
 
     Parameters
     ----------
     data : ndarray
         (ny, nx), less the sky.
-    null : ndarray of bool
-        (ny, nx), pixels to leave out.
+    planes : Planes
+        Of the image: which pixels have data, and their background variance.
     segmentation : ndarray
         (ny, nx), labels; 0 is sky.
+    parallel : callable, optional
+        As `map`, which works on blocks of rows.
 
     Returns
     -------
@@ -176,35 +175,6 @@ def measure_segments(
         axes are those of a pixel at least.
     npix : ndarray
         (n,), pixels of each segment, those without data too.
-    """
-
-    def light(rows: slice, members: NDArray[np.intp]) -> NDArray[np.float32]:
-        values = np.maximum(data[rows].ravel()[members], 0)
-        values[null[rows].ravel()[members]] = 0
-        return values
-
-    return _measure_light(light, segmentation)
-
-
-def weigh_segments(
-    data: NDArray[np.float32], planes: Planes, segmentation: NDArray[np.int32], *, parallel: Map = map
-) -> tuple[Shapes, NDArray[np.int64], Floats, Floats]:
-    """Return the shapes of the light in segments, as `measure_segments`, and in the same pass its flux and noise.
-
-    Parameters
-    ----------
-    data, segmentation : ndarray
-        (ny, nx), as for `measure_segments`.
-    planes : Planes
-        Of the image: which pixels have data, and their background variance.
-    parallel : callable, optional
-        As `map`, which works on blocks of rows.
-
-    Returns
-    -------
-    shapes : Shapes
-    npix : ndarray
-        (n,).
     flux, variance : ndarray
         (n,), sums over the pixels of a segment that have data.
     """
@@ -231,7 +201,7 @@ def weigh_segments(
 
 
 def _add_up_rows(
-    data: NDArray[np.float32],
+    data: Plane,
     planes: Planes,
     segmentation: NDArray[np.int32],
     dark: NDArray[np.int32],
@@ -287,101 +257,8 @@ def _join_sums(
     return names, x[first], y[first], np.stack([np.bincount(row, part, len(names)) for part in parts])
 
 
-Light = Callable[[slice, NDArray[np.intp]], NDArray[np.float32]]
-"""Called with a block of rows and indices of pixels in it: their light, 0 where it is negative or they are null."""
-
-
-def _positive_light(
-    planes: Planes, level: NDArray[np.float32] | None, rows: slice, members: NDArray[np.intp]
-) -> NDArray[np.float32]:
-    """Return the light of some pixels of an image less its sky, as `Light`."""
-    pixels = planes[rows].ravel()[members]
-    light = native_pixels(pixels.data)
-    light = np.maximum(light if level is None else light - np.asarray(level)[rows].ravel()[members], 0)
-    light[pixels.null()] = 0
-    return light
-
-
-def _measure_light(light: Light, segmentation: NDArray[np.int32]) -> tuple[Shapes, NDArray[np.int64]]:
-    """Return the shapes of light in segments and their pixels, as :func:`measure_segments`."""
-    segmentation = np.asarray(segmentation)
-    npix, origin, sums = _sum_moments(light, segmentation)
-    dark = (npix > 0) & (sums[0] <= 0)
-    if dark.any():
-        sums[:, dark] = _sum_moments(None, segmentation)[-1][:, dark]
-    label = np.flatnonzero(npix)
-    whole = sums[0, label]
-    dx, dy, xx, yy, xy = sums[1:, label] / whole
-    # A pixel has a variance of 1/12 of its own.
-    xx, yy, xy = xx - dx * dx + 1 / 12, yy - dy * dy + 1 / 12, xy - dx * dy
-    half, mid = np.hypot((xx - yy) / 2, xy), (xx + yy) / 2
-    a, b = np.sqrt(mid + half), np.sqrt(np.maximum(mid - half, 1 / 12))
-    theta = np.arctan2(2 * xy, xx - yy) / 2
-    y, x = origin[:, label] + np.stack([dy, dx])
-    return Shapes(label=label.astype(np.int32), x=x, y=y, a=a, b=b, theta=theta), npix[label]
-
-
-def _sum_moments(
-    light: Light | None, segmentation: NDArray[np.int32]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
-    """Return sums over the pixels of each label from 0 on: their number, row and column of one, moments of the light.
-
-    The moments are sums of light times 1, dx, dy, dx dx, dy dy, dx dy, (6, labels), from the pixel told: from that of
-    the image they would lose digits. Without `light` all pixels count alike.
-    """
-    size = int(segmentation.max(initial=0)) + 1
-    npix, origin, sums = np.zeros(size, np.int64), np.full((2, size), -1), np.zeros((6, size))
-    for runs in _gather_runs(light, segmentation, max(GATHERED, size)):
-        owner, row, column, length = runs[:4].astype(np.int64)
-        fresh = origin[0, owner] < 0
-        origin[:, owner[fresh]] = row[fresh], column[fresh]
-        (dy, dx), (whole, along, square) = (row, column) - origin[:, owner], runs[4:]
-        npix += np.bincount(owner, length, minlength=size).astype(np.int64)
-        x = whole * dx + along
-        moments = (whole, x, whole * dy, (x + along) * dx + square, whole * dy**2, x * dy)
-        for total, moment in zip(sums, moments, strict=True):
-            total += np.bincount(owner, moment, minlength=size)
-    return npix, origin, sums
-
-
-def _gather_runs(light: Light | None, segmentation: NDArray[np.int32], least: int) -> Iterator[Floats]:
-    """Yield what rows of pixels of one segment hold, at least so many at a time, (7, n).
-
-    Label, row, column of the first pixel, number of pixels; and sums of light times 1, t, t^2, t pixels from there.
-    """
-    nx, gathered, count = segmentation.shape[1], [np.empty((7, 0))], 0
-    for rows in cached_rows(segmentation.shape):
-        labels = segmentation[rows].ravel()
-        members = np.flatnonzero(labels > 0)
-        owner = labels[members]
-        begins = np.empty(len(members), bool)
-        begins[:1] = True
-        np.not_equal(np.diff(members), 1, out=begins[1:])
-        begins[1:] |= owner[1:] != owner[:-1]
-        edges = np.searchsorted(members, np.arange(0, len(labels), nx))
-        begins[edges[edges < len(members)]] = True
-        first = np.flatnonzero(begins)
-        if len(first):
-            length = np.diff(first, append=len(members))
-            place = (np.arange(len(members)) - np.repeat(first, length)).astype(float)
-            value = np.ones(len(members)) if light is None else light(rows, members).astype(float)
-            along = value * place
-            sums = (np.add.reduceat(each, first) for each in (value, along, along * place))
-            row, column = np.divmod(members[first], nx)
-            gathered.append(np.stack([owner[first], row + rows.start, column, length, *sums]))
-            count += len(first)
-        if count >= least or rows.stop == len(segmentation):
-            yield np.concatenate(gathered, axis=1)
-            gathered, count = [np.empty((7, 0))], 0
-
-
 def mask_sources(
-    image: NDData,
-    segmentation: NDArray[np.int32],
-    scale: float,
-    level: NDArray[np.float32] | None = None,
-    *,
-    out: NDArray[np.bool_] | None = None,
+    image: NDData, segmentation: NDArray[np.int32], scale: float, *, parallel: Map = map
 ) -> tuple[NDArray[np.bool_], str]:
     """Return where sources are, with the light that reaches beyond their segments: what is left is sky.
 
@@ -393,23 +270,21 @@ def mask_sources(
         (ny, nx), labels; 0 is sky.
     scale : float
         Of the pixels, arcsec.
-    level : ndarray, optional
-        (ny, nx), sky that is taken off before the light of segments is measured.
-    out : ndarray of bool, optional
-        (ny, nx), where to put the mask.
+    parallel : Map, optional
+        Does the work of blocks of rows.
 
     Returns
     -------
     mask : ndarray of bool
         (ny, nx), True in the segments, and in an ellipse around each whose circle of equal area has 2.5 times the
         radius of the segment's, and 0.3 arcsec more; less where that leaves below a fifth of the pixels with data, see
-        `MASKS`. Null pixels elsewhere are False.
+        `MASKS`. Null pixels elsewhere are False. In a file where processes share the planes.
     note : str
         What could not be done so; empty where all was.
     """
     planes = Planes.of(image)
-    shapes, npix = _measure_light(partial(_positive_light, planes, level), segmentation)
-    mask, growth = np.empty(segmentation.shape, bool) if out is None else out, 1.0
+    shapes, npix, _, _ = weigh_segments(planes.data, planes, segmentation, parallel=parallel)
+    mask, growth = new_plane(segmentation.shape, np.bool_), 1.0
     for growth, margin in MASKS:
         _grow_segments(mask, segmentation, shapes, npix, growth, margin / scale)
         known, left = planes.count_clear(mask)
@@ -434,7 +309,9 @@ def _grow_segments(
     sep.mask_ellipse(mask, shapes.x, shapes.y, radius / ratio, radius * ratio, shapes.theta, r=1.0)
 
 
-def measure_sky(image: NDData, segmentation: NDArray[np.int32], scale: float) -> tuple[float, float]:
+def measure_sky(
+    image: NDData, segmentation: NDArray[np.int32], scale: float, *, parallel: Map = map
+) -> tuple[float, float]:
     """Return the sky that is left in an image.
 
     Parameters
@@ -445,6 +322,8 @@ def measure_sky(image: NDData, segmentation: NDArray[np.int32], scale: float) ->
         (ny, nx), labels; 0 is sky.
     scale : float
         Of the pixels, arcsec.
+    parallel : Map, optional
+        Does the work of blocks of rows.
 
     Returns
     -------
@@ -453,7 +332,7 @@ def measure_sky(image: NDData, segmentation: NDArray[np.int32], scale: float) ->
         any. Beside narrower masks the wings of sources would pass for sky.
     """
     planes = Planes.of(image)
-    shapes, npix = _measure_light(partial(_positive_light, planes, None), segmentation)
+    shapes, npix, _, _ = weigh_segments(planes.data, planes, segmentation, parallel=parallel)
     taken, (growth, margin) = np.empty(segmentation.shape, bool), MASKS[0]
     _grow_segments(taken, segmentation, shapes, npix, growth, margin / scale)
     blocks = list(cached_rows(taken.shape))

@@ -17,13 +17,16 @@ from astropy.coordinates import SkyCoord
 from astropy.table import QTable, hstack
 
 from dja_photplug.calibration.curve import NoiseCalibration
+from dja_photplug.calibration.zones import find_zones_off
 from dja_photplug.catalog.kron import kron_circle_radius
 from dja_photplug.catalog.schema import describe_columns, dress_table, epoch_columns
 from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.formats import decode_text
 from dja_photplug.files.names import Source
+from dja_photplug.light.mesh import Background
 from dja_photplug.light.planes import mask_sources, measure_sky
+from dja_photplug.light.significance import measure_significance
 from dja_photplug.mosaic.electrons import HeaderValue
 from dja_photplug.mosaic.image import MosaicImage, replace_planes, share_image, take_off
 from dja_photplug.mosaic.load import exposure_log
@@ -41,10 +44,8 @@ from dja_photplug.psf.regions import PSFModel, warn_of_uncovered
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.apertures import Removed, find_reach
 from dja_photplug.sources.detection import (
-    Background,
     Detection,
     add_significance,
-    measure_significance,
     regrid_detection,
     regrid_sources,
     sample_labels,
@@ -219,20 +220,20 @@ def measure_band(
         parallel=parallel,
     )
     result = replace(result, source=source)
-    _tell_sky(result)
+    _tell_sky(result, parallel)
     _flag_points(result)
     _check_psf(result)
     begin("epochs")
     return replace(result, catalog=_complete_table(result, source, manager))
 
 
-def _tell_sky(result: Result) -> None:
+def _tell_sky(result: Result, parallel: Map) -> None:
     """Warn of sky that was left in a mosaic, and that photometry does not take off."""
     measure = result.options.measure
     if measure.background != "none":
         return
     scale, diameter = pixel_scale(result.image.wcs), max(measure.apertures)
-    level, sigma = measure_sky(result.image, result.detection.segmentation, scale)
+    level, sigma = measure_sky(result.image, result.detection.segmentation, scale, parallel=parallel)
     offset = level / sigma * math.sqrt(math.pi) / 2 * diameter / scale  # the root of the area, times that of a pixel
     if abs(offset) > MOST_SKY:
         warnings.warn(
@@ -464,10 +465,9 @@ def _find_sky(
     image: MosaicImage, background: Background, detection: Detection, options: Options, parallel: Map
 ) -> tuple[Detection, Removed]:
     """Return a detection with its significances, and the image less its sky, by one mask of the sources."""
-    mask, note = mask_sources(image, detection.segmentation, pixel_scale(image.wcs))
-    mask = share_plane(mask)
+    mask, note = mask_sources(image, detection.segmentation, pixel_scale(image.wcs), parallel=parallel)
     if "snr_detect" not in detection.sources.colnames and len(detection.sources):
-        planes = image, background, detection.segmentation, mask
+        planes = image, background, detection.segmentation, mask, find_zones_off(image, mask)
         detection = add_significance(detection, measure_significance(*planes, options.detect, parallel=parallel))
     return detection, remove_sky(image, detection.segmentation, options, (mask, note), parallel=parallel)
 

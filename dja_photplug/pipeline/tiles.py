@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
 from dja_photplug.light.cleaning import Uncleaned, Wings
+from dja_photplug.light.mesh import Background
 from dja_photplug.light.planes import Floats
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import Options
@@ -32,7 +33,7 @@ from dja_photplug.parallel.tiles import Tile, find_tiles, join_boxes, make_windo
 from dja_photplug.parallel.workers import Map, Workers, sharing
 from dja_photplug.pipeline.plugins import split_work
 from dja_photplug.sky.grid import Window, resolve_cutout
-from dja_photplug.sources.detection import Background, Detection
+from dja_photplug.sources.detection import Detection
 
 __all__ = ["detect_in_tiles", "is_large", "measure_in_tiles", "share_work"]
 

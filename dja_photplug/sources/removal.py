@@ -12,7 +12,7 @@ from scipy.ndimage import maximum_filter
 
 from dja_photplug.calibration.curve import NoiseCalibration, find_errors
 from dja_photplug.errors import PhotplugError
-from dja_photplug.light.mesh import center_mesh, measure_mesh
+from dja_photplug.light.mesh import cell_size, center_mesh, measure_mesh
 from dja_photplug.light.neighbours import NeighbourLight, find_neighbours
 from dja_photplug.light.planes import Floats, mask_sources
 from dja_photplug.light.profile_error import measure_profile_error
@@ -22,7 +22,7 @@ from dja_photplug.parallel.scratch import new_plane, share_plane
 from dja_photplug.parallel.workers import LostWork, Map
 from dja_photplug.sky.grid import pixel_scale, row_blocks
 from dja_photplug.sources.apertures import GROWTH, KRON_EXTENT, Pixels, Removed, Sky
-from dja_photplug.sources.detection import Detection, cell_size, shapes_on_grid
+from dja_photplug.sources.detection import Detection, shapes_on_grid
 
 __all__ = ["find_removed", "grow_segments", "measure_profiles", "read_pixels", "remove_neighbours", "remove_sky"]
 

@@ -19,15 +19,15 @@ from photutils.segmentation import SegmentationImage, SourceCatalog
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.pixels import ImageReader
+from dja_photplug.light.mesh import Background
 from dja_photplug.light.planes import convolve_pixels, null_pixels
+from dja_photplug.light.significance import gaussian_kernel
 from dja_photplug.options.stages import DetectOptions, Options
 from dja_photplug.sky.grid import Grid, header_wcs, pixel_positions, sky_positions
 from dja_photplug.sky.nesting import regrid_labels
 from dja_photplug.sources.detection import (
-    Background,
     Detection,
     Found,
-    gaussian_kernel,
     place_sources,
     sample_labels,
     subtract_level,

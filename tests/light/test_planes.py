@@ -14,11 +14,11 @@ from dja_photplug.light.planes import (
     Planes,
     convolve_pixels,
     mask_sources,
-    measure_segments,
     measure_sky,
     native_pixels,
     null_pixels,
     variance_map,
+    weigh_segments,
 )
 from dja_photplug.mosaic import blocks
 from dja_photplug.mosaic.image import MosaicImage
@@ -102,15 +102,14 @@ def moments(data: np.ndarray, null: np.ndarray, labels: np.ndarray, label: int) 
     return [x0, y0, covariance[0, 0], covariance[1, 1], covariance[0, 1]]
 
 
-@pytest.mark.parametrize(("cached", "gathered"), [(2**17, 2**15), (1, 1), (700, 50)])
-def test_segments_are_measured_in_blocks_as_at_once(monkeypatch, cached: int, gathered: int) -> None:
-    monkeypatch.setattr(blocks, "CACHED", cached)
-    monkeypatch.setattr(planes, "GATHERED", gathered)
+@pytest.mark.parametrize("block", [2**22, 1, 700])
+def test_segments_are_measured_in_blocks_as_at_once(monkeypatch, block: int) -> None:
+    monkeypatch.setattr(planes, "BLOCK", block)
     labels = segments((90, 130))
     data = np.random.default_rng(5).normal(0.3, 1, labels.shape).astype(np.float32)
     data[labels == 5] = -1
     null = np.random.default_rng(6).random(labels.shape) < 0.1
-    shapes, npix = measure_segments(data, null, labels)
+    shapes, npix, *_ = weigh_segments(data, Planes(data, np.where(null, 0, 1), None, None), labels)
     assert shapes.label.tolist() == np.unique(labels)[1:].tolist()
     assert npix.tolist() == np.bincount(labels.ravel())[shapes.label].tolist()
     for i, label in enumerate(shapes.label):
@@ -127,7 +126,8 @@ def test_segments_are_measured_in_blocks_as_at_once(monkeypatch, cached: int, ga
 def test_moments_keep_their_digits_far_from_the_origin() -> None:
     labels = np.zeros((40, 40000), np.int32)
     labels[10:14, 39980:39990] = 1
-    shapes, _ = measure_segments(np.ones(labels.shape, np.float32), np.zeros(labels.shape, bool), labels)
+    flat = np.ones(labels.shape, np.float32)
+    shapes, *_ = weigh_segments(flat, Planes(flat, flat, None, None), labels)
     assert shapes.a[0] == pytest.approx(np.sqrt(99 / 12 + 1 / 12), rel=1e-13)
 
 

@@ -9,10 +9,14 @@ from astropy.io import fits
 from scipy.ndimage import convolve
 from scipy.stats import median_abs_deviation
 
+from dja_photplug.calibration.zones import find_zones_off
 from dja_photplug.catalog.schema import dress_table
 from dja_photplug.engines.sep_engine import SEP, detect_sep
 from dja_photplug.hookspecs import hookimpl
+from dja_photplug.light import significance as significance_module
+from dja_photplug.light.mesh import Background
 from dja_photplug.light.planes import mask_sources
+from dja_photplug.light.significance import gaussian_kernel, measure_significance
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.load import load_mosaic
 from dja_photplug.options.stages import ENGINES, DetectOptions, Options
@@ -20,14 +24,10 @@ from dja_photplug.pipeline.one_band import analyse_image
 from dja_photplug.pipeline.plugins import get_plugin_manager
 from dja_photplug.simulate.field import FieldOptions, SimulatedField, simulate_field, write_field
 from dja_photplug.sky.nesting import regrid_labels
-from dja_photplug.sources import detection as detection_module
 from dja_photplug.sources.detection import (
     DETECTION_COLUMNS,
-    Background,
     Detection,
     add_significance,
-    gaussian_kernel,
-    measure_significance,
     regrid_detection,
 )
 from dja_photplug.sources.photometry import measure_with
@@ -191,7 +191,9 @@ def test_least_significance_of_real_sources_and_none_in_the_inverted_image(data,
 def significance(image, labels, **options) -> list[float]:
     """Of each label, from 1."""
     sky, (mask, _) = flat_sky(image), mask_sources(image, labels, SCALE)
-    return measure_significance(image, sky, labels, mask, DetectOptions(**options))[1:].tolist()
+    return measure_significance(image, sky, labels, mask, find_zones_off(image, mask), DetectOptions(**options))[
+        1:
+    ].tolist()
 
 
 def test_significance_that_nothing_tells_is_nan() -> None:
@@ -249,10 +251,12 @@ def test_significance_is_the_same_by_any_blocks_and_in_processes(monkeypatch, sm
         expected[label] = max(
             (smooth / noise)[own].max() / one for (_, own), one in zip(parts, scatter, strict=True) if own.any()
         )
-    monkeypatch.setattr(detection_module, "SMOOTHED_ROWS", smoothed)
-    monkeypatch.setattr(detection_module, "CONVOLVED_ROWS", convolved)
+    monkeypatch.setattr(significance_module, "SMOOTHED_ROWS", smoothed)
+    monkeypatch.setattr(significance_module, "CONVOLVED_ROWS", convolved)
     for parallel in (map, by_pickles):
-        found = measure_significance(image, sky, labels, mask, DetectOptions(), parallel=parallel)
+        found = measure_significance(
+            image, sky, labels, mask, find_zones_off(image, mask), DetectOptions(), parallel=parallel
+        )
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -261,10 +265,10 @@ def test_sampled_sky_does_not_depend_on_blocks(monkeypatch) -> None:
     image = make_image(np.random.default_rng(3).normal(size=(80, 90)))
     labels = np.zeros((80, 90), np.int32)
     labels[28:34, 30:36] = 1
-    monkeypatch.setattr(detection_module, "MOST_SKY", 80 * 90 // 2 - 1)
+    monkeypatch.setattr(significance_module, "MOST_SKY", 80 * 90 // 2 - 1)
     found = []
     for convolved in (64, 5, 1):
-        monkeypatch.setattr(detection_module, "CONVOLVED_ROWS", convolved)
+        monkeypatch.setattr(significance_module, "CONVOLVED_ROWS", convolved)
         found += significance(image, labels)
     assert found[0] == found[1] == found[2]
     whole = found[0]
