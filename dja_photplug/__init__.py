@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from dja_photplug.files.tables import read_catalog as read_catalog
     from dja_photplug.files.tables import write_catalog as write_catalog
     from dja_photplug.hookspecs import hookimpl as hookimpl
+    from dja_photplug.injection.run import InjectionResult as InjectionResult
+    from dja_photplug.injection.run import inject as inject
     from dja_photplug.mosaic.fullweight import ExposureMap as ExposureMap
     from dja_photplug.mosaic.fullweight import NoiseModel as NoiseModel
     from dja_photplug.mosaic.image import MosaicImage as MosaicImage
@@ -52,8 +54,6 @@ if TYPE_CHECKING:
     from dja_photplug.pipeline.galfit import write_galfit as write_galfit
     from dja_photplug.pipeline.images import full_weight as full_weight
     from dja_photplug.pipeline.images import load_mosaic as load_mosaic
-    from dja_photplug.pipeline.injection import InjectionResult as InjectionResult
-    from dja_photplug.pipeline.injection import inject as inject
     from dja_photplug.pipeline.one_band import Result as Result
     from dja_photplug.pipeline.plugins import get_plugin_manager as get_plugin_manager
     from dja_photplug.psf.model import PSF as PSF

@@ -148,14 +148,23 @@ def describe_columns(content: bytes, table: Table, name: str = "CATALOG") -> byt
     -------
     bytes
     """
-    stream = io.BytesIO()
     with fits.open(io.BytesIO(content)) as hdus:
-        header = hdus[1].header
-        for number, column in enumerate(hdus[1].columns.names, start=1):
-            header.update(_describe_column(table, column, number))
-        header.set("EXTNAME", name, "name of this table", after="TFIELDS")
-        hdus.writeto(stream)
-    return stream.getvalue()
+        where = hdus[1].fileinfo()
+    # As bytes: astropy takes ten times as long to put cards into a header, and half of what it takes to write a table.
+    images = [content[start : start + _CARD] for start in range(where["hdrLoc"], where["datLoc"], _CARD)]
+    end = images.index(b"END".ljust(_CARD))
+    cards = []
+    for image in images[:end]:
+        cards.append(image)
+        keyword = image[:8].decode("ascii").rstrip()
+        if keyword == "TFIELDS":
+            cards.append(_make_card("EXTNAME", name, "name of this table"))
+        elif keyword.startswith("TTYPE"):
+            number, column = _column_number(keyword), str(fits.Card.fromstring(image).value)
+            cards += [_make_card(*card) for card in _describe_column(table, column, number).items()]
+    header = b"".join([*cards, b"END".ljust(_CARD)])
+    padding = b" " * (-len(header) % _RECORD)
+    return b"".join([content[: where["hdrLoc"]], header, padding, content[where["datLoc"] :]])
 
 
 def _describe_column(table: Table, name: str, number: int) -> dict[str, str]:

@@ -49,7 +49,7 @@ def run(arguments: Namespace) -> None:
     """Inject sources of known flux, and write what became of them."""
     from dja_photplug.completeness.bins import describe_clear_sky
     from dja_photplug.figures.injection import plot_injection
-    from dja_photplug.pipeline.injection import inject
+    from dja_photplug.injection.run import inject
     from dja_photplug.pipeline.one_band import write_result
     from dja_photplug.pipeline.plugins import catalog_suffixes, complete_options
 
