@@ -1,0 +1,1 @@
+"""Injection and recovery: sources of known flux in real images."""
