@@ -46,6 +46,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run simulations in full, for about half an hour")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked ``slow``, unless it is asked for."""
+    if not config.getoption("--slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="runs with --slow"))
+
+
 @pytest.fixture(scope="session")
 def slow(request: pytest.FixtureRequest) -> bool:
     """Whether to run simulations in full, not in the reduced form."""

@@ -894,7 +894,7 @@ def measure_zones_held_out(prefix: Path, seeds: range) -> tuple[np.ndarray, np.n
     return np.array([*engine.places]) * SCALE, counts, np.swapaxes(np.reshape(scatter, (*shape, 2)), 2, 3)
 
 
-@pytest.mark.parametrize(("band", "zones"), [("f444w", 4), ("f115w", 4)])
+@pytest.mark.parametrize(("band", "zones"), [("f444w", 4), pytest.param("f115w", 4, marks=pytest.mark.slow)])
 def test_errors_are_true_in_each_depth_zone_of_real_mosaics(
     band: str, zones: int, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

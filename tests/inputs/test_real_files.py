@@ -161,7 +161,7 @@ FOREIGN = (
            "orientation kron_radius in pixels of 0.0400 arcsec", "2 of 384 rows: their fluxes are NaN"),
 )  # fmt: skip
 
-# Sums of the PSFs that are no share of the light.
+# Sums of the PSFs that are no share of the light. Of each kind and telescope two, and the others with --slow.
 PSFS = {
     "psf/psf-ceers-f160w.fits.gz": "1.11",
     "psf/psf-ceers-f435w.fits.gz": "1.013",
@@ -178,6 +178,9 @@ PSFS = {
         "uds/psf-ceers-nrca5-f444w.fits",
     )
 )
+
+
+OTHER_PSFS = ("f606w", "f814w", "f200w", "f277w", "f356w", "glass-nrca5-f444w", "smacs0723-f444w", "smacs0723-f115w")
 
 
 def take_psf(path: str, total: str | None) -> Iterator[Row]:
@@ -203,7 +206,15 @@ def catalogues(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("row", ROWS, ids=[row.command for row in ROWS])
+def is_alike(row: Row) -> bool:
+    """Return whether another row shows the same of another PSF."""
+    return any(f"{name}.fits.gz" in row.command for name in OTHER_PSFS)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, marks=pytest.mark.slow if is_alike(row) else (), id=row.command) for row in ROWS],
+)
 def test_real_file(data, catalogues, tmp_path, monkeypatch, capsys, row):
     monkeypatch.chdir(tmp_path)
     for path in catalogues.iterdir():

@@ -24,9 +24,10 @@ import dja_photplug as dp
 from dja_photplug.cli.app import main
 from dja_photplug.files.names import find_mosaic
 from dja_photplug.files.pixels import write_image
+from dja_photplug.injection.field import Job, prepare
 from dja_photplug.mosaic import load as dja
 from dja_photplug.mosaic.noise import crop_model
-from dja_photplug.pipeline import images, injection
+from dja_photplug.pipeline import images
 from dja_photplug.pipeline.images import find_source, load_source, write_source_weight
 from dja_photplug.plugin import SEP, Source, Stage, calibrate_with, hookimpl, make_noise_model, measure_with, option
 from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic
@@ -225,8 +226,8 @@ def test_injection_with_another_zero_point_has_the_weights_of_the_image(simulate
     for zero_point in (None, 26.4):
         bands = dp.BandOptions(zero_point={} if zero_point is None else {"f444w": zero_point})
         options = dp.Options(variance=dp.VarianceOptions(noise=noise), bands=bands)
-        job = injection._Job(source=find_mosaic(simulated.prefix), options=options, injection=FEW, psf=None)
-        fields[zero_point] = injection._prepare(job, dp.get_plugin_manager())
+        job = Job(source=find_mosaic(simulated.prefix), options=options, injection=FEW, psf=None)
+        fields[zero_point] = prepare(job, dp.get_plugin_manager())
     plain, scaled = fields[None], fields[26.4]
     image = scaled.before.image
     np.testing.assert_allclose(image.data, 10 * plain.before.image.data, rtol=1e-5)

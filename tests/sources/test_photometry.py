@@ -579,7 +579,9 @@ def test_simulated_stars_are_point_like(tmp_path) -> None:
     assert not point[large].any()
 
 
-@pytest.mark.parametrize(("band", "psf"), [("f444w", "nrca5-f444w"), ("f115w", "nrca3-f115w")])
+@pytest.mark.parametrize(
+    ("band", "psf"), [("f444w", "nrca5-f444w"), pytest.param("f115w", "nrca3-f115w", marks=pytest.mark.slow)]
+)
 def test_the_star_of_the_real_field(data: Path, band: str, psf: str) -> None:
     result = dp.run([uds_prefix(data, band)])
     catalog = result.catalog

@@ -22,7 +22,7 @@ from dja_photplug.options.stages import BackgroundOptions, CalibrationOptions, D
 from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.empty import calibrate_with
 from dja_photplug.sources.photometry import measure_with
-from tests.helpers import AS_IS, BANDS, SCALE, gaussian, make_detection, make_image, uds_prefix
+from tests.helpers import AS_IS, SCALE, gaussian, make_detection, make_image, uds_prefix
 
 PLAIN = Options(detect=DetectOptions(kernel=0, clean=0, n_sigma=5, n_pixels=3))
 
@@ -36,7 +36,7 @@ def both(image, detection, **settings) -> tuple[QTable, QTable]:
     return measure_with(SEP, image, detection, None, options), measure_with(PHOTUTILS, image, detection, None, options)
 
 
-@pytest.fixture(scope="session", params=[*BANDS, "simulated"])
+@pytest.fixture(scope="session", params=["f444w", pytest.param("f115w", marks=pytest.mark.slow), "simulated"])
 def field(request) -> tuple[dp.MosaicImage, Detection]:
     """An image with the segments that sep finds on it."""
     if request.param == "simulated":
@@ -114,7 +114,7 @@ def test_isophotes_and_shapes_are_those_of_sep(field) -> None:
 # --- whole runs
 
 
-@pytest.mark.parametrize("band", BANDS)
+@pytest.mark.parametrize("band", ["f444w", pytest.param("f115w", marks=pytest.mark.slow)])
 def test_command_on_real_bands(data, band, tmp_path) -> None:
     prefix, path = uds_prefix(data, band), tmp_path / "cat.fits"
     assert main(["catalog", str(prefix), "--engine", "photutils", "-o", str(path), "--quiet"]) == 0

@@ -238,7 +238,7 @@ def test_option_must_be_given() -> None:
 # --- whole runs
 
 
-@pytest.mark.parametrize("engine", ["sep", "photutils"])
+@pytest.mark.parametrize("engine", ["sep", pytest.param("photutils", marks=pytest.mark.slow)])
 def test_real_segments_are_measured(data, engine) -> None:
     path = data / "uds/uds-test-v7.4-lw_seg.fits.gz"
     labels = fits.getdata(path)
