@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from dja_photplug.hookspecs import hookimpl as hookimpl
     from dja_photplug.injection.run import InjectionResult as InjectionResult
     from dja_photplug.injection.run import inject as inject
-    from dja_photplug.mosaic.fullweight import ExposureMap as ExposureMap
+    from dja_photplug.mosaic.exposure import ExposureMap as ExposureMap
     from dja_photplug.mosaic.fullweight import NoiseModel as NoiseModel
     from dja_photplug.mosaic.image import MosaicImage as MosaicImage
     from dja_photplug.mosaic.weights import write_weight as write_weight

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from dja_photplug.foreign.schema import CatalogSchema
     from dja_photplug.light.mesh import Background
     from dja_photplug.mosaic.electrons import Header
-    from dja_photplug.mosaic.fullweight import ExposureMap, NoiseModel
+    from dja_photplug.mosaic.exposure import ExposureMap
+    from dja_photplug.mosaic.fullweight import NoiseModel
     from dja_photplug.mosaic.image import MosaicImage
     from dja_photplug.options.declare import Stage
     from dja_photplug.options.stages import GalfitOptions, Options

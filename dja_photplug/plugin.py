@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from dja_photplug.light.mesh import Background as Background
     from dja_photplug.light.planes import Shapes as Shapes
     from dja_photplug.mosaic.electrons import Header as Header
-    from dja_photplug.mosaic.fullweight import ExposureMap as ExposureMap
+    from dja_photplug.mosaic.exposure import ExposureMap as ExposureMap
     from dja_photplug.mosaic.fullweight import NoiseModel as NoiseModel
     from dja_photplug.mosaic.fullweight import make_noise_model as make_noise_model
     from dja_photplug.mosaic.image import MosaicImage as MosaicImage

@@ -10,7 +10,8 @@ from dja_photplug.options.stages import NOISE_PRESETS, Options
 if TYPE_CHECKING:
     from dja_photplug.epochs.log import ExposureLog
     from dja_photplug.mosaic.electrons import Header
-    from dja_photplug.mosaic.fullweight import ExposureMap, NoiseModel
+    from dja_photplug.mosaic.exposure import ExposureMap
+    from dja_photplug.mosaic.fullweight import NoiseModel
 
 
 @hookimpl

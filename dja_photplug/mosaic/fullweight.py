@@ -23,10 +23,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.mosaic.electrons import Header, HeaderValue, check_unit, detector_gain, phot_scale
+from dja_photplug.mosaic.exposure import FILL_REACH, ExposureMap, compare_headers, fill_gaps, grow, register_samples
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
-from dja_photplug.sky.cards import read_card, read_numbers, try_both
-from dja_photplug.sky.grid import check_same_grid, header_wcs, pixel_scale, row_blocks
-from dja_photplug.sky.headers import WCS_ADVICE
+from dja_photplug.sky.cards import try_both
+from dja_photplug.sky.grid import row_blocks
 from dja_photplug.units import MOSAIC_UNIT, plain_array
 
 if TYPE_CHECKING:
@@ -34,14 +34,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cards",
-    "ExposureMap",
     "FullWeight",
     "GivenVariance",
     "NoiseModel",
     "check_unused",
     "expect_cards",
     "full_weight",
-    "grow",
     "make_noise_model",
     "tell_uncovered",
 ]
@@ -50,35 +48,8 @@ Cards = dict[str, tuple[HeaderValue, str]]
 """FITS cards: keyword, and its value and comment."""
 Pixels = NDArray[np.floating]
 
-SAMPLE = 4  # mosaic pixels per sample of the archive's exposure maps
-# Farther than this from a sample with exposure time, a pixel with weight is not believed (in samples).
-FILL_REACH = 2
-_NEAR = range(-FILL_REACH, FILL_REACH + 1)
-_NEIGHBOURS = sorted(
-    ((dy, dx) for dy in _NEAR for dx in _NEAR if 0 < dx**2 + dy**2 <= FILL_REACH**2),
-    key=lambda offset: (offset[0] ** 2 + offset[1] ** 2, offset[1], offset[0]),
-)
 # The published growth leaves 0.2 % of a real mosaic without exposure time, and at most 4 % of so few pixels.
 MOST_UNCOVERED, FEWEST_UNCOVERED = 0.1, 2500
-
-
-@dataclass(frozen=True, slots=True)
-class ExposureMap:
-    """Exposure time in seconds, on the archive's coarse grid or per mosaic pixel.
-
-    Attributes
-    ----------
-    data : ndarray
-        (ny // sample, nx // sample).
-    header : mapping or None
-        Of the ``exp`` file: SAMPLE, CRPIX1, CRPIX2, NXORIG, NYORIG and the photometric keywords.
-    name : str
-        For messages.
-    """
-
-    data: NDArray[np.float32]
-    header: Header | None = None
-    name: str = "the exposure map"
 
 
 @runtime_checkable
@@ -106,36 +77,6 @@ class NoiseModel(Protocol):
     @property
     def provenance(self) -> Cards:
         """FITS cards that say how the weight was made; read after the last block."""
-
-
-def grow(n: int, n_samples: int, sample: int, origin: int, *, registered: bool) -> NDArray[np.intp]:
-    """Return, for each of `n` mosaic pixels along an axis, the exposure map's sample that covers it, or -1.
-
-    Parameters
-    ----------
-    n, n_samples : int
-        Pixels of the image and samples of the map along the axis.
-    sample : int
-        Pixels per sample.
-    origin : int
-        Pixel of the map's own mosaic at which the image starts (0 but for cut-outs).
-    registered : bool
-        False: as published, where sample k fills pixels 4k+1 .. 4k+4 and row 0 gets none. True: the nearest sample;
-        the map is sampled at pixels 0, 4, 8 .., so sample k covers 4k-2 .. 4k+1, and the last one the remainder.
-
-    Returns
-    -------
-    ndarray
-        (n,), indices into the samples.
-    """
-    pixels = np.arange(origin, origin + n)
-    if sample == 1:
-        return pixels
-    if registered:
-        return np.minimum((pixels + sample // 2) // sample, n_samples - 1)
-    samples = (pixels - 1) // sample
-    samples[samples >= n_samples] = -1
-    return samples
 
 
 @dataclass(slots=True, kw_only=True)
@@ -216,7 +157,7 @@ class FullWeight:
             reach = FILL_REACH if self.fills else 0
             first, last = max(int(samples[known][0]) - reach, 0), min(int(samples[-1]) + reach + 1, n_samples)
             seconds = np.nan_to_num(self.seconds[first:last].astype(np.float32), posinf=0)
-            seconds, gaps = _fill_gaps(seconds) if self.fills else (seconds, np.zeros(seconds.shape, bool))
+            seconds, gaps = fill_gaps(seconds) if self.fills else (seconds, np.zeros(seconds.shape, bool))
             gain[known, :-1] = seconds[samples[known] - first] * self.electrons
             filled[known, :-1] = gaps[samples[known] - first]
         return np.take(gain, self.columns, axis=1), np.take(filled, self.columns, axis=1)
@@ -352,9 +293,9 @@ def make_noise_model(
 
     (gain, source), scale = try_both(find_gain, lambda: own_scale or phot_scale(header))
     if not own_scale:
-        _compare_headers(header, exposure)
+        compare_headers(header, exposure)
     shape = (int(header["NAXIS2"]), int(header["NAXIS1"]))
-    sample, origin = _register(header, exposure, shape)
+    sample, origin = register_samples(header, exposure, shape)
     seconds = plain_array(exposure.data, u.s, "exposure", fill=0)
     n_rows, n_columns = (
         grow(n, m, sample, start, registered=registered)
@@ -418,100 +359,6 @@ def tell_uncovered(model: NoiseModel, number: int, most: float = MOST_UNCOVERED)
             PhotplugWarning,
             stacklevel=2,
         )
-
-
-def _compare_headers(header: Header, exposure: ExposureMap) -> None:
-    """Tell where the photometric keywords of the exposure map differ from the science image's, which are used."""
-    other = exposure.header or {}
-    for key in ("PHOTMJSR", "PHOTSCAL", "PHOTFNU", "OPHOTFNU"):
-        if key not in header or key not in other:
-            continue
-        try:
-            same = np.isclose(float(header[key]), read_numbers(other, [key], "it is not used")[key], rtol=1e-6)
-        except PhotplugError:
-            same = np.False_
-        if not same:
-            warnings.warn(
-                f"{key} is {header[key]} in the science header and {read_card(other, key)} in that of "
-                f"{exposure.name}; the science header's is used",
-                PhotplugWarning,
-                stacklevel=2,
-            )
-
-
-def _register(header: Header, exposure: ExposureMap, shape: tuple[int, int]) -> tuple[int, tuple[int, int]]:
-    """Return pixels per sample, and the pixel (y, x) of the map's own mosaic at which the image starts."""
-    n_samples = exposure.data.shape
-    if n_samples == shape:
-        _check_place(header, exposure, shape, 1, (0, 0))
-        return 1, (0, 0)
-    given, advice = exposure.header or {}, f"correct {exposure.name}, or fetch it again"
-    coarse = read_numbers(
-        given, (), advice, optional=("SAMPLE", "NXORIG", "NYORIG"), kind="positive whole number"
-    ) | read_numbers(given, (), advice, optional=("CRPIX1", "CRPIX2"))
-    # Without SAMPLE, the one number of pixels per sample with which floor(N / sample) gives the map's shape.
-    guess = next((s for s in (SAMPLE, *range(2, 65)) if tuple(n // s for n in shape) == n_samples), None)
-    sample = int(coarse.get("SAMPLE", guess or 0))
-    message = f"exposure map of {n_samples[::-1]} samples does not fit the image of {shape[::-1]} pixels (nx, ny)"
-    if sample < 1:
-        raise PhotplugError(f"{message}; give the map of this mosaic, or one value for each pixel")
-    origin = []
-    for axis, n, m in ((2, shape[0], n_samples[0]), (1, shape[1], n_samples[1])):
-        offset = 0.0
-        if f"CRPIX{axis}" in coarse and f"CRPIX{axis}" in header:
-            [reference] = read_numbers(header, [f"CRPIX{axis}"], WCS_ADVICE).values()
-            offset = sample * coarse[f"CRPIX{axis}"] - reference
-        # Real CRPIX are exact multiples of 1/8; 0.01 pixel allows for their printed digits.
-        if abs(offset - round(offset)) > 0.01:
-            raise PhotplugError(
-                f"{message}: it starts {offset:.3f} pixels off, not a whole number; resample one of them"
-            )
-        extent = int(coarse.get(f"N{'XY'[axis - 1]}ORIG", sample * m + sample - 1))
-        if round(offset) < 0 or round(offset) + n > extent:
-            raise PhotplugError(f"{message}, which starts at {offset:.0f} of its {extent}; give the map of this mosaic")
-        origin.append(round(offset))
-    _check_place(header, exposure, shape, sample, (origin[0], origin[1]))
-    return sample, (origin[0], origin[1])
-
-
-def _check_place(
-    header: Header, exposure: ExposureMap, shape: tuple[int, int], sample: int, origin: tuple[int, int]
-) -> None:
-    """Refuse an exposure map of another part of the sky; CRPIX, which registers it, does not tell that."""
-    coarse = exposure.header or {}
-    if "CTYPE1" not in coarse or "CTYPE1" not in header:
-        return
-    try:
-        wcs, other = header_wcs(header), header_wcs(coarse)
-        # The archive multiplies CD by SAMPLE, but not PC where the mosaic has that alone.
-        if sample > 1 and abs(pixel_scale(other) / pixel_scale(wcs) - 1) < 0.01:
-            other.wcs.cdelt = sample * np.asarray(other.wcs.cdelt)
-        # By its CRPIX, that of the mosaic over SAMPLE, the centre of sample 0 is that of pixel SAMPLE - 1.
-        check_same_grid(wcs, other, shape, sample, (sample - 1 - origin[0], sample - 1 - origin[1]))
-    except PhotplugError as error:
-        raise PhotplugError(f"{exposure.name}: {error}") from None
-
-
-def _fill_gaps(seconds: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Give samples without exposure time the nearest one within `FILL_REACH` samples; return them and which.
-
-    Of neighbours at the same distance it is the left one, then the lower one, as of scipy's distance transform, which
-    needs the whole map at once.
-    """
-    empty = seconds <= 0
-    filled = np.zeros_like(empty)
-    if not empty.any():
-        return seconds, filled
-    result = seconds.copy()
-    for offset in _NEIGHBOURS:
-        to, source = (
-            tuple(slice(max(0, sign * d), n + min(0, sign * d)) for d, n in zip(offset, seconds.shape, strict=True))
-            for sign in (-1, 1)
-        )
-        taking = empty[to] & ~filled[to] & ~empty[source]
-        result[to][taking] = seconds[source][taking]
-        filled[to] |= taking
-    return result, filled
 
 
 def full_weight(

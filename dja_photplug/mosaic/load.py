@@ -22,9 +22,8 @@ from dja_photplug.files.formats import encode_cards
 from dja_photplug.files.names import MosaicFiles, Source, find_mosaic
 from dja_photplug.files.pixels import Allocate, ImageReader, read_image
 from dja_photplug.mosaic.electrons import check_unit
+from dja_photplug.mosaic.exposure import SAMPLE, ExposureMap
 from dja_photplug.mosaic.fullweight import (
-    SAMPLE,
-    ExposureMap,
     GivenVariance,
     NoiseModel,
     check_unused,

@@ -13,14 +13,8 @@ from scipy import ndimage
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.mosaic.electrons import phot_scale
-from dja_photplug.mosaic.fullweight import (
-    ExposureMap,
-    GivenVariance,
-    _fill_gaps,
-    full_weight,
-    grow,
-    make_noise_model,
-)
+from dja_photplug.mosaic.exposure import ExposureMap, fill_gaps, grow
+from dja_photplug.mosaic.fullweight import GivenVariance, full_weight, make_noise_model
 from dja_photplug.options.stages import VarianceOptions
 from tests.helpers import BANDS, JWST_HEADER, make_wcs, uds_prefix
 
@@ -276,7 +270,7 @@ def test_gaps_are_filled_as_scipy_finds_the_nearest():
         empty = seconds <= 0
         distance, nearest = ndimage.distance_transform_edt(empty, return_indices=True)
         gaps = empty & (distance <= 2) & ~empty.all()
-        found, filled = _fill_gaps(seconds)
+        found, filled = fill_gaps(seconds)
         np.testing.assert_array_equal(filled, gaps)
         np.testing.assert_array_equal(found, np.where(gaps, seconds[tuple(nearest)], seconds))
 
