@@ -32,6 +32,13 @@ RADII = np.array([0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.25, 1.5])
 MOST = 50  # stars of a region
 
 
+def write_detector(path: Path, filter: str) -> None:
+    """Write the PSF that the simulator draws with."""
+    psf = make_psf(filter)
+    cards = fits.Header({"PIXSCL": psf.scale, "DETECTOR": "NRCALONG", "FILTER": filter[:5].upper()})
+    fits.writeto(path, psf.pixels().astype(np.float32), cards)
+
+
 def simulate(folder: Path, filter: str) -> Path:
     """Write the mosaic and the PSF of its detector; return the prefix."""
     size = SceneOptions(
@@ -41,9 +48,7 @@ def simulate(folder: Path, filter: str) -> Path:
     mosaic = MosaicOptions(
         filter=filter, psf="diffraction", detector_size=1300, position_angles=ANGLES, n_exposures=4, compress=False
     )
-    psf = make_psf(filter)
-    cards = fits.Header({"PIXSCL": psf.scale, "DETECTOR": "NRCALONG", "FILTER": filter[:5].upper()})
-    fits.writeto(folder / "detector.fits", psf.pixels().astype(np.float32), cards)
+    write_detector(folder / "detector.fits", filter)
     return simulate_mosaic(folder, scene, mosaic).prefix
 
 
