@@ -49,8 +49,9 @@ from dja_photplug.pipeline.images import Products, find_source, load_source, zer
 from dja_photplug.pipeline.many_bands import describe_psf, read_psf_for
 from dja_photplug.pipeline.one_band import Result, analyse_image, describe_noise, remeasure
 from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager, split_work
-from dja_photplug.psf.model import PSF, SAME_SCALE, sample_psf
+from dja_photplug.psf.model import PSF, SAME_SCALE
 from dja_photplug.psf.regions import NOT_COVERED, PSFModel
+from dja_photplug.psf.sampling import sample_psf
 from dja_photplug.simulate.exposures import draw_light
 from dja_photplug.simulate.scene import trace_light
 from dja_photplug.sky.grid import pixel_scale, sky_positions

@@ -11,7 +11,7 @@ from pathlib import Path
 from astropy.coordinates import SkyCoord
 
 import dja_photplug as dp
-from dja_photplug.psf.from_stars import find_stars
+from dja_photplug.psf.star_stamps import find_stars
 from dja_photplug.sources.stars import compare_stars
 
 RADII = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7)

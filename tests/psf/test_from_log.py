@@ -20,8 +20,7 @@ from dja_photplug.figures.psf import STAR_RADII, regions_figure
 from dja_photplug.files.pixels import read_grid, read_image
 from dja_photplug.psf.detectors import read_detector_psf, read_detector_psfs
 from dja_photplug.psf.from_log import Drizzling, drizzling_of, exposure_weights, psf_from_log
-from dja_photplug.psf.from_stars import grow_light
-from dja_photplug.psf.model import encircled_energy
+from dja_photplug.psf.model import encircled_energy, grow_light
 from dja_photplug.simulate.diffraction import make_psf
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
 from dja_photplug.sky.grid import pixel_positions
