@@ -122,9 +122,10 @@ def stack_stars(stars: Stars, side: int, name: str, wavelength: float | None = N
         stack = _average(shifted[kept], variance[kept])
     check_number(len(stars), name)
     assert stack is not None
-    total, middle, radius = find_total(stack, stars.scale, wavelength), side // 2, np.array(RADII)
+    (total, level), middle, radius = find_total(stack, stars.scale, wavelength), side // 2, np.array(RADII)
     radius = radius[radius <= middle * stars.scale]
-    psf = PSF(data=stack / total, scale=stars.scale, centre=(middle, middle), name=name, scale_from="the mosaic")
+    pixels = (stack - level) / total
+    psf = PSF(data=pixels, scale=stars.scale, centre=(middle, middle), name=name, scale_from="the mosaic")
     light = grow_light(psf.data, psf.centre, radius / stars.scale)
     # The stars' own are normalised within CORE, where the stack has this share of all light.
     share = float(grow_light(psf.data, psf.centre, np.array([CORE / stars.scale]))[0])

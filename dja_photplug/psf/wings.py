@@ -15,20 +15,21 @@ Floats = NDArray[np.float64]
 # Light beyond a radius falls as its inverse for a pupil with a hard edge, a little less steeply with gaps and struts.
 # What the stamp holds beyond POWER_FROM of its half-side then tells all of it.
 POWER, POWER_FROM = 0.78, 0.5
-# With the wings of JWST's pupil it is told by what is beyond 0.5 arcsec of stamps of 4: to 0.2 % of simulated stars,
-# which have such wings, and to 0.7 % of grizli's stamps of NIRCam (0.9 to 4.4 um), whose wings have 1.1 to 1.7 times as
-# much light. A level of sky as one more unknown makes that 1.2 %.
-PUPIL_FROM = 0.25
+# With the wings of JWST's pupil, and a level, it is told by what is beyond 0.6 arcsec of stamps of 4: to 0.4 % of
+# simulated stars, which have such wings, where the level is up to 3 % of their light, and to 1.1 % (rms 0.7 %) of
+# grizli's stamps of NIRCam (0.9 to 4.4 um), which have no level, and whose wings have 1.1 to 1.7 times as much light.
+PUPIL_FROM = 0.3
 # Of the wavelength: that of wide filters, which smooths rings.
 BANDWIDTH = 0.2
 RINGS = 30  # radii of the curve of growth that is fitted
 
 
-def find_total(data: Floats, scale: float, wavelength: float | None = None) -> float:
-    """Return all light of a star in the middle of a stamp, that beyond it too.
+def find_total(data: Floats, scale: float, wavelength: float | None = None) -> tuple[float, float]:
+    """Return all light of a star in the middle of a stamp, that beyond it too, and the level under it.
 
-    The curve of growth in the outer part of the stamp, against what diffraction sends beyond a radius, is a line to all
-    light.
+    The curve of growth in the outer part of the stamp is all light, less what diffraction sends beyond a radius, and
+    more by the area times the level: sky that was left in, or taken off with the wings of stars, and the wings of
+    others.
 
     Parameters
     ----------
@@ -38,20 +39,29 @@ def find_total(data: Floats, scale: float, wavelength: float | None = None) -> f
         Arcsec per pixel.
     wavelength : float, optional
         In m, of an image by JWST, whose pupil tells how light falls with radius. Without it that is a power of the
-        radius.
+        radius, which is not known well enough to tell a level beside it.
 
     Returns
     -------
-    float
-        No less than the stamp holds.
+    total : float
+        No less than the stamp holds above the level.
+    level : float
+        In each pixel.
     """
     middle = len(data) // 2
-    start = POWER_FROM if wavelength is None else PUPIL_FROM
-    radius = np.linspace(start * middle, middle, RINGS)
+    radius = np.linspace((POWER_FROM if wavelength is None else PUPIL_FROM) * middle, middle, RINGS)
     light = grow_light(data, (middle, middle), radius)
-    beyond = radius**-POWER if wavelength is None else _pupil_wings(wavelength, radius * scale)
-    slope, total = np.polyfit(beyond, light, 1)
-    return max(float(total), float(data.sum())) if slope < 0 else float(data.sum())
+    if wavelength is None:
+        beyond, areas = radius**-POWER, []
+    else:
+        beyond, areas = _pupil_wings(wavelength, radius * scale), [np.pi * radius**2]
+    columns = np.column_stack([np.ones(RINGS), -beyond, *areas])
+    size = columns.max(axis=0, initial=0) - columns.min(axis=0, initial=0)  # areas are thousands of pixels
+    total, amplitude, *levels = np.linalg.lstsq(columns / size, light, rcond=None)[0] / size
+    if amplitude <= 0:  # no wings: a Gaussian, or noise
+        return float(data.sum()), 0.0
+    level = float(levels[0]) if levels else 0.0
+    return max(float(total), float(data.sum()) - level * data.size), level
 
 
 def _pupil_wings(wavelength: float, radius: Floats) -> Floats:

@@ -164,6 +164,8 @@ CASES = (
               "regions.fits", "target", "no region"),
     by_region("injected sources in no region", f"inject {PREFIX} -o out.ecsv --noise dja --realisations 1 --workers 1 "
               "--psf regions.fits", "refused", "regions.fits", "no region"),
+    by_region("as the PSF that bands are brought to", f"catalog {PREFIX} -o cat.ecsv --noise dja --psf regions.fits "
+              "--match regions.fits", "refused", "regions.fits", "PSFs by region", "give an image of one"),
     by_region("one of the PSFs missing", f"galfit {PREFIX} {PLACE} -o out --psf regions.fits", "refused",
               "regions.fits", "missing", prepare=damage_regions),
 )  # fmt: skip

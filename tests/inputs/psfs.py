@@ -163,14 +163,14 @@ def is_matched(folder: Path) -> None:
     assert np.array_equal(table["match_aper_1"].value, table["flux_aper_1"].value, equal_nan=True)
 
 
-def write_target(sigma: float, total: float, scale: float | None) -> Callable[[Path], None]:
+def write_target(sigma: float, total: float, scale: float, shift: int, *, stated: bool) -> Callable[[Path], None]:
     """Return what writes a PSF as of `write_psf`, a target that states its scale or not, and a catalogue."""
 
     def prepare(folder: Path) -> None:
         write_psf(cards=STATED)(folder)
-        pixels = gaussian((101, 101), 50, 50, sigma / 0.04)
-        known = fits.Header({} if scale is None else {"PIXSCL": scale})
-        fits.writeto(folder / "target.fits", (total * pixels / pixels.sum()).astype(np.float32), known)
+        pixels = gaussian((101, 101), 50 + shift, 50, sigma / scale)
+        cards = fits.Header({"PIXSCL": scale} if stated else {})
+        fits.writeto(folder / "target.fits", (total * pixels / pixels.sum()).astype(np.float32), cards)
         QTable({"id": [1], "ra": [34.4], "dec": [-5.2]}).write(folder / "one.ecsv")
 
     return prepare
@@ -184,23 +184,27 @@ def aim(
     check: Callable[[Path], object] | None = None,
     sigma: float = 0.1,
     total: float = 0.95,
-    scale: float | None = 0.04,
+    scale: float = 0.04,
+    shift: int = 0,
+    stated: bool = True,
 ) -> Case:
-    """Return a case of a PSF that bands are brought to, which states its scale or not."""
-    prepare = write_target(sigma, total, scale)
+    """Return a case of a PSF that bands are brought to, `shift` pixels off its middle."""
+    prepare = write_target(sigma, total, scale, shift, stated=stated)
     return Case(kind=KIND, given=given, command=command, outcome=outcome, says=says, prepare=prepare, check=check)
 
 
 TARGETS = (
     aim("that of the only band", f"{MATCHED} f444w", "obeyed", check=is_matched),
-    aim("that of a file", f"{MATCHED} target.fits", "obeyed"),
+    aim("that of a file, with pixels of 20 mas", f"{MATCHED} target.fits", "obeyed", scale=0.02),
     aim("a file that holds more of the light than the band's", f"{MATCHED} target.fits", "warned", "target.fits",
         "-5.0 %", "colours", total=1.0),
     aim("for a band without a PSF", f"catalog {PREFIX} -o cat.ecsv --noise dja --match f444w {CUT}", "refused",
         "match", "f444w has no PSF"),
     aim("that of a band that is not there", f"{MATCHED} f277w", "refused", "match", "f277w", "f444w"),
     aim("a file that states no pixel scale", f"{MATCHED} target.fits", "refused", "target.fits", "no pixel scale",
-        "header", scale=None),
+        "header", stated=False),
+    aim("a file with a PSF that is not centred", f"{MATCHED} target.fits", "refused", "target.fits", "centred at",
+        shift=35),
     aim("a file that is no PSF", f"{MATCHED} {PREFIX}_drc_sci.fits", "refused", "_sci.fits"),
     aim("one that is narrower than that of the band", f"{MATCHED} target.fits", "refused", "0.094", "0.145",
         "sharpened", sigma=0.04),
