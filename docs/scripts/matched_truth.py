@@ -254,7 +254,7 @@ def simulate_band(folder: Path, band: str) -> None:
     scene = simulate_scene(replace(field, flux_range=(10.0, 60.0), flux_slope=0.0))
     rng = np.random.default_rng(22)
     # More points than galaxies: in pixels of 63 mas the light of each depends on where it lies in them, by 1 %.
-    kinds = [0.0, 1.0, 0.0, 0.0, 4.0, 0.0]
+    kinds = [1.0, 4.0, *(10 * [0.0])]
     scene["sersic"] = [kinds[i % len(kinds)] for i in range(len(scene))]
     scene["type"] = np.where(scene["sersic"] > 0, "galaxy", "star")
     scene["size"] = np.where(scene["sersic"] > 0, rng.uniform(0.08, 0.3, len(scene)), 0) * u.arcsec

@@ -205,7 +205,7 @@ TARGETS = (
         "header", stated=False),
     aim("a file with a PSF that is not centred", f"{MATCHED} target.fits", "refused", "target.fits", "centred at",
         shift=35),
-    aim("a file that is no PSF", f"{MATCHED} {PREFIX}_drc_sci.fits", "refused", "_sci.fits"),
+    aim("a file that is no PSF", f"{MATCHED} {PREFIX}_drc_sci.fits.gz", "refused", "_sci.fits.gz"),
     aim("one that is narrower than that of the band", f"{MATCHED} target.fits", "refused", "0.094", "0.145",
         "sharpened", sigma=0.04),
     aim("one that is narrower, for a catalogue that is extended",
