@@ -8,7 +8,7 @@ the middle of one: what a star there looks like, once it is recentred.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -158,10 +158,8 @@ def psf_from_log(
     places : SkyCoord
         (m,).
     drizzling : Drizzling
-    size : float, optional
-        Side of the PSFs, arcsec.
-    cell : float, optional
-        Side of the cells of the map of regions, arcsec.
+    size, cell : float, optional
+        Sides of the PSFs, and of the cells of the map of regions, arcsec.
     name : str, optional
         For messages.
     bar : callable, optional
@@ -183,31 +181,27 @@ def psf_from_log(
         Where some of the places were seen by none.
     """
     labels, wcs, sets, members = _map_regions(log, grid, places, cell)
-    used = np.unique(np.concatenate([np.asarray(rows) for rows in sets])) if sets else np.zeros(0, int)
-    known = {each.detector: each for each in detectors}
     drizzle = _PlaceDrizzle(
         log=log,
         wcs=grid.wcs,
-        detectors=_choose_detectors(log, used, known),
+        detectors=_choose_detectors(log, {row for rows in sets for row in rows}, detectors),
         drizzling=drizzling,
         new=import_drizzle("a PSF from the log"),
         half=int(np.ceil(size / pixel_scale(grid.wcs) / 2 - 0.5 - 1e-6)),
     )
-    stamps = [
-        drizzle.draw_region(places[members[region]], sets[region], name) for region in bar(list(range(len(sets))))
-    ]
-    files = " ".join(sorted({each.name for each in detectors}))
-    meta: dict[str, CardValue] = {"PSFFROM": "log", "LOG": log.name, "PIXFRAC": drizzling.pixfrac}
-    meta |= {"KERNEL": drizzling.kernel, "NPLACES": len(places), "DETPSF": files}
-    return PSFModel(stamps=tuple(stamps), name=name, labels=labels, wcs=wcs, meta=meta)
+    numbers = bar(list(range(len(sets))))
+    stamps = tuple(drizzle.draw_region(places[members[number]], sets[number], name) for number in numbers)
+    meta = drizzle.describe() | {"NPLACES": len(places), "DETPSF": " ".join(sorted({each.name for each in detectors}))}
+    return PSFModel(stamps=stamps, name=name, labels=labels, wcs=wcs, meta=meta)
 
 
 def _choose_detectors(
-    log: ExposureLog, used: NDArray[np.intp], known: Mapping[str, DetectorPSF]
+    log: ExposureLog, used: Collection[int], detectors: Sequence[DetectorPSF]
 ) -> dict[int, DetectorPSF]:
     """Return the PSF of each exposure that is used."""
+    known = {each.detector: each for each in detectors}
     chosen, missing = {}, dict[str, int]()
-    for row in used.tolist():
+    for row in sorted(used):
         detector = standard_detector(str(log.table["detector"][row]))
         if detector in known:
             chosen[row] = known[detector]
@@ -284,6 +278,11 @@ class _PlaceDrizzle:
     drizzling: Drizzling
     new: type[Drizzle]
     half: int
+
+    def describe(self) -> dict[str, CardValue]:
+        """Return metadata."""
+        cards: dict[str, CardValue] = {"PSFFROM": "log", "LOG": self.log.name}
+        return cards | {"PIXFRAC": self.drizzling.pixfrac, "KERNEL": self.drizzling.kernel}
 
     def draw_region(self, places: SkyCoord, exposures: Sequence[int], name: str) -> PSF:
         """Return the PSF of a region: the mean of its places, or of all places in a pixel where they are many."""

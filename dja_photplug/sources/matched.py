@@ -71,18 +71,15 @@ def measure_matched(
     Returns
     -------
     `~astropy.table.QTable`
-        One row for each source. Its metadata have ``MATCHRES``, by how much the curve of growth of the matched PSF is
-        above the target's (a fraction, at the radii ``MATCHRAD`` in arcsec, of each kernel), ``MATCHREG`` and
-        ``MATCHPEN``, regularisation and penalty of the kernels, and ``MATCH_AR`` at ``MATCH_AR_RAD``, a(r).
+        One row for each source. Metadata: ``MATCHRES``, by which fraction matched curves of growth are above the
+        target's, for each kernel, at ``MATCHRAD`` arcsec; ``MATCHREG MATCHPEN``; a(r), ``MATCH_AR MATCH_AR_RAD``.
 
     Notes
     -----
-    What neighbours have in an aperture on the matched image is that of their models convolved, the pixels of their
-    segments and the profiles beyond, as they are in the image as it is.
+    Of neighbours their models are taken off, convolved: the pixels of their segments, and the profiles beyond.
 
-    The variance of a flux is that of any flux, ``a(r)^2 * background + ...``, with a(r) and background of the matched
-    image, and that of the photons, summed over the image as it is (`dja_photplug.matching.weights.sum_noise`). Without
-    a(r) nothing else knows how the pixels are correlated, and the background is summed like the photons.
+    A variance is ``a(r)^2 * background`` of the matched image, and that of the photons, summed over the image as it is
+    (`dja_photplug.matching.weights.sum_noise`); without a(r) the background is summed like the photons.
     """
     matched = convolve_image(image, removed.sky.mesh, kernels, parallel=parallel)
     without = Removed(sky=replace(removed.sky, mesh=None))  # it is off already
@@ -93,13 +90,9 @@ def measure_matched(
     noise = sum_noise(image, kernels, shapes.x, shapes.y, radii, kind, parallel=parallel)
     if calibration is None:
         noise -= _sum_variances(matched, shapes, radii)
-    light = np.zeros((len(shapes.x), len(radii)))
-    if removed.neighbours is not None:
-        light, doubt = weigh_neighbours(removed, Planes.of(image), shapes, kernels, radii, parallel=parallel)
-        noise += doubt
-    unit = (1 * image.unit).to_value(u.uJy)
-    columns = _take_columns(table)
-    _correct(columns, native, light * unit, noise * unit**2)
+    light, doubt = weigh_neighbours(removed, Planes.of(image), shapes, kernels, radii, parallel=parallel)
+    columns, unit = _take_columns(table), (1 * image.unit).to_value(u.uJy)
+    _correct(columns, native, light * unit, (noise + doubt) * unit**2)
     result = _dress(columns, options)
     result.meta = _describe(kernels, calibration)
     return result
@@ -131,7 +124,7 @@ def weigh_neighbours(
     Parameters
     ----------
     removed : Removed
-        Of the image as it is, with its neighbours.
+        Of the image as it is.
     planes : Planes
         Of that image.
     shapes : Shapes
@@ -145,9 +138,11 @@ def weigh_neighbours(
     Returns
     -------
     light, variance : ndarray
-        (n, k), in the unit of the image, and in its square.
+        (n, k), in the unit of the image, and in its square; 0 where no neighbours are taken off.
     """
     light, variance = np.zeros((2, len(shapes.x), len(radii)))
+    if removed.neighbours is None:
+        return light, variance
     groups = group_rows(shapes.x, shapes.y, planes.data.shape)
     work = partial(_weigh_rows, removed, planes, kernels, tuple(radii))
     for group, sums in zip(groups, parallel(work, [shapes[group] for group in groups]), strict=True):
