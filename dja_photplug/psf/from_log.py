@@ -290,7 +290,7 @@ class _PlaceDrizzle:
         if len(places) < count:
             images = [self.draw(place, exposures) for place in places]
         else:
-            first = self._find_pixels(places[0], exposures)
+            first = self._find_pixels(places[0], exposures)  # moved alike in all exposures, dithers stay as they are
             chosen = places[:: len(places) // count][:count]
             images = [self.draw(place, exposures, first + move) for place, move in zip(chosen, LATTICE, strict=True)]
         middle, scale = (self.half, self.half), pixel_scale(self.wcs)

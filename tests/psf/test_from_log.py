@@ -138,6 +138,22 @@ def test_two_rolls_are_a_weighted_mean(field, tmp_path):
     assert np.abs(both - (one + two) / 2).max() < 0.2 * np.abs(one - two).max()
 
 
+def test_many_places_share_the_mean_over_pixels(field, tmp_path):
+    """What a few exposures of F115W, with pixels of 63 mas, hold of a star's light depends on where it lies by 1 %."""
+    mosaic, _ = field
+    log, grid = dp.read_exposure_log(f"{mosaic.prefix}_wcs.csv"), read_grid(f"{mosaic.prefix}_drc_sci.fits")
+    detectors = read_detector_psfs([write_detector(tmp_path / "short.fits", "f115w")], log, "f115w-clear")
+    first = Drizzling(weights=np.array([1.0] * 4 + [1e-9] * 4), **SQUARE)
+    places = SkyCoord(34.4 + np.linspace(-1, 1, 13) / 3600, np.full(13, -5.2), unit="deg")
+    psf = make_psf("f115w")
+    middle, radius = len(psf.samples) // 2, 1.5
+    true = grow_light(psf.pixels(), (middle, middle), np.array([radius / psf.scale]))[0]
+    single = [psf_from_log(log, grid, detectors, places[i : i + 1], first).stamps[0] for i in (0, 6, 12)]
+    together = psf_from_log(log, grid, detectors, places, first, cell=5).stamps[0]
+    assert np.std([encircled_energy(one, radius) for one in single]) > 0.002
+    np.testing.assert_allclose(encircled_energy(together, radius), true, rtol=0.002)
+
+
 @pytest.mark.parametrize("kind", ["stdpsf", "webbpsf"])
 def test_grids_are_read_as_photutils_reads_them(tmp_path, kind):
     """The PSF of a place between those of the grid, with the light of its pixels."""
