@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dja_photplug.figures.style import BLUE, GREEN, ORANGE, require_matplotlib
-from dja_photplug.psf.matching import MatchingKernel, Target, make_kernel
-from dja_photplug.psf.model import PSF, encircled_energy, sample_psf
+from dja_photplug.matching.kernels import MatchingKernel, Target, make_kernel
+from dja_photplug.psf.model import PSF, encircled_energy
+from dja_photplug.psf.sampling import sample_psf
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

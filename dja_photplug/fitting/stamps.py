@@ -31,8 +31,8 @@ from dja_photplug.files.smallfits import read_cards, write_card
 from dja_photplug.mosaic.electrons import HeaderValue
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import GalfitOptions, MeasureOptions
-from dja_photplug.psf.model import prepare_psf
 from dja_photplug.psf.regions import NOT_COVERED, PSFModel
+from dja_photplug.psf.sampling import prepare_psf
 from dja_photplug.sky.cards import read_numbers
 from dja_photplug.sky.grid import Scalar, cut_window, header_wcs, pixel_positions, pixel_scale
 from dja_photplug.sky.position import format_position

@@ -21,8 +21,9 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.injection.field import Field, Floats
 from dja_photplug.mosaic.image import MosaicImage, replace_planes
 from dja_photplug.options.stages import InjectionOptions
-from dja_photplug.psf.model import PSF, SAME_SCALE, sample_psf
+from dja_photplug.psf.model import PSF, SAME_SCALE
 from dja_photplug.psf.regions import NOT_COVERED, PSFModel
+from dja_photplug.psf.sampling import sample_psf
 from dja_photplug.simulate.exposures import draw_light
 from dja_photplug.simulate.scene import trace_light
 from dja_photplug.sky.grid import pixel_scale, sky_positions

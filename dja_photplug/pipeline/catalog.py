@@ -15,6 +15,7 @@ from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.names import MosaicFiles, ProductName, Source
 from dja_photplug.files.whole import check_output
 from dja_photplug.light.planes import Floats
+from dja_photplug.matching.kernels import Target, choose_reference, find_target
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.stack import coarsest_grid, name_stack, stack_images, write_stack
 from dja_photplug.options.bands import settle_bands
@@ -33,7 +34,6 @@ from dja_photplug.pipeline.many_bands import (
 from dja_photplug.pipeline.one_band import Result, analyse_image, describe_image, measure_band
 from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
 from dja_photplug.pipeline.tiles import share_work
-from dja_photplug.psf.matching import Target, choose_reference, find_target
 from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sources.totals import add_matched_totals, add_totals, compare_apertures, kron_radii
 

@@ -45,6 +45,7 @@ from dja_photplug.foreign.grids import GRID_PRECISION, find_scale, fit_grid, nor
 from dja_photplug.foreign.known import OURS, PLAIN
 from dja_photplug.foreign.recognise import choose_schema
 from dja_photplug.foreign.schema import CatalogSchema
+from dja_photplug.matching.kernels import choose_reference, find_target
 from dja_photplug.mosaic.load import exposure_log
 from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.stages import EXTENSIONS, ExtendOptions, Options
@@ -63,7 +64,6 @@ from dja_photplug.pipeline.many_bands import (
 from dja_photplug.pipeline.one_band import find_epochs
 from dja_photplug.pipeline.plugins import KNOWN_SCHEMAS, ask_all, ask_some, complete_options, get_plugin_manager
 from dja_photplug.pipeline.tiles import share_work
-from dja_photplug.psf.matching import choose_reference, find_target
 from dja_photplug.sky.grid import pixel_positions
 from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection, regrid_sources
 from dja_photplug.sources.segments import check_segments, read_segmentation

@@ -27,6 +27,8 @@ from dja_photplug.files.names import Source
 from dja_photplug.light.mesh import Background
 from dja_photplug.light.planes import mask_sources, measure_sky
 from dja_photplug.light.significance import measure_significance
+from dja_photplug.matching.convolution import Kernels
+from dja_photplug.matching.kernels import Target, warn_of_residual
 from dja_photplug.mosaic.electrons import HeaderValue
 from dja_photplug.mosaic.image import MosaicImage, replace_planes, share_image, take_off
 from dja_photplug.mosaic.load import exposure_log
@@ -37,8 +39,6 @@ from dja_photplug.parallel.workers import Map
 from dja_photplug.pipeline.images import load_source
 from dja_photplug.pipeline.plugins import ask_all, ask_first, get_plugin_manager, has_plugins
 from dja_photplug.pipeline.tiles import detect_in_tiles, measure_in_tiles
-from dja_photplug.psf.convolution import Kernels
-from dja_photplug.psf.matching import Target, warn_of_residual
 from dja_photplug.psf.model import PSF
 from dja_photplug.psf.regions import PSFModel, warn_of_uncovered
 from dja_photplug.sky.grid import pixel_scale

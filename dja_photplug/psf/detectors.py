@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.pixels import read_image
-from dja_photplug.psf.model import PSF, SCALES, make_psf, sample_psf
+from dja_photplug.psf.model import PSF, SCALES, make_psf
+from dja_photplug.psf.sampling import sample_psf
 
 if TYPE_CHECKING:
     from photutils.psf import GriddedPSFModel

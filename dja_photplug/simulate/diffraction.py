@@ -18,7 +18,7 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.simulate.exposures import DETECTOR_SCALE, add_stamp, project_light
 from dja_photplug.simulate.scene import Array, Light
 
-__all__ = ["DIAMETER", "DiffractionPSF", "draw_diffraction", "filter_wavelength", "make_psf", "make_pupil"]
+__all__ = ["DIAMETER", "DiffractionPSF", "diffract", "draw_diffraction", "filter_wavelength", "make_psf", "make_pupil"]
 
 DIAMETER = 6.64
 """Of the circle around the segments, m."""
@@ -133,7 +133,6 @@ def make_pupil(samples: int = SAMPLES) -> Array:
     return pupil
 
 
-@cache
 def make_psf(filter: str, reach: float = REACH) -> DiffractionPSF:
     """Return the PSF of a band.
 
@@ -147,10 +146,30 @@ def make_psf(filter: str, reach: float = REACH) -> DiffractionPSF:
     Returns
     -------
     DiffractionPSF
-        The mean of 7 wavelengths in the band, each the squared modulus of the pupil's Fourier transform, which is
-        evaluated where it is wanted (Soummer et al. 2007, Optics Express 15, 15935).
+        As :func:`diffract` gives it.
     """
-    wavelength, width = filter_wavelength(filter)
+    return diffract(*filter_wavelength(filter), reach)
+
+
+@cache
+def diffract(wavelength: float, width: float, reach: float = REACH) -> DiffractionPSF:
+    """Return the PSF of a range of wavelengths.
+
+    Parameters
+    ----------
+    wavelength : float
+        Of its middle, m.
+    width : float
+        Of the range, in that wavelength.
+    reach : float, optional
+        Half of the side of its stamp, arcsec.
+
+    Returns
+    -------
+    DiffractionPSF
+        The mean of 7 wavelengths, each the squared modulus of the pupil's Fourier transform, which is evaluated where
+        it is wanted (Soummer et al. 2007, Optics Express 15, 15935).
+    """
     waves = wavelength * (1 + width * ((np.arange(COLOURS) + 0.5) / COLOURS - 0.5))
     # Its highest frequency is that of the pupil's diameter: with two samples for it sums are integrals.
     oversampling = int(np.ceil(DETECTOR_SCALE * 2 * DIAMETER / np.degrees(waves.min()) / 3600))

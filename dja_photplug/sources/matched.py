@@ -18,12 +18,12 @@ from dja_photplug.catalog.schema import MATCH_COLUMNS, describe_apertures, dress
 from dja_photplug.light.neighbours import NeighbourLight
 from dja_photplug.light.own_light import draw_wings
 from dja_photplug.light.planes import Floats, Planes, Shapes, sum_overlap
+from dja_photplug.matching.convolution import Kernels, convolve_image
+from dja_photplug.matching.kernels import PENALTY, REGULARIZATION
+from dja_photplug.matching.weights import Weights, batches, group_rows, sum_noise, window_pixels
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.stages import Options
 from dja_photplug.parallel.workers import Map
-from dja_photplug.psf.convolution import Kernels, convolve_image
-from dja_photplug.psf.matching import PENALTY, REGULARIZATION
-from dja_photplug.psf.weights import Weights, batches, group_rows, sum_noise, window_pixels
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.apertures import Columns, Removed
 from dja_photplug.sources.detection import Detection, shapes_on_grid
@@ -71,46 +71,43 @@ def measure_matched(
     Returns
     -------
     `~astropy.table.QTable`
-        One row for each source. Its metadata have ``MATCHRES``, by how much the curve of growth of the matched PSF is
-        above the target's (a fraction, at the radii ``MATCHRAD`` in arcsec, of each kernel), ``MATCHREG`` and
-        ``MATCHPEN``, regularisation and penalty of the kernels, and ``MATCH_AR`` at ``MATCH_AR_RAD``, a(r).
+        One row for each source. Metadata: ``MATCHRES``, by which fraction matched curves of growth are above the
+        target's, for each kernel, at ``MATCHRAD`` arcsec; ``MATCHREG MATCHPEN``; a(r), ``MATCH_AR MATCH_AR_RAD``.
 
     Notes
     -----
-    What neighbours have in an aperture on the matched image is that of their models convolved, the pixels of their
-    segments and the profiles beyond, as they are in the image as it is.
+    Of neighbours their models are taken off, convolved: the pixels of their segments, and the profiles beyond.
 
-    The variance of a flux is that of any flux, ``a(r)^2 * background + ...``, with a(r) and background of the matched
-    image, and that of the photons, summed over the image as it is (`dja_photplug.psf.weights.sum_noise`). Without a(r)
-    nothing else knows how the pixels are correlated, and the background is summed like the photons.
+    A variance is ``a(r)^2 * background`` of the matched image, and that of the photons, summed over the image as it is
+    (`dja_photplug.matching.weights.sum_noise`); without a(r) the background is summed like the photons.
     """
-    sky, scale = removed.sky, pixel_scale(image.wcs)
-    matched = convolve_image(image, sky.mesh, kernels, parallel=parallel)
-    without = Removed(sky=replace(sky, mesh=None))  # it is off already
+    matched = convolve_image(image, removed.sky.mesh, kernels, parallel=parallel)
+    without = Removed(sky=replace(removed.sky, mesh=None))  # it is off already
     table, calibration = measure(matched, without)
-    radii = [diameter / 2 / scale for diameter in options.measure.apertures]
-    shapes = shapes_on_grid(detection, scale)
+    radii = [diameter / 2 / pixel_scale(image.wcs) for diameter in options.measure.apertures]
+    shapes = shapes_on_grid(detection, pixel_scale(image.wcs))
     kind = "full" if calibration is None else "photons"
     noise = sum_noise(image, kernels, shapes.x, shapes.y, radii, kind, parallel=parallel)
     if calibration is None:
         noise -= _sum_variances(matched, shapes, radii)
-    light = np.zeros((len(shapes.x), len(radii)))
-    if removed.neighbours is not None:
-        light, doubt = weigh_neighbours(removed, Planes.of(image), shapes, kernels, radii, parallel=parallel)
-        noise += doubt
+    light, doubt = weigh_neighbours(removed, Planes.of(image), shapes, kernels, radii, parallel=parallel)
     columns, unit = _take_columns(table), (1 * image.unit).to_value(u.uJy)
-    for i, (variance, taken) in enumerate(zip(noise.T, light.T * unit, strict=True)):
+    _correct(columns, native, light * unit, (noise + doubt) * unit**2)
+    result = _dress(columns, options)
+    result.meta = _describe(kernels, calibration)
+    return result
+
+
+def _correct(columns: Columns, native: QTable, light: Floats, noise: Floats) -> None:
+    """Take off the light of neighbours, (n, apertures), and add to variances, and the flags of the image as it is."""
+    for i, (variance, taken) in enumerate(zip(noise.T, light.T, strict=True)):
         if f"match_aper_{i}" in columns:
             # Where all of an aperture is a neighbour's it was kept, in the image as it is too.
             flag = np.asarray(native[f"flag_aper_{i}"])
             taken = np.where(flag & SourceFlag.APER_ALL_MASKED.value, 0, taken)
-            error = np.sqrt(np.maximum(np.square(columns[f"match_err_{i}"]) + variance * unit**2, 0))
             columns[f"match_aper_{i}"] -= taken
-            columns[f"match_err_{i}"] = error
+            columns[f"match_err_{i}"] = np.sqrt(np.maximum(np.square(columns[f"match_err_{i}"]) + variance, 0))
             columns[f"match_flag_{i}"] |= flag
-    result = _dress(columns, options)
-    result.meta = _describe(kernels, calibration)
-    return result
 
 
 def weigh_neighbours(
@@ -127,7 +124,7 @@ def weigh_neighbours(
     Parameters
     ----------
     removed : Removed
-        Of the image as it is, with its neighbours.
+        Of the image as it is.
     planes : Planes
         Of that image.
     shapes : Shapes
@@ -141,9 +138,11 @@ def weigh_neighbours(
     Returns
     -------
     light, variance : ndarray
-        (n, k), in the unit of the image, and in its square.
+        (n, k), in the unit of the image, and in its square; 0 where no neighbours are taken off.
     """
     light, variance = np.zeros((2, len(shapes.x), len(radii)))
+    if removed.neighbours is None:
+        return light, variance
     groups = group_rows(shapes.x, shapes.y, planes.data.shape)
     work = partial(_weigh_rows, removed, planes, kernels, tuple(radii))
     for group, sums in zip(groups, parallel(work, [shapes[group] for group in groups]), strict=True):

@@ -16,24 +16,15 @@ from dja_photplug.errors import PhotplugWarning
 from dja_photplug.files.smallfits import CardValue
 from dja_photplug.mosaic.blocks import native_pixels
 from dja_photplug.options.stages import Options, PSFOptions
-from dja_photplug.psf.from_stars import (
-    FEW_STARS,
-    FEWEST_STARS,
-    Stars,
-    StarStack,
-    check_number,
-    cut_stars,
-    find_isolated,
-    find_stars,
-    grow_light,
-    stack_stars,
-)
+from dja_photplug.psf.from_stars import FEW_STARS, FEWEST_STARS, StarStack, check_number, stack_stars
+from dja_photplug.psf.model import grow_light
 from dja_photplug.psf.regions import PSFModel
+from dja_photplug.psf.star_stamps import Stars, cut_stars, find_isolated, find_stars
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.removal import remove_sky
 
-__all__ = ["check_psf", "compare_stars", "find_field_stars", "odd_side", "psf_from_stars"]
+__all__ = ["check_psf", "compare_stars", "find_field_stars", "find_wavelength", "odd_side", "psf_from_stars"]
 
 # Diameters of telescopes, m. No image of the sky has a half-light radius below half a wavelength over that; a star's
 # is 0.6 of it before the pixels.
@@ -89,12 +80,38 @@ def odd_side(size: float, scale: float) -> int:
     return 2 * int(np.ceil(size / scale / 2 - 0.5 - 1e-6)) + 1
 
 
+def find_wavelength(meta: Mapping[str, object]) -> float | None:
+    """Return the wavelength of an image by JWST, whose pupil tells how much light a stack of its stars does not hold.
+
+    Parameters
+    ----------
+    meta : mapping
+        Its header: TELESCOP and PHOTPLAM.
+
+    Returns
+    -------
+    float or None
+        In m.
+    """
+    return _pivot(meta) if _telescope(meta) == "JWST" else None
+
+
+def _telescope(meta: Mapping[str, object]) -> str:
+    return str(meta.get("TELESCOP", "")).strip().upper()
+
+
+def _pivot(meta: Mapping[str, object]) -> float | None:
+    """Return the pivot wavelength in m, which headers have in Angstrom."""
+    wavelength = meta.get("PHOTPLAM")
+    return wavelength * 1e-10 if isinstance(wavelength, int | float) and wavelength > 0 else None
+
+
 def _smallest_size(meta: Mapping[str, object]) -> float:
     """Return the half-light radius in arcsec below which nothing is an image of the sky; 0 where that is not known."""
-    diameter, wavelength = DIAMETERS.get(str(meta.get("TELESCOP", "")).upper()), meta.get("PHOTPLAM")
-    if diameter is None or not isinstance(wavelength, int | float) or not wavelength > 0:
+    diameter, wavelength = DIAMETERS.get(_telescope(meta)), _pivot(meta)
+    if diameter is None or wavelength is None:
         return 0.0
-    return float((0.5 * wavelength * u.AA / (diameter * u.m) * u.rad).to_value(u.arcsec))
+    return float((0.5 * wavelength / diameter * u.rad).to_value(u.arcsec))
 
 
 def psf_from_stars(
@@ -139,7 +156,7 @@ def psf_from_stars(
     stage, scale = psf or PSFOptions(), pixel_scale(image.wcs)
     stars = find_field_stars(image, detection, catalog, (options or Options()).settle(), stage)
     check_number(len(stars), name)
-    stack = stack_stars(stars, odd_side(stage.size, scale), name)
+    stack = stack_stars(stars, odd_side(stage.size, scale), name, find_wavelength(image.meta))
     if len(stack.stars) < FEW_STARS:
         warnings.warn(
             f"{name}: the PSF is made of {len(stack.stars)} stars; one of them that is none would spoil it, so look at "

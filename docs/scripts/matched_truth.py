@@ -5,6 +5,11 @@ python docs/scripts/matched_truth.py --seeds 1 2 3 4
 Two bands of one field, with the PSFs of 1.15 and 4.44 um (sums of Gaussians whose wings scale with the wavelength) as
 they fall on pixels of 40 mas, correlated noise, and the photons of the sources: stars and Sersic galaxies on a grid.
 Errors with K instead of K^2 are those that a variance convolved with the kernel itself would give.
+
+python docs/scripts/matched_truth.py --chain FOLDER
+
+The same of two mosaics, which are simulated in FOLDER unless they are there: exposures of two rolls with diffraction
+PSFs, drizzled. Their sources are matched with the true PSFs, those of `psf stars` and those of `psf log`. Ten minutes.
 """
 
 from __future__ import annotations
@@ -12,9 +17,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.nddata import InverseVariance
 from astropy.table import QTable
 from numpy.typing import NDArray
@@ -26,12 +33,17 @@ from scipy.special import ndtr
 from scipy.stats import median_abs_deviation
 
 import dja_photplug as dp
+from dja_photplug.cli.app import main
+from dja_photplug.files.pixels import read_image
+from dja_photplug.matching.kernels import Target, make_kernel
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.pipeline.one_band import analyse_image
-from dja_photplug.psf.matching import Target, make_kernel
-from dja_photplug.psf.model import PSF
+from dja_photplug.psf.model import PSF, grow_light
+from dja_photplug.psf.regions import PSFModel, write_psf_model
+from dja_photplug.simulate.diffraction import make_psf
 from dja_photplug.simulate.field import PROFILE_LIMITS, PSF_SHARE, PSF_SIGMA
-from dja_photplug.simulate.scene import expand_sersic, field_grid
+from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic
+from dja_photplug.simulate.scene import SceneOptions, expand_sersic, field_grid, simulate_scene
 from dja_photplug.sources.detection import Detection
 
 Floats = NDArray[np.float64]
@@ -42,6 +54,10 @@ FWHM = {LONG: 0.145, SHORT: 0.04}  # of the core, arcsec, without the pixel; win
 SIGMA, ELECTRONS = {LONG: 0.02, SHORT: 0.015}, 8000.0  # of pixels, 10 nJy; in a pixel value of 1
 APERTURES = (0.32, 0.5, 0.7, 1.0)
 KINDS = {"point": 0.0, "n = 1": 1.0, "n = 4": 4.0}
+COLOURS = {"flux_aper": "as they are", "match_aper": "matched"}  # columns, and what they are
+PSFS = {"truth": "true PSF", "stars": "PSF of stars", "log": "PSF of the log"}
+# Of the stars that true PSFs are made of, (x, y): 5.6 arcsec apart.
+STARS = 70 + 140 * np.indices((5, 5)).reshape(2, -1).T
 BINS = ((0.1, 1.0), (1.0, 10.0), (10.0, 100.0))  # uJy
 
 
@@ -194,13 +210,13 @@ def join(parts: Sequence[dict[str, Floats]]) -> dict[str, Floats]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def print_colours(values: dict[str, dict[str, Floats]]) -> None:
-    """Print the medians of measured over true colours."""
+def print_colours(values: dict[str, dict[str, Floats]], kinds: dict[str, str] = COLOURS) -> None:
+    """Print the medians of measured over true colours, of columns by what they are."""
     print(f"| sources | {' | '.join(f'{diameter:.2f}' + chr(34) for diameter in APERTURES)} |")
     print("| --- |" + " ---: |" * len(APERTURES))
     for kind, one in values.items():
         true = (one["f115w true"] / one["f444w true"])[:, None]
-        for name, what in (("flux_aper", "as they are"), ("match_aper", "matched")):
+        for name, what in kinds.items():
             ratio = one[f"f115w {name}"] / one[f"f444w {name}"] / true
             middle, spread = np.nanmedian(ratio, axis=0), median_abs_deviation(ratio, scale="normal", nan_policy="omit")
             cells = [f"{100 * (m - 1):+.2f} % ({100 * s / np.sqrt(len(ratio)):.2f})"
@@ -230,6 +246,73 @@ def print_errors(values: dict[str, Floats]) -> None:
             print(f"| {low:g} to {high:g} [{len(pulls)}] | {name} | {' | '.join(cells)} |")
 
 
+def simulate_band(folder: Path, band: str) -> None:
+    """Write the mosaic of a band, that of stars for its true PSF, and the PSF of its detector."""
+    from psf_growth import write_detector
+
+    field = SceneOptions(shape=(2360, 2360), n_sources=480, isolated=True, bands=(LONG, SHORT), seed=21)
+    scene = simulate_scene(replace(field, flux_range=(10.0, 60.0), flux_slope=0.0))
+    rng = np.random.default_rng(22)
+    # More points than galaxies: in pixels of 63 mas the light of each depends on where it lies in them, by 1 %.
+    kinds = [1.0, 4.0, *(10 * [0.0])]
+    scene["sersic"] = [kinds[i % len(kinds)] for i in range(len(scene))]
+    scene["type"] = np.where(scene["sersic"] > 0, "galaxy", "star")
+    scene["size"] = np.where(scene["sersic"] > 0, rng.uniform(0.08, 0.3, len(scene)), 0) * u.arcsec
+    # Stars in the middle of pixels, so far apart that none is in the stamp of another.
+    stars = scene[:25].copy()
+    grid = field_grid(field.ra, field.dec, (700, 700), SCALE)
+    stars["ra"], stars["dec"] = (axis * u.deg for axis in grid.wcs_pix2world(*STARS.T, 0))
+    stars["sersic"], stars["size"], stars.meta["SHAPE"] = 0.0, 0.0 * u.arcsec, [700, 700]
+    options = MosaicOptions(filter=f"{band}-clear", psf="diffraction", n_exposures=4, compress=False)
+    simulate_mosaic(folder, scene, options)
+    simulate_mosaic(folder, stars, replace(options, root="stars-v1", bad_fraction=0.0))
+    write_detector(folder / f"{band}-detector.fits", options.filter)
+
+
+def find_true_psf(folder: Path, band: str) -> PSFModel:
+    """Return the mean of stars without noise, with as much light within 1.5 arcsec as diffraction leaves there."""
+    light = read_image(folder / f"stars-v1-{band}-clear_truth_sci.fits")[0].astype(float)
+    half, psf = STAMP // 2, make_psf(f"{band}-clear")
+    stamps = [light[y - half : y + half + 1, x - half : x + half + 1] for x, y in STARS]
+    mean = np.mean([stamp / stamp.sum() for stamp in stamps], axis=0)
+    middle = len(psf.samples) // 2
+    [true] = grow_light(psf.pixels(), (middle, middle), np.array([1.5 / psf.scale]))
+    [drawn] = grow_light(mean, (half, half), np.array([1.5 / SCALE]))
+    return PSFModel.of(PSF(data=mean * true / drawn, scale=SCALE, centre=(half, half), name="truth"))
+
+
+def make_psfs(folder: Path) -> dict[str, dict[str, str]]:
+    """Write the PSFs of both bands that are true, of stars, and of the log; return their files."""
+    files = {kind: {band: f"{folder}/{band}-{kind}.fits" for band in (LONG, SHORT)} for kind in PSFS}
+    for band in (LONG, SHORT):
+        mosaic = f"{folder}/sim-v1-{band}-clear"
+        write_psf_model(find_true_psf(folder, band), files["truth"][band], overwrite=True)
+        main(["psf", "stars", mosaic, "-o", files["stars"][band], "--overwrite", "--quiet"])
+        detector, places = f"{folder}/{band}-detector.fits", f"{folder}/sim-v1_truth.ecsv"
+        main(["psf", "log", mosaic, "-o", files["log"][band], "--detector-psf", detector, "--catalog", places,
+              "--overwrite", "--quiet"])  # fmt: skip
+    return files
+
+
+def measure_chain(folder: Path, options: dp.Options) -> dict[str, dict[str, Floats]]:
+    """Return what is known of each kind of sources: fluxes (n, apertures), and the truth (n,)."""
+    scene = QTable.read(folder / "sim-v1_truth.ecsv")
+    values: dict[str, Floats] = {f"{band} true": scene[f"{band}_flux"].value for band in (LONG, SHORT)}
+    known = SkyCoord(scene["ra"], scene["dec"])
+    for kind, files in make_psfs(folder).items():
+        bands = dp.BandOptions(detect=LONG, match=LONG, psf=files)
+        mosaics = [f"{folder}/sim-v1-{band}-clear" for band in (LONG, SHORT)]
+        table = dp.run(mosaics, replace(options, bands=bands), keep_image=False).catalog
+        row, distance, _ = known.match_to_catalog_sky(SkyCoord(table["ra"], table["dec"]))
+        for band in (LONG, SHORT):
+            for name, column in (("flux_aper", "flux_aper"), (kind, "match_aper")):
+                fluxes = np.column_stack([table[f"{band}_{column}_{i}"].value for i in range(len(APERTURES))])[row]
+                values[f"{band} {name}"] = np.where(distance[:, None] < 0.1 * u.arcsec, fluxes, np.nan)
+    return {
+        kind: {name: one[scene["sersic"] == sersic] for name, one in values.items()} for kind, sersic in KINDS.items()
+    }
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="one field of each kind for each")
@@ -237,10 +320,17 @@ if __name__ == "__main__":
     parser.add_argument("--spacing", type=int, default=80, help="of the sources, in pixels")
     parser.add_argument("--options", default="subtract/mesh", help="measure.neighbours/measure.background")
     parser.add_argument("--errors", action="store_true", help="errors of fluxes instead of colours")
+    parser.add_argument("--chain", type=Path, metavar="FOLDER", help="mosaics of exposures instead")
     arguments = parser.parse_args()
     neighbours, _, sky = arguments.options.partition("/")
     measured = dp.MeasureOptions(apertures=APERTURES, neighbours=neighbours, background=sky or "none")
     options = dp.Options(measure=measured)
+    if arguments.chain:
+        for band in (LONG, SHORT):
+            if not (arguments.chain / f"{band}-detector.fits").exists():
+                simulate_band(arguments.chain, band)
+        print_colours(measure_chain(arguments.chain, options), {"flux_aper": "as they are"} | PSFS)
+        raise SystemExit
     fluxes = (0.05, 100.0) if arguments.errors else (5.0, 50.0)
     results = {}
     for kind, sersic in ({"point": 0.0} if arguments.errors else KINDS).items():

@@ -25,11 +25,18 @@ from dja_photplug.psf.from_stars import stack_stars
 from dja_photplug.psf.model import encircled_energy
 from dja_photplug.simulate.diffraction import make_psf
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
-from dja_photplug.sources.stars import find_field_stars
+from dja_photplug.sources.stars import find_field_stars, find_wavelength
 
 ANGLES = (10.0, 55.0)
 RADII = np.array([0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.25, 1.5])
 MOST = 50  # stars of a region
+
+
+def write_detector(path: Path, filter: str) -> None:
+    """Write the PSF that the simulator draws with."""
+    psf = make_psf(filter)
+    cards = fits.Header({"PIXSCL": psf.scale, "DETECTOR": "NRCALONG", "FILTER": filter[:5].upper()})
+    fits.writeto(path, psf.pixels().astype(np.float32), cards)
 
 
 def simulate(folder: Path, filter: str) -> Path:
@@ -41,9 +48,7 @@ def simulate(folder: Path, filter: str) -> Path:
     mosaic = MosaicOptions(
         filter=filter, psf="diffraction", detector_size=1300, position_angles=ANGLES, n_exposures=4, compress=False
     )
-    psf = make_psf(filter)
-    cards = fits.Header({"PIXSCL": psf.scale, "DETECTOR": "NRCALONG", "FILTER": filter[:5].upper()})
-    fits.writeto(folder / "detector.fits", psf.pixels().astype(np.float32), cards)
+    write_detector(folder / "detector.fits", filter)
     return simulate_mosaic(folder, scene, mosaic).prefix
 
 
@@ -81,7 +86,7 @@ def compare(prefix: Path, folder: Path, plot: str | None) -> None:
     print("| --- | --- " + "| --- " * (len(RADII) + 2) + "|")
     for name, group in groups.items():
         chosen = group & (np.cumsum(group) <= MOST)
-        stack = stack_stars(stars[chosen], 101, name).psf
+        stack = stack_stars(stars[chosen], 101, name, find_wavelength(image.meta)).psf
         psf = model.psf_at(places[np.flatnonzero(chosen)[0]])
         assert psf is not None
         ratio = encircled_energy(psf, RADII) / encircled_energy(stack, RADII)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dja_photplug.figures.matching import PANELS, matching_figure
-from dja_photplug.psf.matching import Target
+from dja_photplug.matching.kernels import Target
 from dja_photplug.psf.model import PSF
 from tests.helpers import SCALE, gaussian
 

@@ -105,18 +105,28 @@ def without_totals(folder: Path) -> None:
     assert np.isfinite(total).any()
 
 
-def of_stars(given: str, command: str, outcome: Outcome, *says: str, **more: object) -> Case:
-    return Case(kind="PSF of stars", given=given, command=command, outcome=outcome, says=says, **more)  # type: ignore[arg-type]
+Act = Callable[[Path], object]
 
 
-def of_log(given: str, command: str, outcome: Outcome, *says: str, **more: object) -> Case:
-    known = {"prepare": write_detector()} | more
-    return Case(kind="PSF of the log", given=given, command=command, outcome=outcome, says=says, **known)  # type: ignore[arg-type]
+def of_stars(given: str, command: str, outcome: Outcome, *says: str, check: Act | None = None) -> Case:
+    return Case(kind="PSF of stars", given=given, command=command, outcome=outcome, says=says, check=check)
 
 
-def by_region(given: str, command: str, outcome: Outcome, *says: str, **more: object) -> Case:
-    known = {"prepare": write_regions} | more
-    return Case(kind="PSF by region", given=given, command=command, outcome=outcome, says=says, **known)  # type: ignore[arg-type]
+def of_log(
+    given: str, command: str, outcome: Outcome, *says: str, prepare: Act | None = None, check: Act | None = None
+) -> Case:
+    return Case(
+        kind="PSF of the log", given=given, command=command, outcome=outcome, says=says,
+        prepare=prepare or write_detector(), check=check,
+    )  # fmt: skip
+
+
+def by_region(
+    given: str, command: str, outcome: Outcome, *says: str, prepare: Act = write_regions, check: Act | None = None
+) -> Case:
+    return Case(
+        kind="PSF by region", given=given, command=command, outcome=outcome, says=says, prepare=prepare, check=check
+    )
 
 
 CASES = (
@@ -154,6 +164,8 @@ CASES = (
               "regions.fits", "target", "no region"),
     by_region("injected sources in no region", f"inject {PREFIX} -o out.ecsv --noise dja --realisations 1 --workers 1 "
               "--psf regions.fits", "refused", "regions.fits", "no region"),
+    by_region("as the PSF that bands are brought to", f"catalog {PREFIX} -o cat.ecsv --noise dja --psf regions.fits "
+              "--match regions.fits", "refused", "regions.fits", "PSFs by region", "give an image of one"),
     by_region("one of the PSFs missing", f"galfit {PREFIX} {PLACE} -o out --psf regions.fits", "refused",
               "regions.fits", "missing", prepare=damage_regions),
 )  # fmt: skip

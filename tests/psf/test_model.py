@@ -13,15 +13,8 @@ from photutils.profiles import CurveOfGrowth
 from scipy.special import erf
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.psf.model import (
-    PSF,
-    encircled_energy,
-    half_light_radius,
-    prepare_psf,
-    read_psf,
-    sample_psf,
-    warn_of_assumptions,
-)
+from dja_photplug.psf.model import PSF, encircled_energy, half_light_radius, read_psf, warn_of_assumptions
+from dja_photplug.psf.sampling import prepare_psf, sample_psf
 
 FWHM = np.sqrt(8 * np.log(2))  # of a sigma of 1
 SIGMA = 0.145 / FWHM  # arcsec, F444W

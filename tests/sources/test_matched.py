@@ -11,9 +11,9 @@ from scipy.spatial import KDTree
 
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.engines.sep_engine import SEP
+from dja_photplug.matching.convolution import Kernels
+from dja_photplug.matching.kernels import make_kernel
 from dja_photplug.options.stages import MeasureOptions, Options
-from dja_photplug.psf.convolution import Kernels
-from dja_photplug.psf.matching import make_kernel
 from dja_photplug.psf.model import encircled_energy
 from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sources.apertures import Removed

@@ -9,13 +9,13 @@ from photutils.aperture import CircularAperture
 from scipy.signal import fftconvolve
 
 from dja_photplug.light.mesh import Mesh
+from dja_photplug.matching import convolution
+from dja_photplug.matching.convolution import Kernels, convolve_image
+from dja_photplug.matching.kernels import MatchingKernel
+from dja_photplug.matching.weights import Weights, sum_noise
 from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.psf import convolution
-from dja_photplug.psf.convolution import Kernels, convolve_image
-from dja_photplug.psf.matching import MatchingKernel
 from dja_photplug.psf.model import PSF
 from dja_photplug.psf.regions import PSFModel
-from dja_photplug.psf.weights import Weights, sum_noise
 from dja_photplug.sky.grid import pixel_scale
 from tests.helpers import gaussian, make_image
 

@@ -14,11 +14,11 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy import fft
 
+from dja_photplug.matching.kernels import MatchingKernel, make_kernel
 from dja_photplug.mosaic.blocks import Planes, native_pixels
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.parallel.scratch import new_plane
 from dja_photplug.parallel.workers import Map
-from dja_photplug.psf.matching import MatchingKernel, make_kernel
 from dja_photplug.psf.model import PSF
 from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sky.grid import Window, pixel_scale, sky_positions

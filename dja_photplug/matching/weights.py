@@ -17,10 +17,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy import fft
 
+from dja_photplug.matching.convolution import Kernels
 from dja_photplug.mosaic.blocks import Planes
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.parallel.workers import Map
-from dja_photplug.psf.convolution import Kernels
 from dja_photplug.sky.grid import Scalar
 
 __all__ = ["Weights", "batches", "group_rows", "sum_noise", "window_pixels"]

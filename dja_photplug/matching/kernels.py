@@ -14,8 +14,9 @@ from scipy import fft
 from scipy.ndimage import fourier_shift, map_coordinates
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning, suggest
-from dja_photplug.psf.model import PSF, SAME_SCALE, encircled_energy, read_psf, sample_psf
+from dja_photplug.psf.model import PSF, SAME_SCALE, encircled_energy, read_psf
 from dja_photplug.psf.regions import PSFModel
+from dja_photplug.psf.sampling import sample_psf
 
 __all__ = [
     "ANGLES",

@@ -11,7 +11,7 @@ from astropy.wcs import WCS
 from scipy.signal import fftconvolve
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.psf.matching import (
+from dja_photplug.matching.kernels import (
     check_narrower,
     choose_broadest,
     choose_reference,
