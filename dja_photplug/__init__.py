@@ -33,18 +33,18 @@ if TYPE_CHECKING:
     from dja_photplug.mosaic.fullweight import NoiseModel as NoiseModel
     from dja_photplug.mosaic.image import MosaicImage as MosaicImage
     from dja_photplug.mosaic.weights import write_weight as write_weight
+    from dja_photplug.options.commands import ExtendOptions as ExtendOptions
+    from dja_photplug.options.commands import GalfitOptions as GalfitOptions
+    from dja_photplug.options.commands import InjectionOptions as InjectionOptions
+    from dja_photplug.options.commands import PSFOptions as PSFOptions
     from dja_photplug.options.stages import BackgroundOptions as BackgroundOptions
     from dja_photplug.options.stages import BandOptions as BandOptions
     from dja_photplug.options.stages import CalibrationOptions as CalibrationOptions
     from dja_photplug.options.stages import DetectOptions as DetectOptions
     from dja_photplug.options.stages import EpochOptions as EpochOptions
-    from dja_photplug.options.stages import ExtendOptions as ExtendOptions
-    from dja_photplug.options.stages import GalfitOptions as GalfitOptions
-    from dja_photplug.options.stages import InjectionOptions as InjectionOptions
     from dja_photplug.options.stages import MeasureOptions as MeasureOptions
     from dja_photplug.options.stages import Options as Options
     from dja_photplug.options.stages import OutputOptions as OutputOptions
-    from dja_photplug.options.stages import PSFOptions as PSFOptions
     from dja_photplug.options.stages import TileOptions as TileOptions
     from dja_photplug.options.stages import VarianceOptions as VarianceOptions
     from dja_photplug.pipeline.catalog import run as run

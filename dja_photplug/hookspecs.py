@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from dja_photplug.mosaic.electrons import Header
     from dja_photplug.mosaic.fullweight import ExposureMap, NoiseModel
     from dja_photplug.mosaic.image import MosaicImage
+    from dja_photplug.options.commands import GalfitOptions
     from dja_photplug.options.declare import Stage
-    from dja_photplug.options.stages import GalfitOptions, Options
+    from dja_photplug.options.stages import Options
     from dja_photplug.psf.regions import PSFModel
     from dja_photplug.sources.detection import Background, Detection
 

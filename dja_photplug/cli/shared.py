@@ -19,8 +19,9 @@ from dja_photplug.files.formats import decode_text
 from dja_photplug.files.names import band_name
 from dja_photplug.options.arguments import add_flags, band_value, collect_options, collect_stage
 from dja_photplug.options.bands import settle_values
+from dja_photplug.options.commands import ExtendOptions
 from dja_photplug.options.declare import declarations
-from dja_photplug.options.stages import ExtendOptions, Options
+from dja_photplug.options.stages import Options
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord

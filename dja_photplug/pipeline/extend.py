@@ -47,7 +47,8 @@ from dja_photplug.foreign.recognise import choose_schema
 from dja_photplug.foreign.schema import CatalogSchema
 from dja_photplug.mosaic.load import exposure_log
 from dja_photplug.options.bands import settle_bands
-from dja_photplug.options.stages import EXTENSIONS, ExtendOptions, Options
+from dja_photplug.options.commands import EXTENSIONS, ExtendOptions
+from dja_photplug.options.stages import Options
 from dja_photplug.pipeline.images import Products, find_source
 from dja_photplug.pipeline.many_bands import (
     KRON_COLUMNS,

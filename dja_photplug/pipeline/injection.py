@@ -43,7 +43,8 @@ from dja_photplug.mosaic.image import MosaicImage, replace_planes
 from dja_photplug.mosaic.load import load_noise_model
 from dja_photplug.mosaic.noise import RescaledModel, counts_electrons
 from dja_photplug.options.bands import settle_bands
-from dja_photplug.options.stages import NOISE_PRESETS, InjectionOptions, Options
+from dja_photplug.options.commands import InjectionOptions
+from dja_photplug.options.stages import NOISE_PRESETS, Options
 from dja_photplug.parallel.workers import map_in_processes
 from dja_photplug.pipeline.images import Products, find_source, load_source, zero_point_factor
 from dja_photplug.pipeline.many_bands import describe_psf, read_psf_for

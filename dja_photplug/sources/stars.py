@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from dja_photplug.errors import PhotplugWarning
 from dja_photplug.files.smallfits import CardValue
 from dja_photplug.mosaic.blocks import native_pixels
-from dja_photplug.options.stages import Options, PSFOptions
+from dja_photplug.options.commands import PSFOptions
+from dja_photplug.options.stages import Options
 from dja_photplug.psf.from_stars import (
     FEW_STARS,
     FEWEST_STARS,

@@ -35,7 +35,8 @@ from dja_photplug.cli.app import build_parser
 from dja_photplug.completeness.bins import BIN_COLUMNS, SOURCE_COLUMNS, SPLIT_COLUMNS
 from dja_photplug.completeness.limits import CURVE_COLUMNS, LIMIT_COLUMNS
 from dja_photplug.foreign.known import PLAIN, SCHEMAS
-from dja_photplug.options.stages import COMMAND_STAGES, STAGES, Options
+from dja_photplug.options.commands import COMMAND_STAGES
+from dja_photplug.options.stages import STAGES, Options
 from dja_photplug.pipeline.plugins import BUILTINS, get_plugin_manager
 
 DOCS = Path(__file__).resolve().parent.parent

@@ -17,8 +17,8 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.options.arguments import add_flags, collect_options
 from dja_photplug.options.bands import of_band, settle_bands
 from dja_photplug.options.declare import Stage, option
+from dja_photplug.options.presets import PIXEL_DEFAULTS
 from dja_photplug.options.stages import (
-    PIXEL_DEFAULTS,
     STAGES,
     BackgroundOptions,
     BandOptions,

@@ -28,7 +28,7 @@ from dja_photplug.files.names import find_mosaic
 from dja_photplug.files.pixels import write_image
 from dja_photplug.mosaic.load import load_mosaic
 from dja_photplug.options.arguments import add_flags, collect_options, collect_stage
-from dja_photplug.options.stages import InjectionOptions
+from dja_photplug.options.commands import InjectionOptions
 from dja_photplug.pipeline import injection as module
 from dja_photplug.pipeline.plugins import get_plugin_manager
 from dja_photplug.psf.regions import read_psf_model

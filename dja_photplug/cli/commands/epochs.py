@@ -173,7 +173,7 @@ def _format_epoch(name: str, value: object) -> str:
 def _find_grid(arguments: Namespace) -> Grid:
     """Return the grid of the image that ``--like`` names, or of the mosaic."""
     from dja_photplug.files.pixels import read_grid
-    from dja_photplug.options.stages import PIXEL_DEFAULTS
+    from dja_photplug.options.presets import PIXEL_DEFAULTS
     from dja_photplug.pipeline.images import find_grid, find_source
 
     like = arguments.like or arguments.mosaic

@@ -24,7 +24,7 @@ from dja_photplug.files.formats import IMAGE_SUFFIXES, PLOT_SUFFIXES
 from dja_photplug.hookspecs import hookimpl
 from dja_photplug.options.arguments import collect_stage
 from dja_photplug.options.bands import settle_bands
-from dja_photplug.options.stages import PSFOptions
+from dja_photplug.options.commands import PSFOptions
 
 if TYPE_CHECKING:
     import numpy as np
