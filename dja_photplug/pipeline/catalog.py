@@ -30,8 +30,10 @@ from dja_photplug.pipeline.many_bands import (
     name_columns,
     read_psfs,
 )
-from dja_photplug.pipeline.one_band import Result, analyse_image, describe_image, measure_band
+from dja_photplug.pipeline.one_band import measure_band
 from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
+from dja_photplug.pipeline.steps.analysis import analyse_image
+from dja_photplug.pipeline.steps.result import Result, describe_image
 from dja_photplug.pipeline.tiles import share_work
 from dja_photplug.psf.matching import Target, choose_reference, find_target
 from dja_photplug.psf.regions import PSFModel

@@ -27,7 +27,7 @@ from scipy.stats import median_abs_deviation
 
 import dja_photplug as dp
 from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.pipeline.one_band import analyse_image
+from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.psf.matching import Target, make_kernel
 from dja_photplug.psf.model import PSF
 from dja_photplug.simulate.field import PROFILE_LIMITS, PSF_SHARE, PSF_SIGMA

@@ -17,7 +17,7 @@ from scipy.stats import median_abs_deviation
 import dja_photplug as dp
 from dja_photplug.light.planes import convolve_pixels
 from dja_photplug.options.stages import ENGINES
-from dja_photplug.pipeline.one_band import analyse_image
+from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.simulate.field import FieldOptions, SimulatedField, simulate_field, write_field
 from dja_photplug.sources.detection import gaussian_kernel
 

@@ -27,7 +27,7 @@ from dja_photplug.options.stages import OUTPUT_SCHEMAS
 if TYPE_CHECKING:
     import pluggy
 
-    from dja_photplug.pipeline.one_band import Result
+    from dja_photplug.pipeline.steps.result import Result
 
 __all__ = ["photplug_register_commands", "run"]
 
@@ -56,8 +56,9 @@ def run(arguments: Namespace) -> None:
     from dja_photplug.files.tables import check_names
     from dja_photplug.pipeline.catalog import run as make_catalog
     from dja_photplug.pipeline.many_bands import list_columns
-    from dja_photplug.pipeline.one_band import fill_columns, write_result
+    from dja_photplug.pipeline.one_band import write_result
     from dja_photplug.pipeline.plugins import catalog_suffixes, complete_options
+    from dja_photplug.pipeline.steps.result import fill_columns
 
     manager, overwrite = arguments.manager, arguments.overwrite
     options = complete_options(make_options(arguments), manager)
@@ -98,7 +99,8 @@ def _draw_catalog(result: Result, path: Path, manager: pluggy.PluginManager, *, 
     """Draw planes, sources and errors of a run."""
     from dja_photplug.figures.catalog import plot_catalog
     from dja_photplug.mosaic.load import load_exposure
-    from dja_photplug.pipeline.one_band import fill_columns, measure_background_errors
+    from dja_photplug.pipeline.one_band import measure_background_errors
+    from dja_photplug.pipeline.steps.result import fill_columns
 
     alone = None
     if result.image.background_weight is not None:
