@@ -17,9 +17,12 @@ __all__ = [
     "APERTURE_COLUMNS",
     "COLUMNS",
     "CONTAMINATION_COLUMNS",
+    "DETAIL_COLUMNS",
     "EPOCH_COLUMNS",
     "EPOCH_DETAIL_COLUMNS",
     "GROWTH_COLUMNS",
+    "KRON_DETAIL_COLUMNS",
+    "MASK_COLUMNS",
     "MATCHED_TOTAL_COLUMNS",
     "MATCH_COLUMNS",
     "SKY_COLUMNS",
@@ -183,6 +186,44 @@ CONTAMINATION_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("contam_{i}", "", "neighbours' light that was taken off in that circle, as a fraction of flux_aper_{i}"),
 )
 """Columns of each aperture where the light of neighbours is subtracted."""
+
+DETAIL_COLUMNS: tuple[ColumnSpec, ...] = (
+    ColumnSpec("thresh", "uJy", "threshold of the smoothed image at the source, of a pixel"),
+    ColumnSpec("tnpix", "", "number of pixels above the threshold in the image as it is", "i8"),
+    *(
+        ColumnSpec(f"{axis}{end}", "", f"{what} {axis} of the source's pixels, 0-based", "i8")
+        for axis in "xy"
+        for end, what in (("min", "smallest"), ("max", "largest"))
+    ),
+    *(ColumnSpec(name, "pix2", "variance of the barycentre by photon noise") for name in ("errx2", "erry2")),
+    ColumnSpec("errxy", "pix2", "covariance of the barycentre by photon noise"),
+    *(
+        ColumnSpec(before + name, "uJy", f"{what} of the {image} image")
+        for name, what in (("flux", "sum of the source's pixels"), ("peak", "brightest pixel"))
+        for before, image in (("c", "smoothed"), ("", "unsmoothed"))
+    ),
+    *(
+        ColumnSpec(f"{axis}{before}peak", "", f"brightest pixel of the {image} image, 0-based", "i8")
+        for before, image in (("c", "smoothed"), ("", "unsmoothed"))
+        for axis in "xy"
+    ),
+)
+"""What sep tells of a detection, on request, by its names."""
+
+KRON_DETAIL_COLUMNS: tuple[ColumnSpec, ...] = (
+    ColumnSpec("kron_rcirc", "arcsec", "kron_radius times the root of a b: the circle of its area"),
+    ColumnSpec("bkg_auto", "uJy", "sky that was taken off in the Kron aperture"),
+    ColumnSpec("flag_auto", "", "bits of SourceFlag of the Kron aperture alone", "i4"),
+    ColumnSpec("flux_radius_flag", "", "bits of SourceFlag of the circle in which flux radii are looked for", "i4"),
+    ColumnSpec("flux_radius_20", "arcsec", "radius of the circle that holds 20 % of flux_auto"),
+    ColumnSpec("flux_radius_90", "arcsec", "radius of the circle that holds 90 % of flux_auto"),
+)
+"""What is told of the Kron aperture, on request."""
+
+MASK_COLUMNS: tuple[ColumnSpec, ...] = (
+    ColumnSpec("mask_aper_{i}", "", "pixels without data in the circle of diameter ASEC_{i} arcsec"),
+)
+"""Columns of each aperture on request."""
 
 GROWTH_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec(

@@ -26,6 +26,7 @@ __all__ = [
     "as_mosaic_image",
     "replace_planes",
     "rescale_image",
+    "scale_errors",
     "share_image",
     "take_off",
 ]
@@ -245,6 +246,27 @@ def replace_planes(
         background_weight=image.background_weight,
         noise_model=image.noise_model,
     )
+
+
+def scale_errors(image: MosaicImage, factor: float) -> MosaicImage:
+    """Return the image with errors that are so many times larger; other planes are not copied.
+
+    Parameters
+    ----------
+    image : MosaicImage
+    factor : float
+
+    Returns
+    -------
+    MosaicImage
+        Without a noise model, whose weights are not these; its metadata tell the factor, ERRSCALE.
+    """
+    square = np.float32(factor**2)
+    scaled = replace_planes(image, weight=image.uncertainty.array / square)
+    if image.background_weight is not None:
+        scaled.background_weight = image.background_weight / square
+    scaled.meta, scaled.noise_model = {**image.meta, "ERRSCALE": factor}, None
+    return scaled
 
 
 def share_image(image: MosaicImage) -> MosaicImage:

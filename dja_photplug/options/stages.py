@@ -39,6 +39,7 @@ S = TypeVar("S", bound=Stage)
 NOISE_PRESETS = ("dja", "calibrated", "background")
 SCIENCE_NOISE, PIXEL_NOISE = "calibrated", "dja"
 ENGINES = ("sep", "photutils")
+SKIES = ("auto", "none", "mesh", "masked", "unmasked", "annulus")
 OUTPUT_SCHEMAS = ("photplug", "dja", "sextractor")
 EPOCH_DETAILS = ("visits", "angles", "detectors", "programs", "gap", "barycentric", "edge")
 
@@ -84,6 +85,12 @@ class BackgroundOptions(Stage):
 
     mesh: float = option(2.0, "size of a background mesh cell", unit="arcsec", minimum=0.1)
     mesh_filter: int = option(3, "cells across the median filter over the mesh", minimum=1)
+    rescale_weights: str = option(
+        "no",
+        "'yes' scales the errors of the image that sources are detected on so that their median agrees with the "
+        "scatter of pixels in the mesh, as the archive's catalogues do",
+        choices=("no", "yes"),
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +120,12 @@ class DetectOptions(Stage):
     n_levels: int = option(32, "deblending levels", minimum=1)
     contrast: float = option(0.001, "least deblending contrast; 1 for no deblending", minimum=0, maximum=1)
     clean: float = option(1.0, "cleaning efficiency; 0 for no cleaning", minimum=0)
+    extraction: str = option(
+        "blends",
+        "'blends' extracts each blend alone and cleans the brightest first, the same in any tiles; 'whole' does all of "
+        "the image at once, as sep by itself and the archive, with Source Extractor's table for a kernel of 3 pixels",
+        choices=("blends", "whole"),
+    )
     use_segmentation: str | None = option(
         None,
         "FITS image with the segments to measure instead of detecting sources; their labels are the ids",
@@ -161,9 +174,9 @@ class MeasureOptions(Stage):
     background: str = option(
         "auto",
         "sky taken off before photometry: 'none' (mosaics are background-subtracted), 'mesh' without the sources and "
-        "the light around them, 'masked' mesh without their segments, or local 'annulus'; 'auto' is 'mesh' with the "
-        "noise preset calibrated, else 'none'",
-        choices=("auto", "none", "mesh", "masked", "annulus"),
+        "the light around them, 'masked' mesh without their segments, 'unmasked' mesh with them, as the archive does, "
+        "or local 'annulus'; 'auto' is 'mesh' with the noise preset calibrated, else 'none'",
+        choices=SKIES,
         flag="--sky",
     )
     annulus: tuple[float, ...] = option(
@@ -171,10 +184,22 @@ class MeasureOptions(Stage):
     )
     neighbours: str = option(
         "auto",
-        "'mask' puts what lies opposite of the source into others' pixels, 'keep' leaves them, 'subtract' takes off "
-        "what profiles say of others, and puts the source's own in their pixels; 'auto' is 'subtract' with the noise "
-        "preset calibrated and no sky annulus, else 'mask'",
-        choices=("auto", "mask", "keep", "subtract"),
+        "'mask' puts what lies opposite of the source into others' pixels, 'mean' the mean of the aperture, as sep and "
+        "the archive do, 'keep' leaves them, 'subtract' takes off what profiles say of others, and puts the source's "
+        "own in their pixels; 'auto' is 'subtract' with the noise preset calibrated and no sky annulus, else 'mask'",
+        choices=("auto", "mask", "mean", "keep", "subtract"),
+    )
+    photon_gain: float | None = option(
+        None,
+        "gain whose photon noise is added to the errors in circles, beside that in the weights; 2000 in the archive's "
+        "catalogues",
+        unit="e-/(10 nJy)",
+        kind=float,
+        minimum=1e-3,
+    )
+    details: bool = option(
+        False,
+        "more columns, those of Source Extractor that the archive's catalogues have; always with the schema dja",
     )
 
     def __post_init__(self) -> None:
@@ -255,6 +280,14 @@ class BandOptions(Stage):
         "bring all bands to one PSF, for colours: that of a band, of the 'broadest' of them, or of a FITS image",
         kind=str,
         flag="--match",
+    )
+    sky: str | None = option(
+        None,
+        "sky taken off in bands, where it is another than in the image that sources are detected on: as --sky; that "
+        "image's own band is measured again as a band then, as in the archive's catalogues",
+        kind=str,
+        choices=SKIES[1:],
+        flag="--band-sky",
     )
     zero_point: Mapping[str, float] = option(
         {},
@@ -372,6 +405,27 @@ class Options(Stage):
         if neighbours == "auto":
             neighbours = "subtract" if calibrated and sky != "annulus" else "mask"
         return dataclasses.replace(self, measure=dataclasses.replace(measure, background=sky, neighbours=neighbours))
+
+    @property
+    def apart(self) -> bool:
+        """Whether the band that sources are detected on is measured again as a band, as others are."""
+        return self.bands.sky is not None or self.background.rescale_weights == "yes"
+
+    @property
+    def details(self) -> bool:
+        """Whether the catalogue has the columns of Source Extractor that those of the archive have."""
+        return self.measure.details or self.output.schema == "dja"
+
+    def for_bands(self) -> Options:
+        """Return the options for bands in which known sources are measured: their sky may be another.
+
+        Returns
+        -------
+        Options
+        """
+        if self.bands.sky is None:
+            return self
+        return dataclasses.replace(self, measure=dataclasses.replace(self.measure, background=self.bands.sky))
 
     def of(self, kind: type[S]) -> S:
         """Return the options of a plugin, their defaults where nobody gave any.

@@ -22,6 +22,7 @@ from dja_photplug.cli.shared import (
 )
 from dja_photplug.files.formats import CATALOG_FORMATS, IMAGE_SUFFIXES, PLOT_SUFFIXES, REGION_SUFFIXES
 from dja_photplug.hookspecs import hookimpl
+from dja_photplug.options.presets import LIKE_DJA
 from dja_photplug.options.stages import OUTPUT_SCHEMAS
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     command.add_argument("-o", "--output", type=Path, required=True, metavar="CAT.fits", help=help)
     help = "as --write-schema: names and units of the columns"
     command.add_argument("--schema", dest="output.schema", choices=OUTPUT_SCHEMAS, default=argparse.SUPPRESS, help=help)
+    help = "the recipe of the archive's catalogues, in their columns; other flags change parts of it"
+    command.add_argument("--like-dja", action="store_true", help=help)
     command.add_argument("--segmentation", type=Path, metavar="OUT.fits", help="write the segmentation image")
     command.add_argument("--regions", type=Path, metavar="OUT.reg", help="write the Kron ellipses for DS9")
     command.add_argument("--plot", type=Path, metavar="OUT.png", help="draw planes, sources and errors")
@@ -61,14 +64,15 @@ def run(arguments: Namespace) -> None:
     from dja_photplug.pipeline.steps.result import fill_columns
 
     manager, overwrite = arguments.manager, arguments.overwrite
-    options = complete_options(make_options(arguments), manager)
+    options = complete_options(make_options(arguments, LIKE_DJA if arguments.like_dja else None), manager)
     suffixes = catalog_suffixes(manager, options.output.format, options.output.schema)
     beside = {"segmentation": IMAGE_SUFFIXES, "regions": REGION_SUFFIXES, "plot": PLOT_SUFFIXES}
     outputs = check_outputs(arguments, output=suffixes, **beside)
     if options.output.format in CHECKS:
         CHECKS[options.output.format](arguments.output, overwrite=overwrite)
     sources = find_mosaics(arguments)
-    bands = [source.band for source in sources] if len(sources) > 1 or options.bands.detect else []
+    named = len(sources) > 1 or options.bands.detect or options.apart
+    bands = [source.band for source in sources] if named else []
     check_names(arguments.output, list_columns(options, bands))
     result = make_catalog(
         sources,

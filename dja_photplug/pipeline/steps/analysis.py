@@ -11,9 +11,10 @@ import pluggy
 from astropy.table import QTable, hstack
 
 from dja_photplug.calibration.curve import NoiseCalibration
+from dja_photplug.engines.sep_engine import measure_error_scale
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.planes import mask_sources
-from dja_photplug.mosaic.image import MosaicImage, share_image, take_off
+from dja_photplug.mosaic.image import MosaicImage, scale_errors, share_image, take_off
 from dja_photplug.options.stages import Options
 from dja_photplug.parallel.scratch import share_plane
 from dja_photplug.parallel.tiles import Tile, cut_tiles
@@ -103,6 +104,8 @@ def analyse_image(
     begin("background")
     background = ask_engine(manager, "photplug_background", Background, options, image=image)
     background = background.share()
+    if detection is None and targets is None and options.background.rescale_weights == "yes":
+        image = share_image(scale_errors(image, measure_error_scale(image, options.background)))
     if detection is None:
         begin("detecting")
         detection = _find_sources(image, background, tiles, options, manager, parallel)
@@ -226,9 +229,9 @@ def _find_sources(
     manager: pluggy.PluginManager,
     parallel: Map,
 ) -> Detection:
-    """Return the sources of an image, in tiles; given segments are those of the whole."""
+    """Return the sources of an image, in tiles, or in one piece where options ask for that."""
     find = partial(_detect, Ask("photplug_detect", Detection, options, manager, stand_in=True))
-    if options.detect.use_segmentation is not None:
+    if options.detect.use_segmentation is not None or options.detect.extraction == "whole":
         return find(image, background)
     return detect_in_tiles(image, background, tiles, options.tiles.overlap, find, parallel)
 

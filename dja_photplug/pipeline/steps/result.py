@@ -98,6 +98,7 @@ _NOISE_CARDS = (
     "NNULL",
     "NNOTFIN",
     "NNEGWHT",
+    "ERRSCALE",
 )
 
 
