@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +10,7 @@ from astropy import units as u
 from astropy.table import QTable
 from numpy.typing import ArrayLike
 
+from dja_photplug.catalog.metadata import find_ucd
 from dja_photplug.errors import PhotplugError
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "describe_removed",
     "dress_table",
     "epoch_columns",
-    "find_ucd",
 ]
 
 
@@ -63,68 +62,6 @@ class ColumnSpec:
     def ucd(self) -> str:
         """Unified Content Descriptor, by which tools of the Virtual Observatory know the column (UCD1+ 1.5)."""
         return find_ucd(self.name)
-
-
-_UCDS = {
-    "id": "meta.id;meta.main",
-    "ra": "pos.eq.ra;meta.main",
-    "dec": "pos.eq.dec;meta.main",
-    "x": "pos.cartesian.x;instr.det",
-    "y": "pos.cartesian.y;instr.det",
-    "a": "phys.angSize.smajAxis",
-    "b": "phys.angSize.sminAxis",
-    "theta": "pos.posAng;instr.det",
-    "npix": "meta.number;instr.pixel",
-    "snr_detect": "stat.snr",
-    "kron_radius": "phys.angSize;arith.ratio",
-    "flux_radius": "phys.angSize",
-    "flux": "phot.flux.density",
-    "fluxerr": "stat.error;phot.flux.density",
-    "corr": "phot.flux.density",
-    "ecorr": "stat.error;phot.flux.density",
-    "tot": "phot.flux.density",
-    "etot": "stat.error;phot.flux.density",
-    "mag": "phot.mag",
-    "magerr": "stat.error;phot.mag",
-    "flag": "meta.code",
-    "mask_frac": "meta.code.qual;arith.ratio",
-    "depth5": "phot.mag;stat.max",
-    "bkg": "phot.flux.density;instr.background",
-    "contam": "phot.flux.density;arith.ratio",
-    "n_exp": "meta.number;obs.exposure",
-    "exptime": "time.duration;obs.exposure",
-    "mjd_mean": "time.epoch;stat.mean",
-    "mjd_min": "time.start",
-    "mjd_max": "time.end",
-    "n_visit": "meta.number;obs",
-    "visits": "meta.id;obs",
-    "detectors": "meta.id;instr.det",
-    "programs": "meta.id;obs.proposal",
-    "gap_max": "time.interval",
-    "bmjd_mean": "time.epoch;stat.mean",
-    "edge_dist": "pos.angDistance;instr.det",
-}
-
-
-def find_ucd(name: str) -> str:
-    """Return what tools of the Virtual Observatory know a column by.
-
-    Parameters
-    ----------
-    name : str
-        Without its band; that of an aperture with its number, or ``{i}``.
-
-    Returns
-    -------
-    str
-        Empty where there is none, as of columns that hold arrays.
-
-    Examples
-    --------
-    >>> find_ucd("fluxerr_aper_2"), find_ucd("mag_auto"), find_ucd("visit_mjd")
-    ('stat.error;phot.flux.density', 'phot.mag', '')
-    """
-    return _UCDS.get(name) or _UCDS.get(re.sub(r"(_(auto|iso|total|aper))?(_(\d+|\{i\}))?$", "", name), "")
 
 
 COLUMNS: tuple[ColumnSpec, ...] = (

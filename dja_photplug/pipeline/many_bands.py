@@ -77,7 +77,7 @@ SOURCE_COLUMNS = (
 # What each band says of a source beside its apertures and epochs.
 KRON_COLUMNS = (
     *("flux_radius", "flux_auto", "fluxerr_auto", "mag_auto", "magerr_auto", "flag", "mask_frac"),
-    *(spec.name for spec in GROWTH_COLUMNS),
+    *(spec.name for spec in (*GROWTH_COLUMNS, *KRON_DETAIL_COLUMNS)),
 )
 SEGMENT_COLUMNS = ("flux_iso", "fluxerr_iso")
 
