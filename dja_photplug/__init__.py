@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from dja_photplug.options.commands import GalfitOptions as GalfitOptions
     from dja_photplug.options.commands import InjectionOptions as InjectionOptions
     from dja_photplug.options.commands import PSFOptions as PSFOptions
+    from dja_photplug.options.presets import LIKE_DJA as LIKE_DJA
     from dja_photplug.options.stages import BackgroundOptions as BackgroundOptions
     from dja_photplug.options.stages import BandOptions as BandOptions
     from dja_photplug.options.stages import CalibrationOptions as CalibrationOptions
