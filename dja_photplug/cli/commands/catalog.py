@@ -93,6 +93,7 @@ def run(arguments: Namespace) -> None:
     # The noise is that of the bands where the archive's stack, which has no photon noise, is the detection image.
     noise = describe_weight(json.loads(meta.get("BAND_0", "null")) or meta)
     detected = f" detected on {meta['DETECT']}" if "DETECT" in meta else ""
+    detected += f" with errors times {meta['ERRSCALE']:.4g}" if "ERRSCALE" in meta else ""
     say(
         arguments,
         f"{', '.join(map(str, outputs))}: {len(result.catalog)} sources{detected}, engine {options.engine}, {noise}",

@@ -198,6 +198,7 @@ def _extend_catalog(arguments: Namespace, log: ExposureLog, options: Options) ->
     table, added = _add_epochs(given, log, options, arguments)
     given.tell()
     write_extended(table, arguments.output, added=added, original=given.path, overwrite=arguments.overwrite)
+    say(arguments, given.describe(places_alone=True))
     covered = np.sum(table[f"{arguments.prefix}n_exp"] > 0)
     say(arguments, f"{arguments.output}: {len(table)} rows, {covered} covered by {log.name}")
 
