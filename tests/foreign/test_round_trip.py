@@ -10,7 +10,6 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
-import dja_photplug as dp
 from dja_photplug.cli.app import main
 from dja_photplug.files.tables import read_catalog
 from tests.helpers import plain, uds_prefix
@@ -114,9 +113,3 @@ def test_names_order_and_units_are_theirs(as_published: tuple[Table, Table]) -> 
         own, their = (table[name].unit or None for table in as_published)
         assert own == MENDED.get(name, their), name
         assert (own == their) == (name not in MENDED), name
-
-
-def test_what_is_rescaled_is_an_image_that_sources_are_detected_on(as_published, data: Path) -> None:
-    options = dp.Options(background=dp.BackgroundOptions(rescale_weights="yes"))
-    with pytest.raises(dp.PhotplugError, match="has its sources already; leave out --detect, --stack and --rescale"):
-        dp.extend_catalog(as_published[1], [uds_prefix(data)], options)

@@ -229,15 +229,27 @@ def test_votlint_finds_nothing_wrong(ours, tmp_path):
     assert "ERROR" not in run_tool("stilts", "votlint", f"votable={path}")
 
 
+# Bands and filters of gds-grizli-v7.0-fix.eazypy.zphot.translate, as eazy-py lists them on the archive's page about its
+# catalogues (dawn-cph.github.io/dja, 2023-07-15), without F160W.
+PUBLISHED = [
+    *(("f090w", 363), ("f105w", 202), ("f110w", 241), ("f115w", 364), ("f115wn", 309), ("f125w", 203), ("f140w", 204)),
+    *(("f150w", 365), ("f150wn", 310), ("f182m", 370), ("f200w", 366), ("f200wn", 311), ("f210m", 371), ("f277w", 375)),
+    *(("f335m", 381), ("f356w", 376), ("f410m", 383), ("f430m", 384), ("f435w", 233), ("f444w", 377), ("f460m", 385)),
+    *(("f475w", 234), ("f480m", 386), ("f606w", 236), ("f606wu", 214), ("f775w", 238), ("f814w", 239), ("f814wu", 217)),
+    ("f850lp", 240),
+]
+
+
 @pytest.mark.fitters
 @pytest.mark.filterwarnings("ignore")  # eazy-py's own
 def test_eazy_reads_dja(ours, tmp_path, monkeypatch):
-    """With a translate file as those of the archive's catalogues: totals, and the dummy for the prior."""
+    """With the translate file of a published catalogue, which has more bands, and the dummy for the prior."""
     photoz = pytest.importorskip("eazy.photoz", reason="needs eazy-py: pip install 'dja_photplug[fitters]'")
     write_as(ours, tmp_path / "field_phot_apcorr.fits", "dja")
     monkeypatch.chdir(tmp_path)
-    lines = ("f444w_tot_1 F377", "f444w_etot_1 E377", "dummy_flux F205", "dummy_err E205")
-    Path("zphot.translate").write_text("\n".join([*lines, ""]))
+    lines = [f"{band}_tot_1 F{number}\n{band}_etot_1 E{number}" for band, number in PUBLISHED]
+    # What the archive's code adds with a dummy prior; the fluxes of F160W are not in this catalogue.
+    Path("zphot.translate").write_text("\n".join([*lines, "dummy_flux F205", "dummy_err E205", ""]))
     parameters = {
         **write_eazy_inputs(tmp_path),
         **{"CATALOG_FILE": "field_phot_apcorr.fits", "PRIOR_ABZP": 23.9, "NOT_OBS_THRESHOLD": -90},
