@@ -211,7 +211,7 @@ def _measure_details(
     With a sky for each source, of an annulus, its radii and `bkg_auto` are not known.
     """
     a, b, theta, _ = kron_apertures(shapes.a, shapes.b, shapes.theta, kron, options.kron_circle / scale)
-    limit, flux = KRON_EXTENT * np.nan_to_num(shapes.a), auto.flux
+    limit, flux = np.where(np.isfinite(shapes.a), KRON_EXTENT * shapes.a, a), auto.flux
     columns = Columns(
         kron_rcirc=kron * np.sqrt(shapes.a * shapes.b),
         flag_auto=auto.flag,
