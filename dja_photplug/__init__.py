@@ -35,18 +35,19 @@ if TYPE_CHECKING:
     from dja_photplug.mosaic.fullweight import NoiseModel as NoiseModel
     from dja_photplug.mosaic.image import MosaicImage as MosaicImage
     from dja_photplug.mosaic.weights import write_weight as write_weight
+    from dja_photplug.options.commands import ExtendOptions as ExtendOptions
+    from dja_photplug.options.commands import GalfitOptions as GalfitOptions
+    from dja_photplug.options.commands import InjectionOptions as InjectionOptions
+    from dja_photplug.options.commands import PSFOptions as PSFOptions
+    from dja_photplug.options.presets import LIKE_DJA as LIKE_DJA
     from dja_photplug.options.stages import BackgroundOptions as BackgroundOptions
     from dja_photplug.options.stages import BandOptions as BandOptions
     from dja_photplug.options.stages import CalibrationOptions as CalibrationOptions
     from dja_photplug.options.stages import DetectOptions as DetectOptions
     from dja_photplug.options.stages import EpochOptions as EpochOptions
-    from dja_photplug.options.stages import ExtendOptions as ExtendOptions
-    from dja_photplug.options.stages import GalfitOptions as GalfitOptions
-    from dja_photplug.options.stages import InjectionOptions as InjectionOptions
     from dja_photplug.options.stages import MeasureOptions as MeasureOptions
     from dja_photplug.options.stages import Options as Options
     from dja_photplug.options.stages import OutputOptions as OutputOptions
-    from dja_photplug.options.stages import PSFOptions as PSFOptions
     from dja_photplug.options.stages import TileOptions as TileOptions
     from dja_photplug.options.stages import VarianceOptions as VarianceOptions
     from dja_photplug.pipeline.catalog import run as run
@@ -54,8 +55,8 @@ if TYPE_CHECKING:
     from dja_photplug.pipeline.galfit import write_galfit as write_galfit
     from dja_photplug.pipeline.images import full_weight as full_weight
     from dja_photplug.pipeline.images import load_mosaic as load_mosaic
-    from dja_photplug.pipeline.one_band import Result as Result
     from dja_photplug.pipeline.plugins import get_plugin_manager as get_plugin_manager
+    from dja_photplug.pipeline.steps.result import Result as Result
     from dja_photplug.psf.model import PSF as PSF
     from dja_photplug.psf.regions import PSFModel as PSFModel
     from dja_photplug.psf.regions import read_psf_model as read_psf_model

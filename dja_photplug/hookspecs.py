@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from dja_photplug.mosaic.exposure import ExposureMap
     from dja_photplug.mosaic.fullweight import NoiseModel
     from dja_photplug.mosaic.image import MosaicImage
+    from dja_photplug.options.commands import GalfitOptions
     from dja_photplug.options.declare import Stage
-    from dja_photplug.options.stages import GalfitOptions, Options
+    from dja_photplug.options.stages import Options
     from dja_photplug.psf.regions import PSFModel
     from dja_photplug.sources.detection import Detection
 

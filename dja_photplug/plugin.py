@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from dja_photplug.mosaic.fullweight import NoiseModel as NoiseModel
     from dja_photplug.mosaic.fullweight import make_noise_model as make_noise_model
     from dja_photplug.mosaic.image import MosaicImage as MosaicImage
+    from dja_photplug.options.commands import GalfitOptions as GalfitOptions
     from dja_photplug.options.declare import Stage as Stage
     from dja_photplug.options.declare import option as option
-    from dja_photplug.options.stages import GalfitOptions as GalfitOptions
     from dja_photplug.options.stages import Options as Options
     from dja_photplug.pipeline.images import load_source as load_source
     from dja_photplug.psf.model import PSF as PSF

@@ -10,7 +10,7 @@ from dja_photplug.hookspecs import hookimpl
 if TYPE_CHECKING:
     from dja_photplug.fitting.stamps import FitSources
     from dja_photplug.mosaic.image import MosaicImage
-    from dja_photplug.options.stages import GalfitOptions
+    from dja_photplug.options.commands import GalfitOptions
 
 
 @hookimpl

@@ -144,7 +144,7 @@ def test_type_checkers_see_the_front_door(tmp_path: Path) -> None:
     done = subprocess.run([*run, str(script)], cwd=ROOT, capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
     assert "def (sources: typing.Sequence[" in lines[0], done.stdout
-    assert "dja_photplug.pipeline.one_band.Result" in lines[0]
+    assert "dja_photplug.pipeline.steps.result.Result" in lines[0]
     assert 'Revealed type is "float"' in lines[1] or "builtins.float" in lines[1]
     assert 'Module has no attribute "rum"' in lines[2]
 

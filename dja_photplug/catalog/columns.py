@@ -15,7 +15,7 @@ from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.tables import name_some
 from dja_photplug.units import convert, read_unit
 
-__all__ = ["column_values", "describe_missing", "find_ids", "find_positions", "has_position"]
+__all__ = ["column_values", "describe_missing", "find_ids", "find_positions", "has_position", "name_positions"]
 
 Floats = NDArray[np.float64]
 
@@ -130,13 +130,39 @@ def find_positions(table: Table, ra: str | None = None, dec: str | None = None) 
     """
     if not len(table):
         raise PhotplugError("the catalogue has no rows; give one with sources")
+    names = name_positions(table, ra, dec)
+    if len(names) == 1:
+        column = table[names[0]]
+        ra, dec = (f"{axis} of {names[0]}" for axis in ("ra", "dec"))
+        return _check_positions(_fill(column.icrs.ra.deg), _fill(column.icrs.dec.deg), ra, dec)
+    ra, dec = names
+    return _check_positions(_to_degrees(table, ra, u.hourangle), _to_degrees(table, dec, u.deg), ra, dec)
+
+
+def name_positions(table: Table, ra: str | None = None, dec: str | None = None) -> list[str]:
+    """Return the columns that positions are in.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+    ra, dec : str, optional
+        As for :func:`find_positions`.
+
+    Returns
+    -------
+    list of str
+        Those of right ascension and declination, or one with a SkyCoord.
+
+    Raises
+    ------
+    PhotplugError
+        Where there are no such columns.
+    """
     if ra is None and dec is None:
         for column in table.itercols():
             if isinstance(column, SkyCoord):
-                ra, dec = (f"{axis} of {column.info.name}" for axis in ("ra", "dec"))
-                return _check_positions(_fill(column.icrs.ra.deg), _fill(column.icrs.dec.deg), ra, dec)
-    ra, dec = _position_names(table, ra, dec)
-    return _check_positions(_to_degrees(table, ra, u.hourangle), _to_degrees(table, dec, u.deg), ra, dec)
+                return [column.info.name]
+    return list(_position_names(table, ra, dec))
 
 
 def _fill(values: Floats) -> Floats:

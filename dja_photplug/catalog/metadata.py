@@ -1,8 +1,9 @@
-"""The metadata of a catalogue, with keys and values that FITS takes."""
+"""The metadata of a catalogue and of its columns, with keys and values that FITS takes."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TypeVar
@@ -11,9 +12,79 @@ from dja_photplug import __version__
 from dja_photplug.options.stages import Options
 from dja_photplug.units import ZERO_POINT
 
-__all__ = ["encode_metadata", "make_metadata", "record_options"]
+__all__ = ["encode_metadata", "find_ucd", "make_metadata", "record_options"]
 
 Plain = TypeVar("Plain")
+
+_UCDS = {
+    "id": "meta.id;meta.main",
+    "ra": "pos.eq.ra;meta.main",
+    "dec": "pos.eq.dec;meta.main",
+    "x": "pos.cartesian.x;instr.det",
+    "y": "pos.cartesian.y;instr.det",
+    "a": "phys.angSize.smajAxis",
+    "b": "phys.angSize.sminAxis",
+    "theta": "pos.posAng;instr.det",
+    "npix": "meta.number;instr.pixel",
+    "snr_detect": "stat.snr",
+    "kron_radius": "phys.angSize;arith.ratio",
+    "flux_radius": "phys.angSize",
+    "flux": "phot.flux.density",
+    "fluxerr": "stat.error;phot.flux.density",
+    "corr": "phot.flux.density",
+    "ecorr": "stat.error;phot.flux.density",
+    "tot": "phot.flux.density",
+    "etot": "stat.error;phot.flux.density",
+    "mag": "phot.mag",
+    "magerr": "stat.error;phot.mag",
+    "flag": "meta.code",
+    "mask_frac": "meta.code.qual;arith.ratio",
+    "mask": "meta.number;instr.pixel",
+    "thresh": "phot.flux.density;stat.min",
+    "tnpix": "meta.number;instr.pixel",
+    **{f"{axis}{end}": f"pos.cartesian.{axis};stat.{end}" for axis in "xy" for end in ("min", "max")},
+    **{f"{axis}{end}": f"pos.cartesian.{axis};instr.det" for axis in "xy" for end in ("cpeak", "peak")},
+    **dict.fromkeys(("errx2", "erry2", "errxy"), "stat.variance;instr.det"),
+    **dict.fromkeys(("cflux", "cpeak", "peak"), "phot.flux.density"),
+    "kron_rcirc": "phys.angSize",
+    "flux_radius_flag": "meta.code",
+    "depth5": "phot.mag;stat.max",
+    "bkg": "phot.flux.density;instr.background",
+    "contam": "phot.flux.density;arith.ratio",
+    "n_exp": "meta.number;obs.exposure",
+    "exptime": "time.duration;obs.exposure",
+    "mjd_mean": "time.epoch;stat.mean",
+    "mjd_min": "time.start",
+    "mjd_max": "time.end",
+    "n_visit": "meta.number;obs",
+    "visits": "meta.id;obs",
+    "detectors": "meta.id;instr.det",
+    "programs": "meta.id;obs.proposal",
+    "gap_max": "time.interval",
+    "bmjd_mean": "time.epoch;stat.mean",
+    "edge_dist": "pos.angDistance;instr.det",
+}
+
+
+def find_ucd(name: str) -> str:
+    """Return what tools of the Virtual Observatory know a column by.
+
+    Parameters
+    ----------
+    name : str
+        Without its band; that of an aperture with its number, or ``{i}``.
+
+    Returns
+    -------
+    str
+        Empty where there is none, as of columns that hold arrays.
+
+    Examples
+    --------
+    >>> find_ucd("fluxerr_aper_2"), find_ucd("mag_auto"), find_ucd("visit_mjd")
+    ('stat.error;phot.flux.density', 'phot.mag', '')
+    """
+    return _UCDS.get(name) or _UCDS.get(re.sub(r"(_(auto|iso|total|aper))?(_(\d+|\{i\}))?$", "", name), "")
 
 
 def make_metadata(options: Options) -> dict[str, object]:

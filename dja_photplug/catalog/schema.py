@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,15 +10,19 @@ from astropy import units as u
 from astropy.table import QTable
 from numpy.typing import ArrayLike
 
+from dja_photplug.catalog.metadata import find_ucd
 from dja_photplug.errors import PhotplugError
 
 __all__ = [
     "APERTURE_COLUMNS",
     "COLUMNS",
     "CONTAMINATION_COLUMNS",
+    "DETAIL_COLUMNS",
     "EPOCH_COLUMNS",
     "EPOCH_DETAIL_COLUMNS",
     "GROWTH_COLUMNS",
+    "KRON_DETAIL_COLUMNS",
+    "MASK_COLUMNS",
     "MATCHED_TOTAL_COLUMNS",
     "MATCH_COLUMNS",
     "SKY_COLUMNS",
@@ -31,7 +34,6 @@ __all__ = [
     "describe_removed",
     "dress_table",
     "epoch_columns",
-    "find_ucd",
 ]
 
 
@@ -60,68 +62,6 @@ class ColumnSpec:
     def ucd(self) -> str:
         """Unified Content Descriptor, by which tools of the Virtual Observatory know the column (UCD1+ 1.5)."""
         return find_ucd(self.name)
-
-
-_UCDS = {
-    "id": "meta.id;meta.main",
-    "ra": "pos.eq.ra;meta.main",
-    "dec": "pos.eq.dec;meta.main",
-    "x": "pos.cartesian.x;instr.det",
-    "y": "pos.cartesian.y;instr.det",
-    "a": "phys.angSize.smajAxis",
-    "b": "phys.angSize.sminAxis",
-    "theta": "pos.posAng;instr.det",
-    "npix": "meta.number;instr.pixel",
-    "snr_detect": "stat.snr",
-    "kron_radius": "phys.angSize;arith.ratio",
-    "flux_radius": "phys.angSize",
-    "flux": "phot.flux.density",
-    "fluxerr": "stat.error;phot.flux.density",
-    "corr": "phot.flux.density",
-    "ecorr": "stat.error;phot.flux.density",
-    "tot": "phot.flux.density",
-    "etot": "stat.error;phot.flux.density",
-    "mag": "phot.mag",
-    "magerr": "stat.error;phot.mag",
-    "flag": "meta.code",
-    "mask_frac": "meta.code.qual;arith.ratio",
-    "depth5": "phot.mag;stat.max",
-    "bkg": "phot.flux.density;instr.background",
-    "contam": "phot.flux.density;arith.ratio",
-    "n_exp": "meta.number;obs.exposure",
-    "exptime": "time.duration;obs.exposure",
-    "mjd_mean": "time.epoch;stat.mean",
-    "mjd_min": "time.start",
-    "mjd_max": "time.end",
-    "n_visit": "meta.number;obs",
-    "visits": "meta.id;obs",
-    "detectors": "meta.id;instr.det",
-    "programs": "meta.id;obs.proposal",
-    "gap_max": "time.interval",
-    "bmjd_mean": "time.epoch;stat.mean",
-    "edge_dist": "pos.angDistance;instr.det",
-}
-
-
-def find_ucd(name: str) -> str:
-    """Return what tools of the Virtual Observatory know a column by.
-
-    Parameters
-    ----------
-    name : str
-        Without its band; that of an aperture with its number, or ``{i}``.
-
-    Returns
-    -------
-    str
-        Empty where there is none, as of columns that hold arrays.
-
-    Examples
-    --------
-    >>> find_ucd("fluxerr_aper_2"), find_ucd("mag_auto"), find_ucd("visit_mjd")
-    ('stat.error;phot.flux.density', 'phot.mag', '')
-    """
-    return _UCDS.get(name) or _UCDS.get(re.sub(r"(_(auto|iso|total|aper))?(_(\d+|\{i\}))?$", "", name), "")
 
 
 COLUMNS: tuple[ColumnSpec, ...] = (
@@ -183,6 +123,44 @@ CONTAMINATION_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("contam_{i}", "", "neighbours' light that was taken off in that circle, as a fraction of flux_aper_{i}"),
 )
 """Columns of each aperture where the light of neighbours is subtracted."""
+
+DETAIL_COLUMNS: tuple[ColumnSpec, ...] = (
+    ColumnSpec("thresh", "uJy", "threshold of the smoothed image at the source, of a pixel"),
+    ColumnSpec("tnpix", "", "number of pixels above the threshold in the image as it is", "i8"),
+    *(
+        ColumnSpec(f"{axis}{end}", "", f"{what} {axis} of the source's pixels, 0-based", "i8")
+        for axis in "xy"
+        for end, what in (("min", "smallest"), ("max", "largest"))
+    ),
+    *(ColumnSpec(name, "pix2", "variance of the barycentre by photon noise") for name in ("errx2", "erry2")),
+    ColumnSpec("errxy", "pix2", "covariance of the barycentre by photon noise"),
+    *(
+        ColumnSpec(before + name, "uJy", f"{what} of the {image} image")
+        for name, what in (("flux", "sum of the source's pixels"), ("peak", "brightest pixel"))
+        for before, image in (("c", "smoothed"), ("", "unsmoothed"))
+    ),
+    *(
+        ColumnSpec(f"{axis}{before}peak", "", f"brightest pixel of the {image} image, 0-based", "i8")
+        for before, image in (("c", "smoothed"), ("", "unsmoothed"))
+        for axis in "xy"
+    ),
+)
+"""What sep tells of a detection, on request, by its names."""
+
+KRON_DETAIL_COLUMNS: tuple[ColumnSpec, ...] = (
+    ColumnSpec("kron_rcirc", "arcsec", "kron_radius times the root of a b: the circle of its area"),
+    ColumnSpec("bkg_auto", "uJy", "sky that was taken off in the Kron aperture"),
+    ColumnSpec("flag_auto", "", "bits of SourceFlag of the Kron aperture alone", "i4"),
+    ColumnSpec("flux_radius_flag", "", "bits of SourceFlag of the circle in which flux radii are looked for", "i4"),
+    ColumnSpec("flux_radius_20", "arcsec", "radius of the circle that holds 20 % of flux_auto"),
+    ColumnSpec("flux_radius_90", "arcsec", "radius of the circle that holds 90 % of flux_auto"),
+)
+"""What is told of the Kron aperture, on request."""
+
+MASK_COLUMNS: tuple[ColumnSpec, ...] = (
+    ColumnSpec("mask_aper_{i}", "", "pixels without data in the circle of diameter ASEC_{i} arcsec"),
+)
+"""Columns of each aperture on request."""
 
 GROWTH_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec(

@@ -19,8 +19,9 @@ from dja_photplug.files.formats import decode_text
 from dja_photplug.files.names import band_name
 from dja_photplug.options.arguments import add_flags, band_value, collect_options, collect_stage
 from dja_photplug.options.bands import settle_values
+from dja_photplug.options.commands import ExtendOptions
 from dja_photplug.options.declare import declarations
-from dja_photplug.options.stages import ExtendOptions, Options
+from dja_photplug.options.stages import Options
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
@@ -321,8 +322,13 @@ class GivenCatalog:
         known["SRCVER"] = None if version is None else str(version)
         return {key: value for key, value in known.items() if value and key not in self.table.meta}
 
-    def describe(self) -> str:
+    def describe(self, *, places_alone: bool = False) -> str:
         """Return what it is read as, and what of it is used.
+
+        Parameters
+        ----------
+        places_alone : bool, optional
+            Whether nothing is used but the positions.
 
         Returns
         -------
@@ -334,7 +340,7 @@ class GivenCatalog:
 
         places, position = read_places(self.table, self.columns), read_position(self.table, self.columns)
         scale = find_scale(self.table, self.columns.schema, position, places, self.grid)
-        return f"{self.path}: {describe_columns(self.table, self.columns, scale)}"
+        return f"{self.path}: {describe_columns(self.table, self.columns, scale, places_alone=places_alone)}"
 
 
 def read_given(arguments: argparse.Namespace) -> GivenCatalog:
@@ -406,7 +412,7 @@ def check_outputs(arguments: argparse.Namespace, **suffixes: tuple[str, ...]) ->
     paths = list(given.values())
     if twice := [path for path in paths if paths.count(path) > 1]:
         raise PhotplugError(f"{twice[0]}: two outputs have the same name; give each its own")
-    return list(given.values())
+    return paths
 
 
 _WEIGHT_CARDS = ("NOISE", "VARFILE", "DETGAIN", "GAINFROM", "GROWTH", "EXPFROM", "NNULL", "NNOTFIN", "NNEGWHT")
@@ -418,8 +424,7 @@ def describe_weight(meta: Mapping[str, str | float]) -> str:
     Parameters
     ----------
     meta : mapping
-        Cards of the noise model: NOISE, VARFILE, DETGAIN, GAINFROM, GROWTH, EXPFROM, NNULL, NNOTFIN, NNEGWHT, as far as
-        there are such.
+        Cards of the noise model, as far as there are such.
 
     Returns
     -------

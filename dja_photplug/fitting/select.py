@@ -20,7 +20,7 @@ from dja_photplug.files.whole import whole_folder
 from dja_photplug.fitting.formats import FORMATS
 from dja_photplug.fitting.stamps import AUTO_RANGE, SOURCE_COLUMNS, FitSources, cut_stamps
 from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.options.stages import GalfitOptions
+from dja_photplug.options.commands import GalfitOptions
 from dja_photplug.psf.model import PSF, warn_of_assumptions
 from dja_photplug.psf.regions import PSFModel, read_psf_model
 from dja_photplug.sky.grid import pixel_scale

@@ -30,7 +30,8 @@ from dja_photplug.files.formats import encode_text
 from dja_photplug.files.smallfits import read_cards, write_card
 from dja_photplug.mosaic.electrons import HeaderValue
 from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.options.stages import GalfitOptions, MeasureOptions
+from dja_photplug.options.commands import GalfitOptions
+from dja_photplug.options.stages import MeasureOptions
 from dja_photplug.psf.regions import NOT_COVERED, PSFModel
 from dja_photplug.psf.sampling import prepare_psf
 from dja_photplug.sky.cards import read_numbers

@@ -12,7 +12,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from dja_photplug.catalog.columns import column_values, find_ids, find_positions
+from dja_photplug.catalog.columns import column_values, find_ids, find_positions, name_positions
 from dja_photplug.errors import PhotplugError
 from dja_photplug.foreign.known import is_ours
 from dja_photplug.foreign.schema import CatalogSchema, Pair, ShapeColumns, find_column, find_pair
@@ -395,7 +395,9 @@ def read_flux(table: Table, name: str, columns: CatalogColumns, unit: u.UnitBase
     return _clean(table, name, unit, schema)
 
 
-def describe_columns(table: Table, columns: CatalogColumns, scale: float | None = None) -> str:
+def describe_columns(
+    table: Table, columns: CatalogColumns, scale: float | None = None, *, places_alone: bool = False
+) -> str:
     """Return in one line what a catalogue is read as, and what of it is used.
 
     Parameters
@@ -404,14 +406,26 @@ def describe_columns(table: Table, columns: CatalogColumns, scale: float | None 
     columns : CatalogColumns
     scale : float, optional
         Of a pixel of its own image in arcsec.
+    places_alone : bool, optional
+        Whether nothing is used but the positions.
 
     Returns
     -------
     str
     """
     schema, told = columns.schema, []
-    told.append(f"positions {' '.join(columns.position)}" if columns.position else "positions by the usual names")
-    told.append(f"ids {columns.ids}" if columns.ids else "no ids")
+    used = name_positions(table, *(columns.position or (None, None)))
+    told.append(f"positions {' '.join(used)}")
+    if not places_alone:
+        told += _describe_measured(table, columns, scale)
+        used += columns.used
+    left = len(set(table.colnames) - set(used))
+    return f"read as {schema.name}: {', '.join(told)}; {left} of {len(table.colnames)} columns are kept and not used"
+
+
+def _describe_measured(table: Table, columns: CatalogColumns, scale: float | None) -> list[str]:
+    """Return which ids, shapes and fluxes are used."""
+    told = [f"ids {columns.ids}" if columns.ids else "no ids"]
     if columns.axes and columns.shape:
         names = " ".join([*columns.axes, columns.theta or "", columns.kron or ""]).split()
         unit = f" in pixels of {scale:.4f} arcsec" if scale and needs_scale(table, columns) else ""
@@ -420,5 +434,4 @@ def describe_columns(table: Table, columns: CatalogColumns, scale: float | None 
         told.append("no shapes")
     if columns.auto:
         told.append(f"fluxes {' '.join([columns.auto, *columns.apertures.values()])}")
-    left = len(set(table.colnames) - set(columns.used))
-    return f"read as {schema.name}: {', '.join(told)}; {left} of {len(table.colnames)} columns are kept and not used"
+    return told

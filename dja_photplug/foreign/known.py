@@ -109,13 +109,12 @@ SCHEMAS = (
     ),
     CatalogSchema(
         name="jades",
-        title="tables in several extensions as those of JADES, of which SIZE is read",
-        marks=("id", "ra", "dec", "x", "y", "a", "b", "pa", "r_kron"),
+        title="those of JADES, releases 2 to 5: of their extensions SIZE is read",
+        marks=("id", "ra", "dec", "a", "b", "(pa|theta)", "npix_det", "bbox_xmin"),
         position=(("ra", "dec"),),
         ids=("id",),
-        shapes=(ShapeColumns(a="a", b="b", theta=("pa",)),),
-        kron="r_kron",
-        kron_factor=2.5,
+        shapes=(ShapeColumns(a="a", b="b", theta=("pa", "theta"), unit="arcsec"),),
+        kron="",  # in release 5 R_KRON_U, in nJy as its unit says
         radius=("f444w_rhalf",),
         auto="",
         auto_error="",

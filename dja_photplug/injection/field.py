@@ -21,10 +21,12 @@ from dja_photplug.mosaic.fullweight import NoiseModel
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.load import load_noise_model
 from dja_photplug.mosaic.noise import RescaledModel, counts_electrons
-from dja_photplug.options.stages import NOISE_PRESETS, InjectionOptions, Options
+from dja_photplug.options.commands import InjectionOptions
+from dja_photplug.options.stages import NOISE_PRESETS, Options
 from dja_photplug.pipeline.images import load_source, zero_point_factor
-from dja_photplug.pipeline.one_band import Result, analyse_image
 from dja_photplug.pipeline.plugins import get_plugin_manager
+from dja_photplug.pipeline.steps.analysis import analyse_image
+from dja_photplug.pipeline.steps.result import Result
 from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sky.grid import pixel_scale
 

@@ -20,7 +20,7 @@ from scipy.ndimage import shift
 from dja_photplug.errors import PhotplugError
 from dja_photplug.injection.field import Field, Floats
 from dja_photplug.mosaic.image import MosaicImage, replace_planes
-from dja_photplug.options.stages import InjectionOptions
+from dja_photplug.options.commands import InjectionOptions
 from dja_photplug.psf.model import PSF, SAME_SCALE
 from dja_photplug.psf.regions import NOT_COVERED, PSFModel
 from dja_photplug.psf.sampling import sample_psf

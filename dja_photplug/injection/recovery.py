@@ -24,8 +24,10 @@ from dja_photplug.injection.field import (
     sample_places,
 )
 from dja_photplug.injection.light import add_light, draw_injected, draw_sources, sum_light
-from dja_photplug.options.stages import InjectionOptions
-from dja_photplug.pipeline.one_band import Result, analyse_image, describe_noise, remeasure
+from dja_photplug.options.commands import InjectionOptions
+from dja_photplug.pipeline.one_band import remeasure
+from dja_photplug.pipeline.steps.analysis import analyse_image
+from dja_photplug.pipeline.steps.result import Result, describe_noise
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.detection import FOUND, place_sources, sample_labels
 from dja_photplug.units import flux_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from copy import copy, deepcopy
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -14,7 +15,7 @@ from astropy.nddata import CCDData, InverseVariance, NDData, fits_ccddata_reader
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.mosaic.fullweight import NoiseModel
 from dja_photplug.mosaic.noise import RescaledModel, crop_model
 from dja_photplug.mosaic.weights import rescale_weight
@@ -26,6 +27,7 @@ __all__ = [
     "as_mosaic_image",
     "replace_planes",
     "rescale_image",
+    "scale_errors",
     "share_image",
     "take_off",
 ]
@@ -55,9 +57,10 @@ class MosaicImage(CCDData):
     Notes
     -----
     ``data`` is float32 in 10 nJy; ``uncertainty`` is `~astropy.nddata.InverseVariance`, 0 where there are no data;
-    ``mask`` is True there. Slicing, :meth:`write` (HDU ``BACKWHT``) and :meth:`read` keep all planes. Arithmetic
-    gives an image without ``background_weight`` and ``noise_model``, because they are not the result's; files hold no
-    ``noise_model``.
+    ``mask`` is True there. Slicing, :meth:`write` (HDU ``BACKWHT``) and :meth:`read` keep all planes. Arithmetic with
+    numbers and plain arrays, sums and differences of images do too, but for ``noise_model``, which is not the result's;
+    other arithmetic warns. Files hold no ``noise_model``. What takes the image for an array, such as
+    `~astropy.nddata.Cutout2D`, gets pixels and mask alone, with a warning.
     """
 
     background_weight: NDArray[np.float32] | None
@@ -96,6 +99,26 @@ class MosaicImage(CCDData):
             kwargs["background_weight"] = self.background_weight[item]
         kwargs["noise_model"] = crop_model(self.noise_model, item, self.data.shape)
         return kwargs
+
+    def _arithmetic(
+        self, operation: np.ufunc, operand: NDData | None, *args: object, **kwargs: object
+    ) -> tuple[NDArray[np.float32], dict[str, object]]:
+        result, keywords = super()._arithmetic(operation, operand, *args, **kwargs)
+        if self.background_weight is not None:
+            weight = _combine_weights(self.background_weight, self.unit, operation, operand)
+            keywords["background_weight"] = weight
+            if weight is None:
+                told = "what this arithmetic gives has no background_weight: all of its variance counts as background"
+                warnings.warn(told, PhotplugWarning, stacklevel=2)
+        return result, keywords
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> NDArray[np.float32]:
+        """Return pixels and mask, as whoever takes the image for an array gets them."""
+        if self.uncertainty is not None:
+            told = "the array of a mosaic has pixels and mask, and no weights; take image.data, or for all planes "
+            told += "image[rows, columns], such as image[cutout.slices_original]"
+            warnings.warn(told, PhotplugWarning, stacklevel=2)
+        return super().__array__(dtype, copy)
 
     def __getitem__(self, item: slice | tuple[slice | int, ...]) -> MosaicImage:
         """Return a part of the image, with all of its planes, and what is taken off there."""
@@ -147,6 +170,24 @@ class MosaicImage(CCDData):
         if self.background_weight is not None:
             hdus.append(fits.ImageHDU(self.background_weight, name="BACKWHT"))
         return hdus
+
+
+def _combine_weights(
+    weight: NDArray[np.float32], unit: u.UnitBase, operation: np.ufunc, operand: NDData | None
+) -> NDArray[np.float32] | None:
+    """Return the background weight of what arithmetic makes of an image and another, a number or an array; or None."""
+    linear = operation in (np.add, np.subtract)
+    power = -2 if operation is np.multiply else 2 if operation is np.true_divide else 0
+    if operand is None:
+        return None
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        if operand.uncertainty is None and (linear or power):  # a number, or an array
+            scaled = weight * np.asarray(operand.data, np.float32) ** np.float32(power)
+            return np.where(np.isfinite(scaled), scaled, np.float32(0))
+        other = getattr(operand, "background_weight", None)
+        if linear and other is not None and operand.unit == unit:
+            return np.where((weight > 0) & (other > 0), 1 / (1 / weight + 1 / other), np.float32(0))
+    return None
 
 
 def _read_written(path: str | Path | BinaryIO, *args: object, **kwargs: object) -> MosaicImage:
@@ -245,6 +286,27 @@ def replace_planes(
         background_weight=image.background_weight,
         noise_model=image.noise_model,
     )
+
+
+def scale_errors(image: MosaicImage, factor: float) -> MosaicImage:
+    """Return the image with errors that are so many times larger; other planes are not copied.
+
+    Parameters
+    ----------
+    image : MosaicImage
+    factor : float
+
+    Returns
+    -------
+    MosaicImage
+        Without a noise model, whose weights are not these; its metadata tell the factor, ERRSCALE.
+    """
+    square = np.float32(factor**2)
+    scaled = replace_planes(image, weight=image.uncertainty.array / square)
+    if image.background_weight is not None:
+        scaled.background_weight = image.background_weight / square
+    scaled.meta, scaled.noise_model = {**image.meta, "ERRSCALE": factor}, None
+    return scaled
 
 
 def share_image(image: MosaicImage) -> MosaicImage:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from dja_photplug.errors import PhotplugError, suggest
+from dja_photplug.options.commands import COMMAND_STAGES
 from dja_photplug.options.declare import Declaration, Kind, declarations
-from dja_photplug.options.stages import COMMAND_STAGES, STAGES, Options, Stage
+from dja_photplug.options.stages import STAGES, Options, Stage
 
 __all__ = [
     "Layer",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from dja_photplug.errors import PhotplugError
@@ -19,20 +18,15 @@ if TYPE_CHECKING:
     from dja_photplug.sky.grid import Cutout
 
 __all__ = [
-    "COMMAND_STAGES",
     "EPOCH_DETAILS",
     "BackgroundOptions",
     "BandOptions",
     "CalibrationOptions",
     "DetectOptions",
     "EpochOptions",
-    "ExtendOptions",
-    "GalfitOptions",
-    "InjectionOptions",
     "MeasureOptions",
     "Options",
     "OutputOptions",
-    "PSFOptions",
     "Stage",
     "TileOptions",
     "VarianceOptions",
@@ -45,6 +39,7 @@ S = TypeVar("S", bound=Stage)
 NOISE_PRESETS = ("dja", "calibrated", "background")
 SCIENCE_NOISE, PIXEL_NOISE = "calibrated", "dja"
 ENGINES = ("sep", "photutils")
+SKIES = ("auto", "none", "mesh", "masked", "unmasked", "annulus")
 OUTPUT_SCHEMAS = ("photplug", "dja", "sextractor")
 EPOCH_DETAILS = ("visits", "angles", "detectors", "programs", "gap", "barycentric", "edge")
 
@@ -90,6 +85,12 @@ class BackgroundOptions(Stage):
 
     mesh: float = option(2.0, "size of a background mesh cell", unit="arcsec", minimum=0.1)
     mesh_filter: int = option(3, "cells across the median filter over the mesh", minimum=1)
+    rescale_weights: str = option(
+        "no",
+        "'yes' scales the errors of the image that sources are detected on so that their median agrees with the "
+        "scatter of pixels in the mesh, as the archive's catalogues do",
+        choices=("no", "yes"),
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +120,12 @@ class DetectOptions(Stage):
     n_levels: int = option(32, "deblending levels", minimum=1)
     contrast: float = option(0.001, "least deblending contrast; 1 for no deblending", minimum=0, maximum=1)
     clean: float = option(1.0, "cleaning efficiency; 0 for no cleaning", minimum=0)
+    extraction: str = option(
+        "blends",
+        "'blends' extracts each blend alone and cleans the brightest first, the same in any tiles; 'whole' does all of "
+        "the image at once, as sep by itself and the archive, with Source Extractor's table for a kernel of 3 pixels",
+        choices=("blends", "whole"),
+    )
     use_segmentation: str | None = option(
         None,
         "FITS image with the segments to measure instead of detecting sources; their labels are the ids",
@@ -167,9 +174,9 @@ class MeasureOptions(Stage):
     background: str = option(
         "auto",
         "sky taken off before photometry: 'none' (mosaics are background-subtracted), 'mesh' without the sources and "
-        "the light around them, 'masked' mesh without their segments, or local 'annulus'; 'auto' is 'mesh' with the "
-        "noise preset calibrated, else 'none'",
-        choices=("auto", "none", "mesh", "masked", "annulus"),
+        "the light around them, 'masked' mesh without their segments, 'unmasked' mesh with them, as the archive does, "
+        "or local 'annulus'; 'auto' is 'mesh' with the noise preset calibrated, else 'none'",
+        choices=SKIES,
         flag="--sky",
     )
     annulus: tuple[float, ...] = option(
@@ -177,10 +184,22 @@ class MeasureOptions(Stage):
     )
     neighbours: str = option(
         "auto",
-        "'mask' puts what lies opposite of the source into others' pixels, 'keep' leaves them, 'subtract' takes off "
-        "what profiles say of others, and puts the source's own in their pixels; 'auto' is 'subtract' with the noise "
-        "preset calibrated and no sky annulus, else 'mask'",
-        choices=("auto", "mask", "keep", "subtract"),
+        "'mask' puts what lies opposite of the source into others' pixels, 'mean' the mean of the aperture, as sep and "
+        "the archive do, 'keep' leaves them, 'subtract' takes off what profiles say of others, and puts the source's "
+        "own in their pixels; 'auto' is 'subtract' with the noise preset calibrated and no sky annulus, else 'mask'",
+        choices=("auto", "mask", "mean", "keep", "subtract"),
+    )
+    photon_gain: float | None = option(
+        None,
+        "gain whose photon noise is added to the errors in circles, beside that in the weights; 2000 in the archive's "
+        "catalogues",
+        unit="e-/(10 nJy)",
+        kind=float,
+        minimum=1e-3,
+    )
+    details: bool = option(
+        False,
+        "more columns, those of Source Extractor that the archive's catalogues have; always with the schema dja",
     )
 
     def __post_init__(self) -> None:
@@ -261,6 +280,14 @@ class BandOptions(Stage):
         "bring all bands to one PSF, for colours: that of a band, of the 'broadest' of them, or of a FITS image",
         kind=str,
         flag="--match",
+    )
+    sky: str | None = option(
+        None,
+        "sky taken off in bands, where it is another than in the image that sources are detected on: as --sky; that "
+        "image's own band is measured again as a band then, as in the archive's catalogues",
+        kind=str,
+        choices=SKIES[1:],
+        flag="--band-sky",
     )
     zero_point: Mapping[str, float] = option(
         {},
@@ -379,6 +406,27 @@ class Options(Stage):
             neighbours = "subtract" if calibrated and sky != "annulus" else "mask"
         return dataclasses.replace(self, measure=dataclasses.replace(measure, background=sky, neighbours=neighbours))
 
+    @property
+    def apart(self) -> bool:
+        """Whether the band that sources are detected on is measured again as a band, as others are."""
+        return self.bands.sky is not None or self.background.rescale_weights == "yes"
+
+    @property
+    def details(self) -> bool:
+        """Whether the catalogue has the columns of Source Extractor that those of the archive have."""
+        return self.measure.details or self.output.schema == "dja"
+
+    def for_bands(self) -> Options:
+        """Return the options for bands in which known sources are measured: their sky may be another.
+
+        Returns
+        -------
+        Options
+        """
+        if self.bands.sky is None:
+            return self
+        return dataclasses.replace(self, measure=dataclasses.replace(self.measure, background=self.bands.sky))
+
     def of(self, kind: type[S]) -> S:
         """Return the options of a plugin, their defaults where nobody gave any.
 
@@ -411,177 +459,6 @@ class Options(Stage):
 STAGES: dict[str, type[Stage]] = {
     field.name: type(field.default) for field in dataclasses.fields(Options) if isinstance(field.default, Stage)
 }
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class InjectionOptions(Stage):
-    """The sources that are injected into a mosaic, and what counts as recovered."""
-
-    shape: str = option(
-        "point",
-        "'point' sources; 'gaussian' or 'sersic' galaxies, convolved with the PSF",
-        choices=("point", "gaussian", "sersic"),
-    )
-    # Below 0.04 the quadrature over pixels of the Gaussians no longer holds 0.1 %.
-    psf_fwhm: float = option(
-        0.15, "FWHM of the Gaussian PSF in the mosaic, before its pixels", unit="arcsec", minimum=0.04
-    )
-    psf_scale: float | None = option(
-        None,
-        "pixel scale of the PSF's image, instead of what its header states",
-        unit="arcsec",
-        kind=float,
-        minimum=1e-3,
-    )
-    psf_share: float | None = option(
-        None, "share of the light that the PSF's image holds, instead of its sum", kind=float, minimum=0.1, maximum=1
-    )
-    half_light: tuple[float, ...] = option(
-        (0.05, 0.3),
-        "smallest and largest half-light radius of galaxies (major axis, before the PSF), drawn evenly in its log",
-        unit="arcsec",
-        minimum=1e-3,
-    )
-    sersic_index: float = option(1.0, "Sersic index of 'sersic' galaxies", minimum=0.3, maximum=6)
-    axis_ratio: tuple[float, ...] = option(
-        (0.3, 1.0), "smallest and largest axis ratio of galaxies", minimum=0.05, maximum=1
-    )
-    magnitudes: tuple[float, ...] = option(
-        (24.0, 31.0), "brightest and faintest AB magnitude (total), drawn evenly", unit="mag", minimum=5
-    )
-    bin_width: float = option(0.25, "width of the bins of magnitude", unit="mag", minimum=0.01)
-    separation: float = option(
-        4.0, "mean separation of injected sources; none are closer than half of it", unit="arcsec", minimum=0.1
-    )
-    realisations: int = option(20, "how often sources are injected, each time elsewhere", minimum=1)
-    aperture: int = option(1, "number of the aperture whose fluxes are compared (0 is the first)", minimum=0)
-    match_radius: float = option(
-        0.2, "distance within which a detection is that of an injected source", unit="arcsec", minimum=1e-3
-    )
-    photons: str = option(
-        "poisson",
-        "noise of the injected light: 'poisson' from its electrons (detector gain, exposure time), or 'none'",
-        choices=("poisson", "none"),
-    )
-    seed: int = option(1, "seed of places, shapes and noise; the number of workers does not matter", minimum=0)
-    workers: int | None = option(None, "processes; all cores by default", kind=int, minimum=1)
-
-    def __post_init__(self) -> None:
-        """Check each field, then the ranges."""
-        Stage.__post_init__(self)
-        for name, rising in (("half_light", False), ("axis_ratio", False), ("magnitudes", True)):
-            pair = getattr(self, name)
-            if len(pair) != 2 or pair[0] > pair[1] or (rising and pair[0] == pair[1]):
-                raise PhotplugError(f"option {name}: {pair} is not a smaller and a larger value; give two, in order")
-
-
-EXTENSIONS = ("auto", "iso", "aper", "epochs")
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ExtendOptions(Stage):
-    """Which columns of a catalogue say where its sources are, and which ones it gets."""
-
-    ra: str | None = option(None, "column of right ascensions; found by the usual names without it", kind=str)
-    dec: str | None = option(None, "column of declinations; found by the usual names without it", kind=str)
-    id_column: str | None = option(None, "column of the labels in the segmentation; id or NUMBER without it", kind=str)
-    schema: str | None = option(
-        None,
-        "what kind of catalogue it is, such as dja, grizli or sextractor; found by its columns without it",
-        kind=str,
-    )
-    columns: tuple[str, ...] = option(
-        ("all",),
-        "columns to add: all, or any of auto (Kron), iso (segments), aper (apertures), epochs",
-        choices=("all", *EXTENSIONS),
-    )
-    overwrite_columns: bool = option(False, "replace columns that the catalogue has already")
-    prefix: str = option("", "text before the names of new columns, where the catalogue has others of the same name")
-    like: str | None = option(
-        None,
-        "FITS image on whose grid the angles theta of the catalogue are, and its sizes in pixels; without it the "
-        "catalogue's own WCS, the segmentation, its INPUT, or its x and y tell",
-        kind=str,
-    )
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class GalfitOptions(Stage):
-    """Stamps for fitting codes: their size, mask, the components of the fit, and their format.
-
-    ``directory`` is where they are written, ``overwrite`` replaces files there, ``progress`` shows a bar.
-    """
-
-    format: str = option(
-        "galfit", "what the stamps are written for: galfit, imfit, pysersic, statmorph, npz, or a plugin's"
-    )
-    size: float | None = option(
-        None,
-        "side of the stamps; without it 5 semi-major Kron axes and 1 arcsec, between 3 and 20 arcsec",
-        unit="arcsec",
-        kind=float,
-        minimum=0.2,
-    )
-    margin: float = option(0.12, "by which the segments of neighbours are grown in the mask", unit="arcsec", minimum=0)
-    joint: float = option(
-        3.0,
-        "neighbours whose segment comes within the margin of the target's Kron ellipse are fitted too, not masked, "
-        "unless they are fainter than the target by more than this",
-        unit="mag",
-    )
-    sky: str = option(
-        "free", "whether the fit of the sky starts at 0 and is free, or stays there", choices=("free", "fixed")
-    )
-    index: float = option(2.0, "Sersic index that the fit starts with", minimum=0.3, maximum=8)
-    flux: str = option("flux_auto", "column of the catalogue with the flux that the fit starts with")
-    psf_scale: float | None = option(
-        None,
-        "pixel scale of the PSF's image, instead of what its header states",
-        unit="arcsec",
-        kind=float,
-        minimum=1e-3,
-    )
-    directory: str | Path | None = None
-    overwrite: bool = False
-    progress: bool = False
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class PSFOptions(Stage):
-    """PSFs from the stars of a mosaic, or from its log and those of detectors."""
-
-    size: float = option(4.0, "side of the PSF's image", unit="arcsec", minimum=1)
-    snr: float = option(50.0, "signal to noise of flux_auto above which stars are used", minimum=5)
-    weights: str = option(
-        "exptime",
-        "what exposures of the log weigh: their exposure time, or the weights WHT00001 ... in the header",
-        choices=("exptime", "header"),
-    )
-    pixfrac: float | None = option(
-        None, "drop size of drizzle, instead of that in the header", kind=float, minimum=0.01, maximum=1
-    )
-    drizzle_kernel: str | None = option(
-        None,
-        "kernel of drizzle, instead of that in the header",
-        kind=str,
-        choices=("square", "gaussian", "point", "turbo", "lanczos2", "lanczos3"),
-    )
-    cell: float = option(
-        1.0, "side of the cells of the sky in which the map of regions is written", unit="arcsec", minimum=0.1
-    )
-
-
-COMMAND_STAGES: dict[str, type[Stage]] = {
-    "injection": InjectionOptions,
-    "extend": ExtendOptions,
-    "galfit": GalfitOptions,
-    "psf": PSFOptions,
-}
-"""Groups of options of one command, beside those of `Options` that every catalogue records."""
-
-
-PIXEL_DEFAULTS = Options(variance=VarianceOptions(noise=PIXEL_NOISE))
-"""What products of pixels take, such as a weight map: the recipe as published, not the calibrated preset."""
 
 
 def as_variance_options(noise: str | VarianceOptions) -> VarianceOptions:

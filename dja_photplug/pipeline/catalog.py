@@ -10,7 +10,6 @@ import pluggy
 from astropy.table import QTable
 
 from dja_photplug.catalog.metadata import encode_metadata, make_metadata
-from dja_photplug.catalog.schema import describe_columns
 from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.names import MosaicFiles, ProductName, Source
 from dja_photplug.files.whole import check_output
@@ -26,13 +25,16 @@ from dja_photplug.pipeline.images import Products, find_grid, load_source
 from dja_photplug.pipeline.many_bands import (
     Bands,
     describe_bands,
+    describe_own,
     find_bands,
     measure_bands,
     name_columns,
     read_psfs,
 )
-from dja_photplug.pipeline.one_band import Result, analyse_image, describe_image, measure_band
+from dja_photplug.pipeline.one_band import measure_band
 from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
+from dja_photplug.pipeline.steps.analysis import analyse_image
+from dja_photplug.pipeline.steps.result import Result, describe_image
 from dja_photplug.pipeline.tiles import share_work
 from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sources.totals import add_matched_totals, add_totals, compare_apertures, kron_radii
@@ -87,11 +89,11 @@ def run(
     plan, options = _make_plan(sources, options, manager)
     bands, detect, source = plan.bands, plan.detect, plan.source
     with (
-        show_stages(_name_stages(options, [band for band in bands if band != detect]), show=progress) as stages,
+        show_stages(_name_stages(options, _list_measured(plan, options)), show=progress) as stages,
         share_work(plan.images, options, manager, executor) as shared,
     ):
         begin, parallel = stages.begin, stages.watch(shared)
-        if list(bands) == [detect] and source is not None:
+        if list(bands) == [detect] and source is not None and not options.apart:
             return _run_alone(plan, source, options, manager, begin, parallel)
         return _run_together(plan, options, manager, begin, parallel, keep_image=keep_image)
 
@@ -247,24 +249,25 @@ def _run_together(
     """Detect sources on one image, and measure them in each band."""
     bands, detect, psfs = plan.bands, plan.detect, plan.psfs
     tables: dict[str, QTable] = {}
+    others = _list_measured(plan, options)
     if detect in bands and detect != ARCHIVE_STACK:
         psf, source = psfs.get(detect), bands[detect]
         result = measure_band(source, options, manager, psf=psf, target=plan.target, begin=begin, parallel=parallel)
-        tables[detect] = result.catalog
+        if detect not in others:
+            tables[detect] = result.catalog
         meta = dict(result.catalog.meta)
     else:
         result, meta = _detect_elsewhere(plan, options, manager, begin, parallel)
     if not keep_image:
         result = replace(result, planes=None)
-    own = [spec.name for spec in describe_columns(len(options.measure.apertures))]
+    own = [spec.name for spec in describe_own(options)]
     catalog = result.catalog[[name for name in own if name in result.catalog.colnames]]
     sources = result.detection.sources.copy(copy_data=False)
     if "kron_radius" in catalog.colnames:
         sources["kron_radius"] = catalog["kron_radius"]
-    others = {band: source for band, source in bands.items() if band != detect}
     known = replace(result.detection, sources=sources, uncleaned=None)
     measured = measure_bands(
-        list(others.values()), options, psfs, manager, detection=known, target=plan.target, parallel=parallel
+        [bands[band] for band in others], options, psfs, manager, detection=known, target=plan.target, parallel=parallel
     )
     for band in others:
         begin(band)
@@ -280,6 +283,12 @@ def _run_together(
             catalog[name] = column
     catalog.meta = make_metadata(options) | {"DETECT": detect} | encode_metadata(meta) | describe_bands(tables, psfs)
     return replace(result, catalog=catalog)
+
+
+def _list_measured(plan: _Plan, options: Options) -> list[str]:
+    """Return the bands in which known sources are measured."""
+    apart = options.apart and plan.detect != ARCHIVE_STACK
+    return [band for band in plan.bands if band != plan.detect or apart]
 
 
 def _detect_elsewhere(

@@ -22,6 +22,7 @@ from dja_photplug.catalog.columns import column_values, describe_missing
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.metadata import record_options
 from dja_photplug.catalog.schema import (
+    MASK_COLUMNS,
     TOTAL_COLUMNS,
     describe_apertures,
     describe_removed,
@@ -48,7 +49,8 @@ from dja_photplug.foreign.schema import CatalogSchema
 from dja_photplug.matching.kernels import choose_reference, find_target
 from dja_photplug.mosaic.load import exposure_log
 from dja_photplug.options.bands import settle_bands
-from dja_photplug.options.stages import EXTENSIONS, ExtendOptions, Options
+from dja_photplug.options.commands import EXTENSIONS, ExtendOptions
+from dja_photplug.options.stages import Options
 from dja_photplug.pipeline.images import Products, find_source
 from dja_photplug.pipeline.many_bands import (
     KRON_COLUMNS,
@@ -270,9 +272,10 @@ def measure_columns(
     given = find_columns(table, extend, manager)
     options = complete_options(options or catalog_options(table, schema=given.schema), manager)
     bands = find_bands(sources, options, manager, named=True)
-    if options.bands.detect is not None or options.bands.stack is not None:
-        raise PhotplugError("a catalogue that is extended has its sources already; leave out --detect and --stack")
-    options = settle_bands(options, list(bands))
+    if options.bands.detect or options.bands.stack or options.background.rescale_weights == "yes":
+        told = "leave out --detect, --stack and --rescale-weights"
+        raise PhotplugError(f"a catalogue that is extended has its sources already; {told}")
+    options = settle_bands(options, list(bands)).for_bands()
     first = max(_find_numbers("BAND_", table.meta), default=-1) + 1
     if set(extend.columns) == {"epochs"}:
         tables = _find_epochs(table, given, bands, options, extend, manager, check)
@@ -391,10 +394,11 @@ def _choose_columns(
     totals = describe_apertures([numbers[k] for k in ratios], TOTAL_COLUMNS)
     measure = options.measure
     off = describe_removed(numbers, sky=measure.background != "none", neighbours=measure.neighbours == "subtract")
+    more = describe_matched(numbers, options) + describe_apertures(numbers, MASK_COLUMNS if options.details else ())
     groups = {
         "auto": KRON_COLUMNS,
         "iso": SEGMENT_COLUMNS if has_segments else (),
-        "aper": [spec.name for spec in describe_apertures(numbers) + off + totals + describe_matched(numbers, options)],
+        "aper": [spec.name for spec in describe_apertures(numbers) + off + more + totals],
         "epochs": [spec.name for spec in epoch_columns(options.epochs.groups)],
     }
     wanted = EXTENSIONS if "all" in extend.columns else extend.columns

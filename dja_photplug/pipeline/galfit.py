@@ -23,10 +23,11 @@ from dja_photplug.fitting.select import REACH, match_positions, place_positions,
 from dja_photplug.fitting.stamps import SOURCE_COLUMNS, FitSources
 from dja_photplug.foreign.view import view_sources
 from dja_photplug.mosaic.image import MosaicImage, as_mosaic_image
-from dja_photplug.options.stages import ExtendOptions, GalfitOptions, Options
+from dja_photplug.options.commands import ExtendOptions, GalfitOptions
+from dja_photplug.options.stages import Options
 from dja_photplug.pipeline.extend import find_columns
-from dja_photplug.pipeline.one_band import analyse_image
 from dja_photplug.pipeline.plugins import ask_first, complete_options, get_plugin_manager
+from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.psf.model import PSF
 from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sky.grid import pixel_positions, pixel_scale

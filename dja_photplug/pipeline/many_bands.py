@@ -19,7 +19,10 @@ from dja_photplug.catalog.metadata import encode_metadata
 from dja_photplug.catalog.schema import (
     APERTURE_COLUMNS,
     CONTAMINATION_COLUMNS,
+    DETAIL_COLUMNS,
     GROWTH_COLUMNS,
+    KRON_DETAIL_COLUMNS,
+    MASK_COLUMNS,
     MATCH_COLUMNS,
     MATCHED_TOTAL_COLUMNS,
     SKY_COLUMNS,
@@ -51,6 +54,7 @@ __all__ = [
     "Bands",
     "describe_bands",
     "describe_matched",
+    "describe_own",
     "describe_psf",
     "find_bands",
     "list_columns",
@@ -64,13 +68,16 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 # What a source is, in whichever band it is measured.
-SOURCE_COLUMNS = ("id", "ra", "dec", "x", "y", "a", "b", "theta", "npix", "snr_detect", "kron_radius")
+SOURCE_COLUMNS = (
+    *("id", "ra", "dec", "x", "y", "a", "b", "theta", "npix", "snr_detect", "kron_radius"),
+    *(spec.name for spec in DETAIL_COLUMNS),
+)
 
 
 # What each band says of a source beside its apertures and epochs.
 KRON_COLUMNS = (
     *("flux_radius", "flux_auto", "fluxerr_auto", "mag_auto", "magerr_auto", "flag", "mask_frac"),
-    *(spec.name for spec in GROWTH_COLUMNS),
+    *(spec.name for spec in (*GROWTH_COLUMNS, *KRON_DETAIL_COLUMNS)),
 )
 SEGMENT_COLUMNS = ("flux_iso", "fluxerr_iso")
 
@@ -229,7 +236,7 @@ def measure_bands(
     `~astropy.table.QTable`
         One row for each source of `detection` or `targets`, in their order; names of columns are without the band.
     """
-    job = _Job(options=options, psfs=psfs, detection=detection, targets=targets, target=target)
+    job = _Job(options=options.for_bands(), psfs=psfs, detection=detection, targets=targets, target=target)
     if parallel is map:
         workers, own = split_work(manager, options.bands.workers or 1)
         tables = map_in_processes(_measure, list(sources), workers, _start, job, own)
@@ -280,7 +287,7 @@ def name_columns(table: QTable, band: str, numbers: Sequence[int]) -> dict[str, 
     dict of str to `~astropy.table.Column`
         By ``{band}_{name}``, without those of :data:`SOURCE_COLUMNS`.
     """
-    specs = APERTURE_COLUMNS + SKY_COLUMNS + CONTAMINATION_COLUMNS + TOTAL_COLUMNS
+    specs = APERTURE_COLUMNS + SKY_COLUMNS + CONTAMINATION_COLUMNS + MASK_COLUMNS + TOTAL_COLUMNS
     specs += MATCH_COLUMNS + MATCHED_TOTAL_COLUMNS
     measured, wanted = describe_apertures(range(len(numbers)), specs), describe_apertures(numbers, specs)
     renamed = {spec.name: to for spec, to in zip(measured, wanted, strict=True)}
@@ -309,16 +316,38 @@ def list_columns(options: Options, bands: Sequence[str]) -> list[str]:
     list of str
     """
     measure, numbers = options.measure, range(len(options.measure.apertures))
-    own = [spec.name for spec in describe_columns(len(numbers))]
+    own = [spec.name for spec in describe_own(options)]
     off = describe_removed(numbers, sky=measure.background != "none", neighbours=measure.neighbours == "subtract")
     more = [spec.name for spec in (*off, *epoch_columns(options.epochs.groups))]
     totals = [spec.name for spec in describe_apertures(numbers, TOTAL_COLUMNS)]
     more += [spec.name for spec in describe_matched(numbers, options)]
+    if options.details:
+        more += [spec.name for spec in (*KRON_DETAIL_COLUMNS, *describe_apertures(numbers, MASK_COLUMNS))]
+        more = [name for name in more if bands or name not in own]
     growth = [spec.name for spec in GROWTH_COLUMNS]
     if not bands:
         return own + more + (growth + totals if options.bands.psf else [])
-    each = [name for name in own if name not in SOURCE_COLUMNS] + totals + more
+    each = [name for name in own if name not in (*SOURCE_COLUMNS, *more)] + totals + more
     return own + [f"{band}_{name}" for band in bands for name in each + (growth if band in options.bands.psf else [])]
+
+
+def describe_own(options: Options) -> list[ColumnSpec]:
+    """Return the columns that say what the image has which sources are detected on.
+
+    Parameters
+    ----------
+    options : Options
+
+    Returns
+    -------
+    list of ColumnSpec
+    """
+    numbers = range(len(options.measure.apertures))
+    own = list(describe_columns(len(numbers)))
+    if options.details:
+        sky = SKY_COLUMNS if options.measure.background != "none" else ()
+        own += [*DETAIL_COLUMNS, *KRON_DETAIL_COLUMNS, *describe_apertures(numbers, sky + MASK_COLUMNS)]
+    return own
 
 
 def describe_matched(numbers: Sequence[int], options: Options) -> list[ColumnSpec]:

@@ -27,8 +27,9 @@ from dja_photplug.errors import PhotplugError, PhotplugWarning, suggest
 from dja_photplug.files.formats import CATALOG_FORMATS, EAZY_FORMATS, LEPHARE_SUFFIXES
 from dja_photplug.hookspecs import PROJECT
 from dja_photplug.options.arguments import PluginStages
+from dja_photplug.options.commands import COMMAND_STAGES
 from dja_photplug.options.declare import Stage
-from dja_photplug.options.stages import COMMAND_STAGES, ENGINES, NOISE_PRESETS, STAGES, Options
+from dja_photplug.options.stages import ENGINES, NOISE_PRESETS, STAGES, Options
 
 __all__ = [
     "BUILTINS",

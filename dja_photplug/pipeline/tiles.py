@@ -240,8 +240,11 @@ def _look(image: MosaicImage, background: Background, detect: Detect, view: _Vie
     within = (peak[label] >= [s.start for s in core]) & (peak[label] < [s.stop for s in core])
     chosen = (asked & ~cut)[label] & within.all(axis=1)
     sources = detection.sources.copy()
-    for name, start in zip("yx", corner, strict=True):
-        sources[name] += start * u.pix
+    for axis, start in zip("yx", corner.tolist(), strict=True):
+        sources[axis] += start * u.pix
+        for name in (f"{axis}min", f"{axis}max", f"{axis}peak", f"{axis}cpeak"):
+            if name in sources.colnames:
+                sources[name] += start
     number = np.full(len(islands.number), -1, np.int32)
     number[label] = np.arange(len(label))
     owner = number[islands.owner]

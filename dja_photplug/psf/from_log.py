@@ -21,7 +21,7 @@ from dja_photplug.epochs.footprints import as_vectors
 from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.smallfits import CardValue
-from dja_photplug.options.stages import PSFOptions
+from dja_photplug.options.commands import PSFOptions
 from dja_photplug.psf.detectors import DetectorPSF, standard_detector
 from dja_photplug.psf.model import PSF
 from dja_photplug.psf.regions import NOT_COVERED, PSFModel

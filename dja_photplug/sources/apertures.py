@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import sep
 from numpy.typing import NDArray
 
 from dja_photplug.catalog.flags import SourceFlag
@@ -33,7 +32,6 @@ __all__ = [
     "Sky",
     "Sums",
     "find_reach",
-    "find_saturated_cores",
     "measure_shapes",
     "measure_with_sky",
     "sum_circles",
@@ -42,10 +40,6 @@ __all__ = [
 
 # Radius of the ellipse that the Kron radius is measured in, in units of a and b (Source Extractor's value).
 KRON_EXTENT = 6.0
-
-# A saturated star has no weight in its core: radius of the core and of the ring around it, in arcsec, and the least
-# parts of the ring with data and in the star's own segment. A bad pixel in faint light has no segment around it.
-CORE, RING, RING_WITH_DATA, RING_OF_SOURCE = 0.1, 0.35, 0.9, 0.5
 
 # Ellipses beside the Kron aperture, in units of it, that tell the curve of growth.
 GROWTH = (0.25, 0.4, 0.6, 0.8, 1.5)
@@ -146,6 +140,8 @@ class Pixels:
         What was taken off before.
     neighbours : Neighbours or None
         What sources add to each other, where it is subtracted: then `data` is clear of it.
+    mean : bool
+        Whether the mean of an aperture stands for neighbours in it, as sep has it, and nothing else.
     """
 
     data: NDArray[np.float32]
@@ -155,6 +151,7 @@ class Pixels:
     segmentation: NDArray[np.int32] | None
     sky: Sky = Sky()
     neighbours: Neighbours | None = None
+    mean: bool = False
 
     @property
     def alone(self) -> Pixels:
@@ -169,6 +166,7 @@ class Pixels:
             background=self.background[box].copy(),
             null=self.null[box].copy(),
             segmentation=None if self.segmentation is None else self.segmentation[box].copy(),
+            mean=self.mean,
         )
 
 
@@ -255,11 +253,11 @@ def _sum_ellipses(engine: Engine, pixels: Pixels, shapes: Shapes, a: Floats, b: 
     if masked.any():
         sums.flag[masked] |= _flag_taken(pixels, shapes[masked], a[masked], b[masked], theta[masked])
         near = masked & ((sums.flag & SourceFlag.NEIGHBOUR) > 0) & np.isfinite(sums.flux)
-        if near.any():
+        if near.any() and not pixels.mean:
             sums.flux[near] = _fill_neighbours(pixels, shapes[near], sums.flux[near], a[near], b[near], theta[near])
     empty = ~np.isfinite(sums.flux)
     sums.flag[empty] |= SourceFlag.APER_ALL_MASKED
-    if pixels.segmentation is not None and empty.any():
+    if pixels.segmentation is not None and empty.any() and not pixels.mean:
         # A barycentre can lie inside a neighbour, as of an arc: then that light is all there is to sum.
         alone = replace(pixels, segmentation=None)
         kept = _sum_ellipses(engine, alone, shapes[empty], a[empty], b[empty], theta[empty])
@@ -337,56 +335,6 @@ def _mask_fraction(pixels: Pixels, shapes: Shapes, a: Floats, b: Floats, theta: 
     clear, _, _ = sum_overlap((~pixels.null).view(np.uint8), shapes, a, b, theta)
     fraction = 1 - clear / (np.pi * a * b)
     return np.where(np.abs(fraction) < LEAST_OVERLAP, 0.0, fraction)
-
-
-def _label_around(segmentation: NDArray[np.int32], shapes: Shapes, radius: float) -> NDArray[np.int32]:
-    """Return the label of most pixels about each source that are in a segment, 0 where none is."""
-    found = np.zeros(len(shapes.x), np.int32)
-    for i, (x, y) in enumerate(zip(shapes.x.tolist(), shapes.y.tolist(), strict=True)):
-        (y0, y1), (x0, x1) = ((max(0, round(v - radius)), max(0, round(v + radius) + 1)) for v in (y, x))
-        labels, counts = np.unique(segmentation[y0:y1, x0:x1], return_counts=True)
-        counts[labels == 0] = 0
-        found[i] = labels[np.argmax(counts)] if counts.any() else 0
-    return found
-
-
-def find_saturated_cores(
-    null: NDArray[np.bool_], segmentation: NDArray[np.int32], shapes: Shapes, scale: float
-) -> NDArray[np.bool_]:
-    """Return the sources without data at their core, though there are data around it, in their own segment.
-
-    Parameters
-    ----------
-    null : ndarray of bool
-        (ny, nx), True for pixels without data, which a saturated core is.
-    segmentation : ndarray
-        (ny, nx), their labels.
-    shapes : Shapes
-        Of n sources.
-    scale : float
-        Of the pixels, arcsec.
-
-    Returns
-    -------
-    ndarray of bool
-        (n,), True for null pixels within 0.1 arcsec, and a ring from there to 0.35 arcsec of which 90 % have data and
-        half belongs to the source; where the source has no label, to any one.
-    """
-    core, _, _ = sep.sum_circle(null.view(np.uint8), shapes.x, shapes.y, CORE / scale, subpix=0)
-    hollow = core > LEAST_OVERLAP
-    if not hollow.any():
-        return hollow
-    one, area = shapes[hollow], np.pi * (RING**2 - CORE**2) / scale**2
-
-    def add(plane: Plane, **settings: Plane) -> Floats:
-        return sep.sum_circann(plane, one.x, one.y, CORE / scale, RING / scale, subpix=0, **settings)[0]
-
-    clear = add((~null).view(np.uint8))
-    # A core without data is in no segment, so that a position on it has no label of its own.
-    label = np.where(one.label > 0, one.label, _label_around(segmentation, one, RING / scale))
-    own = add(segmentation, segmap=segmentation, seg_id=label) / np.maximum(label, 1)
-    hollow[hollow] = (clear > RING_WITH_DATA * area) & (own > RING_OF_SOURCE * area)
-    return hollow
 
 
 def measure_shapes(

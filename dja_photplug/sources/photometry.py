@@ -14,7 +14,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.calibration.curve import NoiseCalibration, find_errors
 from dja_photplug.catalog.flags import SourceFlag
-from dja_photplug.catalog.schema import GROWTH_COLUMNS, describe_columns, describe_removed, dress_table
+from dja_photplug.catalog.kron import kron_apertures
+from dja_photplug.catalog.schema import (
+    DETAIL_COLUMNS,
+    GROWTH_COLUMNS,
+    KRON_DETAIL_COLUMNS,
+    MASK_COLUMNS,
+    describe_apertures,
+    describe_columns,
+    describe_removed,
+    dress_table,
+)
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.planes import (
     Floats,
@@ -29,11 +39,11 @@ from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sky.grid import Scalar, pixel_scale
 from dja_photplug.sources.apertures import (
     GROWTH,
+    KRON_EXTENT,
     Columns,
     Engine,
     Pixels,
     Sums,
-    find_saturated_cores,
     measure_shapes,
     measure_with_sky,
     sum_segments,
@@ -47,6 +57,7 @@ from dja_photplug.sources.removal import (
     remove_neighbours,
     remove_sky,
 )
+from dja_photplug.sources.segments import find_saturated_cores
 from dja_photplug.units import magnitude
 
 __all__ = [
@@ -54,6 +65,9 @@ __all__ = [
     "flag_point_sources",
     "measure_with",
 ]
+
+# Columns that are measured in pixels.
+LENGTHS = ("flux_radius", "flux_radius_20", "flux_radius_90", "kron_rcirc")
 
 # Light of neighbours that is flagged, in sigma.
 MUCH_LIGHT = 2.0
@@ -120,6 +134,7 @@ def _measure(
     options: MeasureOptions,
     *,
     growth: bool,
+    details: bool,
 ) -> tuple[Columns, dict[str, Sums], Floats]:
     """Return columns and sums as `measure_shapes`, the isophotes too, the sky taken off, and the error of the sky."""
     ny, nx = pixels.data.shape
@@ -135,7 +150,13 @@ def _measure(
         columns, sums = measure_with_sky(engine, pixels, on_image, level, scale, options, growth=growth)
     else:
         columns, sums = measure_shapes(engine, pixels, on_image, scale, options, growth=growth)
-    columns |= _sum_sky(pixels, on_image, sky[placed], scale, options)
+    columns |= _sum_sky(engine, pixels, on_image, sky[placed], scale, options)
+    if details:
+        columns |= _measure_details(engine, pixels, on_image, columns["kron_radius"], sums["auto"], scale, options)
+    if options.photon_gain is not None:
+        for i in range(len(options.apertures)):
+            photons = np.maximum(np.nan_to_num(sums[f"aper_{i}"].flux), 0) / options.photon_gain
+            sums[f"aper_{i}"] = replace(sums[f"aper_{i}"], total=sums[f"aper_{i}"].total + photons)
     saturated = find_saturated_cores(pixels.null, segmentation, on_image, scale)
     columns["flag"] |= np.where(saturated, SourceFlag.SATURATED_CORE.value, 0)
     columns = {name: _spread(values, placed, size) for name, values in columns.items()}
@@ -158,15 +179,54 @@ def _measure(
     return columns, {kind: _blank(part, known, not_covered) for kind, part in sums.items()}, sky_error
 
 
-def _sum_sky(pixels: Pixels, shapes: Shapes, sky: Floats, scale: float, options: MeasureOptions) -> Columns:
+def _sum_sky(
+    engine: Engine, pixels: Pixels, shapes: Shapes, sky: Floats, scale: float, options: MeasureOptions
+) -> Columns:
     """Return the sky that was taken off in the circular apertures, none where there was none to take off."""
     columns, level = Columns(), None if pixels.sky.mesh is None else pixels.sky.mesh.draw()
     for i, diameter in enumerate(options.apertures if options.background != "none" else ()):
         radius = np.full(len(shapes.x), diameter / 2 / scale)
-        around = sky * np.pi * radius**2
         columns[f"bkg_aper_{i}"] = (
-            around if level is None else sum_overlap(level, shapes, radius, radius, np.zeros_like(radius))[0]
+            sky * np.pi * radius**2
+            if level is None
+            else _sum_mesh(engine, pixels, level, shapes, radius, radius, np.zeros_like(radius))
         )
+    return columns
+
+
+def _sum_mesh(
+    engine: Engine, pixels: Pixels, level: NDArray[np.float32], shapes: Shapes, a: Floats, b: Floats, theta: Floats
+) -> Floats:
+    """Return the sums of a sky over ellipses; where means stand for the pixels of neighbours they do for their sky."""
+    if pixels.mean:
+        return engine.sum_ellipses(replace(pixels, data=level), shapes, a, b, theta).flux
+    return sum_overlap(level, shapes, a, b, theta)[0]
+
+
+def _measure_details(
+    engine: Engine, pixels: Pixels, shapes: Shapes, kron: Floats, auto: Sums, scale: float, options: MeasureOptions
+) -> Columns:
+    """Return the columns of `KRON_DETAIL_COLUMNS` and `MASK_COLUMNS`, lengths in pixels.
+
+    With a sky for each source, of an annulus, its radii and `bkg_auto` are not known.
+    """
+    a, b, theta, _ = kron_apertures(shapes.a, shapes.b, shapes.theta, kron, options.kron_circle / scale)
+    limit, flux = np.where(np.isfinite(shapes.a), KRON_EXTENT * shapes.a, a), auto.flux
+    columns = Columns(
+        kron_rcirc=kron * np.sqrt(shapes.a * shapes.b),
+        flag_auto=auto.flag,
+        flux_radius_flag=engine.sum_ellipses(pixels, shapes, limit, limit, np.zeros_like(limit)).flag,
+        bkg_auto=np.full_like(flux, np.nan if options.background == "annulus" else 0),
+    )
+    if pixels.sky.mesh is not None:
+        columns["bkg_auto"] = _sum_mesh(engine, pixels, pixels.sky.mesh.draw(), shapes, a, b, theta)
+    for percent in (20, 90):
+        radius = engine.half_light(pixels.alone, shapes, percent / 50 * flux, limit)
+        known = (flux > 0) & (options.background != "annulus")
+        columns[f"flux_radius_{percent}"] = np.where(known, radius, np.nan)
+    for i, diameter in enumerate(options.apertures):
+        radius = np.full_like(flux, diameter / 2 / scale)
+        columns[f"mask_aper_{i}"] = sum_overlap(pixels.null.view(np.uint8), shapes, radius, radius, 0 * radius)[0]
     return columns
 
 
@@ -302,10 +362,17 @@ def measure_with(
     removed = measure_profiles(removed, image, calibration)
     pixels, profiles = read_pixels(image, detection.segmentation, removed, options), removed.profiles
     columns, sums, sky_error = _measure(
-        engine, pixels, shapes, detection.segmentation, scale, options.measure, growth=psf is not None
+        engine,
+        pixels,
+        shapes,
+        detection.segmentation,
+        scale,
+        options.measure,
+        growth=psf is not None,
+        details=options.details,
     )
-    columns["flux_radius"] *= scale
-    columns |= {name: columns[name] * microjansky for name in columns if name.startswith("bkg_aper")}
+    columns |= {name: columns[name] * scale for name in LENGTHS if name in columns}
+    columns |= {name: columns[name] * microjansky for name in columns if name.startswith("bkg_")}
     numbers = range(len(options.measure.apertures))
     growth = None
     if psf is not None:
@@ -324,6 +391,8 @@ def measure_with(
     positions = {name: column for name, column in detection.sources.items() if name != "flag"}
     positions.setdefault("snr_detect", np.full(len(positions["id"]), np.nan))  # where its engine does not tell
     described = [*describe_columns(len(numbers)), *off, *(() if psf is None else GROWTH_COLUMNS)]
+    described += [spec for spec in DETAIL_COLUMNS if spec.name in positions]
+    described += [*KRON_DETAIL_COLUMNS, *describe_apertures(numbers, MASK_COLUMNS)] if options.details else []
     table = dress_table({**positions, **columns}, described)
     table.meta.update({} if profiles is None else profiles.metadata())
     table.meta.update({"SKYNOTE": pixels.sky.note} if pixels.sky.note else {})

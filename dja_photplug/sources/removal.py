@@ -100,6 +100,8 @@ def remove_sky(
     Removed
     """
     measure, mesh = options.measure, options.background
+    if measure.background == "unmasked":  # of which errors say nothing, as those of the archive
+        return Removed(sky=Sky(mesh=measure_mesh(image, cell_size(image, mesh), mesh.mesh_filter, parallel=parallel)))
     if measure.background not in ("masked", "mesh"):
         return Removed()
     centred, note = measure.background == "mesh", ""
@@ -235,4 +237,5 @@ def read_pixels(image: NDData, segmentation: NDArray[np.int32], removed: Removed
         segmentation=None if options.measure.neighbours == "keep" else np.ascontiguousarray(segmentation),
         sky=removed.sky,
         neighbours=neighbours,
+        mean=options.measure.neighbours == "mean",
     )

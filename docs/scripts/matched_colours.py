@@ -21,7 +21,7 @@ from scipy.spatial import KDTree
 import dja_photplug as dp
 from dja_photplug.matching.kernels import Target
 from dja_photplug.mosaic.image import MosaicImage, replace_planes
-from dja_photplug.pipeline.one_band import analyse_image
+from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.psf.model import PSF, half_light_radius, read_psf
 
 Floats = NDArray[np.float64]

@@ -37,7 +37,7 @@ from dja_photplug.cli.app import main
 from dja_photplug.files.pixels import read_image
 from dja_photplug.matching.kernels import Target, make_kernel
 from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.pipeline.one_band import analyse_image
+from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.psf.model import PSF, grow_light
 from dja_photplug.psf.regions import PSFModel, write_psf_model
 from dja_photplug.simulate.diffraction import make_psf

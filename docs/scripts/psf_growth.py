@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import dja_photplug as dp
 from dja_photplug.cli.app import main
-from dja_photplug.pipeline.one_band import analyse_image
+from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.psf.from_stars import stack_stars
 from dja_photplug.psf.model import encircled_energy
 from dja_photplug.simulate.diffraction import make_psf

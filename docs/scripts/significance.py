@@ -18,7 +18,7 @@ import dja_photplug as dp
 from dja_photplug.light.planes import convolve_pixels
 from dja_photplug.light.significance import gaussian_kernel
 from dja_photplug.options.stages import ENGINES
-from dja_photplug.pipeline.one_band import analyse_image
+from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.simulate.field import FieldOptions, SimulatedField, simulate_field, write_field
 
 STARS = FieldOptions(density=150, star_fraction=1, flux_range=(0.01, 0.5))

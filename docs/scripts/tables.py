@@ -22,9 +22,12 @@ from dja_photplug.catalog.schema import (
     APERTURE_COLUMNS,
     COLUMNS,
     CONTAMINATION_COLUMNS,
+    DETAIL_COLUMNS,
     EPOCH_COLUMNS,
     EPOCH_DETAIL_COLUMNS,
     GROWTH_COLUMNS,
+    KRON_DETAIL_COLUMNS,
+    MASK_COLUMNS,
     MATCH_COLUMNS,
     MATCHED_TOTAL_COLUMNS,
     SKY_COLUMNS,
@@ -35,7 +38,8 @@ from dja_photplug.cli.app import build_parser
 from dja_photplug.completeness.bins import BIN_COLUMNS, SOURCE_COLUMNS, SPLIT_COLUMNS
 from dja_photplug.completeness.limits import CURVE_COLUMNS, LIMIT_COLUMNS
 from dja_photplug.foreign.known import PLAIN, SCHEMAS
-from dja_photplug.options.stages import COMMAND_STAGES, STAGES, Options
+from dja_photplug.options.commands import COMMAND_STAGES
+from dja_photplug.options.stages import STAGES, Options
 from dja_photplug.pipeline.plugins import BUILTINS, get_plugin_manager
 
 DOCS = Path(__file__).resolve().parent.parent
@@ -212,6 +216,8 @@ def tables() -> dict[str, str]:
         "columns": columns(COLUMNS),
         "aperture columns": columns(APERTURE_COLUMNS),
         "sky columns": columns(SKY_COLUMNS),
+        "detection details": columns(DETAIL_COLUMNS),
+        "kron details": columns(KRON_DETAIL_COLUMNS + MASK_COLUMNS),
         "contamination columns": columns(CONTAMINATION_COLUMNS),
         "total columns": columns(TOTAL_COLUMNS),
         "matched columns": columns(MATCH_COLUMNS + MATCHED_TOTAL_COLUMNS),

@@ -14,7 +14,7 @@ from astropy.wcs import WCS
 from dja_photplug.errors import PhotplugError
 from dja_photplug.fitting.stamps import NULL_SIGMA, FitSources, Stamp, cut_stamps
 from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.options.stages import GalfitOptions
+from dja_photplug.options.commands import GalfitOptions
 from tests.helpers import make_calibration, make_image, make_wcs
 
 SHAPE = (160, 200)

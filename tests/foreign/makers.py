@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -206,10 +207,15 @@ def make_super(truth: Truth, path: Path) -> None:
     table.write(path)
 
 
-def make_jades(truth: Truth, path: Path) -> None:
-    base = {"ID": truth.id, "RA": truth.position.ra.deg, "DEC": truth.position.dec.deg}
-    size = base | {"X": truth.x, "Y": truth.y, "R_KRON": truth.kron / 2.5, "PA": truth.theta}
-    size |= {"A": truth.a / SCALE, "B": truth.b / SCALE}
+def make_jades(truth: Truth, path: Path, *, release: int = 2) -> None:
+    """Of the columns that the releases 2 and 5 list."""
+    base = {"ID": truth.id, "RA": truth.position.ra, "DEC": truth.position.dec}
+    size = base | {"X": truth.x * u.pix, "Y": truth.y * u.pix, "BBOX_XMIN": truth.id * u.pix, "NPIX_DET": truth.kron}
+    size |= {"A": truth.a * u.arcsec, "B": truth.b * u.arcsec}
+    if release == 5:
+        size |= {"THETA": truth.theta * u.deg, "R_KRON_U": truth.kron / 2.5 * u.nJy, "FWHM": truth.a * u.arcsec}
+    else:
+        size |= {"PA": truth.theta * u.deg, "F444W_RHALF": np.full(len(truth.id), 0.3) * u.arcsec}
     tables = {"FLAG": base, "SIZE": size, "KRON": base | {"F444W_KRON": truth.flux * 1000}}
     hdus = [fits.BinTableHDU(Table(columns), name=name) for name, columns in tables.items()]
     fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path)
@@ -312,6 +318,7 @@ MAKERS: dict[str, tuple[str, Callable[[Truth, Path], None], str]] = {
     "FITS_LDAC": ("sextractor", make_ldac, "test.ldac"),
     "super": ("super", make_super, "FIELD_SUPER_catalog.fits"),
     "jades": ("jades", make_jades, "jades.fits"),
+    "jades, release 5": ("jades", partial(make_jades, release=5), "jades.fits"),
     "photutils": ("photutils", make_photutils, "sources.txt"),
     "photutils, older": ("photutils", make_old_photutils, "sources.cat"),
     "jwst": ("jwst", make_jwst, "jw01234_cat.ecsv"),

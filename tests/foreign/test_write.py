@@ -6,6 +6,7 @@ import csv
 import io
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +36,11 @@ FITSVERIFY, STILTS = (
 @pytest.fixture(scope="module")
 def ours(photplug_mosaic) -> QTable:
     """A catalogue whose detection image is its only band."""
-    bands = dp.BandOptions(detect="f444w")
-    table = dp.run([photplug_mosaic.prefix], dp.Options(variance=DJA.variance, bands=bands)).catalog
-    extended = dp.extend_catalog(table, [photplug_mosaic.prefix], DJA)
-    extended["f444w_mask_frac"][3] = 0.25
+    options = replace(DJA, measure=dp.MeasureOptions(details=True))
+    table = dp.run([photplug_mosaic.prefix], replace(options, bands=dp.BandOptions(detect="f444w"))).catalog
+    extended = dp.extend_catalog(table, [photplug_mosaic.prefix], options)
+    for i, part in ((0, 0.15), (1, 0.25)):
+        extended[f"f444w_mask_aper_{i}"][3] = part * np.pi * (float(extended.meta[f"ASEC_{i}"]) / 0.08) ** 2
     extended["f444w_tot_1"][4] = np.nan
     return extended
 
@@ -103,6 +105,24 @@ def test_sextractor_is_read_as_its_own(ours, tmp_path, suffix):
     np.testing.assert_allclose(plain(table["MAG_AUTO"]), plain(ours["mag_auto"]), rtol=1e-6)
     first = table["FLUX_APER"][:, 0] if suffix == ".fits" else table["FLUX_APER"]
     np.testing.assert_allclose(first, plain(ours["flux_aper_0"]), rtol=1e-6)
+
+
+def test_our_own_recipe_has_all_columns_of_the_archive(ours, data):
+    """In their order; a fifth of a circle without data is -99, by each circle."""
+    theirs = Table.read(data / "grizli/uds-test-v7.4_phot_apcorr.fits")
+    table = dress_as(ours, "dja")
+    assert table.colnames == [name for name in theirs.colnames if not name.startswith("f115w")]
+    assert (plain(table["f444w_corr_1"])[3], plain(table["f444w_etot_1"])[3]) == (-99, -99)
+    assert plain(table["f444w_corr_0"])[3] == plain(ours["f444w_corr_0"])[3] > 0
+    # Boxes and brightest pixels are those of the segments.
+    for axis in "xy":
+        low, high, peak = (np.asarray(table[f"{axis}{end}"]) for end in ("min", "max", "peak"))
+        assert ((low <= peak) & (peak <= high)).all()
+        assert (np.abs(peak - plain(table[axis])) < 3 * plain(table["a_image"]) + 2).all()
+    radii = [plain(table[name]) for name in ("flux_radius_20", "flux_radius", "flux_radius_90")]
+    known = np.isfinite(radii).all(axis=0)
+    assert known.mean() > 0.9
+    assert (np.diff(np.array(radii)[:, known], axis=0) > 0).all()
 
 
 def test_sizes_in_pixels_need_a_scale(ours, tmp_path):
@@ -209,15 +229,27 @@ def test_votlint_finds_nothing_wrong(ours, tmp_path):
     assert "ERROR" not in run_tool("stilts", "votlint", f"votable={path}")
 
 
+# Bands and filters of gds-grizli-v7.0-fix.eazypy.zphot.translate, as eazy-py lists them on the archive's page about its
+# catalogues (dawn-cph.github.io/dja, 2023-07-15), without F160W.
+PUBLISHED = [
+    *(("f090w", 363), ("f105w", 202), ("f110w", 241), ("f115w", 364), ("f115wn", 309), ("f125w", 203), ("f140w", 204)),
+    *(("f150w", 365), ("f150wn", 310), ("f182m", 370), ("f200w", 366), ("f200wn", 311), ("f210m", 371), ("f277w", 375)),
+    *(("f335m", 381), ("f356w", 376), ("f410m", 383), ("f430m", 384), ("f435w", 233), ("f444w", 377), ("f460m", 385)),
+    *(("f475w", 234), ("f480m", 386), ("f606w", 236), ("f606wu", 214), ("f775w", 238), ("f814w", 239), ("f814wu", 217)),
+    ("f850lp", 240),
+]
+
+
 @pytest.mark.fitters
 @pytest.mark.filterwarnings("ignore")  # eazy-py's own
 def test_eazy_reads_dja(ours, tmp_path, monkeypatch):
-    """With a translate file as those of the archive's catalogues: totals, and the dummy for the prior."""
+    """With the translate file of a published catalogue, which has more bands, and the dummy for the prior."""
     photoz = pytest.importorskip("eazy.photoz", reason="needs eazy-py: pip install 'dja_photplug[fitters]'")
     write_as(ours, tmp_path / "field_phot_apcorr.fits", "dja")
     monkeypatch.chdir(tmp_path)
-    lines = ("f444w_tot_1 F377", "f444w_etot_1 E377", "dummy_flux F205", "dummy_err E205")
-    Path("zphot.translate").write_text("\n".join([*lines, ""]))
+    lines = [f"{band}_tot_1 F{number}\n{band}_etot_1 E{number}" for band, number in PUBLISHED]
+    # What the archive's code adds with a dummy prior; the fluxes of F160W are not in this catalogue.
+    Path("zphot.translate").write_text("\n".join([*lines, "dummy_flux F205", "dummy_err E205", ""]))
     parameters = {
         **write_eazy_inputs(tmp_path),
         **{"CATALOG_FILE": "field_phot_apcorr.fits", "PRIOR_ABZP": 23.9, "NOT_OBS_THRESHOLD": -90},

@@ -114,6 +114,13 @@ def text(given: str, name: str, make: Callable[[Table], str | bytes], **more: ob
 CASES = (
     row("sizes in pixels, and metadata that tell their scale", "obeyed", to_grizli, check=circles(False)),
     row(
+        "weights to be rescaled where nothing is detected",
+        "refused",
+        to_grizli,
+        command=f"extend cat.ecsv {KRON} --rescale-weights yes -o out.ecsv",
+        says=("has its sources already; leave out --detect, --stack and --rescale-weights",),
+    ),
+    row(
         "sizes in pixels of an unknown scale",
         "warned",
         without_scale,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.io import fits
-from astropy.nddata import InverseVariance, NDData, StdDevUncertainty
+from astropy.nddata import Cutout2D, InverseVariance, NDData, StdDevUncertainty
 
-from dja_photplug import MosaicImage, PhotplugError, load_mosaic
+from dja_photplug import MosaicImage, PhotplugError, PhotplugWarning, load_mosaic
 from dja_photplug.mosaic.image import as_mosaic_image, replace_planes
 from dja_photplug.mosaic.weights import write_weight
 
@@ -58,9 +58,29 @@ def test_copy_and_arithmetic(image):
     copied.data[:] = 0
     assert part.background_weight.any()
     assert part.data.any()
-    assert part.multiply(2.0).background_weight is None  # the plane is not the product's
+    weight = part.background_weight
+    for changed, expected in (
+        (part.multiply(2.0), weight / 4),
+        (part.divide(2.0 * u.s), weight * 4),
+        (part.add(3 * part.unit), weight),
+        (part.subtract(part), weight / 2),
+        (part.multiply(np.full(part.shape, 0.5)), 4 * weight),
+    ):
+        np.testing.assert_allclose(changed.background_weight, expected, rtol=1e-6)
+        assert changed.noise_model is None
+    with pytest.warns(PhotplugWarning, match="has no background_weight: all of its variance counts as background"):
+        assert part.multiply(part).background_weight is None
     with pytest.raises(PhotplugError, match="background_weight of shape"):
         MosaicImage(part.data, unit="10 nJy", background_weight=np.ones((2, 2), np.float32))
+
+
+def test_what_takes_it_for_an_array_is_told(image):
+    """By astropy's Cutout2D, whose place cuts all planes."""
+    with pytest.warns(PhotplugWarning, match="pixels and mask, and no weights; take image.data"):
+        cutout = Cutout2D(image, (120, 110), 40)
+    part = image[cutout.slices_original]
+    np.testing.assert_array_equal(part.data, cutout.data.data)
+    assert part.background_weight.shape == part.uncertainty.array.shape == (40, 40)
 
 
 def test_replaced_planes(simulated):

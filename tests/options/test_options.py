@@ -17,8 +17,8 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.options.arguments import add_flags, collect_options
 from dja_photplug.options.bands import of_band, settle_bands
 from dja_photplug.options.declare import Stage, option
+from dja_photplug.options.presets import PIXEL_DEFAULTS
 from dja_photplug.options.stages import (
-    PIXEL_DEFAULTS,
     STAGES,
     BackgroundOptions,
     BandOptions,
@@ -210,7 +210,7 @@ def test_metadata_are_plain_values() -> None:
 OTHER = Options(
     engine="photutils",
     variance=VarianceOptions(noise="dja", detector_gain=1.9, phot_scale=0.25, trust_weights=True),
-    background=BackgroundOptions(mesh=3.5, mesh_filter=5),
+    background=BackgroundOptions(mesh=3.5, mesh_filter=5, rescale_weights="yes"),
     detect=DetectOptions(
         noise="background",
         n_sigma=2.5,
@@ -220,6 +220,7 @@ OTHER = Options(
         n_levels=64,
         contrast=0.5,
         clean=0,
+        extraction="whole",
         use_segmentation="seg.fits",
     ),
     calibration=CalibrationOptions(
@@ -240,12 +241,15 @@ OTHER = Options(
         background="annulus",
         annulus=(1, 4),
         neighbours="keep",
+        photon_gain=1800,
+        details=True,
     ),
     epochs=EpochOptions(details=("visits", "gap"), visit_gap=2.5),
     bands=BandOptions(
         detect="f277w",
         psf={"f444w": "a.fits", "f277w": "b.fits"},
         match="broadest",
+        sky="masked",
         zero_point={"f444w": 28},
         stack="ir",
         workers=2,

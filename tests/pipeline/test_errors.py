@@ -15,7 +15,8 @@ import dja_photplug as dp
 from dja_photplug.completeness.bins import SCATTER_ERROR
 from dja_photplug.files.pixels import read_image
 from dja_photplug.mosaic.image import replace_planes
-from dja_photplug.pipeline.one_band import Result, remeasure
+from dja_photplug.pipeline.one_band import remeasure
+from dja_photplug.pipeline.steps.result import Result
 from dja_photplug.simulate.mosaic import MosaicOptions, SimulatedMosaic, simulate_mosaic
 from tests.helpers import isolated_scene, make_stars, robust_scatter
 

@@ -20,7 +20,7 @@ from dja_photplug.cli.app import main
 from dja_photplug.files.pixels import write_image
 from dja_photplug.files.tables import read_catalog
 from dja_photplug.pipeline.extend import catalog_options
-from dja_photplug.pipeline.one_band import Result
+from dja_photplug.pipeline.steps.result import Result
 from dja_photplug.simulate.mosaic import SceneOptions, simulate_scene
 from dja_photplug.sources.detection import regrid_sources
 from tests.helpers import DJA, EPOCH_NAMES, expect_error, make_wcs, plain, simulate_bands, uds_prefix, write_psf

@@ -58,6 +58,7 @@ def analyse(prefix: Path, size: int, workers: int, engine: str, noise: str) -> t
     options = dp.Options(
         engine=engine,
         variance=dp.VarianceOptions(noise=noise),
+        measure=dp.MeasureOptions(details=noise == "dja"),
         tiles=TileOptions(size=size, overlap=OVERLAP),
         bands=BandOptions(workers=workers),
     )

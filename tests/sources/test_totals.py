@@ -16,7 +16,8 @@ from dja_photplug.engines.sep_engine import SEP
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.load import load_mosaic
 from dja_photplug.options.stages import MeasureOptions, Options
-from dja_photplug.pipeline.one_band import Result, analyse_image
+from dja_photplug.pipeline.steps.analysis import analyse_image
+from dja_photplug.pipeline.steps.result import Result
 from dja_photplug.psf.model import PSF, encircled_energy
 from dja_photplug.simulate.field import FieldOptions, SimulatedField, draw_psf, simulate_field, write_field
 from dja_photplug.sources.photometry import measure_with

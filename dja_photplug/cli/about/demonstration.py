@@ -22,7 +22,8 @@ from dja_photplug.mosaic.load import load_exposure
 from dja_photplug.mosaic.weights import write_weight
 from dja_photplug.options.stages import Options
 from dja_photplug.pipeline.catalog import run
-from dja_photplug.pipeline.one_band import Result, measure_background_errors, remeasure, write_result
+from dja_photplug.pipeline.one_band import measure_background_errors, remeasure, write_result
+from dja_photplug.pipeline.steps.result import Result
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
 
 __all__ = ["compare_with_truth", "run_demo"]

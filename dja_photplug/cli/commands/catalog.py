@@ -22,12 +22,13 @@ from dja_photplug.cli.shared import (
 )
 from dja_photplug.files.formats import CATALOG_FORMATS, IMAGE_SUFFIXES, PLOT_SUFFIXES, REGION_SUFFIXES
 from dja_photplug.hookspecs import hookimpl
+from dja_photplug.options.presets import LIKE_DJA
 from dja_photplug.options.stages import OUTPUT_SCHEMAS
 
 if TYPE_CHECKING:
     import pluggy
 
-    from dja_photplug.pipeline.one_band import Result
+    from dja_photplug.pipeline.steps.result import Result
 
 __all__ = ["photplug_register_commands", "run"]
 
@@ -42,6 +43,8 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     command.add_argument("-o", "--output", type=Path, required=True, metavar="CAT.fits", help=help)
     help = "as --write-schema: names and units of the columns"
     command.add_argument("--schema", dest="output.schema", choices=OUTPUT_SCHEMAS, default=argparse.SUPPRESS, help=help)
+    help = "the recipe of the archive's catalogues, in their columns; other flags change parts of it"
+    command.add_argument("--like-dja", action="store_true", help=help)
     command.add_argument("--segmentation", type=Path, metavar="OUT.fits", help="write the segmentation image")
     command.add_argument("--regions", type=Path, metavar="OUT.reg", help="write the Kron ellipses for DS9")
     command.add_argument("--plot", type=Path, metavar="OUT.png", help="draw planes, sources and errors")
@@ -56,18 +59,20 @@ def run(arguments: Namespace) -> None:
     from dja_photplug.files.tables import check_names
     from dja_photplug.pipeline.catalog import run as make_catalog
     from dja_photplug.pipeline.many_bands import list_columns
-    from dja_photplug.pipeline.one_band import fill_columns, write_result
+    from dja_photplug.pipeline.one_band import write_result
     from dja_photplug.pipeline.plugins import catalog_suffixes, complete_options
+    from dja_photplug.pipeline.steps.result import fill_columns
 
     manager, overwrite = arguments.manager, arguments.overwrite
-    options = complete_options(make_options(arguments), manager)
+    options = complete_options(make_options(arguments, LIKE_DJA if arguments.like_dja else None), manager)
     suffixes = catalog_suffixes(manager, options.output.format, options.output.schema)
     beside = {"segmentation": IMAGE_SUFFIXES, "regions": REGION_SUFFIXES, "plot": PLOT_SUFFIXES}
     outputs = check_outputs(arguments, output=suffixes, **beside)
     if options.output.format in CHECKS:
         CHECKS[options.output.format](arguments.output, overwrite=overwrite)
     sources = find_mosaics(arguments)
-    bands = [source.band for source in sources] if len(sources) > 1 or options.bands.detect else []
+    named = len(sources) > 1 or options.bands.detect or options.apart
+    bands = [source.band for source in sources] if named else []
     check_names(arguments.output, list_columns(options, bands))
     result = make_catalog(
         sources,
@@ -88,6 +93,7 @@ def run(arguments: Namespace) -> None:
     # The noise is that of the bands where the archive's stack, which has no photon noise, is the detection image.
     noise = describe_weight(json.loads(meta.get("BAND_0", "null")) or meta)
     detected = f" detected on {meta['DETECT']}" if "DETECT" in meta else ""
+    detected += f" with errors times {meta['ERRSCALE']:.4g}" if "ERRSCALE" in meta else ""
     say(
         arguments,
         f"{', '.join(map(str, outputs))}: {len(result.catalog)} sources{detected}, engine {options.engine}, {noise}",
@@ -98,7 +104,8 @@ def _draw_catalog(result: Result, path: Path, manager: pluggy.PluginManager, *, 
     """Draw planes, sources and errors of a run."""
     from dja_photplug.figures.catalog import plot_catalog
     from dja_photplug.mosaic.load import load_exposure
-    from dja_photplug.pipeline.one_band import fill_columns, measure_background_errors
+    from dja_photplug.pipeline.one_band import measure_background_errors
+    from dja_photplug.pipeline.steps.result import fill_columns
 
     alone = None
     if result.image.background_weight is not None:

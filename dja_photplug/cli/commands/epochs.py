@@ -173,7 +173,7 @@ def _format_epoch(name: str, value: object) -> str:
 def _find_grid(arguments: Namespace) -> Grid:
     """Return the grid of the image that ``--like`` names, or of the mosaic."""
     from dja_photplug.files.pixels import read_grid
-    from dja_photplug.options.stages import PIXEL_DEFAULTS
+    from dja_photplug.options.presets import PIXEL_DEFAULTS
     from dja_photplug.pipeline.images import find_grid, find_source
 
     like = arguments.like or arguments.mosaic
@@ -198,6 +198,7 @@ def _extend_catalog(arguments: Namespace, log: ExposureLog, options: Options) ->
     table, added = _add_epochs(given, log, options, arguments)
     given.tell()
     write_extended(table, arguments.output, added=added, original=given.path, overwrite=arguments.overwrite)
+    say(arguments, given.describe(places_alone=True))
     covered = np.sum(table[f"{arguments.prefix}n_exp"] > 0)
     say(arguments, f"{arguments.output}: {len(table)} rows, {covered} covered by {log.name}")
 

@@ -20,7 +20,7 @@ from dja_photplug.cli.shared import (
 from dja_photplug.files.formats import EXTENDED_FORMATS, TABLE_SUFFIXES
 from dja_photplug.hookspecs import hookimpl
 from dja_photplug.options.arguments import collect_stage
-from dja_photplug.options.stages import ExtendOptions
+from dja_photplug.options.commands import ExtendOptions
 
 __all__ = ["photplug_register_commands", "run"]
 
@@ -85,6 +85,7 @@ def run(arguments: Namespace) -> None:
         write_extended(extended, arguments.output, added=added, original=original, overwrite=overwrite)
     else:
         write_result(QTable(extended), arguments.output, options, manager)
-    say(arguments, given.describe())
-    noise = "" if set(extend.columns) == {"epochs"} else f", noise preset {options.variance.noise}"
+    places_alone = set(extend.columns) == {"epochs"}
+    say(arguments, given.describe(places_alone=places_alone))
+    noise = "" if places_alone else f", noise preset {options.variance.noise}"
     say(arguments, f"{arguments.output}: {len(extended)} rows, {len(columns)} columns added{noise}")

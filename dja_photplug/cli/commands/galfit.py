@@ -27,7 +27,7 @@ from dja_photplug.files.formats import SHEET_SUFFIXES
 from dja_photplug.hookspecs import hookimpl
 from dja_photplug.options.arguments import collect_stage
 from dja_photplug.options.bands import settle_bands
-from dja_photplug.options.stages import GalfitOptions
+from dja_photplug.options.commands import GalfitOptions
 
 __all__ = ["photplug_register_commands", "run"]
 

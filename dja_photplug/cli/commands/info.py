@@ -11,7 +11,7 @@ from dja_photplug.cli.shared import Subparsers, add_command, describe_weight, fi
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import MosaicFiles, Source
 from dja_photplug.hookspecs import hookimpl
-from dja_photplug.options.stages import PIXEL_DEFAULTS
+from dja_photplug.options.presets import PIXEL_DEFAULTS
 
 if TYPE_CHECKING:
     import pluggy

@@ -20,7 +20,7 @@ from dja_photplug.cli.shared import (
 from dja_photplug.files.formats import PLOT_SUFFIXES
 from dja_photplug.hookspecs import hookimpl
 from dja_photplug.options.arguments import collect_stage
-from dja_photplug.options.stages import InjectionOptions
+from dja_photplug.options.commands import InjectionOptions
 
 __all__ = ["photplug_register_commands", "run"]
 

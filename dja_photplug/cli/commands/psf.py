@@ -24,7 +24,7 @@ from dja_photplug.files.formats import IMAGE_SUFFIXES, PLOT_SUFFIXES
 from dja_photplug.hookspecs import hookimpl
 from dja_photplug.options.arguments import collect_stage
 from dja_photplug.options.bands import settle_bands
-from dja_photplug.options.stages import PSFOptions
+from dja_photplug.options.commands import PSFOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,7 +82,7 @@ def _from_stars(arguments: Namespace, source: Source, options: Options, stage: P
     """Write the PSF that the stars of a mosaic show."""
     from dja_photplug.figures.psf import plot_stars
     from dja_photplug.pipeline.images import load_source
-    from dja_photplug.pipeline.one_band import analyse_image
+    from dja_photplug.pipeline.steps.analysis import analyse_image
     from dja_photplug.psf.regions import PSFModel, write_psf_model
     from dja_photplug.sources.stars import psf_from_stars
 
@@ -150,7 +150,7 @@ def _compare_stars(
     """Return how the stars of a mosaic compare with a PSF."""
     from dja_photplug.figures.psf import STAR_RADII
     from dja_photplug.pipeline.images import load_source
-    from dja_photplug.pipeline.one_band import analyse_image
+    from dja_photplug.pipeline.steps.analysis import analyse_image
     from dja_photplug.sources.stars import compare_stars
 
     image = load_source(source, options, manager)

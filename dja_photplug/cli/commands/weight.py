@@ -18,7 +18,7 @@ from dja_photplug.cli.shared import (
 from dja_photplug.files.formats import IMAGE_SUFFIXES, WEIGHT_KINDS
 from dja_photplug.hookspecs import hookimpl
 from dja_photplug.options.bands import settle_bands
-from dja_photplug.options.stages import PIXEL_DEFAULTS
+from dja_photplug.options.presets import PIXEL_DEFAULTS
 
 __all__ = ["photplug_register_commands", "run"]
 
