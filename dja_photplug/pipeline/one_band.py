@@ -19,14 +19,13 @@ from astropy.table import QTable, hstack
 from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.catalog.kron import kron_circle_radius
 from dja_photplug.catalog.schema import describe_columns, dress_table, epoch_columns
-from dja_photplug.epochs.log import ExposureLog
+from dja_photplug.epochs.log import ExposureLog, exposure_log
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.formats import decode_text
 from dja_photplug.files.names import Source
 from dja_photplug.light.planes import mask_sources, measure_sky
 from dja_photplug.mosaic.electrons import HeaderValue
 from dja_photplug.mosaic.image import MosaicImage, replace_planes, share_image, take_off
-from dja_photplug.mosaic.load import exposure_log
 from dja_photplug.options.stages import ENGINES, Options
 from dja_photplug.parallel.scratch import share_plane
 from dja_photplug.parallel.tiles import Tile, cut_tiles

@@ -91,8 +91,7 @@ def _is_log(arguments: Namespace) -> bool:
 
 def _find_log(arguments: Namespace) -> ExposureLog:
     """Return the log that was named, or that of the source."""
-    from dja_photplug.epochs.log import read_exposure_log
-    from dja_photplug.mosaic.load import exposure_log
+    from dja_photplug.epochs.log import exposure_log, read_exposure_log
 
     if _is_log(arguments):
         return read_exposure_log(Path(arguments.mosaic))
