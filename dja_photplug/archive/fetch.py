@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,12 +75,17 @@ def fetch(
     """
     folder, directory = archive_folder(base_url), Path(directory)
     mosaics = [_find(folder, root, filter.lower()) for filter in ([filters] if isinstance(filters, str) else filters)]
+    wanted = {str(path): directory / path.name for mosaic in mosaics for path in list_members(mosaic)}
+    there = directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        download(wanted, check_product, overwrite=overwrite, progress=progress)
     except OSError as error:
         raise PhotplugError(f"{directory}: cannot be made ({error.strerror}); name another folder") from None
-    wanted = {str(path): directory / path.name for mosaic in mosaics for path in list_members(mosaic)}
-    download(wanted, check_product, overwrite=overwrite, progress=progress)
+    finally:
+        if not there:
+            with suppress(OSError):  # but where parts of files are left, to be gone on with
+                directory.rmdir()
     return [find_mosaic(directory / files.name) for files in mosaics]
 
 

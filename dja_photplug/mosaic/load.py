@@ -32,6 +32,7 @@ from dja_photplug.mosaic.fullweight import (
     make_noise_model,
     tell_uncovered,
 )
+from dja_photplug.mosaic.noise import trim_model
 from dja_photplug.options.bands import of_band
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.parallel.progress import tell_read
@@ -64,8 +65,7 @@ __all__ = [
 ]
 
 FEWEST_GAIN_PIXELS = 100
-# Samples of an exposure map beside a cut-out that its pixels may take their time from: the registered map reaches two.
-EDGE = 4
+EDGE = 4  # samples of an exposure map beside a cut-out that are read too: its pixels may take their time from two
 
 Plane = NDArray[np.float32]
 VarianceHook = Callable[[fits.Header, ExposureMap | None, ExposureLog | None], NoiseModel]
@@ -396,7 +396,7 @@ def _make_model(
     exposure: ExposureMap | None,
     log: ExposureLog | None,
 ) -> NoiseModel:
-    return (variance or partial(make_noise_model, options=options))(header, exposure, log)
+    return trim_model((variance or partial(make_noise_model, options=options))(header, exposure, log))
 
 
 def check_detector_gain(files: str | Path | MosaicFiles) -> tuple[float, float, int]:

@@ -165,12 +165,10 @@ def download(wanted: Mapping[str, Path], check: Check, *, overwrite: bool = Fals
     with bar, ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         running = [pool.submit(_fetch, file, path, check, bar, stopping) for path, file in jobs.items()]
         try:
-            for done in as_completed(running):
-                done.result()
+            return [path for done in as_completed(running) if (path := done.result()) is not None]
         except BaseException:
             stopping.set()
             raise
-    return list(jobs)
 
 
 def _is_current(path: Path, file: RemoteFile) -> bool:
@@ -182,22 +180,23 @@ def _is_current(path: Path, file: RemoteFile) -> bool:
     return status.st_size == file.size and status.st_mtime >= int(file.changed)
 
 
-def _fetch(file: RemoteFile, path: Path, check: Check, bar: tqdm, stopping: Event) -> None:
-    """Fetch one file, unless another process does."""
+def _fetch(file: RemoteFile, path: Path, check: Check, bar: tqdm, stopping: Event) -> Path | None:
+    """Fetch one file, and return its path; None where another process did."""
     ending = f".part-{path.name}"  # its suffixes tell what is in it
     part = path.with_name(f".{file.version}{ending}")
     try:
         with _locked(part, stopping) as stream:
-            if not _is_current(path, file):
-                _complete(file, part, stream, check, bar, stopping)
-                if file.changed:
-                    os.utime(part, (file.changed, file.changed))
-                os.replace(part, path)
-            else:
-                part.unlink(missing_ok=True)
+            if _is_current(path, file):
+                part.unlink()
+                return None
+            _complete(file, part, stream, check, bar, stopping)
+            if file.changed:
+                os.utime(part, (file.changed, file.changed))
+            os.replace(part, path)
         for other in path.parent.iterdir():  # of versions that the server has no more
             if other.name.startswith(".") and other.name.endswith(ending) and other != part:
                 other.unlink(missing_ok=True)
+        return path
     except OSError as error:
         raise PhotplugError(f"{path}: cannot be written ({error.strerror or error}); check folder and space") from None
 
@@ -237,7 +236,7 @@ def _complete(file: RemoteFile, part: Path, stream: BinaryIO, check: Check, bar:
     bar.update(had)
     for again in range(TRIES):
         try:
-            read_bytes(file, stream.tell(), file.size, take)
+            read_bytes(file, stream.seek(0, os.SEEK_END), file.size, take)
             break
         except NoRanges:  # what is there does not help then
             bar.update(-stream.tell())

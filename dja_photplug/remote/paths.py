@@ -83,7 +83,6 @@ def absolute_path(path: str | Path) -> Path:
     Path
         Without ``..``.
     """
-    path = as_path(path)
     return path if isinstance(path, RemotePath) else Path(os.path.abspath(path))
 
 

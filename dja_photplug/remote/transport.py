@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ipaddress
+import os
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -284,6 +285,8 @@ def read_bytes(file: RemoteFile, start: int, stop: int, take: Sink) -> None:
         _METER.add(len(piece))
 
     def go_on() -> None:
+        if at == stop:  # all had come when it broke off
+            return
         _pour(file, at, stop, take_piece)
         if at < stop:
             raise ConnectionError("the connection ends too early")
@@ -383,7 +386,8 @@ def _persist(url: str, ask: Callable[[], Answer], has_moved: Callable[[], bool] 
         except Exception as error:
             if not isinstance(error, OSError) and type(error).__module__.split(".")[0] not in _LIBRARIES:
                 raise
-            cause = error.__cause__ or error
+            # fsspec says of most failures that a file is not found, and of what in the cause.
+            cause = error.__cause__ or error if type(error) in (FileNotFoundError, PermissionError, OSError) else error
             _give_up(url, error, cause)
             tries = 1 if has_moved() else tries + 1
             if tries == (TRIES_TO_CONNECT if re.search("Connector|EndpointConn", type(cause).__name__) else TRIES):
@@ -411,7 +415,10 @@ def _give_up(url: str, error: Exception, cause: BaseException) -> None:
 
 def _explain(url: str, cause: BaseException) -> str:
     """Return what keeps a server from answering, and what to do."""
-    host, status, reason = urlsplit(url).netloc, _status(cause), " ".join(str(cause).split())
+    host, status = urlsplit(url).netloc, _status(cause)
+    system = getattr(cause, "os_error", cause)  # what aiohttp was told
+    known = isinstance(system, OSError) and (os.strerror(system.errno) if (system.errno or 0) > 0 else system.strerror)
+    reason = known or " ".join(str(cause).split()) or type(cause).__name__
     if status:
         return f"{host} answers {status}, also after {TRIES} tries; try again later"
     if isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__:
@@ -419,4 +426,4 @@ def _explain(url: str, cause: BaseException) -> str:
     if "Payload" in type(cause).__name__ or "ends too early" in reason:
         return f"the connection to {host} breaks off, {TRIES} times; try again later"
     proxy = "; check the network, and the proxy if there is one (HTTPS_PROXY)"
-    return f"{host} cannot be reached ({reason or type(cause).__name__}){proxy}"
+    return f"{host} cannot be reached ({reason}){proxy}"

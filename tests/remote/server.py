@@ -108,13 +108,14 @@ def _handler(server: FolderServer) -> type[BaseHTTPRequestHandler]:
             size = path.stat().st_size
             match = re.fullmatch(r"bytes=(\d+)-(\d+)", given) if fault.ranges else None
             start, stop = (int(match[1]), min(int(match[2]) + 1, size)) if match else (0, size)
-            if start >= size > 0:
-                self.refuse(Fault(status=416))
+            tag = f'"{size}-{path.stat().st_mtime_ns}"'
+            if start >= size > 0 or self.headers.get("If-Match", tag) != tag:
+                self.refuse(Fault(status=416 if start >= size else 412))
                 return
             self.send_response(206 if match else 200)
             self.send_header("Content-Length", str(stop - start + fault.longer))
             self.send_header("Last-Modified", formatdate(path.stat().st_mtime, usegmt=True))
-            self.send_header("ETag", f'"{size}-{path.stat().st_mtime_ns}"')
+            self.send_header("ETag", tag)
             if match:
                 self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
             self.end_headers()
@@ -139,24 +140,29 @@ def _handler(server: FolderServer) -> type[BaseHTTPRequestHandler]:
             with path.open("rb") as file, suppress(ConnectionError):
                 file.seek(start)
                 for first in range(start, end, step):
+                    time.sleep(fault.pause)
                     piece = file.read(min(step, end - first))
                     piece = fault.change(piece) if fault.change else piece
                     self.wfile.write(piece)
                     with server.lock:
                         server.sent[path.name] += len(piece)
-                    time.sleep(fault.pause)
-            if end < stop or fault.longer:
-                self.close_connection = True
+            self.close_connection = fault != Fault()
 
     return Handler
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of those who went away."""
 
 
 @contextmanager
 def serve_folder(folder: Path) -> Iterator[FolderServer]:
     """Serve a folder on a port that is free, as long as the context lasts."""
     state = FolderServer(folder)
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), _handler(state))
-    httpd.daemon_threads = True
+    httpd = _Server(("127.0.0.1", 0), _handler(state))
     state.url = f"http://127.0.0.1:{httpd.server_address[1]}"
     thread = Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

@@ -94,7 +94,7 @@ def _find_log(arguments: Namespace) -> ExposureLog:
     from dja_photplug.epochs.log import exposure_log, read_exposure_log
 
     if _is_log(arguments):
-        return read_exposure_log(Path(arguments.mosaic))
+        return read_exposure_log(arguments.mosaic)
     [source] = find_mosaics(arguments)
     log = exposure_log(source)
     if log is None:
