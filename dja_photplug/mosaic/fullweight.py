@@ -441,11 +441,11 @@ def _compare_headers(header: Header, exposure: ExposureMap) -> None:
 
 def _register(header: Header, exposure: ExposureMap, shape: tuple[int, int]) -> tuple[int, tuple[int, int]]:
     """Return pixels per sample, and the pixel (y, x) of the map's own mosaic at which the image starts."""
-    n_samples = exposure.data.shape
-    if n_samples == shape:
+    n_samples, given = exposure.data.shape, exposure.header or {}
+    if n_samples == shape and given.get("SAMPLE", 1) != SAMPLE:  # a cut-out may have as many pixels as the map samples
         _check_place(header, exposure, shape, 1, (0, 0))
         return 1, (0, 0)
-    given, advice = exposure.header or {}, f"correct {exposure.name}, or fetch it again"
+    advice = f"correct {exposure.name}, or fetch it again"
     coarse = read_numbers(
         given, (), advice, optional=("SAMPLE", "NXORIG", "NYORIG"), kind="positive whole number"
     ) | read_numbers(given, (), advice, optional=("CRPIX1", "CRPIX2"))

@@ -165,10 +165,11 @@ def download(wanted: Mapping[str, Path], check: Check, *, overwrite: bool = Fals
     with bar, ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         running = [pool.submit(_fetch, file, path, check, bar, stopping) for path, file in jobs.items()]
         try:
-            return [path for done in as_completed(running) if (path := done.result()) is not None]
+            fetched = [done.result() for done in as_completed(running)]
         except BaseException:
             stopping.set()
             raise
+    return [path for path in fetched if path is not None]
 
 
 def _is_current(path: Path, file: RemoteFile) -> bool:

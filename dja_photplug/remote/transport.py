@@ -416,9 +416,10 @@ def _give_up(url: str, error: Exception, cause: BaseException) -> None:
 def _explain(url: str, cause: BaseException) -> str:
     """Return what keeps a server from answering, and what to do."""
     host, status = urlsplit(url).netloc, _status(cause)
+    reason = " ".join(str(cause).split()) or type(cause).__name__
     system = getattr(cause, "os_error", cause)  # what aiohttp was told
-    known = isinstance(system, OSError) and (os.strerror(system.errno) if (system.errno or 0) > 0 else system.strerror)
-    reason = known or " ".join(str(cause).split()) or type(cause).__name__
+    if isinstance(system, OSError) and system.errno:
+        reason = os.strerror(system.errno) if system.errno > 0 else system.strerror or reason
     if status:
         return f"{host} answers {status}, also after {TRIES} tries; try again later"
     if isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__:

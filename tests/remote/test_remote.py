@@ -20,7 +20,7 @@ import dja_photplug as dp
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.pixels import ImageReader, check_product, write_image
 from dja_photplug.remote import transport
-from dja_photplug.remote.cache import cache_path, download
+from dja_photplug.remote.cache import cache_path, download, local_copies
 from dja_photplug.remote.paths import as_path
 from dja_photplug.simulate.mosaic import SimulatedMosaic
 from tests.helpers import JWST_HEADER, copy_products, make_wcs
@@ -368,6 +368,4 @@ def test_copies_of_a_server_lie_in_the_users_cache(tmp_path: Path, monkeypatch: 
     assert cache_path("https://a.org/b/c.fits") == tmp_path / "dja_photplug" / "a.org" / "b" / "c.fits"
     (tmp_path / "dja_photplug").write_text("")
     with pytest.raises(PhotplugError, match="cannot be made .*set DJA_PHOTPLUG_CACHE"):
-        from dja_photplug.remote.cache import local_copies
-
         local_copies([as_path("https://a.org/b/c.fits")], check_product)
