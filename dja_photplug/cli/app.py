@@ -22,6 +22,7 @@ from dja_photplug.cli.shared import say
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.options.arguments import PluginStages, add_plugin_flags
 from dja_photplug.pipeline.plugins import find_raiser, get_plugin_manager, plugin_stages, register_commands
+from dja_photplug.remote.cache import show_transfers
 from dja_photplug.remote.transport import bytes_moved
 
 __all__ = ["build_parser", "main"]
@@ -142,7 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             manager = get_plugin_manager()
             arguments = build_parser(manager).parse(argv)
             before = bytes_moved()
-            arguments.run(arguments)
+            with show_transfers(show=not arguments.quiet):
+                arguments.run(arguments)
             if moved := bytes_moved() - before:
                 say(arguments, f"{moved / 1e6:.1f} MB came from servers")
         sys.stdout.flush()

@@ -221,8 +221,8 @@ class ImageReader:
         raw = np.empty((height, nx), self._dtype)
         scratch = np.empty((height, columns.stop - columns.start), np.float32)
         keep_memory()
+        expect_bytes(self._stream, rows.stop * row_size)
         self._skip(rows.start * row_size)
-        expect_bytes(self._stream, (rows.stop - rows.start) * row_size)
         for start in range(rows.start, rows.stop, height):
             n = min(height, rows.stop - start)
             block = slice(start - rows.start, start - rows.start + n)

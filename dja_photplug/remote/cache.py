@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from threading import Event
 from typing import BinaryIO
@@ -16,9 +17,27 @@ from tqdm import tqdm
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.remote.paths import RemotePath
-from dja_photplug.remote.transport import SIDE_BY_SIDE, TRIES, NoRanges, RemoteFile, describe, describe_all, read_bytes
+from dja_photplug.remote.transport import (
+    SIDE_BY_SIDE,
+    TRIES,
+    NoRanges,
+    RemoteFile,
+    check_same,
+    describe,
+    describe_all,
+    read_bytes,
+)
 
-__all__ = ["CACHE_VARIABLE", "Check", "cache_folder", "cache_path", "cached_copy", "download", "local_copies"]
+__all__ = [
+    "CACHE_VARIABLE",
+    "Check",
+    "cache_folder",
+    "cache_path",
+    "cached_copy",
+    "download",
+    "local_copies",
+    "show_transfers",
+]
 
 CACHE_VARIABLE = "DJA_PHOTPLUG_CACHE"
 WAIT = 0.1  # seconds between looks at a lock
@@ -27,8 +46,27 @@ Check = Callable[[Path], None]
 """Raises PhotplugError where a file is not whole."""
 
 
+_progress: ContextVar[bool] = ContextVar("progress", default=False)
+
+
 class _Stopped(Exception):
     """Another transfer failed, or the user gave up."""
+
+
+@contextmanager
+def show_transfers(*, show: bool) -> Iterator[None]:
+    """Show a bar over what is copied into the cache.
+
+    Parameters
+    ----------
+    show : bool
+        Where stderr is a terminal.
+    """
+    token = _progress.set(show)
+    try:
+        yield
+    finally:
+        _progress.reset(token)
 
 
 def cache_folder() -> Path:
@@ -81,7 +119,7 @@ def local_copies(paths: Sequence[Path], check: Check) -> list[Path]:
     copies: dict[Path, Path] = {path: cache_path(str(path)) for path in remote}
     for copy in copies.values():
         _make_folder(copy.parent)
-    download({str(path): copy for path, copy in copies.items()}, check, overwrite=True)
+    download({str(path): copy for path, copy in copies.items()}, check, overwrite=True, progress=_progress.get())
     return [copies.get(path, path) for path in paths]
 
 
@@ -116,7 +154,9 @@ def _make_folder(folder: Path) -> None:
         ) from None
 
 
-def download(wanted: Mapping[str, Path], check: Check, *, overwrite: bool = False, progress: bool = True) -> list[Path]:
+def download(
+    wanted: Mapping[str, Path], check: Check, *, overwrite: bool = False, progress: bool = False
+) -> list[Path]:
     """Fetch files from servers, side by side; each appears whole and checked, or not at all.
 
     What a broken transfer has had is kept beside, hidden, and the next one goes on from there. A file that is there
@@ -245,6 +285,7 @@ def _complete(file: RemoteFile, part: Path, stream: BinaryIO, check: Check, bar:
             if again == TRIES - 1:
                 raise PhotplugError(f"{file.url}: the connection breaks off, {TRIES} times; try again later") from None
     stream.flush()
+    check_same(file)
     try:
         check(part)
     except PhotplugError as error:

@@ -137,7 +137,7 @@ class RemotePath(type(Path())):  # type: ignore[misc]  # the class of paths of t
             file = describe(str(self))
         except NotThere as error:
             raise FileNotFoundError(2, "No such file", str(self)) from error
-        return _Status.of(file.size, file.changed)
+        return _make_status(file.size, file.changed)
 
     def is_file(self) -> bool:
         """Return whether the server has the file."""
@@ -166,11 +166,8 @@ class RemotePath(type(Path())):  # type: ignore[misc]  # the class of paths of t
         return self
 
 
-class _Status:
-    """What `os.stat` tells of a file, from the little that a server does."""
-
-    @staticmethod
-    def of(size: int, changed: float) -> os.stat_result:
-        seconds, nanoseconds = int(changed), round(changed * 1e9)
-        times = (seconds, seconds, seconds)
-        return os.stat_result((stat.S_IFREG | 0o444, 0, 0, 1, 0, 0, size, *times), {"st_mtime_ns": nanoseconds})
+def _make_status(size: int, changed: float) -> os.stat_result:
+    """Return what `os.stat` tells of a file, from the little that a server does."""
+    times = (int(changed),) * 3
+    nanoseconds = {"st_mtime_ns": round(changed * 1e9)}
+    return os.stat_result((stat.S_IFREG | 0o444, 0, 0, 1, 0, 0, size, *times), nanoseconds)

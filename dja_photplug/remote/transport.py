@@ -31,6 +31,7 @@ __all__ = [
     "NotThere",
     "RemoteFile",
     "bytes_moved",
+    "check_same",
     "describe",
     "describe_all",
     "is_loopback",
@@ -146,7 +147,7 @@ def is_loopback(url: str) -> bool:
 
 
 def describe(url: str) -> RemoteFile:
-    """Return size and version of a file, asked for once.
+    """Return size and version of a file, which is asked for once.
 
     Parameters
     ----------
@@ -175,6 +176,23 @@ def _describe(url: str) -> RemoteFile:
         raise PhotplugError(f"{url}: the server does not say how many bytes the file has; fetch it by other means")
     changed = info.get("LastModified") or info.get("Last-Modified")
     return RemoteFile(url, int(info["size"]), str(info.get("ETag", "")), _as_time(changed))
+
+
+def check_same(file: RemoteFile) -> None:
+    """Refuse a file that is another one by now.
+
+    Parameters
+    ----------
+    file : RemoteFile
+
+    Raises
+    ------
+    PhotplugError
+        Also where the server cannot be asked.
+    """
+    _describe.cache_clear()
+    if describe(file.url) != file:
+        raise PhotplugError(f"{file.url}: the file has changed while it was read; try again")
 
 
 def _as_time(changed: datetime | str | None) -> float:
@@ -310,7 +328,11 @@ def _pour(file: RemoteFile, start: int, stop: int, take: Sink) -> None:
     files = _filesystem(file.url)
     if urlsplit(file.url).scheme == "s3":
         for first in range(start, stop, PIECE):
-            take(files.cat_file(file.url, start=first, end=min(first + PIECE, stop)))
+            last = min(first + PIECE, stop)
+            piece = files.cat_file(file.url, start=first, end=last)
+            take(piece)
+            if len(piece) < last - first:
+                return
         return
     from fsspec.asyn import sync
 
@@ -326,6 +348,7 @@ async def _get(files: _Files, file: RemoteFile, start: int, stop: int, take: Sin
     async with session.get(file.url, headers=headers) as answer:
         _check_place(file.url, str(answer.url))
         if answer.status in (412, 416):
+            _describe.cache_clear()
             raise _Refused("the file has changed while it was read")
         answer.raise_for_status()
         whole = start == 0 and stop == file.size and answer.status == 200
@@ -426,5 +449,7 @@ def _explain(url: str, cause: BaseException) -> str:
         return f"{host} has sent nothing for {SILENCE:g} s, {TRIES} times; try again later"
     if "Payload" in type(cause).__name__ or "ends too early" in reason:
         return f"the connection to {host} breaks off, {TRIES} times; try again later"
-    proxy = "; check the network, and the proxy if there is one (HTTPS_PROXY)"
-    return f"{host} cannot be reached ({reason}){proxy}"
+    if "Proxy" in type(cause).__name__:
+        proxy = f"{getattr(cause, 'host', '')}:{getattr(cause, 'port', '')}"
+        return f"{host} cannot be reached through the proxy {proxy} ({reason}); check HTTPS_PROXY"
+    return f"{host} cannot be reached ({reason}); check the network, and whether it takes a proxy (HTTPS_PROXY)"

@@ -130,7 +130,7 @@ CASES = (
         given="a server that is not there",
         command=f"info https://127.0.0.1:9/{PREFIX}",
         outcome="refused",
-        says=("cannot be reached", "check the network, and the proxy"),
+        says=("cannot be reached", "check the network"),
     ),
     Case(
         kind=KIND,

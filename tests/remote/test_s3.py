@@ -23,7 +23,7 @@ FOLDER = "s3://archive/v7"
 @pytest.fixture(scope="module")
 def bucket(simulated: SimulatedMosaic) -> Iterator[None]:
     """A public bucket with the products of a mosaic."""
-    boto3 = pytest.importorskip("boto3")
+    boto3, s3fs = pytest.importorskip("boto3"), pytest.importorskip("s3fs")
     server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server.start()
@@ -37,6 +37,7 @@ def bucket(simulated: SimulatedMosaic) -> Iterator[None]:
             client.put_object(Bucket="archive", Key=f"v7/{path.name}", Body=content, ACL="public-read")
         yield
     server.stop()
+    s3fs.S3FileSystem.clear_instance_cache()  # which know the server
 
 
 @pytest.mark.usefixtures("bucket")
