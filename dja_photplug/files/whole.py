@@ -39,7 +39,7 @@ def check_output(path: Path, *, overwrite: bool = False, suffixes: tuple[str, ..
         name ends in none of the `suffixes`.
     """
     if is_url(path):
-        raise PhotplugError(f"{path}: outputs are written on disk; name a file there")
+        raise PhotplugError(f"{str(path).replace(':/', '://', 1)}: outputs are written on disk; name a file there")
     if suffixes and not path.name.lower().endswith(suffixes):
         raise PhotplugError(f"{path}: this output is written as {', '.join(suffixes)}; name it so")
     if path.is_dir():

@@ -47,13 +47,13 @@ def open_inflated(url: str) -> io.BufferedReader:
 
 @contextmanager
 def _telling() -> Iterator[None]:
-    """Let what went wrong with the server be seen, and not that the library could not go on."""
+    """Say what went wrong, with the server or with the file, and not that the library could not go on."""
     try:
         yield
     except OSError as error:
         if isinstance(error.__cause__, PhotplugError):
             raise error.__cause__ from None
-        raise
+        raise OSError("it is not gzipped, or damaged in the middle") from None
 
 
 class _Inflated(io.RawIOBase):

@@ -146,6 +146,7 @@ def is_loopback(url: str) -> bool:
         return False
 
 
+@lru_cache(maxsize=4096)
 def describe(url: str) -> RemoteFile:
     """Return size and version of a file, which is asked for once.
 
@@ -164,11 +165,6 @@ def describe(url: str) -> RemoteFile:
     PhotplugError
         Where it cannot be reached, or its answer is none.
     """
-    return _describe(url)
-
-
-@lru_cache(maxsize=4096)
-def _describe(url: str) -> RemoteFile:
     files = _filesystem(url)
     info = _persist(url, lambda: files.info(url))
     _check_place(url, str(info.get("url", url)))
@@ -190,7 +186,7 @@ def check_same(file: RemoteFile) -> None:
     PhotplugError
         Also where the server cannot be asked.
     """
-    _describe.cache_clear()
+    describe.cache_clear()
     if describe(file.url) != file:
         raise PhotplugError(f"{file.url}: the file has changed while it was read; try again")
 
@@ -348,7 +344,7 @@ async def _get(files: _Files, file: RemoteFile, start: int, stop: int, take: Sin
     async with session.get(file.url, headers=headers) as answer:
         _check_place(file.url, str(answer.url))
         if answer.status in (412, 416):
-            _describe.cache_clear()
+            describe.cache_clear()
             raise _Refused("the file has changed while it was read")
         answer.raise_for_status()
         whole = start == 0 and stop == file.size and answer.status == 200

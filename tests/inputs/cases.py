@@ -101,7 +101,7 @@ def _serving(case: Case) -> Iterator[str]:
         environment = {"DJA_PHOTPLUG_CACHE": stack.enter_context(TemporaryDirectory()), **case.environment}
         stack.enter_context(mock.patch.dict(os.environ, environment))
         stack.enter_context(mock.patch.object(transport, "WAIT", 0.001))
-        transport._describe.cache_clear()
+        transport.describe.cache_clear()
         if case.faults is None:
             yield SERVER
             return

@@ -18,7 +18,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DJA_PHOTPLUG_URL", raising=False)
     monkeypatch.setattr(transport, "WAIT", 0.001)
     monkeypatch.setattr(ranges, "_BLOCKS", ranges._Blocks())
-    transport._describe.cache_clear()
+    transport.describe.cache_clear()
 
 
 @pytest.fixture

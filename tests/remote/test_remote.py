@@ -108,7 +108,7 @@ def test_mosaic_on_a_server_is_that_on_disk(
     other = dp.load_mosaic(local).data + 1
     write_image(local.science, other, fits.getheader(local.science), overwrite=True)
     os.utime(local.science, (2e9, 2e9))
-    transport._describe.cache_clear()
+    transport.describe.cache_clear()
     np.testing.assert_array_equal(dp.load_mosaic(remote).data, other)
 
 
@@ -142,7 +142,7 @@ def test_gzipped_cutout_stops_behind_its_rows_and_the_next_begins_near_them(serv
 
     first = read()
     assert 0.6 * len(content) < first < 0.85 * len(content)
-    transport._describe.cache_clear()
+    transport.describe.cache_clear()
     assert read() < 0.05 * first, "blocks that were read are read again"
     server_blocks_forgotten()
     # From a place before it, of 2 MB apart, and what is read ahead.
@@ -307,7 +307,7 @@ def test_part_of_another_version_is_not_gone_on_with(server: FolderServer, tmp_p
     (server.folder / "noise.fits").unlink()
     content = write_noise(server.folder / "noise.fits", 1_200_000, seed=1)
     os.utime(server.folder / "noise.fits", (1.9e9, 1.9e9))
-    transport._describe.cache_clear()
+    transport.describe.cache_clear()
     assert fetch_one(server, "noise.fits", tmp_path / "here") == content
     assert len(list((tmp_path / "here").iterdir())) == 1
     # A part that was damaged on disk is fetched anew.
