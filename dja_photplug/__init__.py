@@ -13,6 +13,7 @@ from dja_photplug.lazy import defer, when_imported
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from dja_photplug.archive.fetch import fetch as fetch
     from dja_photplug.calibration.curve import NoiseCalibration as NoiseCalibration
     from dja_photplug.catalog.eazy import write_eazy as write_eazy
     from dja_photplug.catalog.flags import SourceFlag as SourceFlag
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
     from dja_photplug.psf.regions import read_psf_model as read_psf_model
     from dja_photplug.psf.regions import write_psf_model as write_psf_model
     from dja_photplug.sources.stars import psf_from_stars as psf_from_stars
+    from dja_photplug.surveys.cutouts import Cutouts as Cutouts
+    from dja_photplug.surveys.cutouts import cutouts as cutouts
     from dja_photplug.surveys.run import survey as survey
 else:
     __getattr__, __dir__, __all__ = defer(__name__)

@@ -57,7 +57,7 @@ ANALYSIS = ("variance", "background", "detect", "calibration", "measure")
 
 # Which metadata tell the version of somebody's catalogue: that of its programme, where it tells no other.
 _VERSION_CARDS = ("CATVER", "RELEASE", "VERSION", "CREATED", "DATE")
-_MOSAIC = "prefix of a mosaic, any member file, or what a plugin finds"
+_MOSAIC = "prefix of a mosaic, any member file, the URL of either, or what a plugin finds"
 
 
 def add_command(

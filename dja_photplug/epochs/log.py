@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,13 +26,14 @@ from dja_photplug.epochs.polygons import fill_polygons
 from dja_photplug.epochs.reader import read_log
 from dja_photplug.epochs.sums import Pairs, detail_epochs, group_visits, sum_epochs, tabulate_visits
 from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.files.names import Source
 from dja_photplug.options.stages import EPOCH_DETAILS
 
 if TYPE_CHECKING:
     from regions import PolygonSkyRegion
     from scipy.sparse import csr_array
 
-__all__ = ["ExposureLog", "read_exposure_log"]
+__all__ = ["ExposureLog", "exposure_log", "read_exposure_log"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -338,7 +340,7 @@ def read_exposure_log(path: str | Path) -> ExposureLog:
     Parameters
     ----------
     path : str or Path
-        The log.
+        The log, or its URL on a server.
 
     Returns
     -------
@@ -352,3 +354,34 @@ def read_exposure_log(path: str | Path) -> ExposureLog:
     """
     table, geometry, vectors, duplicates = read_log(str(path))
     return ExposureLog(name=str(path), table=table, geometry=geometry, vectors=vectors, duplicates=duplicates)
+
+
+def exposure_log(source: Source) -> ExposureLog | None:
+    """Return the WCS log of a source, read once however often it is asked for; None where there is none.
+
+    Parameters
+    ----------
+    source : Source
+
+    Returns
+    -------
+    ExposureLog or None
+        Shared by all who ask, until the file changes.
+
+    Raises
+    ------
+    PhotplugError
+        As :func:`read_exposure_log`.
+    """
+    if source.log is None:
+        return None
+    try:
+        status = source.log.stat()
+    except OSError as error:
+        raise PhotplugError(f"{source.log}: the WCS log of {source} cannot be read ({error.strerror})") from None
+    return _read_log_once(source.log, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4)
+def _read_log_once(path: Path, _changed: int, _size: int) -> ExposureLog:
+    return read_exposure_log(path)

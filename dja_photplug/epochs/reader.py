@@ -18,6 +18,7 @@ from astropy.time import Time
 from dja_photplug.epochs.footprints import Array, Footprints
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.names import list_near
+from dja_photplug.remote.paths import as_path
 
 __all__ = ["read_log", "split_name"]
 
@@ -170,10 +171,11 @@ class _Cells:
 
 def _read_cells(name: str) -> _Cells:
     advice = "name a DJA '{root}-{filter}_wcs.csv', or download it again"
-    if not Path(name).exists():
-        raise PhotplugError(f"cannot read the WCS log {name} (No such file); {list_near(Path(name))}")
+    path = as_path(name)
+    if not path.exists():
+        raise PhotplugError(f"cannot read the WCS log {name} (No such file); {list_near(path)}")
     try:
-        lines = [row for row in csv.reader(StringIO(Path(name).read_text(encoding="utf-8-sig"))) if row]
+        lines = [row for row in csv.reader(StringIO(path.read_text(encoding="utf-8-sig"))) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PhotplugError(f"cannot read the WCS log {name} as CSV text ({error}); {advice}") from None
     if len(lines) < 2:

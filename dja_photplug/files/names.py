@@ -1,18 +1,25 @@
-"""What is measured: a source of pixels, and the files of a DJA mosaic, which are found by their names.
-
-A mosaic is ``{root}-{filter}``; its products are ``_{drc,drz}_{sci,wht,exp,var}.fits[.gz]`` and ``_wcs.csv``.
-"""
+"""What is measured: a source of pixels, and the files of a DJA mosaic, which are found by their names."""
 
 from __future__ import annotations
 
 import difflib
-import re
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dja_photplug.errors import PhotplugError, suggest
+from dja_photplug.files.grammar import (
+    DRIZZLES,
+    IMAGE_KINDS,
+    REQUIRED_KINDS,
+    SUFFIXES,
+    ProductName,
+    band_name,
+    is_mosaic_name,
+    parse_source,
+)
+from dja_photplug.remote.paths import as_path, is_url, list_files
 
 if TYPE_CHECKING:
     from dja_photplug.sky.grid import Grid
@@ -23,120 +30,13 @@ __all__ = [
     "Source",
     "band_name",
     "explain_name",
+    "find_band",
     "find_mosaic",
     "is_mosaic_name",
     "list_near",
 ]
 
-REQUIRED_KINDS = ("sci", "wht")
-IMAGE_KINDS = (*REQUIRED_KINDS, "exp", "var")
-DRIZZLES = ("drc", "drz")
-SUFFIXES = (".fits", ".fits.gz")
-
-# One optical element: f444w, f115wn, f150w2, f350lpu, f1000w, f158mn.
-_ELEMENT = r"f\d{3,4}[a-z]{1,3}2?"
-# A module split, a NIRISS `clearp`, then the element, then what stands in series with it.
-_FILTER = rf"(?:(?:nrc[ab]-)?(?:clearp-)?{_ELEMENT}(?:-(?:clear|gr150[cr]|grism[cr]|{_ELEMENT}))?|ir)"
-_MOSAIC = rf"(?P<root>.+?)-(?P<filter>{_FILTER})"
-_PRODUCT = re.compile(
-    rf"{_MOSAIC}_(?:(?P<drizzle>dr[cz])_(?P<kind>sci|wht|exp|var)(?P<suffix>\.fits(?:\.gz)?)|(?P<log>wcs)\.csv)"
-)
-_URL = re.compile(r"[a-z][a-z0-9+.-]*:/+", re.IGNORECASE)
 _EXAMPLE = "gds-grizli-v7.2-f444w-clear"
-_PREFIX = re.compile(rf"{_MOSAIC}(?:_(?P<drizzle>dr[cz]))?_?")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProductName:
-    """The parts of a product's file name; ``str()`` builds the name again.
-
-    Attributes
-    ----------
-    root, filter : str
-        Field with version, and filter as in the name, ``f444w-clear``.
-    kind : str
-        ``sci``, ``wht``, ``exp``, ``var`` or ``wcs`` (the log).
-    drizzle : str
-        ``drc`` or ``drz``; empty for the log, which has none.
-    suffix : str
-        ``.fits`` or ``.fits.gz``; ``.csv`` for the log.
-
-    Examples
-    --------
-    >>> name = ProductName.parse("gds-grizli-v7.2-clearp-f356w_drc_sci.fits.gz")
-    >>> name.root, name.filter, name.kind, name.band
-    ('gds-grizli-v7.2', 'clearp-f356w', 'sci', 'f356wn')
-    >>> str(name)
-    'gds-grizli-v7.2-clearp-f356w_drc_sci.fits.gz'
-    >>> ProductName.parse("gds-grizli-v7.2-ir_seg.fits.gz") is None
-    True
-    """
-
-    root: str
-    filter: str
-    kind: str
-    drizzle: str = ""
-    suffix: str = ".csv"
-
-    @classmethod
-    def parse(cls, name: str) -> ProductName | None:
-        """Return the parts of a file name.
-
-        Parameters
-        ----------
-        name : str
-            Without a folder.
-
-        Returns
-        -------
-        ProductName or None
-            None where it is no image, weight, exposure, variance or log.
-        """
-        match = _PRODUCT.fullmatch(name)
-        if match is None:
-            return None
-        parts = match.groupdict()
-        if parts.pop("log"):
-            return cls(root=parts["root"], filter=parts["filter"], kind="wcs")
-        return cls(**parts)
-
-    def __str__(self) -> str:
-        drizzle = f"_{self.drizzle}" if self.drizzle else ""
-        return f"{self.mosaic}{drizzle}_{self.kind}{self.suffix}"
-
-    @property
-    def mosaic(self) -> str:
-        """The name of the mosaic, ``{root}-{filter}``."""
-        return f"{self.root}-{self.filter}"
-
-    @property
-    def band(self) -> str:
-        """The band's name in catalogue columns."""
-        return band_name(self.filter)
-
-
-def band_name(filter: str) -> str:
-    """Return the name of a filter in catalogue columns.
-
-    Parameters
-    ----------
-    filter : str
-        As in the archive's names of files, in lower case.
-
-    Returns
-    -------
-    str
-        Without ``-clear``, and with ``_`` for hyphens; ``clearp-``, which only NIRISS has, becomes an ``n`` at the end.
-
-    Examples
-    --------
-    >>> [band_name(f) for f in ("f444w-clear", "clearp-f356w", "f444w-grismr", "nrca-f250m-clear", "f814w")]
-    ['f444w', 'f356wn', 'f444w_grismr', 'nrca_f250m', 'f814w']
-    """
-    band = filter.removesuffix("-clear")
-    if band.startswith("clearp-"):  # NIRISS, whose other filters are spelt f115wn
-        band = band.removeprefix("clearp-") + "n"
-    return band.replace("-", "_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,34 +157,7 @@ class MosaicFiles(Source):
         MosaicFiles or None
             None where its science or weight are missing.
         """
-        for name in (filter, f"{filter}-clear"):
-            with suppress(PhotplugError):
-                return find_mosaic(self.science.parent / f"{self.root}-{name}")
-        return None
-
-
-def _parse_source(name: str) -> ProductName | None:
-    """Return the parts of a member's name, or those of the science image that a prefix stands for."""
-    prefix = _PREFIX.fullmatch(name)
-    if prefix is None:
-        return ProductName.parse(name)
-    return ProductName(**prefix.groupdict(default=""), kind="sci", suffix=SUFFIXES[0])
-
-
-def is_mosaic_name(text: str | Path) -> bool:
-    """Return whether a path has the name of a DJA mosaic or of one of its products.
-
-    Parameters
-    ----------
-    text : str or Path
-        A prefix, or the path of a member; neither need exist.
-
-    Returns
-    -------
-    bool
-        Whether :func:`find_mosaic` would look for its files.
-    """
-    return _parse_source(Path(text).name) is not None
+        return find_band(self.science.parent, self.root, filter)
 
 
 def _neighbours(folder: Path, wanted: str, *, members: bool = False) -> str:
@@ -294,7 +167,10 @@ def _neighbours(folder: Path, wanted: str, *, members: bool = False) -> str:
         beside = [path.name for path in above.iterdir() if path.is_dir()] if above.is_dir() else []
         places = {name: str(above / name) for name in beside}
         return f"the folder {folder} does not exist{suggest(folder.name, places)}"
-    there = _list_mosaics(folder, members=members)
+    try:
+        there = _list_mosaics(folder, members=members)
+    except FileNotFoundError as error:  # of a server without an index
+        return f"the folder {folder} cannot be listed ({error.strerror})"
     if not there:
         return f"the folder {folder} holds no DJA products"
     close = difflib.get_close_matches(wanted.lower(), there, n=3, cutoff=0.5) or there[:3]
@@ -305,7 +181,8 @@ def _neighbours(folder: Path, wanted: str, *, members: bool = False) -> str:
 
 def _list_mosaics(folder: Path, *, members: bool = False) -> list[str]:
     """Return the mosaics of which a folder has products, or these, sorted."""
-    products = [name for name in (ProductName.parse(path.name) for path in folder.iterdir()) if name]
+    names = (path.name for path in folder.iterdir() if not path.name.startswith("."))  # what is written just now
+    products = [name for name in map(ProductName.parse, names) if name]
     return sorted({str(name) if members else name.mosaic for name in products})
 
 
@@ -338,18 +215,17 @@ def explain_name(text: str | Path) -> str:
     str
         On one line, to go behind the text.
     """
-    path = Path(text)
     no_name = "not the name of a DJA mosaic"
+    if is_url(text):
+        return f"{no_name} ({{root}}-{{filter}}, such as {_EXAMPLE}); give the URL of a prefix or of a member file"
+    path = Path(text)
     try:
-        return _explain_path(path, str(text), no_name)
+        return _explain_path(path, no_name)
     except OSError as error:  # names that are too long, folders that may not be read
         return f"{no_name} ({error.strerror}); give a prefix or a member file"
 
 
-def _explain_path(path: Path, text: str, no_name: str) -> str:
-    if _URL.match(text):
-        kinds = ", ".join(IMAGE_KINDS)
-        return f"a URL, {no_name} on disk; download its products ({kinds}, wcs.csv) and give their prefix"
+def _explain_path(path: Path, no_name: str) -> str:
     if path.is_dir():
         there = _list_mosaics(path)
         if not there:
@@ -363,36 +239,72 @@ def _explain_path(path: Path, text: str, no_name: str) -> str:
     return f"{kind}; give a prefix or a member file; {near}"
 
 
-def _find_images(folder: Path, asked: ProductName, drizzle: str) -> dict[str, Path | None]:
+def _list_members(folder: Path, asked: ProductName) -> set[str]:
+    """Return which products of a mosaic a folder has."""
+    images = product(DRIZZLES, IMAGE_KINDS, SUFFIXES)
+    names = [replace(asked, drizzle=drizzle, kind=kind, suffix=suffix) for drizzle, kind, suffix in images]
+    return list_files(folder, [*map(str, names), _log_of(asked)])
+
+
+def _log_of(asked: ProductName) -> str:
+    return str(replace(asked, drizzle="", kind="wcs", suffix=".csv"))
+
+
+def _find_images(there: set[str], asked: ProductName, drizzle: str) -> dict[str, str | None]:
     """Return the file of each kind of image; where both suffixes exist, the one that was asked for."""
-    found: dict[str, Path | None] = {}
+    found: dict[str, str | None] = {}
     for kind in IMAGE_KINDS:
-        names = (
-            replace(asked, drizzle=drizzle, kind=kind, suffix=suffix)
-            for suffix in sorted(SUFFIXES, key=lambda suffix: suffix != asked.suffix)
-        )
-        found[kind] = next((path for path in (folder / str(name) for name in names) if path.is_file()), None)
+        suffixes = sorted(SUFFIXES, key=lambda suffix: suffix != asked.suffix)
+        names = (str(replace(asked, drizzle=drizzle, kind=kind, suffix=suffix)) for suffix in suffixes)
+        found[kind] = next((name for name in names if name in there), None)
     return found
 
 
-def _completeness(found: dict[str, Path | None]) -> tuple[bool, ...]:
+def _completeness(found: dict[str, str | None]) -> tuple[bool, ...]:
     return (*(found[kind] is not None for kind in REQUIRED_KINDS), any(found.values()))
 
 
-def _choose_images(folder: Path, asked: ProductName) -> tuple[str, dict[str, Path | None]]:
+def _choose_images(there: set[str], asked: ProductName) -> tuple[str, dict[str, str | None]]:
     """Return ``drc`` or ``drz``, as asked for or else the one with more of the products, and its images."""
-    images = {drizzle: _find_images(folder, asked, drizzle) for drizzle in DRIZZLES if asked.drizzle in ("", drizzle)}
+    images = {drizzle: _find_images(there, asked, drizzle) for drizzle in DRIZZLES if asked.drizzle in ("", drizzle)}
     drizzle = max(images, key=lambda drizzle: _completeness(images[drizzle]))
     return drizzle, images[drizzle]
 
 
-def _shorten(folder: Path, asked: ProductName, drizzle: str, science: Path) -> str:
+def _shorten(there: set[str], asked: ProductName, drizzle: str, science: str) -> str:
     """Return the shortest text that finds the same science image, so that a member that was named is not forgotten."""
     for kind in ("", drizzle):
         prefix = replace(asked, drizzle=kind, kind="sci", suffix=SUFFIXES[0])
-        if _choose_images(folder, prefix)[1]["sci"] == science:
-            return str(folder / prefix.mosaic) + (f"_{kind}" if kind else "")
-    return str(science)
+        if _choose_images(there, prefix)[1]["sci"] == science:
+            return prefix.mosaic + (f"_{kind}" if kind else "")
+    return science
+
+
+def find_band(folder: Path, root: str, filter: str) -> MosaicFiles | None:
+    """Return the mosaic of a field in one filter, from a folder.
+
+    Parameters
+    ----------
+    folder : Path
+    root, filter : str
+        The filter also without its ``-clear``.
+
+    Returns
+    -------
+    MosaicFiles or None
+        None where its science or weight are missing.
+
+    Raises
+    ------
+    PhotplugError
+        Where a server cannot be asked.
+    """
+    for name in (filter, f"{filter}-clear"):
+        asked = parse_source(f"{root}-{name}")
+        found = _choose_images(_list_members(folder, asked), asked)[1] if asked else {}
+        if asked and all(found[kind] for kind in REQUIRED_KINDS):
+            return find_mosaic(folder / asked.mosaic)
+    return None
 
 
 def find_mosaic(source: str | Path | MosaicFiles) -> MosaicFiles:
@@ -401,7 +313,8 @@ def find_mosaic(source: str | Path | MosaicFiles) -> MosaicFiles:
     Parameters
     ----------
     source : str, Path or MosaicFiles
-        A prefix (``folder/{root}-{filter}``, also with ``_drc``) or the path of any member. A member decides
+        A prefix (``folder/{root}-{filter}``, also with ``_drc``) or the path of any member, or the URL of either on
+        a server. A member decides
         between ``drc`` and ``drz`` and, where both exist, between ``.fits`` and ``.fits.gz``; a prefix prefers
         ``drc`` and the faster ``.fits``, and takes ``drz`` where that has more of science and weight.
 
@@ -412,20 +325,22 @@ def find_mosaic(source: str | Path | MosaicFiles) -> MosaicFiles:
     Raises
     ------
     PhotplugError
-        Where science or weight are missing, each by name, or the name is not of DJA's grammar.
+        Where science or weight are missing, each by name, the name is not of DJA's grammar, or a server cannot be
+        asked.
     """
     if isinstance(source, MosaicFiles):
         return source
-    path = Path(source)
+    path = as_path(source)
     folder = path.parent
-    asked = _parse_source(path.name)
-    if asked is None or _URL.match(str(source)):
+    asked = parse_source(path.name)
+    if asked is None:
         raise PhotplugError(f"{source}: {explain_name(source)}")
-    if ProductName.parse(path.name) and not path.is_file():
+    there = _list_members(folder, asked)
+    if ProductName.parse(path.name) and path.name not in there:
         raise PhotplugError(f"{path}: no such file; {list_near(path)}")
-    drizzle, found = _choose_images(folder, asked)
-    log = folder / str(replace(asked, drizzle="", kind="wcs", suffix=".csv"))
-    if not (log.is_file() or any(found.values())):
+    drizzle, found = _choose_images(there, asked)
+    log = _log_of(asked)
+    if not (log in there or any(found.values())):
         raise PhotplugError(f"{path}: no such mosaic; {_neighbours(folder, asked.mosaic)}")
     science, weight = found["sci"], found["wht"]
     if science is None or weight is None:
@@ -433,13 +348,14 @@ def find_mosaic(source: str | Path | MosaicFiles) -> MosaicFiles:
         raise PhotplugError(
             f"{folder / asked.mosaic}: {' and '.join(missing)} missing; put it beside the other products"
         )
+    members = {kind: folder / name for kind, name in found.items() if name}
     return MosaicFiles(
         root=asked.root,
         filter=asked.filter,
-        science=science,
-        weight=weight,
-        exposure=found["exp"],
-        variance=found["var"],
-        wcs_log=log if log.is_file() else None,
-        label=_shorten(folder, asked, drizzle, science),
+        science=members["sci"],
+        weight=members["wht"],
+        exposure=members.get("exp"),
+        variance=members.get("var"),
+        wcs_log=folder / log if log in there else None,
+        label=str(folder / _shorten(there, asked, drizzle, science)),
     )

@@ -7,7 +7,6 @@ from the top, a block of rows at a time, and the work of a block is done while t
 from __future__ import annotations
 
 import gzip
-import io
 import math
 import os
 import re
@@ -15,11 +14,9 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from queue import Empty, Queue
 from tempfile import TemporaryDirectory, TemporaryFile
-from threading import Thread
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from astropy.io import fits
@@ -32,15 +29,16 @@ from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.smallfits import parse_header
 from dja_photplug.files.whole import whole_file
 from dja_photplug.parallel.scratch import Unnamed, keep_memory
+from dja_photplug.readers.streams import expect_bytes, open_stream
+from dja_photplug.remote.cache import local_copies
+from dja_photplug.remote.paths import as_path
 from dja_photplug.sky.cards import read_numbers
 from dja_photplug.sky.grid import BLOCK_PIXELS, Grid, Window, header_wcs
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 __all__ = [
     "Allocate",
     "ImageReader",
+    "check_product",
     "read_grid",
     "read_image",
     "write_hdus",
@@ -48,7 +46,6 @@ __all__ = [
     "write_rows",
 ]
 
-_PIECE, _AHEAD = 1 << 20, 1 << 25  # bytes that are inflated at once, and ahead of their reader
 _RECORD = 2880  # bytes; everything in FITS is padded to it (FITS standard 4.0, section 3.1)
 _CARD = 80
 _END = b"END".ljust(_CARD)
@@ -58,52 +55,6 @@ Allocate = Callable[[tuple[int, int], type], NDArray[Any]]
 
 # What isal raises on a gzip stream that is cut short, or is none; its stub declares an instance of the error.
 _DAMAGE = (EOFError, OSError, cast(type[Exception], IsalError))
-
-
-class _Inflater(io.RawIOBase):
-    """A gzip file that a thread inflates ahead of its reader, so that neither waits while the other has work."""
-
-    def __init__(self, path: Path) -> None:
-        self._source: BinaryIO = igzip.open(path, "rb")
-        self._pieces: Queue[bytes | Exception] = Queue(_AHEAD // _PIECE)
-        self._piece, self._stopping = memoryview(b""), False
-        # One that nobody closes must not keep the interpreter from its end.
-        self._thread = Thread(target=self._inflate, name=f"inflating {path.name}", daemon=True)
-        self._thread.start()
-
-    def _inflate(self) -> None:
-        piece: bytes | Exception = b"-"
-        while isinstance(piece, bytes) and piece and not self._stopping:
-            try:
-                piece = self._source.read(_PIECE)
-            except Exception as error:
-                piece = error  # for the reader, as the end is
-            self._pieces.put(piece)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        if not self._piece:
-            piece = self._pieces.get()
-            if isinstance(piece, Exception) or not piece:
-                self._pieces.put(piece)  # what is at the end stays there
-            if isinstance(piece, Exception):
-                raise piece
-            self._piece = memoryview(piece)
-        target = memoryview(buffer).cast("B")
-        n = min(len(target), len(self._piece))
-        target[:n] = self._piece[:n]
-        self._piece = self._piece[n:]
-        return n
-
-    def close(self) -> None:
-        self._stopping = True
-        while self._thread.is_alive():  # it may wait to put a piece
-            with suppress(Empty):
-                self._pieces.get(timeout=0.01)
-        self._source.close()
-        super().close()
 
 
 class ImageReader:
@@ -134,12 +85,10 @@ class ImageReader:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = as_path(path)
         self._gzipped = self.path.name.endswith(".gz")
         try:
-            self._stream: io.BufferedReader = (
-                io.BufferedReader(_Inflater(self.path), _RECORD) if self._gzipped else self.path.open("rb")
-            )
+            self._stream = open_stream(self.path)
         except OSError as error:
             raise PhotplugError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
         try:
@@ -182,10 +131,10 @@ class ImageReader:
         return buffer
 
     def _skip(self, count: int) -> None:
-        if not self._gzipped:
-            if self._stream.seek(count, os.SEEK_CUR) > os.fstat(self._stream.fileno()).st_size:
-                raise self._damaged("it ends too early")
-            return
+        if count and self._stream.seekable():
+            with self._telling_damage():
+                self._stream.seek(count - 1, os.SEEK_CUR)
+            count = 1  # which tells whether the file goes so far
         scratch = np.empty(min(count, 1 << 20), np.uint8)
         while count:
             count -= len(self._fill(scratch[:count]))
@@ -224,6 +173,13 @@ class ImageReader:
             raise PhotplugError(f"{self.path}: keyword BSCALE is 0, so all pixels are the same; fetch it again")
         return cards.get("BSCALE", 1.0), cards.get("BZERO", 0.0), cards.get("BLANK")
 
+    def _measure(self, header: fits.Header) -> tuple[list[int], int]:
+        """Return the axes of an HDU, and how many bytes its data take in the file."""
+        bits, dimensions, extra = self._read_numbers(header, "BITPIX", "NAXIS", optional=["PCOUNT"])
+        axes = self._read_numbers(header, *(f"NAXIS{i + 1}" for i in range(dimensions)))
+        size = abs(bits) // 8 * ((math.prod(axes) if axes else 0) + extra)
+        return axes, -(-size // _RECORD) * _RECORD
+
     def _find_image(self) -> tuple[fits.Header, list[int]]:
         """Return the header and the axes of the first two-dimensional image, with the stream at its pixels."""
         header = self._read_header()
@@ -231,13 +187,10 @@ class ImageReader:
             found = "not a FITS file" if self.path.stat().st_size else "the file is empty"
             raise PhotplugError(f"{self.path}: {found}; give a DJA product")
         while header is not None:
-            bits, dimensions, extra = self._read_numbers(header, "BITPIX", "NAXIS", optional=["PCOUNT"])
-            axes = self._read_numbers(header, *(f"NAXIS{i + 1}" for i in range(dimensions)))
+            axes, size = self._measure(header)
             if len(axes) == 2 and min(axes) > 0 and str(header.get("XTENSION", "IMAGE")).strip() == "IMAGE":
                 return header, axes
-            pixels = math.prod(axes) if axes else 0
-            size = abs(bits) // 8 * (pixels + extra)
-            self._skip(-(-size // _RECORD) * _RECORD)
+            self._skip(size)
             header = self._read_header()
         raise PhotplugError(f"{self.path}: holds no two-dimensional image; give a DJA product")
 
@@ -268,6 +221,7 @@ class ImageReader:
         raw = np.empty((height, nx), self._dtype)
         scratch = np.empty((height, columns.stop - columns.start), np.float32)
         keep_memory()
+        expect_bytes(self._stream, rows.stop * row_size)
         self._skip(rows.start * row_size)
         for start in range(rows.start, rows.stop, height):
             n = min(height, rows.stop - start)
@@ -291,6 +245,14 @@ class ImageReader:
             out[...] = raw * self._scale + self._zero  # in float64
         if self._blank is not None and raw.dtype.kind in "iu":  # it means nothing for floats (standard 4.0, 4.4.2.5)
             out[raw == self._blank] = np.nan
+
+    def read_rest(self) -> None:
+        """Read the file to its end, where it holds together: used in place of :meth:`blocks`."""
+        header: fits.Header | None = self.header
+        while header is not None:
+            self._skip(self._measure(header)[1])
+            header = self._read_header()
+        self._check_end()
 
     def _check_end(self) -> None:
         """Read a gzip stream to its end, where its checksum is."""
@@ -325,6 +287,7 @@ def read_image(
     PhotplugError
         As :class:`ImageReader`.
     """
+    [path] = [as_path(path)] if window else local_copies([as_path(path)], check_product)
     with ImageReader(path) as reader:
         rows, columns = window or (slice(0, reader.shape[0]), slice(0, reader.shape[1]))
         image = allocate((rows.stop - rows.start, columns.stop - columns.start), np.float32)
@@ -332,6 +295,29 @@ def read_image(
             if isinstance(allocate, Unnamed):
                 allocate.release()  # what is filled
         return image, reader.header
+
+
+def check_product(path: Path) -> None:
+    """Refuse a file that is not whole: FITS from its first header to the end of its last data, or a table of text.
+
+    Parameters
+    ----------
+    path : Path
+        ``.fits``, ``.fits.gz``, whose checksum is looked at too, or ``.csv``.
+
+    Raises
+    ------
+    PhotplugError
+        As :class:`ImageReader`; the message begins with the file.
+    """
+    if path.name.endswith(".csv"):
+        with path.open("rb") as file:
+            first = file.readline(1 << 16)
+        if b"," not in first or first.lstrip().startswith(b"<"):
+            raise PhotplugError(f"{path}: is no table of comma-separated values")
+        return
+    with ImageReader(path) as reader:
+        reader.read_rest()
 
 
 def read_grid(path: str | Path) -> Grid:

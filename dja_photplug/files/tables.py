@@ -17,7 +17,6 @@ from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import ArrayLike
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.files.csvtext import extend_csv, format_csv, read_csv
 from dja_photplug.files.fitsbytes import (
     describe_columns,
     extend_fits,
@@ -29,6 +28,7 @@ from dja_photplug.files.fitsbytes import (
 from dja_photplug.files.formats import CATALOG_FORMATS, EXTENDED_FORMATS, TABLE_SUFFIXES, decode_text, encode_values
 from dja_photplug.files.parquet import extend_parquet, need_pyarrow, read_parquet
 from dja_photplug.files.whole import check_output, whole_file
+from dja_photplug.readers.csvtext import extend_csv, format_csv, read_csv
 from dja_photplug.readers.hdf5 import read_hdf5, write_hdf5
 from dja_photplug.readers.kinds import find_kind, read_content
 from dja_photplug.readers.votable import read_votable, write_votable

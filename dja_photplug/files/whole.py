@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.remote.paths import is_url
 
 __all__ = ["check_output", "move_files", "whole_file", "whole_folder"]
 
@@ -34,9 +35,11 @@ def check_output(path: Path, *, overwrite: bool = False, suffixes: tuple[str, ..
     Raises
     ------
     PhotplugError
-        Where the file exists and `overwrite` is False, it is a folder, its folder does not exist, or its name ends in
-        none of the `suffixes`.
+        Where the file exists and `overwrite` is False, it is a folder, its folder does not exist, it is a URL, or its
+        name ends in none of the `suffixes`.
     """
+    if is_url(path):
+        raise PhotplugError(f"{str(path).replace(':/', '://', 1)}: outputs are written on disk; name a file there")
     if suffixes and not path.name.lower().endswith(suffixes):
         raise PhotplugError(f"{path}: this output is written as {', '.join(suffixes)}; name it so")
     if path.is_dir():

@@ -128,11 +128,11 @@ def register_samples(header: Header, exposure: ExposureMap, shape: tuple[int, in
     PhotplugError
         Where the map does not fit the image, or is of another part of the sky.
     """
-    n_samples = exposure.data.shape
-    if n_samples == shape:
+    n_samples, given = exposure.data.shape, exposure.header or {}
+    if n_samples == shape and given.get("SAMPLE", 1) != SAMPLE:  # a cut-out may have as many pixels as the map samples
         _check_place(header, exposure, shape, 1, (0, 0))
         return 1, (0, 0)
-    given, advice = exposure.header or {}, f"correct {exposure.name}, or fetch it again"
+    advice = f"correct {exposure.name}, or fetch it again"
     coarse = read_numbers(
         given, (), advice, optional=("SAMPLE", "NXORIG", "NYORIG"), kind="positive whole number"
     ) | read_numbers(given, (), advice, optional=("CRPIX1", "CRPIX2"))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,11 +15,12 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from dja_photplug.epochs.log import ExposureLog, read_exposure_log
+from dja_photplug.archive.fetch import bring_near
+from dja_photplug.epochs.log import ExposureLog, exposure_log
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.formats import encode_cards
 from dja_photplug.files.names import MosaicFiles, Source, find_mosaic
-from dja_photplug.files.pixels import Allocate, ImageReader, read_image
+from dja_photplug.files.pixels import Allocate, ImageReader, check_product, read_image
 from dja_photplug.mosaic.electrons import check_unit
 from dja_photplug.mosaic.exposure import SAMPLE, ExposureMap
 from dja_photplug.mosaic.fullweight import (
@@ -31,10 +31,12 @@ from dja_photplug.mosaic.fullweight import (
     make_noise_model,
     tell_uncovered,
 )
+from dja_photplug.mosaic.noise import trim_model
 from dja_photplug.options.bands import of_band
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.parallel.progress import tell_read
 from dja_photplug.parallel.scratch import new_plane
+from dja_photplug.remote.cache import local_copies
 from dja_photplug.sky.cards import try_both
 from dja_photplug.sky.grid import (
     Cutout,
@@ -55,7 +57,6 @@ __all__ = [
     "Block",
     "MosaicStream",
     "check_detector_gain",
-    "exposure_log",
     "load_exposure",
     "load_mosaic",
     "load_noise_model",
@@ -63,6 +64,7 @@ __all__ = [
 ]
 
 FEWEST_GAIN_PIXELS = 100
+EDGE = 4  # samples of an exposure map beside a cut-out that are read too: its pixels may take their time from two
 
 Plane = NDArray[np.float32]
 VarianceHook = Callable[[fits.Header, ExposureMap | None, ExposureLog | None], NoiseModel]
@@ -248,6 +250,9 @@ def open_mosaic(
     """
     files = find_mosaic(files)
     options = of_band(as_variance_options(noise), files.band)
+    if cutout is None:  # of a part, only its rows are asked of a server
+        exposure = None if options.noise == "background" else files.exposure
+        files = bring_near(files, files.science, files.weight, exposure, _given_variance(files, options))
     with ExitStack() as stack:
         science = stack.enter_context(ImageReader(files.science))
         given = _given_variance(files, options)
@@ -325,7 +330,7 @@ def _plan_loading(
             return wcs, window, header, GivenVariance(options.noise, given.name)
     except PhotplugError as error:
         raise PhotplugError(f"{files.science}: {error}") from None
-    log, exposure = _find_time(files, options, science, allocate)  # what is wrong with these names their files
+    log, exposure = _find_time(files, options, science, window, allocate)  # what is wrong with these names their files
     try:
         return wcs, window, header, _make_model(options, variance, header, exposure, log)
     except PhotplugError as error:
@@ -362,11 +367,15 @@ def _check_shape(other: ImageReader, science: ImageReader) -> None:
 
 
 def _find_time(
-    files: MosaicFiles, options: VarianceOptions, science: ImageReader, allocate: Allocate = np.empty
+    files: MosaicFiles,
+    options: VarianceOptions,
+    science: ImageReader,
+    window: Window | None = None,
+    allocate: Allocate = np.empty,
 ) -> tuple[ExposureLog | None, ExposureMap | None]:
     """Return the log of a mosaic and its exposure time, for presets that ask for it."""
     log = exposure_log(files)
-    return log, None if options.noise == "background" else _find_exposure(files, log, science, allocate)
+    return log, None if options.noise == "background" else _find_exposure(files, log, science, window, allocate)
 
 
 def _check_place(other: ImageReader, wcs: WCS) -> None:
@@ -386,7 +395,7 @@ def _make_model(
     exposure: ExposureMap | None,
     log: ExposureLog | None,
 ) -> NoiseModel:
-    return (variance or partial(make_noise_model, options=options))(header, exposure, log)
+    return trim_model((variance or partial(make_noise_model, options=options))(header, exposure, log))
 
 
 def check_detector_gain(files: str | Path | MosaicFiles) -> tuple[float, float, int]:
@@ -415,8 +424,8 @@ def check_detector_gain(files: str | Path | MosaicFiles) -> tuple[float, float, 
     if files.variance is None:
         raise PhotplugError(f"{files}: has no _var file, and only that tells the gain; use the table's value")
     with ExitStack() as stack:
-        paths = (files.science, files.weight, files.variance)
-        readers = [stack.enter_context(ImageReader(path)) for path in paths]
+        near = local_copies((files.science, files.weight, files.variance), check_product)
+        readers = [stack.enter_context(ImageReader(path)) for path in near]
         wcs = files.grid().wcs
         for other in readers[1:]:
             _check_shape(other, readers[0])
@@ -444,11 +453,15 @@ def check_detector_gain(files: str | Path | MosaicFiles) -> tuple[float, float, 
 
 
 def _find_exposure(
-    files: MosaicFiles, log: ExposureLog | None, science: ImageReader, allocate: Allocate = np.empty
+    files: MosaicFiles,
+    log: ExposureLog | None,
+    science: ImageReader,
+    window: Window | None = None,
+    allocate: Allocate = np.empty,
 ) -> ExposureMap | None:
-    """Return the archive's exposure map of the whole mosaic, or the one of the WCS log by the archive's rule."""
+    """Return the archive's exposure map, 0 in rows that a window does not need, or that of the WCS log by its rule."""
     if files.exposure is not None:
-        return ExposureMap(*read_image(files.exposure, allocate=allocate), name=files.exposure.name)
+        return ExposureMap(*_read_exposure(files.exposure, science, window, allocate), name=files.exposure.name)
     if log is None:
         return None
     wcs = header_wcs(science.header)
@@ -460,6 +473,24 @@ def _find_exposure(
             f"none of the {len(log)} exposures of {log.name} overlaps the mosaic; is it the log of another field?"
         )
     return ExposureMap(seconds, coarse)
+
+
+def _read_exposure(
+    path: Path, science: ImageReader, window: Window | None, allocate: Allocate
+) -> tuple[NDArray[np.float32], fits.Header]:
+    with ImageReader(path) as reader:
+        rows, (n_rows, _) = slice(0, reader.shape[0]), reader.shape
+        own = next((step for step in (1, SAMPLE) if tuple(n // step for n in science.shape) == reader.shape), None)
+        if window is not None and own is not None:  # the map of a larger field begins elsewhere
+            low, high = window[0].start // own - EDGE, window[0].stop // own + EDGE + 1
+            rows = slice(max(low, 0), min(high, n_rows))
+        if rows != slice(0, n_rows):
+            seconds = allocate(reader.shape, np.float32)
+            seconds[: rows.start] = seconds[rows.stop :] = 0
+            for _ in reader.blocks((rows, slice(0, reader.shape[1])), seconds[rows]):
+                pass
+            return seconds, reader.header
+    return read_image(path, allocate=allocate)
 
 
 def load_exposure(files: str | Path | Source, cutout: Cutout = None) -> NDArray[np.float32] | None:
@@ -486,41 +517,10 @@ def load_exposure(files: str | Path | Source, cutout: Cutout = None) -> NDArray[
         return None
     files = find_mosaic(files)
     with ImageReader(files.science) as science:
-        exposure = _find_exposure(files, exposure_log(files), science)
         window = resolve_cutout(cutout, files.grid().wcs, science.shape)
+        exposure = _find_exposure(files, exposure_log(files), science, window)
         sample = science.shape[0] // exposure.data.shape[0] if exposure else 1
     if exposure is None:
         return None
     rows, columns = (slice(part.start // sample, -(-part.stop // sample)) for part in window)
     return exposure.data[rows, columns]
-
-
-def exposure_log(source: Source) -> ExposureLog | None:
-    """Return the WCS log of a source, read once however often it is asked for; None where there is none.
-
-    Parameters
-    ----------
-    source : Source
-
-    Returns
-    -------
-    ExposureLog or None
-        Shared by all who ask, until the file changes.
-
-    Raises
-    ------
-    PhotplugError
-        As :func:`dja_photplug.read_exposure_log`.
-    """
-    if source.log is None:
-        return None
-    try:
-        status = os.stat(source.log)
-    except OSError as error:
-        raise PhotplugError(f"{source.log}: the WCS log of {source} cannot be read ({error.strerror})") from None
-    return _read_log_once(source.log, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=4)
-def _read_log_once(path: Path, _changed: int, _size: int) -> ExposureLog:
-    return read_exposure_log(path)

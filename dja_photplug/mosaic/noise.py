@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dja_photplug.mosaic.fullweight import Cards, FullWeight, NoiseModel
+from dja_photplug.mosaic.fullweight import FILL_REACH, Cards, FullWeight, NoiseModel
 from dja_photplug.sky.grid import Window
 
-__all__ = ["CroppedModel", "RescaledModel", "counts_electrons", "crop_model"]
+__all__ = ["CroppedModel", "RescaledModel", "counts_electrons", "crop_model", "trim_model"]
 
 Plane = NDArray[np.float32]
 
@@ -118,3 +118,34 @@ def crop_model(model: NoiseModel | None, item: object, shape: tuple[int, int]) -
     if (top, bottom, left, right) == (0, shape[0], 0, shape[1]):
         return model
     return CroppedModel(model, (slice(top, bottom), slice(left, right)), shape[1])
+
+
+def trim_model(model: NoiseModel) -> NoiseModel:
+    """Return a model that holds no more of the exposure map than its image needs: a field has 36 MB, a stamp 1 kB.
+
+    Parameters
+    ----------
+    model : NoiseModel
+        Of a cut-out of a mosaic, or of all of it.
+
+    Returns
+    -------
+    NoiseModel
+        Of the same outcome; the same one where all is needed, and for models of plugins.
+    """
+    if not isinstance(model, FullWeight):
+        return model
+    places = [samples[samples >= 0] for samples in (model.rows, model.columns)]
+    rows, columns = (
+        slice(max(int(known.min(initial=n)) - FILL_REACH, 0), min(int(known.max(initial=0)) + FILL_REACH + 1, n))
+        for known, n in zip(places, model.seconds.shape, strict=True)
+    )
+    seconds = model.seconds[rows, columns]
+    if seconds.shape == model.seconds.shape:
+        return model
+    return replace(
+        model,
+        seconds=seconds.copy(),
+        rows=np.where(model.rows < 0, -1, model.rows - rows.start),
+        columns=np.where(model.columns < 0, -1, model.columns - columns.start),
+    )

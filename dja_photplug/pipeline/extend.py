@@ -29,6 +29,7 @@ from dja_photplug.catalog.schema import (
     dress_table,
     epoch_columns,
 )
+from dja_photplug.epochs.log import exposure_log
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
 from dja_photplug.files.pixels import read_grid
@@ -47,7 +48,6 @@ from dja_photplug.foreign.known import OURS, PLAIN
 from dja_photplug.foreign.recognise import choose_schema
 from dja_photplug.foreign.schema import CatalogSchema
 from dja_photplug.matching.kernels import choose_reference, find_target
-from dja_photplug.mosaic.load import exposure_log
 from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.commands import EXTENSIONS, ExtendOptions
 from dja_photplug.options.stages import Options

@@ -14,13 +14,12 @@ from astropy.table import QTable
 
 from dja_photplug.catalog.kron import kron_circle_radius
 from dja_photplug.catalog.schema import dress_table, epoch_columns
-from dja_photplug.epochs.log import ExposureLog
+from dja_photplug.epochs.log import ExposureLog, exposure_log
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
 from dja_photplug.light.planes import measure_sky
 from dja_photplug.matching.kernels import Target
 from dja_photplug.mosaic.image import MosaicImage, replace_planes
-from dja_photplug.mosaic.load import exposure_log
 from dja_photplug.options.stages import ENGINES, Options
 from dja_photplug.parallel.workers import Map
 from dja_photplug.pipeline.images import load_source

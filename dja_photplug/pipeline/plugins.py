@@ -23,6 +23,7 @@ import pluggy
 
 import dja_photplug
 from dja_photplug import hookspecs
+from dja_photplug.archive.releases import URL_VARIABLE
 from dja_photplug.errors import PhotplugError, PhotplugWarning, suggest
 from dja_photplug.files.formats import CATALOG_FORMATS, EAZY_FORMATS, LEPHARE_SUFFIXES
 from dja_photplug.hookspecs import PROJECT
@@ -30,6 +31,7 @@ from dja_photplug.options.arguments import PluginStages
 from dja_photplug.options.commands import COMMAND_STAGES
 from dja_photplug.options.declare import Stage
 from dja_photplug.options.stages import ENGINES, NOISE_PRESETS, STAGES, Options
+from dja_photplug.remote.cache import CACHE_VARIABLE
 
 __all__ = [
     "BUILTINS",
@@ -55,7 +57,7 @@ T = TypeVar("T")
 
 _COMMANDS = (
     *("about.plugins", "about.demo", "commands.galfit", "commands.epochs", "commands.inject", "commands.extend"),
-    *("commands.psf", "commands.survey", "commands.catalog", "commands.weight", "commands.info"),
+    *("commands.psf", "commands.survey", "commands.fetch", "commands.catalog", "commands.weight", "commands.info"),
 )
 LOADER = "dja-loader"
 """Name of the built-in plugin that loads the archive's mosaics."""
@@ -82,7 +84,7 @@ BLOCK_VARIABLE = "DJA_PHOTPLUG_BLOCK"
 TRACE_VARIABLE = "DJA_PHOTPLUG_TRACE"
 DATA_VARIABLE = "DJA_PHOTPLUG_DATA"  # of the tests
 PREFIX = "DJA_PHOTPLUG"
-VARIABLES = (BLOCK_VARIABLE, TRACE_VARIABLE, DATA_VARIABLE)
+VARIABLES = (BLOCK_VARIABLE, TRACE_VARIABLE, DATA_VARIABLE, CACHE_VARIABLE, URL_VARIABLE)
 _SWITCH = {**dict.fromkeys(("", "0", "no", "off", "false"), False), **dict.fromkeys(("1", "yes", "on", "true"), True)}
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 

@@ -19,6 +19,7 @@ from dja_photplug.files.names import Source
 from dja_photplug.options.declare import Stage, declarations
 from dja_photplug.options.stages import STAGES, Options
 from dja_photplug.pipeline.plugins import BUILTINS, describe_plugins
+from dja_photplug.remote.paths import absolute_path
 from dja_photplug.surveys.plan import Field
 
 __all__ = ["Recipe", "Record", "find_change", "make_recipe", "read_record", "record_name", "sum_file"]
@@ -185,8 +186,8 @@ def make_recipe(field: Field, manager: pluggy.PluginManager) -> Recipe:
     -------
     Recipe
     """
-    paths = {Path(os.path.abspath(path)) for image in field.images for path in _list_files(image)}
-    paths |= {Path(os.path.abspath(text)) for _, _, text in _name_files(field.options)}
+    paths = {absolute_path(path) for image in field.images for path in _list_files(image)}
+    paths |= {absolute_path(text) for _, _, text in _name_files(field.options)}
     plugins = {name: origin for name, origin, hooks in describe_plugins(manager) if _has_say(name, origin, hooks)}
     inputs = {str(path): _describe_file(path) for path in sorted(paths) if path.is_file()}
     options = _plain_options(field.options)

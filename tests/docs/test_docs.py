@@ -7,6 +7,7 @@ import inspect
 import logging
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -26,17 +27,20 @@ from scipy.ndimage import label
 import dja_photplug as dp
 from dja_photplug import hookspecs
 from dja_photplug import plugin as front_door
+from dja_photplug.archive.releases import ARCHIVE_URL, URL_VARIABLE
 from dja_photplug.cli.app import main
 from dja_photplug.files.pixels import read_image, write_image
 from dja_photplug.mosaic.electrons import DETECTOR_GAINS
 from dja_photplug.options.arguments import collect_options
 from dja_photplug.pipeline.plugins import plugin_stages
 from dja_photplug.psf.model import encircled_energy, read_psf
+from dja_photplug.remote.cache import CACHE_VARIABLE
 from dja_photplug.simulate.diffraction import make_psf
 from dja_photplug.simulate.field import FieldOptions, simulate_field, write_field
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
 from dja_photplug.sky.grid import header_wcs
 from tests.helpers import AS_IS
+from tests.remote.server import serve_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -108,6 +112,20 @@ def simulate_star_field(folder: Path) -> None:
     write_image(folder / "nrcalong-f444w.fits", psf.pixels().astype(np.float32), fits.Header(cards))
 
 
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a server with what the documentation fetches: a small field of that name and place, and its index."""
+    folder = tmp_path_factory.mktemp("archive")
+    size = SceneOptions(ra=110.8375, dec=-73.4539, shape=(300, 300), bands=("f444w",), n_sources=40)
+    mosaic = MosaicOptions(root="smacs0723-grizli-v7.0", n_exposures=2, psf_fwhm=0.145, pixfrac=1)
+    simulate_mosaic(folder, simulate_scene(size), mosaic)
+    for path in list(folder.glob("*f444w*")):
+        shutil.copy(path, folder / path.name.replace("f444w", "f277w"))
+    (folder / "index.csv").write_text("".join(f"{path.name}\n" for path in folder.iterdir()))
+    with serve_folder(folder) as server:
+        yield server.url
+
+
 def install(project: dict, module: str, site: Path, patch: pytest.MonkeyPatch) -> None:
     """Install a plugin as a distribution: its module and the metadata that its entry points are found by."""
     [(entry, name)] = project["project"]["entry-points"]["dja_photplug"].items()
@@ -122,13 +140,18 @@ def install(project: dict, module: str, site: Path, patch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def run_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+def run_page(
+    archive: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Run]:
     """Run a page from top to bottom as a reader would; return what each shell block should print and did print.
 
+    The archive's server is one of this machine.
     With `most` no further than to so many of them.
     Plugins are installed where the page shows their entry point, from its Python blocks that use ``hookimpl``.
     """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(URL_VARIABLE, archive)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     # DJA_PHOTPLUG_TRACE gives the logger a handler on the stderr of its time.
     logger = logging.getLogger("dja_photplug.pipeline.plugins")
 
@@ -137,6 +160,7 @@ def run_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         monkeypatch.setitem(sys.modules, "page", namespace)
         printed, outputs, plugin = "", [], ""
         for language, text in read_blocks(page):
+            text = text.replace(ARCHIVE_URL, archive)
             if language == "python":
                 exec(compile(text, str(page), "exec"), namespace.__dict__)
                 plugin += text if "hookimpl" in text else ""

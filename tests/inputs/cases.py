@@ -6,18 +6,23 @@ import io
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 from unittest import mock
+from urllib.parse import urlsplit
 
 from dja_photplug.cli.app import main
+from dja_photplug.remote import transport
+from tests.remote.server import Fault, serve_folder
 
 __all__ = ["Case", "Outcome", "describe_outcome", "find_faults", "outline", "read_page", "run_case"]
 
 Outcome = Literal["obeyed", "warned", "refused"]
+SERVER = "http://server"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,9 @@ class Case:
         Exit status where it is refused: 2 for a command line that is wrong.
     environment : mapping of str to str, optional
         Variables that are set.
+    faults : tuple of Fault, optional
+        How a web server of the folder misbehaves, which the command calls ``http://server``; none by default, and one
+        without faults for an empty tuple.
     """
 
     kind: str
@@ -55,11 +63,7 @@ class Case:
     check: Callable[[Path], object] | None = None
     status: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def arguments(self) -> list[str]:
-        """The command as a shell splits it."""
-        return shlex.split(self.command)
+    faults: tuple[Fault, ...] | None = None
 
     @property
     def typed(self) -> str:
@@ -82,12 +86,28 @@ def run_case(case: Case) -> tuple[int, str]:
         What it wrote to stderr.
     """
     err = io.StringIO()
-    with mock.patch.dict(os.environ, case.environment), redirect_stderr(err), redirect_stdout(io.StringIO()):
+    with _serving(case) as url, redirect_stderr(err), redirect_stdout(io.StringIO()):
         try:
-            status = main(case.arguments)
+            status = main(shlex.split(case.command.replace(SERVER, url)))
         except SystemExit as end:  # of a command line that is wrong
             status = int(end.code or 0)
-    return status, err.getvalue()
+    return status, err.getvalue().replace(url, SERVER).replace(urlsplit(url).netloc, urlsplit(SERVER).netloc)
+
+
+@contextmanager
+def _serving(case: Case) -> Iterator[str]:
+    """Set the variables of a case, and serve its folder where it asks for that; yield the URL."""
+    with ExitStack() as stack:
+        environment = {"DJA_PHOTPLUG_CACHE": stack.enter_context(TemporaryDirectory()), **case.environment}
+        stack.enter_context(mock.patch.dict(os.environ, environment))
+        stack.enter_context(mock.patch.object(transport, "WAIT", 0.001))
+        transport.describe.cache_clear()
+        if case.faults is None:
+            yield SERVER
+            return
+        server = stack.enter_context(serve_folder(Path.cwd()))
+        server.faults += [replace(fault) for fault in case.faults]
+        yield server.url
 
 
 def find_faults(case: Case, status: int, err: str) -> list[str]:

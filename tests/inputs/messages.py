@@ -106,8 +106,6 @@ CASES = (
     mosaic("a folder", "more", "a folder", f"more/{PREFIX}", prepare=make_folder("more")),
     mosaic("an empty folder", "none", "holds no DJA products", prepare=make_folder("none", full=False)),
     mosaic("this folder", ".", "a folder", PREFIX),
-    mosaic("a URL", f"https://example.org/v7/{PREFIX}_drc_sci.fits.gz", "https://example.org", "download its products"),
-    mosaic("a bucket", f"s3://archive/v7/{PREFIX}", "s3://archive", "download its products"),
     mosaic("a typo in the root", "sim-tset-v7.4-f444w-clear", "no such mosaic", f"did you mean {PREFIX}?"),
     mosaic("a typo in the filter", "sim-test-v7.4-f44w-clear", f"did you mean {PREFIX}?"),
     mosaic("upper case", "SIM-TEST-v7.4-F444W-CLEAR", f"did you mean {PREFIX}?"),

@@ -24,6 +24,7 @@ KINDS = (
     "psfs",
     "schemas",
     "segments",
+    "servers",
     "surveys",
     "tables",
 )

@@ -169,6 +169,19 @@ def test_planes_are_made_where_the_caller_wants_them(simulated):
         np.testing.assert_array_equal(plane, other)
 
 
+@pytest.mark.parametrize("noise", ["dja", "calibrated"])
+def test_model_of_a_cut_out_holds_its_samples_alone(simulated, noise):
+    whole = load_mosaic(simulated.prefix, noise)
+    (ny, nx), n_samples = whole.shape, fits.getdata(f"{simulated.prefix}_drc_exp.fits.gz").shape
+    corners = [(0, 0), (ny - n_samples[0], nx - n_samples[1]), (173, 201)]
+    # As many pixels as the map has samples, which does not make it a map of the cut-out.
+    for window in [tuple(slice(low, low + n) for low, n in zip(corner, n_samples, strict=True)) for corner in corners]:
+        part = load_mosaic(simulated.prefix, noise, window)
+        np.testing.assert_array_equal(part.uncertainty.array, whole.uncertainty.array[window])
+        assert part.meta["GROWTH"] == whole.meta["GROWTH"] != "per pixel"
+        assert part.noise_model.seconds.size < 0.2 * n_samples[0] * n_samples[1]
+
+
 def test_cut_out_off_the_mosaic(data):
     with pytest.raises(PhotplugError, match="lies off the mosaic of 1000 x 820"):
         load_mosaic(uds_prefix(data), cutout=(SkyCoord(34.5, -5, unit="deg"), 4 * u.arcsec))

@@ -91,11 +91,10 @@ def _is_log(arguments: Namespace) -> bool:
 
 def _find_log(arguments: Namespace) -> ExposureLog:
     """Return the log that was named, or that of the source."""
-    from dja_photplug.epochs.log import read_exposure_log
-    from dja_photplug.mosaic.load import exposure_log
+    from dja_photplug.epochs.log import exposure_log, read_exposure_log
 
     if _is_log(arguments):
-        return read_exposure_log(Path(arguments.mosaic))
+        return read_exposure_log(arguments.mosaic)
     [source] = find_mosaics(arguments)
     log = exposure_log(source)
     if log is None:

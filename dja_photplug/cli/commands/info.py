@@ -51,8 +51,8 @@ def _describe_grid(grid: Grid, unit: str) -> None:
 
 def _describe_source(source: Source, manager: pluggy.PluginManager) -> None:
     """Describe what plugins find and load."""
+    from dja_photplug.epochs.log import exposure_log
     from dja_photplug.epochs.products import describe_log
-    from dja_photplug.mosaic.load import exposure_log
     from dja_photplug.pipeline.images import load_source
     from dja_photplug.sky.grid import Grid
 
@@ -68,9 +68,9 @@ def _describe_source(source: Source, manager: pluggy.PluginManager) -> None:
 
 def _describe_files(files: MosaicFiles) -> None:
     """Describe a mosaic of the archive without reading its pixels, but for the gain where a variance file tells it."""
+    from dja_photplug.epochs.log import exposure_log
     from dja_photplug.epochs.products import describe_log
     from dja_photplug.files.pixels import ImageReader
-    from dja_photplug.mosaic.load import exposure_log
     from dja_photplug.sky.cards import read_card
 
     grid = files.grid()

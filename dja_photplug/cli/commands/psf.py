@@ -107,10 +107,10 @@ def _from_log(arguments: Namespace, source: Source, options: Options, stage: PSF
     """Write the PSFs of the exposures that saw places of a mosaic."""
     from tqdm import tqdm
 
+    from dja_photplug.epochs.log import exposure_log
     from dja_photplug.figures.psf import plot_regions
     from dja_photplug.files.names import MosaicFiles
     from dja_photplug.files.pixels import ImageReader, read_grid
-    from dja_photplug.mosaic.load import exposure_log
     from dja_photplug.psf.detectors import read_detector_psfs
     from dja_photplug.psf.from_log import drizzling_of, psf_from_log
     from dja_photplug.psf.regions import write_psf_model

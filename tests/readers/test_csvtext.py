@@ -10,7 +10,7 @@ from astropy import units as u
 from astropy.table import MaskedColumn, Table
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.files.csvtext import extend_csv, format_csv, read_csv
+from dja_photplug.readers.csvtext import extend_csv, format_csv, read_csv
 
 ROWS = "id,ra,name\n007,1.5,a b\n012,2.5,c\n"
 READ = {"id": ["007", "012"], "ra": [1.5, 2.5], "name": ["a b", "c"]}
