@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.errors import PhotplugError
+from dja_photplug.figures.pixels import block_mean
 from dja_photplug.figures.style import BLUE, GREEN, NO_DATA, ORANGE, require_matplotlib, save_figure
 from dja_photplug.sky.grid import Window, pixel_scale
 
@@ -241,31 +242,13 @@ def _choose_windows(shape: tuple[int, ...], catalog: QTable) -> list[Window]:
     return [whole, (rows, columns)]
 
 
-def _block_mean(pixels: NDArray[np.number], step: int, mask: NDArray[np.bool_] | None = None) -> Floats:
-    """Return the means of step x step pixels that are finite and not masked, NaN where there are none.
-
-    One band of blocks at a time, so that a mosaic is never copied; the last blocks may be smaller.
-    """
-    tops, lefts = (np.arange(0, n, step) for n in pixels.shape)
-    means = np.full((len(tops), len(lefts)), np.nan)
-    for mean, top in zip(means, tops, strict=True):
-        band = pixels[top : top + step]
-        good = np.isfinite(band)
-        if mask is not None:
-            good &= ~mask[top : top + step]
-        count = np.add.reduceat(good.sum(axis=0), lefts)
-        total = np.add.reduceat(np.where(good, band, 0).sum(axis=0, dtype=np.float64), lefts)
-        np.divide(total, count, out=mean, where=count > 0)
-    return means
-
-
 def _sample_plane(plane: _Plane, window: Window, shape: tuple[int, ...]) -> tuple[Floats, list[float]]:
     """Return what is shown of a plane, and its extent (left, right, bottom, top) in pixels of the image."""
     scales = [m / n for m, n in zip(plane.pixels.shape, shape, strict=True)]
     part = tuple(slice(int(s.start * f), int(np.ceil(s.stop * f))) for s, f in zip(window, scales, strict=True))
     step = -(-max(side.stop - side.start for side in part) // DISPLAY)
     mask = None if plane.mask is None else plane.mask[part]
-    values = _block_mean(plane.pixels[part], step, mask) / plane.divisor
+    values = block_mean(plane.pixels[part], step, mask) / plane.divisor
     rows, columns = (
         [edge / scale - 0.5 for edge in (side.start, side.start + n * step)]
         for side, n, scale in zip(part, values.shape, scales, strict=True)
