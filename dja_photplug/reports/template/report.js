@@ -313,8 +313,9 @@ function matches(text) {
 }
 
 function search() {
-  const box = by("search"), rows = matches(box.value), typing = document.activeElement === box;
+  const box = by("search"), rows = matches(box.value), typing = document.activeElement === box, kept = chosen;
   model("found").indices = rows;
+  if (sources.selected.indices[0] !== kept) choose(kept);  // the table goes back to the last that was clicked
   if (typing) box.focus({preventScroll: true});  // the table takes it as it fills
   shown = rows;
   by("found").textContent = rows.length === sources.data.id.length ? `${rows.length} sources` : `${rows.length} of ${sources.data.id.length}`;
