@@ -188,6 +188,7 @@ def _fill_sources(contents: Contents, place: tuple[Floats, Floats, float, tuple[
         "fy": (y + 0.5) * scale / 60 - box[1] / 2,
         "fw": _single(2 * contents.major / 60),
         "fh": _single(2 * contents.minor / 60),
+        "fr": _single(np.sqrt(contents.major * contents.minor) / 60),
         "angle": _single(np.radians(contents.theta)),
         "share": _single(100 * share),
     }
@@ -397,7 +398,7 @@ def _describe_picture(views: Views) -> str:
         ", ".join(f"{one}: {name}" for one, name in zip(colours, names, strict=True)) if len(bands) == 3 else names[0]
     )
     fewer = f"; means of {views.picture.step} x {views.picture.step} pixels" if views.picture.step > 1 else ""
-    return f"{text}{fewer}. Kron apertures are outlined, thousands marked alone; click one to see it below."
+    return f"{text}{fewer}. Kron apertures are outlined; click one to see it below."
 
 
 def _describe_limits(views: Views) -> str:

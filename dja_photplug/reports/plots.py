@@ -35,7 +35,7 @@ __all__ = [
 
 Data = Mapping[str, Sequence[object] | NDArray[np.generic]]
 
-MANY = 3000  # ellipses that are drawn at ease
+MANY = 3000  # ellipses that are drawn at ease; of more, circles
 TOOLS = "pan,box_zoom,wheel_zoom,reset,save"
 ZONES = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9")
 
@@ -89,11 +89,14 @@ def field_plot(sources: ColumnDataSource, url: str | None, box: tuple[float, flo
     colour = ORANGE if url is None else "white"
     style = {"fill_alpha": 0, "line_color": colour, "line_alpha": 0.55, "source": sources}
     style |= {"nonselection_line_alpha": 0.55, "nonselection_fill_alpha": 0, "selection_fill_alpha": 0}
-    style |= {"selection_line_color": "#56B4E9", "selection_line_width": 2.5, "selection_line_alpha": 1}
+    style |= {"selection_line_alpha": 0, "name": "outlines"}
     if len(sources.data["id"]) > MANY:
-        outlines = plot.scatter("fx", "fy", size=6, **style)
+        outlines = plot.circle("fx", "fy", radius="fr", line_width=0.6, **style)
     else:
         outlines = plot.ellipse("fx", "fy", width="fw", height="fh", angle="angle", **style)
+    # Seen at every zoom.
+    chosen = _source("chosen", {"x": [], "y": []})
+    plot.scatter("x", "y", size=16, fill_alpha=0, line_color="#56B4E9", line_width=2.5, source=chosen)
     tips = [("source", "@id"), ("AB mag", "@mag{0.00}"), ("S/N", "@snr{0.0}")]
     plot.add_tools(HoverTool(renderers=[outlines], tooltips=tips), TapTool(renderers=[outlines]))
     wheel = WheelZoomTool()

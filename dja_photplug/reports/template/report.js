@@ -249,6 +249,7 @@ function show(i) {
   by("place").textContent = words.join("  ·  ");
   const flags = info.flags.filter(([bit]) => (value("flag", i) & bit) !== 0);
   by("flags").textContent = flags.length ? `Flags: ${flags.map(([, , text]) => text).join("; ")}.` : info.flags.length ? "No flags." : "";
+  give("chosen", {x: [value("fx", i)], y: [value("fy", i)]});
   drawSpectrum(i); drawGrowth(i); drawEpochs(i); writeNumbers(i);
   drawStamps(i);
 }
@@ -350,6 +351,7 @@ function begin() {
   });
   by("size")?.addEventListener("change", () => drawStamps(chosen));
   by("contrast")?.addEventListener("change", () => drawStamps(chosen));
+  by("outlines").addEventListener("change", (event) => { model("outlines").visible = event.target.checked; });
   by("zoom")?.addEventListener("click", showInField);
   dark.addEventListener("change", () => { drawStamps(chosen); window.dispatchEvent(new Event("resize")); });
   document.addEventListener("keydown", (event) => {
