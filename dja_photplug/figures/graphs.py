@@ -64,7 +64,17 @@ class _PointStyle(TypedDict):
 
 
 def read_aperture(catalog: QTable) -> tuple[int, Floats, Floats]:
-    """Return the number of the aperture that is plotted, and its fluxes and errors in uJy, (n,) each."""
+    """Return the number of the aperture that is plotted, and its fluxes and errors in uJy, (n,) each.
+
+    Parameters
+    ----------
+    catalog : `~astropy.table.QTable`
+
+    Returns
+    -------
+    number : int
+    flux, error : ndarray
+    """
     number = 1 if "flux_aper_1" in catalog.colnames else 0
     flux, error = (catalog[f"{name}_aper_{number}"].to_value(u.uJy) for name in ("flux", "fluxerr"))
     return number, flux, error
@@ -128,7 +138,13 @@ def _find_zones(catalog: QTable, image: CCDData, calibration: NoiseCalibration |
 
 
 def plot_errors(axes: Axes, samples: Samples) -> None:
-    """Plot the errors with and without the sources' photons against flux."""
+    """Plot the errors with and without the sources' photons against flux.
+
+    Parameters
+    ----------
+    axes : `~matplotlib.axes.Axes`
+    samples : Samples
+    """
     style = _set_flux_axis(axes, samples)
     axes.set_yscale("log")
     if np.isfinite(samples.background).any():
@@ -148,7 +164,13 @@ def plot_errors(axes: Axes, samples: Samples) -> None:
 
 
 def plot_ratio(axes: Axes, samples: Samples) -> None:
-    """Plot the ratio of the errors with and without photons, and what photon counting predicts for it at each depth."""
+    """Plot the ratio of the errors with and without photons, and what photon counting predicts for it at each depth.
+
+    Parameters
+    ----------
+    axes : `~matplotlib.axes.Axes`
+    samples : Samples
+    """
     style = _set_flux_axis(axes, samples)
     ratio = samples.error / samples.background
     axes.axhline(1, color="0.5", linewidth=1)
@@ -173,7 +195,13 @@ def plot_ratio(axes: Axes, samples: Samples) -> None:
 
 
 def plot_factor(axes: Axes, calibration: NoiseCalibration) -> None:
-    """Plot a(r) of each depth zone with its sampling error, open where it is continued."""
+    """Plot a(r) of each depth zone with its sampling error, open where it is continued.
+
+    Parameters
+    ----------
+    axes : `~matplotlib.axes.Axes`
+    calibration : NoiseCalibration
+    """
     for zone, number in enumerate(calibration.n_effective):
         colour, known = ZONES[zone % len(ZONES)], number > 0
         label = f"zone {zone + 1}" if len(calibration.n_effective) > 1 else None

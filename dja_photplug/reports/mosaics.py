@@ -66,7 +66,16 @@ class BandMosaic:
         return rows.stop - rows.start, columns.stop - columns.start
 
     def place(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-        """Return x and y of positions (deg) in pixels of the part, counted from 0."""
+        """Return x and y of positions (deg) in pixels of the part, counted from 0.
+
+        Parameters
+        ----------
+        ra, dec : ndarray
+
+        Returns
+        -------
+        x, y : ndarray
+        """
         x, y = pixel_positions(self.grid.wcs, ra, dec)
         return x - self.window[1].start, y - self.window[0].start
 

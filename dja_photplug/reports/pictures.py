@@ -86,7 +86,16 @@ class Picture:
 
 
 def measure_sky(science: Plane) -> tuple[float, float]:
-    """Return level and noise of the sky, in the unit of the image; 0 and 1 where there are no data."""
+    """Return level and noise of the sky, in the unit of the image; 0 and 1 where there are no data.
+
+    Parameters
+    ----------
+    science : ndarray, shape (ny, nx)
+
+    Returns
+    -------
+    level, noise : float
+    """
     step = -(-max(science.shape) // SAMPLE)
     sample = science[::step, ::step]
     sample = sample[np.isfinite(sample) & (sample != 0)]
@@ -101,6 +110,11 @@ def quantise(science: Plane, sky: tuple[float, float]) -> Bytes:
     science : ndarray, shape (ny, nx)
     sky : tuple of float
         Its level and noise.
+
+    Returns
+    -------
+    ndarray of uint8
+        Of the same shape.
 
     Examples
     --------

@@ -58,9 +58,21 @@ def _source(name: str, data: Data) -> ColumnDataSource:
 
 
 def field_plot(sources: ColumnDataSource, url: str | None, box: tuple[float, float], *, east: bool) -> Figure:
-    """Return the picture of the field with its sources; `box` is its width and height in arcmin, its centre at 0.
+    """Return the picture of the field with its sources.
 
-    Without a picture there are the sources alone; `east` says that x grows to the west, so that its ticks change sign.
+    Parameters
+    ----------
+    sources : `~bokeh.models.ColumnDataSource`
+    url : str or None
+        Of the picture; without it there are the sources alone.
+    box : tuple of float
+        Width and height in arcmin, around 0.
+    east : bool
+        East is left, so that the ticks of x change sign.
+
+    Returns
+    -------
+    `~bokeh.plotting.figure`
     """
     from bokeh.models import CustomJSTickFormatter, HoverTool, Range1d, TapTool, WheelZoomTool
 
@@ -107,8 +119,17 @@ def field_plot(sources: ColumnDataSource, url: str | None, box: tuple[float, flo
 
 
 def source_table(sources: ColumnDataSource) -> DataTable:
-    """Return the table of sources; the filter named ``found`` says which rows are shown."""
-    from bokeh.models import AllIndices, CDSView, DataTable, IndexFilter, NumberFormatter, TableColumn  # noqa: F401
+    """Return the table of sources; the filter named ``found`` says which rows are shown.
+
+    Parameters
+    ----------
+    sources : `~bokeh.models.ColumnDataSource`
+
+    Returns
+    -------
+    `~bokeh.models.DataTable`
+    """
+    from bokeh.models import CDSView, DataTable, IndexFilter, NumberFormatter, TableColumn
 
     def column(field: str, title: str, width: int, format: str | None = None) -> TableColumn:
         style = (
@@ -157,7 +178,12 @@ TABLE_STYLE = """
 
 
 def spectrum_plot() -> Figure:
-    """Return the spectrum of the chosen source: fluxes with errors, and 3-sigma limits."""
+    """Return the spectrum of the chosen source: fluxes with errors, and 3-sigma limits.
+
+    Returns
+    -------
+    `~bokeh.plotting.figure`
+    """
     from bokeh.models import Whisker
 
     plot = _figure("spectrum", "wavelength (µm)", "flux (µJy)", x_axis_type="log", y_axis_type="log", height=300)
@@ -178,7 +204,12 @@ def spectrum_plot() -> Figure:
 
 
 def growth_plot() -> Figure:
-    """Return the curves of growth of the chosen source: flux in its circles over that in the largest."""
+    """Return the curves of growth of the chosen source: flux in its circles over that in the largest.
+
+    Returns
+    -------
+    `~bokeh.plotting.figure`
+    """
     plot = _figure("growth", "aperture diameter (″)", "flux in the circle (µJy)", height=300)
     curves = _source("growth curves", {"x": [], "y": [], "colour": [], "band": []})
     points = _source("growth points", {"x": [], "y": [], "x0": [], "low": [], "high": [], "colour": [], "band": []})
@@ -190,7 +221,17 @@ def growth_plot() -> Figure:
 
 
 def epochs_plot(bands: Sequence[str]) -> Figure:
-    """Return the time line of the chosen source: from its first exposure to its last in each band, and their mean."""
+    """Return the time line of the chosen source: from its first exposure to its last in each band, and their mean.
+
+    Parameters
+    ----------
+    bands : sequence of str
+        From above.
+
+    Returns
+    -------
+    `~bokeh.plotting.figure`
+    """
     height = 110 + 22 * len(bands)
     plot = _figure("epochs", "date (UTC)", "", x_axis_type="datetime", y_range=list(reversed(bands)), height=height)
     spans = _source("epochs spans", {"band": [], "first": [], "mean": [], "last": [], "note": []})
@@ -205,7 +246,16 @@ def epochs_plot(bands: Sequence[str]) -> Figure:
 
 
 def counts_plot(counts: Counts) -> Figure:
-    """Return number counts with their Poisson errors."""
+    """Return number counts with their Poisson errors.
+
+    Parameters
+    ----------
+    counts : Counts
+
+    Returns
+    -------
+    `~bokeh.plotting.figure`
+    """
     plot = _figure("counts", "AB mag of the Kron aperture", "sources / mag / arcmin²", y_axis_type="log")
     seen = counts.number > 0
     middle, density, error = (each[seen] for each in (counts.edges + 0.25, counts.density, counts.error))
@@ -219,7 +269,17 @@ def counts_plot(counts: Counts) -> Figure:
 
 
 def errors_plot(diameter: float) -> Figure:
-    """Return errors against fluxes in the chosen band, with the photons of the source and without."""
+    """Return errors against fluxes in the chosen band, with the photons of the source and without.
+
+    Parameters
+    ----------
+    diameter : float
+        Of the circle, arcsec.
+
+    Returns
+    -------
+    `~bokeh.plotting.figure`
+    """
     circle = f"{diameter:.2f}″ aperture (µJy)"
     plot = _figure("errors", f"flux in the {circle}", f"error in the {circle}", x_axis_type="log", y_axis_type="log")
     source = _source("errors points", {"flux": [], "error": [], "empty": [], "id": []})
@@ -230,7 +290,12 @@ def errors_plot(diameter: float) -> Figure:
 
 
 def factor_plot() -> Figure:
-    """Return a(r) of the depth zones of the chosen band, with sampling errors; open where it is extrapolated."""
+    """Return a(r) of the depth zones of the chosen band, with sampling errors; open where it is extrapolated.
+
+    Returns
+    -------
+    `~bokeh.plotting.figure`
+    """
     plot = _figure("factor", "aperture radius (″)", "a(r)", x_axis_type="log")
     curves = _source("factor curves", {"x": [], "y": [], "colour": [], "zone": []})
     points = _source("factor points", {"x": [], "y": [], "low": [], "high": [], "colour": [], "fill": [], "zone": []})
@@ -242,7 +307,12 @@ def factor_plot() -> Figure:
 
 
 def matching_plot() -> Figure:
-    """Return by how much the curve of growth of the chosen band, brought to the PSF of all, is off the target's."""
+    """Return by how much the curve of growth of the chosen band, brought to the PSF of all, is off the target's.
+
+    Returns
+    -------
+    `~bokeh.plotting.figure`
+    """
     plot = _figure("matching", "radius (″)", "matched / target - 1 (%)", x_axis_type="log")
     curves = _source("matching curves", {"x": [], "y": []})
     plot.multi_line("x", "y", color=BLUE, line_width=1.5, source=curves)
@@ -250,7 +320,19 @@ def matching_plot() -> Figure:
 
 
 def depth_plot(maps: Data, box: tuple[float, float]) -> Figure:
-    """Return the map of depth of the chosen band."""
+    """Return the map of depth of the chosen band.
+
+    Parameters
+    ----------
+    maps : mapping
+        ``image x y dw dh``, in arcmin, a row for each band.
+    box : tuple of float
+        As for :func:`field_plot`.
+
+    Returns
+    -------
+    `~bokeh.plotting.figure`
+    """
     from bokeh.models import CDSView, ColorBar, IndexFilter, LinearColorMapper, Range1d
 
     width, height = box
@@ -276,7 +358,17 @@ def depth_plot(maps: Data, box: tuple[float, float]) -> Figure:
 
 
 def completeness_plot(bins: Mapping[str, NDArray[np.float64]]) -> Figure:
-    """Return the completeness in bins of magnitude."""
+    """Return the completeness in bins of magnitude.
+
+    Parameters
+    ----------
+    bins : mapping of str to ndarray
+        As from `dja_photplug.reports.summaries.read_completeness`.
+
+    Returns
+    -------
+    `~bokeh.plotting.figure`
+    """
     plot = _figure("completeness", "injected AB mag (total)", "completeness", y_range=(-0.02, 1.05))
     share, error = bins["completeness"], np.nan_to_num(bins["error"])
     ends = {"low": np.maximum(share - error, 0), "high": np.minimum(share + error, 1)}

@@ -39,7 +39,15 @@ _NANOMETRES = re.compile(r"f(218|225|275|300|336|350|390|435|438|475|555|600|606
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Epochs:
-    """When exposures saw the sources in one band, (n,) each; times are MJD (UTC), NaN where there are none."""
+    """When exposures saw the sources in one band.
+
+    Attributes
+    ----------
+    n_exp, exptime, n_visit : ndarray
+        Numbers of exposures and visits, and seconds, (n,).
+    first, mean, last : ndarray
+        MJD (UTC), (n,); NaN where there are none.
+    """
 
     n_exp: Floats
     exptime: Floats

@@ -51,7 +51,19 @@ _CARDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Counts:
-    """Sources by magnitude: bins (n,) with their lower edges, numbers, and numbers in a square arcmin and magnitude."""
+    """Sources by magnitude.
+
+    Attributes
+    ----------
+    edges : ndarray
+        Lower ones of the bins, AB, (n,).
+    number : ndarray of int64
+        Of sources, (n,).
+    density, error : ndarray
+        In a square arcmin and magnitude, (n,).
+    area : float
+        Square arcmin.
+    """
 
     edges: Floats
     number: NDArray[np.int64]
@@ -124,7 +136,17 @@ def map_depth(
 
 
 def list_zones(calibration: NoiseCalibration) -> Iterator[tuple[Floats, Floats, Floats, NDArray[np.bool_]]]:
-    """Yield radius (arcsec), a(r), its sampling error and whether it was measured there, (n,) each, for each zone."""
+    """Yield a(r) of each depth zone, the deepest first.
+
+    Parameters
+    ----------
+    calibration : NoiseCalibration
+
+    Yields
+    ------
+    radius, factor, error, measured : ndarray
+        Arcsec, a(r), its sampling error, and whether it was measured there, (n,) each.
+    """
     for zone, number in enumerate(calibration.n_effective):
         yield calibration.radius, calibration.factor[zone], calibration.measured_error[zone], number > 0
 
