@@ -263,8 +263,9 @@ def _read_own(table: Table, columns: CatalogColumns) -> Contents:
         notes.append("its metadata name no bands and no mosaics: no images, a(r) and provenance")
     reference = min(_REFERENCE, max(len(numbers) - 1, 0))
     spectrum, words = _choose_spectrum(table, list(described), reference)
+    known = _read_positions(table, columns)
     return replace(
-        _read_positions(table, columns),
+        known,
         flux=flux,
         error=error,
         mag=magnitude(flux, error)[0],
@@ -278,7 +279,7 @@ def _read_own(table: Table, columns: CatalogColumns) -> Contents:
         spectrum=words,
         reference=reference,
         meta=meta,
-        notes=tuple(notes),
+        notes=(*notes, *known.notes),
     )
 
 

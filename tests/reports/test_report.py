@@ -73,27 +73,6 @@ def test_command_writes_the_report(field: Field, tmp_path: Path, capsys: pytest.
     assert "exists already" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("flags", "told"),
-    [
-        (["-o", "page.png"], "page.png: this output is written as .html"),
-        (["-o", "page.html", "--mosaics", "nowhere"], "--mosaics nowhere: holds no mosaics"),
-        (["-o", "page.html", "--completeness", "CAT"], "has no column mag; give the table that `inject -o` wrote"),
-    ],
-)
-def test_bad_input_is_one_line(
-    field: Field, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    flags: list[str], told: str,
-) -> None:  # fmt: skip
-    monkeypatch.chdir(tmp_path)
-    flags = [str(field.catalog) if flag == "CAT" else flag for flag in flags]
-    assert main(["report", str(field.catalog), *flags]) == 1
-    error = capsys.readouterr().err
-    assert told in error
-    assert error.count("\n") == 1
-    assert not list(tmp_path.iterdir())
-
-
 def test_empty_catalogue_and_missing_library_are_told(
     field: Field, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
