@@ -11,6 +11,7 @@ import pluggy
 from astropy.table import Table
 from astropy.wcs import WCS
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.figures.pixels import block_mean
@@ -48,6 +49,7 @@ def report(
     completeness: str | Path | None = None,
     columns: CatalogColumns | None = None,
     manager: pluggy.PluginManager | None = None,
+    progress: bool = False,
     overwrite: bool = False,
 ) -> Path:
     """Write the report of a catalogue: one page to look at it with, that needs no network.
@@ -68,6 +70,8 @@ def report(
         Which columns of the catalogue are used; found by default.
     manager : PluginManager, optional
         All plugins by default.
+    progress : bool, optional
+        Show a progress bar where stderr is a terminal.
     overwrite : bool, optional
         Replace an existing file.
 
@@ -107,7 +111,7 @@ def report(
     if completeness is not None:
         bins = read_completeness(read_catalog(completeness), str(completeness))
         inputs["completeness"] = str(completeness)
-    views = _look(contents, found, labels, bins, manager)
+    views = _look(contents, found, labels, bins, manager, progress=progress)
     notes = [*contents.notes, *notes]
     page = render_page(
         contents,
@@ -130,6 +134,8 @@ def _look(
     labels: Labels | None,
     completeness: Mapping[str, NDArray[np.float64]] | None,
     manager: pluggy.PluginManager,
+    *,
+    progress: bool,
 ) -> Views:
     """Return what is seen of the mosaics, of which one plane is in memory at a time."""
     if not found:
@@ -147,7 +153,7 @@ def _look(
     step, coarse = _choose_step(contents, found), -(-max(field.shape) // FIELD_SIDE)
     bands, colours = {band.name: band for band in contents.bands}, _choose_colours(found)
     tiles, depths, parts, covered = dict[str, Tiles](), {}, {}, 0.0
-    for mosaic in found:
+    for mosaic in tqdm(found, desc="mosaics", disable=None if progress else True):
         planes = read_planes(mosaic, manager)
         science = next(planes)
         tiles[mosaic.band] = cut_tiles(science, step)

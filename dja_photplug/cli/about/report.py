@@ -45,6 +45,7 @@ def run(arguments: Namespace) -> None:
         completeness=arguments.completeness,
         columns=given.columns,
         manager=arguments.manager,
+        progress=not arguments.quiet,
         overwrite=arguments.overwrite,
     )
     size = arguments.output.stat().st_size / 1e6

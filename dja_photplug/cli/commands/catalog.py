@@ -96,7 +96,7 @@ def run(arguments: Namespace) -> None:
     if arguments.plot:
         _draw_catalog(result, arguments.plot, manager, overwrite=overwrite)
     if arguments.report:
-        report(result, arguments.report, manager=manager, overwrite=overwrite)
+        report(result, arguments.report, manager=manager, progress=not arguments.quiet, overwrite=overwrite)
     meta = result.catalog.meta
     # The noise is that of the bands where the archive's stack, which has no photon noise, is the detection image.
     noise = describe_weight(json.loads(meta.get("BAND_0", "null")) or meta)
