@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from dja_photplug.psf.regions import PSFModel as PSFModel
     from dja_photplug.psf.regions import read_psf_model as read_psf_model
     from dja_photplug.psf.regions import write_psf_model as write_psf_model
+    from dja_photplug.reports.make import report as report
     from dja_photplug.sources.stars import psf_from_stars as psf_from_stars
     from dja_photplug.surveys.cutouts import Cutouts as Cutouts
     from dja_photplug.surveys.cutouts import cutouts as cutouts

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dja_photplug.cli.examples import show_example
 from dja_photplug.cli.parser import PlaceAction
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.formats import decode_text
@@ -100,6 +101,7 @@ def add_command(
     """
     taken = name in subparsers.choices
     command = argparse.ArgumentParser() if taken else subparsers.add_parser(name, help=help, description=help)
+    command.epilog, command.formatter_class = show_example(name), argparse.RawDescriptionHelpFormatter
     command.set_defaults(run=run, defaults=defaults)
     suffixes = ", ".join(catalog)
     if suffixes:

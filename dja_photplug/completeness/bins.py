@@ -34,6 +34,8 @@ POSITIONS = {"true": "_forced", "detected": ""}
 
 # The sampling error of a robust scatter (1.4826 x median absolute deviation) of n values is 1.17 / sqrt(n) of it.
 SCATTER_ERROR = 1.17
+# That of the median of n normal values is sqrt(pi / 2) / sqrt(n) of their scatter.
+MEDIAN_ERROR = 1.2533
 
 SOURCE_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("realisation", "", "number of the realisation, from 0", "i4"),
@@ -73,6 +75,7 @@ BIN_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("completeness_clear_err", "", "its binomial error"),
     ColumnSpec("n_flux", "", "recovered sources that are not blended, of which the fluxes are compared", "i8"),
     ColumnSpec("flux_bias", "", "median of (flux - flux_true) / flux_true"),
+    ColumnSpec("flux_bias_err", "", "its sampling error, 1.25 times the robust scatter of these over sqrt(n_flux)"),
     ColumnSpec("scatter_over_error", "", "robust scatter of (flux - flux_true) / fluxerr; 1 where errors are right"),
 )
 
@@ -124,6 +127,7 @@ def _summarise(sources: QTable) -> dict[str, float]:
         "n_recovered": np.sum(recovered),
         "n_flux": np.sum(use),
         "flux_bias": np.nan,
+        "flux_bias_err": np.nan,
         "scatter_over_error": np.nan,
     }
     for name, k, n in (
@@ -134,7 +138,9 @@ def _summarise(sources: QTable) -> dict[str, float]:
         # Standard deviation of the beta distribution of k + 1 and n - k + 1: not 0 for none or all of few.
         row[f"{name}_err"] = np.sqrt((k + 1) * (n - k + 1) / ((n + 2) ** 2 * (n + 3)))
     if use.any():
-        row["flux_bias"] = np.median(offset / sources["flux_true"][use])
+        relative = np.asarray(offset / sources["flux_true"][use])
+        row["flux_bias"] = np.median(relative)
+        row["flux_bias_err"] = MEDIAN_ERROR * median_abs_deviation(relative, scale="normal") / np.sqrt(len(relative))
         row["scatter_over_error"] = median_abs_deviation(offset / sources["fluxerr"][use], scale="normal")
     return row
 

@@ -1,4 +1,4 @@
-"""The figure of a catalogue: the planes of the mosaic with the sources outlined, and error against flux.
+"""The figure of a catalogue: the planes of the mosaic with the sources outlined, and graphs of its errors.
 
 matplotlib is an extra and is imported where a figure is made; pyplot, with its global state, is not used.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy import units as u
@@ -17,15 +17,15 @@ from astropy.stats import mad_std
 from astropy.table import QTable
 from numpy.typing import ArrayLike, NDArray
 
+from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.catalog.kron import kron_apertures
-from dja_photplug.errors import PhotplugError
+from dja_photplug.figures.graphs import CROWDED, plot_errors, plot_factor, plot_ratio, read_aperture, select_samples
+from dja_photplug.figures.pixels import block_mean
 from dja_photplug.figures.style import BLUE, GREEN, NO_DATA, ORANGE, require_matplotlib, save_figure
 from dja_photplug.sky.grid import Window, pixel_scale
 
 if TYPE_CHECKING:
     from astropy.visualization.wcsaxes import WCSAxes
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
     from matplotlib.gridspec import GridSpec
@@ -35,8 +35,6 @@ __all__ = ["catalog_figure", "plot_catalog"]
 
 DISPLAY = 1000  # samples along the longer side of a panel, which is 305 dots wide
 ZOOM = (320, 480)  # pixels (ny, nx) of the second row: 0.5 arcsec are then 8 dots at 40 mas
-CROWDED = 2000  # more outlines than this would hide the whole mosaic; the zoom keeps its own
-BRIGHT_SNR = 100  # max(science, 0) adds 0.4 sigma a pixel to the flux that is counted: in 123 pixels 4 % at this S/N
 
 # Inches. Width of the figure and its margins; gaps between columns, between rows, and above the graphs; graphs.
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 15.0, 1.0, 0.3, 1.1, 0.6
@@ -54,25 +52,6 @@ class _Plane:
     norm: Normalize
     mask: NDArray[np.bool_] | None = None
     divisor: float = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Samples:
-    """What the graphs show: fluxes and their errors in uJy; `background` is NaN where not known."""
-
-    flux: Floats
-    error: Floats
-    background: Floats
-    aperture: str
-    left_out: int
-
-
-class _PointStyle(TypedDict):
-    """How the graphs draw one point for each source."""
-
-    linestyle: str
-    markersize: int
-    rasterized: bool
 
 
 def plot_catalog(
@@ -124,7 +103,7 @@ def catalog_figure(
 
     First row: science, full weight, wht and exposure time of the whole image, as the archive's description of its
     products shows them. Second row, where the image is larger: 480 x 320 pixels with well measured sources. Below:
-    error against flux, and the ratio of the errors with and without photons.
+    error against flux, the ratio of the errors with and without photons, with a curve for each depth zone, and a(r).
 
     Parameters
     ----------
@@ -146,7 +125,8 @@ def catalog_figure(
     -------
     `~matplotlib.figure.Figure`
         Its axes have the labels (``get_label()``) ``science``, ``full weight``, ``wht``, ``exposure``, the same with
-        ``zoom`` behind, ``error`` and ``ratio``.
+        ``zoom`` behind, ``error``, ``ratio`` and ``factor``. The last, a(r), is there where the metadata of `catalog`
+        tell it. A plane that is the same everywhere has no panel.
 
     Raises
     ------
@@ -154,21 +134,24 @@ def catalog_figure(
         Without matplotlib, or where `background_catalog` has another number of rows.
     """
     require_matplotlib()
-    samples = _select_samples(catalog, background_catalog)
+    calibration = NoiseCalibration.from_metadata(catalog.meta)
+    samples = select_samples(catalog, background_catalog, image, calibration)
     windows = _choose_windows(image.data.shape, catalog)
-    figure, images, graphs = _lay_out(windows)
+    figure, images, graphs = _lay_out(windows, 3 if calibration else 2)
     _draw_images(figure, images, windows, image, _make_planes(image, exposure))
     _draw_outlines(figure, windows[-1], pixel_scale(image.wcs), catalog, segmentation)
     error = figure.add_subplot(graphs[0], label="error")
-    _plot_errors(error, samples)
+    plot_errors(error, samples)
     if background_catalog is not None:
-        _plot_ratio(figure.add_subplot(graphs[1], label="ratio", sharex=error), samples)
-    _add_title(figure, image, len(catalog))
+        plot_ratio(figure.add_subplot(graphs[1], label="ratio", sharex=error), samples)
+    if calibration is not None:
+        plot_factor(figure.add_subplot(graphs[2], label="factor"), calibration)
+    _add_title(figure, image, catalog)
     return figure
 
 
-def _lay_out(windows: list[Window]) -> tuple[Figure, GridSpec, GridSpec]:
-    """Return an empty figure, the grid of its images (a row for each window, 4 columns) and of its 2 graphs."""
+def _lay_out(windows: list[Window], number: int) -> tuple[Figure, GridSpec, GridSpec]:
+    """Return an empty figure, the grid of its images (a row for each window, 4 columns) and of its graphs."""
     from matplotlib.figure import Figure
 
     column = (WIDTH - LEFT - RIGHT - 3 * GAP) / 4
@@ -182,14 +165,18 @@ def _lay_out(windows: list[Window]) -> tuple[Figure, GridSpec, GridSpec]:
     images = figure.add_gridspec(
         len(rows), 4, height_ratios=rows, top=1 - TOP / height, bottom=below / height, **margins, **spacing
     )
-    graphs = figure.add_gridspec(1, 2, top=(GRAPH + BOTTOM) / height, bottom=BOTTOM / height, wspace=0.13, **margins)
+    graphs = figure.add_gridspec(
+        1, number, top=(GRAPH + BOTTOM) / height, bottom=BOTTOM / height, wspace=0.2, **margins
+    )
     return figure, images, graphs
 
 
-def _add_title(figure: Figure, image: CCDData, number: int) -> None:
-    """Say what the figure shows: filter, number of sources and the noise behind weight and errors."""
+def _add_title(figure: Figure, image: CCDData, catalog: QTable) -> None:
+    """Say what the figure shows: mosaic, filter, number of sources and the noise behind weight and errors."""
     band = " ".join(str(image.meta[key]) for key in ("INSTRUME", "FILTER") if key in image.meta)
-    title = f"{band}   sources: {number}   noise: {image.meta.get('NOISE', 'as loaded')}"
+    name = Path(str(catalog.meta.get("INPUT", ""))).name
+    words = [name, band, f"sources: {len(catalog)}", f"noise: {image.meta.get('NOISE', 'as loaded')}"]
+    title = "   ".join(word for word in words if word)
     figure.text(LEFT / WIDTH, 1 - 0.32 / figure.get_figheight(), title, fontsize=13, weight="bold")
 
 
@@ -214,7 +201,14 @@ def _make_planes(image: CCDData, exposure: ArrayLike | None) -> dict[str, _Plane
         seconds = np.asarray(exposure)
         norm = PowerNorm(0.5, 0, _upper_end(seconds) / 1000)
         planes["exposure"] = _Plane(label="exposure time (ks)", pixels=seconds, norm=norm, divisor=1000)
-    return planes
+    return {name: plane for name, plane in planes.items() if name == "science" or not _is_flat(plane.pixels)}
+
+
+def _is_flat(pixels: NDArray[np.number]) -> bool:
+    """Return whether all pixels are the same to 1 per mille, so that there is nothing to see."""
+    step = -(-max(pixels.shape) // DISPLAY)
+    sample = pixels[::step, ::step]
+    return bool(sample.size and np.ptp(sample) <= 1e-3 * np.abs(sample).max())
 
 
 def _upper_end(values: NDArray[np.number]) -> float:
@@ -230,7 +224,7 @@ def _choose_windows(shape: tuple[int, ...], catalog: QTable) -> list[Window]:
     if sides == list(shape):
         return [whole]
     cells = [-(-n // side) for n, side in zip(shape, sides, strict=True)]
-    _, flux, error = _read_aperture(catalog)
+    _, flux, error = read_aperture(catalog)
     # A source counts by its signal-to-noise ratio up to 100, or one bright star would decide.
     merit = np.nan_to_num(np.clip(np.divide(flux, error, out=np.zeros_like(flux), where=error > 0), 0, 100))
     y, x = (catalog[axis].value for axis in "yx")
@@ -241,31 +235,13 @@ def _choose_windows(shape: tuple[int, ...], catalog: QTable) -> list[Window]:
     return [whole, (rows, columns)]
 
 
-def _block_mean(pixels: NDArray[np.number], step: int, mask: NDArray[np.bool_] | None = None) -> Floats:
-    """Return the means of step x step pixels that are finite and not masked, NaN where there are none.
-
-    One band of blocks at a time, so that a mosaic is never copied; the last blocks may be smaller.
-    """
-    tops, lefts = (np.arange(0, n, step) for n in pixels.shape)
-    means = np.full((len(tops), len(lefts)), np.nan)
-    for mean, top in zip(means, tops, strict=True):
-        band = pixels[top : top + step]
-        good = np.isfinite(band)
-        if mask is not None:
-            good &= ~mask[top : top + step]
-        count = np.add.reduceat(good.sum(axis=0), lefts)
-        total = np.add.reduceat(np.where(good, band, 0).sum(axis=0, dtype=np.float64), lefts)
-        np.divide(total, count, out=mean, where=count > 0)
-    return means
-
-
 def _sample_plane(plane: _Plane, window: Window, shape: tuple[int, ...]) -> tuple[Floats, list[float]]:
     """Return what is shown of a plane, and its extent (left, right, bottom, top) in pixels of the image."""
     scales = [m / n for m, n in zip(plane.pixels.shape, shape, strict=True)]
     part = tuple(slice(int(s.start * f), int(np.ceil(s.stop * f))) for s, f in zip(window, scales, strict=True))
     step = -(-max(side.stop - side.start for side in part) // DISPLAY)
     mask = None if plane.mask is None else plane.mask[part]
-    values = _block_mean(plane.pixels[part], step, mask) / plane.divisor
+    values = block_mean(plane.pixels[part], step, mask) / plane.divisor
     rows, columns = (
         [edge / scale - 0.5 for edge in (side.start, side.start + n * step)]
         for side, n, scale in zip(part, values.shape, scales, strict=True)
@@ -364,94 +340,3 @@ def _segment_edges(labels: NDArray[np.generic], window: Window) -> list[Floats]:
     y, x = np.nonzero(cut[1:] != cut[:-1])
     level = np.stack([x - 0.5, y + 0.5, x + 0.5, y + 0.5], axis=-1)
     return list(np.concatenate([upright, level]).reshape(-1, 2, 2) + np.array([window[1].start, window[0].start]))
-
-
-def _read_aperture(catalog: QTable) -> tuple[int, Floats, Floats]:
-    """Return the number of the aperture that is plotted, and its fluxes and errors in uJy."""
-    number = 1 if "flux_aper_1" in catalog.colnames else 0
-    flux, error = (catalog[f"{name}_aper_{number}"].to_value(u.uJy) for name in ("flux", "fluxerr"))
-    return number, flux, error
-
-
-def _select_samples(catalog: QTable, background_catalog: QTable | None) -> _Samples:
-    """Return the sources above their error, which logarithmic axes show without pages of noise, and count the rest."""
-    number, flux, error = _read_aperture(catalog)
-    background = np.full_like(error, np.nan)
-    if background_catalog is not None:
-        if len(background_catalog) != len(catalog):
-            raise PhotplugError(
-                f"the catalogue without photons has {len(background_catalog)} rows and the catalogue {len(catalog)}; "
-                "measure the same sources in both"
-            )
-        background = _read_aperture(background_catalog)[2]
-    good = (error > 0) & (flux >= error) & np.isfinite(flux)
-    return _Samples(
-        flux=flux[good],
-        error=error[good],
-        background=np.where(background > 0, background, np.nan)[good],
-        aperture=f"{catalog.meta[f'ASEC_{number}']:.2f}″ aperture",
-        left_out=len(catalog) - int(good.sum()),
-    )
-
-
-def _plot_errors(axes: Axes, samples: _Samples) -> None:
-    """Plot the errors with and without the sources' photons against flux."""
-    style = _set_flux_axis(axes, samples)
-    axes.set_yscale("log")
-    if np.isfinite(samples.background).any():
-        background = samples.background
-        axes.plot(
-            samples.flux, background, marker="v", color=ORANGE, fillstyle="none", label="without photons", **style
-        )
-    axes.plot(samples.flux, samples.error, marker="o", color=BLUE, alpha=0.7, label="full weight", **style)
-    if len(samples.flux):
-        axes.set_ylim(axes.get_ylim())  # the line must not stretch the axis
-        flux = np.array(axes.get_xlim())
-        axes.plot(flux, flux / 5, color="0.5", linewidth=1, linestyle=":", label="S/N = 5")
-    _label_decades(axes.yaxis)
-    axes.set_ylabel(f"1-sigma error, {samples.aperture} (µJy)")
-    title = f"not shown: {samples.left_out} with S/N below 1" if samples.left_out else None
-    axes.legend(loc="upper left", fontsize=9, title=title, title_fontsize=9)
-
-
-def _plot_ratio(axes: Axes, samples: _Samples) -> None:
-    """Plot the ratio of the errors with and without photons, and the curve that photon counting predicts for it."""
-    style = _set_flux_axis(axes, samples)
-    ratio = samples.error / samples.background
-    axes.axhline(1, color="0.5", linewidth=1)
-    axes.plot(samples.flux, ratio, marker="o", color=BLUE, alpha=0.7, label="sources", **style)
-    bright = (samples.flux > BRIGHT_SNR * samples.background) & (ratio > 1)
-    if bright.any():
-        # Poisson variance is proportional to flux. Both variances fall with exposure time alike, so that all depths
-        # of a mosaic share the flux where they are equal.
-        equal = float(np.median(samples.flux[bright] / (ratio[bright] ** 2 - 1)))
-        flux = np.geomspace(samples.flux.min(), samples.flux.max(), 200)
-        label = rf"$\sqrt{{1 + F/F_0}}$, photons equal background at $F_0$ = {equal:.3g} µJy"
-        axes.plot(flux, np.sqrt(1 + flux / equal), color=ORANGE, linewidth=1.5, label=label)
-        axes.legend(loc="upper left", fontsize=9)
-    axes.set_ylabel("error: full weight / without photons")
-
-
-def _set_flux_axis(axes: Axes, samples: _Samples) -> _PointStyle:
-    """Make a logarithmic axis of flux below, with the AB magnitude above; return the style of the points."""
-    low, high = (samples.flux.min(), samples.flux.max()) if len(samples.flux) else (0.1, 10.0)
-    limits = np.array([low / 1.5, high * 1.5])
-    axes.set_xscale("log")
-    axes.set_xlim(*limits)
-    _label_decades(axes.xaxis)
-    axes.set_xlabel(f"flux, {samples.aperture} (µJy)")
-    axes.grid(alpha=0.25)
-    top = axes.twiny()  # linear in magnitude, because that is linear in log flux
-    top.set_xlim((limits * u.uJy).to_value(u.ABmag))
-    top.set_xlabel("AB magnitude")
-    return {"linestyle": "", "markersize": 4 if len(samples.flux) <= CROWDED else 2, "rasterized": True}
-
-
-def _label_decades(axis: Axis) -> None:
-    """Label the decades in plain numbers, with 2 and 5 between them where there is room."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 3e4 * low else (1,), numticks=12))
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter(NullFormatter())

@@ -78,6 +78,7 @@ def epoch_figure(
     programs: NDArray[np.str_],
     visits: QTable,
     frame: Floats | None = None,
+    position: Floats | None = None,
 ) -> Figure:
     """Return the figure of a log.
 
@@ -99,6 +100,8 @@ def epoch_figure(
         As from `ExposureLog.visits`.
     frame : ndarray, shape (k, 2), optional
         Outline of a mosaic in pixels of the map.
+    position : ndarray, shape (2,), optional
+        A place that is marked, in pixels of the map.
 
     Returns
     -------
@@ -122,7 +125,11 @@ def epoch_figure(
     sky = figure.add_gridspec(1, 1, top=1 - 0.75 / height, bottom=5.15 / height, left=0.09, right=0.92)
     time = figure.add_gridspec(1, 1, top=3.3 / height, bottom=0.7 / height, left=0.09, right=0.97)
     colours = _choose_colours(programs, visits)
-    _draw_sky(figure.add_subplot(sky[0], projection=wcs, label="sky"), exposure, footprints, programs, colours, frame)
+    axes = figure.add_subplot(sky[0], projection=wcs, label="sky")
+    _draw_sky(axes, exposure, footprints, programs, colours, frame)
+    if position is not None:
+        axes.plot(*position, "+", color="black", markersize=22, markeredgewidth=4, label="_halo")
+        axes.plot(*position, "+", color="#F0E442", markersize=20, markeredgewidth=2, label="position")
     _draw_time(figure.add_subplot(time[0], label="time"), visits, colours)
     _add_legend(figure, visits, colours, 4.5 / height)
     return figure
@@ -189,12 +196,11 @@ def _draw_sky(
     bar = axes.figure.colorbar(shown, ax=axes, fraction=0.04, pad=0.02)
     bar.set_label("exposure time (ks)")
     bar.ax.set_ylim(0, most)
-    # Many outlines on top of each other must leave the map visible.
-    alpha = float(np.clip(150 / max(len(footprints), 1), 0.3, 1))
-    for name, colour in reversed(colours.items()):
-        outlines = PolyCollection(
-            list(footprints[programs == name]), edgecolors=colour, facecolors="none", linewidths=0.8, alpha=alpha
-        )
+    for name, colour in sorted(colours.items(), key=lambda item: -np.count_nonzero(programs == item[0])):
+        mine = list(footprints[programs == name])
+        # Many outlines on top of each other must leave the map visible, and few be seen over them.
+        alpha, width = float(np.clip(150 / max(len(mine), 1), 0.3, 1)), 0.8 if len(mine) > 20 else 1.6
+        outlines = PolyCollection(mine, edgecolors=colour, facecolors="none", linewidths=width, alpha=alpha)
         axes.add_collection(outlines, autolim=False)
     if frame is not None:
         axes.plot(*np.append(frame, frame[:1], axis=0).T, color="black", linewidth=1.8)
@@ -249,6 +255,7 @@ def plot_log(
     path: str | Path,
     image: tuple[WCS, tuple[int, int]] | None = None,
     gap: u.Quantity | None = None,
+    position: SkyCoord | None = None,
     *,
     overwrite: bool = False,
 ) -> Path:
@@ -263,6 +270,8 @@ def plot_log(
         WCS and shape (ny, nx) of a mosaic to be outlined.
     gap : `~astropy.units.Quantity`, optional
         As for `ExposureLog.visits`, which the lower panel shows.
+    position : SkyCoord, optional
+        A place that is marked.
     overwrite : bool, optional
         Replace an existing file.
 
@@ -284,11 +293,14 @@ def plot_log(
         ny, nx = image[1]
         edge = image[0].pixel_to_world([-0.5, nx - 0.5, nx - 0.5, -0.5], [-0.5, -0.5, ny - 0.5, ny - 0.5])
         frame = np.stack(skycoord_to_pixel(edge, wcs), axis=-1)
+    mark = None if position is None else np.array(skycoord_to_pixel(position, wcs))
     title = f"{Path(log.name).name}   {len(log)} exposures, {log.exptime.to_value(u.ks):.1f} ks"
     footprints, programs = np.stack(skycoord_to_pixel(corners, wcs), axis=-1), np.asarray(log.table["program"])
     return save_figure(
         path,
-        lambda: epoch_figure(title, wcs, log.exposure_map(wcs, shape), footprints, programs, log.visits(gap), frame),
+        lambda: epoch_figure(
+            title, wcs, log.exposure_map(wcs, shape), footprints, programs, log.visits(gap), frame, mark
+        ),
         dpi=110,
         overwrite=overwrite,
     )

@@ -5,6 +5,7 @@ matplotlib is an extra and is imported where a figure is made; pyplot, with its 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,8 @@ def injection_figure(table: QTable, completeness: Completeness) -> Figure:
     """Return the figure of the bins of magnitude of an injection.
 
     Three panels above each other: completeness in bins and as fitted, with the band of 1 sigma and the magnitudes where
-    it is 50, 80 and 90 %, and the curves of depth zones; flux bias in percent; scatter of the fluxes over their errors.
+    it is 50, 80 and 90 %, and the curves of depth zones; flux bias in percent with its error; scatter of the fluxes
+    over their errors. Bins with fewer than 20 sources whose fluxes are compared have no point in the last two.
 
     Parameters
     ----------
@@ -83,12 +85,16 @@ def injection_figure(table: QTable, completeness: Completeness) -> Figure:
     found, bias, scatter = figure.subplots(3, sharex=True, height_ratios=(1.8, 1, 1))
     _plot_completeness(found, table, completeness)
     enough = table["n_flux"] >= FEWEST
-    mag, n = table["mag"].value[enough], table["n_flux"][enough]
+    # NaN leaves a gap where a bin has too few.
+    mag, n = table["mag"].value, np.where(enough, table["n_flux"], np.nan)
+    shown = {
+        name: np.where(enough, table[name], np.nan) for name in ("flux_bias", "flux_bias_err", "scatter_over_error")
+    }
     aperture = f"{table.meta['INJASEC']:.2f}″ aperture"
     bias.axhline(0, color="0.5", linewidth=1)
-    bias.plot(mag, 100 * table["flux_bias"][enough], marker="o", color=BLUE)
+    bias.errorbar(mag, 100 * shown["flux_bias"], 100 * shown["flux_bias_err"], marker="o", color=BLUE, capsize=2)
     bias.set_ylabel(f"flux bias, {aperture} (%)")
-    ratio = table["scatter_over_error"][enough]
+    ratio = shown["scatter_over_error"]
     scatter.axhline(1, color="0.5", linewidth=1)
     scatter.errorbar(mag, ratio, ratio * SCATTER_ERROR / np.sqrt(n), marker="o", color=BLUE, capsize=2)
     scatter.set_ylim(bottom=0)
@@ -97,11 +103,24 @@ def injection_figure(table: QTable, completeness: Completeness) -> Figure:
         for axes in (bias, scatter):
             words = f"no bin has {FEWEST} sources whose fluxes are compared: more realisations or wider bins"
             axes.text(0.5, 0.6, words, transform=axes.transAxes, ha="center", color="0.4")
+    elif not enough.all():
+        words = f"no point: fewer than {FEWEST} sources whose fluxes are compared"
+        bias.text(0.01, 0.04, words, transform=bias.transAxes, color="0.4", fontsize=8)
     for axes, name in zip((found, bias, scatter), ("completeness", "bias", "scatter"), strict=True):
         axes.set_label(name)
         axes.grid(alpha=0.25)
-    figure.suptitle(f"{int(table['n'].sum())} injected sources   noise: {table.meta.get('NOISE', 'as loaded')}")
+    figure.suptitle(_describe(table))
     return figure
+
+
+def _describe(table: QTable) -> str:
+    """Return mosaic, number and kind of the sources, and noise preset."""
+    kind = json.loads(table.meta.get("INJECT", "{}")).get("shape", "")
+    words = [
+        Path(str(table.meta.get("INPUT", ""))).name,
+        f"{int(table['n'].sum())} injected {kind} sources".replace("  ", " "),
+    ]
+    return "   ".join(word for word in [*words, f"noise: {table.meta.get('NOISE', 'as loaded')}"] if word)
 
 
 def _plot_completeness(axes: Axes, table: QTable, completeness: Completeness) -> None:

@@ -210,7 +210,7 @@ def stamp_figure(stamps: list[Stamp]) -> Figure:
     header = stamps[0].header
     words = [str(header[key]) for key in ("INSTRUME", "FILTER") if key in header]
     title = (
-        f"{' '.join(words)}   noise: {stamps[0].noise}   arcsec; ellipses of half the light   "
+        f"{' '.join(words)}   noise: {stamps[0].noise}   arcsec; scales in 10 nJy; ellipses of half the light   "
         "orange: target, blue: fitted with it, grey: masked, pale: no data"
     )
     figure.text(LEFT / width, 1 - 0.25 / height, title, fontsize=9)
@@ -236,17 +236,36 @@ def _draw_row(panels: dict[str, Axes], stamp: Stamp) -> None:
     grey: _Colours = {"cmap": "gray_r", "norm": scale(vmin=-3 * noise)}
     kinds: _Colours = {"cmap": ListedColormap(["white", ORANGE, BLUE, "0.6", NO_DATA]), "vmin": 0, "vmax": 4}
     _show(panels["science"], data, stamp, **grey)
-    _show(panels["sigma"], sigma, stamp, cmap="magma", norm="log")
+    low, high = np.nanpercentile(sigma, (1, 99.5)) if not null.all() else (1.0, 1.0)
+    _show(panels["sigma"], sigma, stamp, cmap="magma", vmin=low, vmax=max(high, 1.05 * low))
     _show(panels["mask"], _sort_pixels(stamp, null), stamp, **kinds)
     _show(panels["model start"], model, stamp, **grey)
     _show(panels["science - model"], data - model, stamp, cmap="RdBu_r", norm=scale(vmin=-peak))
+    for name, zero in (("science", True), ("sigma", False), ("science - model", True)):
+        _add_bar(panels[name], 2 * noise if zero else None)
     _draw_ellipses(panels["science"], stamp)
     _write_text(panels["science - model"], stamp)
     # Five times fewer ticks take half the time; the panels of a row have the same scale.
     for axes in [*panels.values()][1:]:
         axes.set(xticks=[], yticks=[])
-    panels["science"].tick_params(labelsize=7, direction="in", pad=2)
+    panels["science"].tick_params(labelsize=7, direction="in", pad=2, labelbottom=False)
     panels["science"].locator_params(nbins=5)
+
+
+def _add_bar(axes: Axes, linear: float | None) -> None:
+    """Add a scale below a panel, in 10 nJy: its ends, or 0 and round numbers where it is not linear beyond `linear`."""
+    [shown] = axes.images
+    low, high = shown.get_clim()
+    bar = axes.figure.colorbar(shown, cax=axes.inset_axes((0.3, -0.055, 0.7, 0.035)), orientation="horizontal")
+    ticks = np.array([low, high])
+    if linear is not None:
+        digit = 10.0 ** np.floor(np.log10(high))
+        most = digit * np.floor(high / digit)
+        ticks = np.array([0, most / 10, most] if most > 40 * linear else [0, most])
+        ticks = np.concatenate([-ticks[:0:-1], ticks]) if low <= -most else ticks
+    bar.set_ticks(ticks.tolist(), labels=[f"{tick:.3g}" for tick in ticks])
+    bar.set_ticks([], minor=True)
+    bar.ax.tick_params(labelsize=6.5, length=2, pad=1)
 
 
 def _sort_pixels(stamp: Stamp, null: NDArray[np.bool_]) -> NDArray[np.uint8]:

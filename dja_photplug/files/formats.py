@@ -17,6 +17,7 @@ __all__ = [
     "LEPHARE_SUFFIXES",
     "PLOT_SUFFIXES",
     "REGION_SUFFIXES",
+    "REPORT_SUFFIXES",
     "SHEET_SUFFIXES",
     "TABLE_SUFFIXES",
     "WEIGHT_KINDS",
@@ -46,6 +47,8 @@ CATALOG_FORMATS = {
 """Formats, as astropy names them, of catalogues with units, descriptions and metadata, by suffix."""
 EXTENDED_FORMATS = {**CATALOG_FORMATS, ".csv": "ascii.csv"}
 """Formats of extended catalogues by suffix; CSV holds no units, descriptions or metadata."""
+REPORT_SUFFIXES = (".html",)
+"""Suffixes of reports."""
 TABLE_SUFFIXES = (*(*EXTENDED_FORMATS, ".fit", ".cat", ".ldac", ".dat", ".txt", ".tsv", ".mrt", ".xml", ".hdf5"),)
 """Suffixes of catalogues that can be extended, also with .gz behind them; what they hold tells their format."""
 EAZY_FORMATS = {".fits": "fits", ".cat": "ascii.commented_header"}

@@ -34,6 +34,7 @@ def test_bins_hold_the_numbers_of_their_sources():
     assert first["completeness_clear"] == pytest.approx(2900 / 3800)
     # Three standard errors: of a median, 1.25 sigma / sqrt(n) with sigma 0.23 of 2; of the scatter, 1.17 / sqrt(n).
     assert first["flux_bias"] == pytest.approx(0.05, abs=3 * 1.25 * 0.115 / np.sqrt(2900))
+    assert first["flux_bias_err"] == pytest.approx(1.2533 * 0.115 / np.sqrt(first["n_flux"]), rel=0.1)
     assert first["scatter_over_error"] == pytest.approx(1.5, rel=3 * 1.17 / np.sqrt(2900))
     assert np.isnan(table["completeness"][1:]).all()
     assert (table["n"][1:] == 0).all()

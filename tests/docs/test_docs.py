@@ -29,6 +29,7 @@ from dja_photplug import hookspecs
 from dja_photplug import plugin as front_door
 from dja_photplug.archive.releases import ARCHIVE_URL, URL_VARIABLE
 from dja_photplug.cli.app import main
+from dja_photplug.cli.examples import EXAMPLES
 from dja_photplug.files.pixels import read_image, write_image
 from dja_photplug.mosaic.electrons import DETECTOR_GAINS
 from dja_photplug.options.arguments import collect_options
@@ -216,6 +217,20 @@ def test_pages_show_commands_of_every_kind() -> None:
     }  # fmt: skip
     # `depth` is the command of the plugin on the hooks page.
     assert shown == set(load_script("tables").commands()) - {"shared"} | {"depth"}
+
+
+def test_examples_of_the_help_stand_where_they_are_run(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = "\n".join(text for page in PAGES for language, text in read_blocks(page) if language == "bash")
+    run = [words for _, words in read_commands(blocks)]
+    for name, example in EXAMPLES.items():
+        [(_, words)] = read_commands(example)
+        assert words in run, example
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        assert f"example:\n  {example}" in capsys.readouterr().out
+    assert sorted(EXAMPLES) == sorted(
+        re.findall(r"^## ([a-z]+)$", (ROOT / "docs" / "cli.md").read_text(), re.MULTILINE)
+    )
 
 
 def test_hooks_page_shows_every_hook_with_its_signature() -> None:

@@ -16,6 +16,7 @@ from photutils.segmentation import SegmentationImage
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.figures import catalog as plots
+from dja_photplug.figures.pixels import block_mean
 from dja_photplug.mosaic.load import load_mosaic
 from tests.helpers import make_image, make_wcs, uds_prefix
 
@@ -106,6 +107,14 @@ def test_graphs_are_labelled_with_units_and_magnitudes():
         np.testing.assert_allclose(top.get_xlim(), expected, atol=1e-5)
 
 
+def test_axes_of_errors_have_two_labels_however_short_they_are():
+    catalog, background = make_catalogs(FLUX)
+    catalog["fluxerr_aper_1"] = background["fluxerr_aper_1"] = np.linspace(0.00312, 0.00316, len(FLUX)) * u.uJy
+    axes = named_axes(plots.catalog_figure(make_mosaic(), None, catalog, background))["error"]
+    low, high = axes.get_ylim()
+    assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 2
+
+
 def test_faint_and_unmeasured_sources_are_counted_not_drawn():
     catalog, background = make_catalogs([5.0, 1.0, 0.0, -1.0, np.nan, 1e-9])
     catalog["fluxerr_aper_1"][1] = 0 * u.uJy
@@ -126,6 +135,7 @@ def test_aperture_0_stands_in_where_it_is_alone():
 def test_images_hold_the_planes_on_one_area():
     image = make_mosaic()
     exposure = np.full((50, 75), 12_345.0)
+    exposure[:, 40:] = 24_690.0
     axes = named_axes(plots.catalog_figure(image, exposure, *make_catalogs(FLUX)))
     assert [name for name in axes if "zoom" not in name] == [
         *("science", "full weight", "wht", "exposure"),
@@ -135,7 +145,7 @@ def test_images_hold_the_planes_on_one_area():
     np.testing.assert_array_equal(shown["science"].get_array().filled(np.nan), image.data)
     np.testing.assert_array_equal(shown["full weight"].get_array(), image.uncertainty.array)
     np.testing.assert_array_equal(shown["wht"].get_array(), image.background_weight)
-    np.testing.assert_allclose(shown["exposure"].get_array(), 12.345, rtol=1e-15)
+    np.testing.assert_allclose(shown["exposure"].get_array(), exposure / 1000, rtol=1e-15)
     for name, artist in shown.items():
         assert artist.get_extent() == [-0.5, 299.5, -0.5, 199.5], name
         assert axes[name].get_xlim() == (-0.5, 299.5)
@@ -143,6 +153,35 @@ def test_images_hold_the_planes_on_one_area():
     assert shown["full weight"].norm is shown["wht"].norm
     # The scale of science: sky noise of 0.02 is visible, 3 sigma below 0 is white.
     assert shown["science"].norm.vmin == pytest.approx(-0.06, rel=0.05)
+
+
+def test_a_plane_that_is_the_same_everywhere_has_no_panel():
+    axes = named_axes(plots.catalog_figure(make_mosaic(), np.full((50, 75), 12_345.0), *make_catalogs(FLUX)))
+    assert "exposure" not in axes
+    assert "wht" in axes  # 0 where there are no data
+
+
+def test_zones_of_depth_have_their_own_curves():
+    """Photons weigh more where the background is lower: twice at the edge, which is the variance of the left half."""
+    image = make_mosaic()
+    image.background_weight[:, 150:] /= 4
+    catalog, background = make_catalogs(FLUX[4:], x=np.r_[[100.0] * 4, [250.0] * 4])
+    for half, equal in ((slice(0, 4), 0.5), (slice(4, 8), 2.0)):
+        sigma = BACKGROUND * (1 if equal == 0.5 else 2)
+        catalog["fluxerr_aper_1"][half] = sigma * np.sqrt(1 + FLUX[4:][half] / equal) * u.uJy
+        background["fluxerr_aper_1"][half] = sigma * u.uJy
+    catalog.meta |= {"INPUT": "x/uds-f444w-clear"}
+    catalog.meta |= {"AR_RAD": [0.1, 0.2, 0.4], "AR": [[1.0, 1.2, 1.4]] * 2, "AR_ERR": [[0.1, 0.1, 0.2]] * 2}
+    catalog.meta |= {"AR_N": [[900, 400, 100], [900, 400, 0]], "AR_OFF": [[0.0] * 3] * 2, "AR_EDGES": [1 / 1200]}
+    figure = plots.catalog_figure(image, None, catalog, background)
+    axes = named_axes(figure)
+    assert {label for label in lines_of(axes["ratio"]) if "F_0" in label} == {
+        "zone 1: $F_0$ = 0.5 µJy",
+        "zone 2: $F_0$ = 2 µJy",
+    }
+    curve = lines_of(axes["factor"])["zone 2"]
+    np.testing.assert_array_equal(curve, [[0.1, 1.0], [0.2, 1.2], [0.4, 1.4]])
+    assert any(text.get_text().startswith("uds-f444w-clear") for text in figure.texts)
 
 
 def test_small_image_needs_no_zoom_and_a_large_one_zooms_on_the_best_measured_sources():
@@ -229,7 +268,7 @@ def test_block_mean_of_ragged_masked_image(step):
     mask = rng.random(data.shape) < 0.3
     mask[:8, :8] = True
     data[5, 20] = np.nan
-    means = plots._block_mean(data, step, mask)
+    means = block_mean(data, step, mask)
     hidden = np.ma.masked_array(data.astype(float), mask | np.isnan(data))
     for (i, j), mean in np.ndenumerate(means):
         block = hidden[i * step : (i + 1) * step, j * step : (j + 1) * step]
@@ -273,7 +312,7 @@ def test_bad_input_is_told_and_leaves_no_file(tmp_path, monkeypatch):
 def test_labels_do_not_overlap_on_a_real_mosaic(data):
     image = load_mosaic(uds_prefix(data), noise="calibrated")
     catalogs = make_catalogs(np.geomspace(0.01, 20, 12))
-    figure = plots.catalog_figure(image, np.ones((205, 250)), *catalogs)
+    figure = plots.catalog_figure(image, np.indices((205, 250))[0], *catalogs)
     axes = named_axes(figure, draw=True)
     renderer = figure.canvas.get_renderer()
     bars = [child for name in ("science", "full weight", "wht", "exposure") for child in axes[name].child_axes]

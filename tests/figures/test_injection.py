@@ -24,13 +24,15 @@ def make_tables(n, faint=26.5, width=1.0):
     flux = 1 + np.random.default_rng(1).normal(0, 0.1, len(mag))
     sources = make_injected(mag, recovered, None, 1.0, flux, 0.1)
     table = bin_sources(sources, (24, faint + 0.5), width)
-    table.meta = {"INJASEC": 0.5}
+    table.meta = {"INJASEC": 0.5, "INPUT": "folder/uds-f444w-clear", "INJECT": '{"shape": "galaxy"}'}
     return table, fit_completeness(sources, make_places(), (24, faint + 0.5))
 
 
 def test_figure_shows_the_numbers_of_the_table():
     table, completeness = make_tables(60, 28.5)
-    axes = {axes.get_label(): axes for axes in injection_figure(table, completeness).axes}
+    figure = injection_figure(table, completeness)
+    assert figure.get_suptitle() == "uds-f444w-clear   300 injected galaxy sources   noise: as loaded"
+    axes = {axes.get_label(): axes for axes in figure.axes}
     lines = [line for line in axes["completeness"].get_lines() if line.get_color() == BLUE]
     dots = next(line for line in lines if line.get_marker() == "o")
     np.testing.assert_allclose(dots.get_ydata(), [1, 2 / 3, 0, 0, 0])
@@ -49,7 +51,11 @@ def test_figure_shows_the_numbers_of_the_table():
     # None of the fainter bins has a flux to compare.
     for name, column, factor in (("bias", "flux_bias", 100), ("scatter", "scatter_over_error", 1)):
         curve = next(line for line in axes[name].get_lines() if line.get_marker() == "o")
-        np.testing.assert_allclose(curve.get_ydata(), factor * table[column][:2])
+        np.testing.assert_allclose(curve.get_ydata(), [*(factor * table[column][:2]), *[np.nan] * 3])
+    assert "no point: fewer than 20" in axes["bias"].texts[0].get_text()
+    [error] = axes["bias"].containers
+    half = np.array([np.ptp(line[:, 1]) / 2 for line in error[2][0].get_segments()[:2]])
+    np.testing.assert_allclose(half, 100 * table["flux_bias_err"][:2])
 
 
 def test_figure_says_what_is_not_known():

@@ -22,6 +22,7 @@ KINDS = (
     "pixels",
     "psfmaking",
     "psfs",
+    "reports",
     "schemas",
     "segments",
     "servers",

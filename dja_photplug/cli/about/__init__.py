@@ -1,1 +1,1 @@
-"""Commands about the program itself: a demonstration of it, and its plugins."""
+"""Commands about the program itself and what it made: a demonstration, its plugins, reports."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pluggy
@@ -40,6 +41,7 @@ BANDS = (
         seed=2,
     ),
 )
+STEPS = 5  # of a band, for the progress
 FLUX_BINS = (0.03, 0.3, 3.0, np.inf)  # uJy
 
 
@@ -74,21 +76,37 @@ def run_demo(directory: Path, manager: pluggy.PluginManager, *, quiet: bool = Fa
     options = Options(overwrite=True)
     scene = simulate_scene(SceneOptions(n_sources=500, isolated=True, seed=3))
     tables = []
-    for band in tqdm(BANDS, desc="bands", disable=True if quiet else None):
-        simulated = simulate_mosaic(directory, scene, band)
-        result = run([simulated.prefix], options, manager=manager)
-        alone = measure_background_errors(result, manager)
-        _write_outputs(simulated, result, alone, manager)
-        table = compare_with_truth(simulated, result, alone, manager)
-        table.add_column([band_name(band.filter)] * len(table), name="band", index=0)
-        tables.append(table)
+    with tqdm(total=len(BANDS) * STEPS, disable=True if quiet else None) as bar:
+        for band in BANDS:
+            name = band_name(band.filter)
+            bar.set_description(f"{name}: simulating exposures")
+            simulated = simulate_mosaic(directory, scene, band)
+            _advance(bar, f"{name}: catalogue")
+            result = run([simulated.prefix], options, manager=manager)
+            _advance(bar, f"{name}: errors without photons")
+            alone = measure_background_errors(result, manager)
+            _advance(bar, f"{name}: writing")
+            _write_outputs(simulated, result, alone, manager)
+            _advance(bar, f"{name}: truth")
+            table = compare_with_truth(simulated, result, alone, manager)
+            table.add_column([name] * len(table), name="band", index=0)
+            tables.append(table)
+            bar.update()
     table = vstack(tables)
     if not quiet:
-        print("Fluxes in an aperture of 1 arcsec against the noise-free mosaic, noise preset 'calibrated';")
-        print("scatter is that of (measured - true)/error: 1 where errors are right, as far as it is known:")
+        print("Two simulated bands: fluxes in an aperture of 1 arcsec against the noise-free mosaic, noise preset")
+        print(
+            "'calibrated'; scatter is that of (measured - true)/error, 1 where errors are right, as far as it is known:"
+        )
         print("\n".join(table.pformat(max_lines=-1, max_width=-1)))
-        print(f"products, catalogues, weights, segmentation, regions and figures are in {directory}")
+        print(f"simulated products, catalogues, weights, segmentation, regions and figures are in {directory}")
     return table
+
+
+def _advance(bar: tqdm[NoReturn], text: str) -> None:
+    """Count a step of the work, and name the next."""
+    bar.update()
+    bar.set_description(text)
 
 
 def _write_outputs(simulated: SimulatedMosaic, result: Result, alone: QTable, manager: pluggy.PluginManager) -> None:

@@ -20,7 +20,7 @@ from dja_photplug.cli.shared import (
     make_options,
     say,
 )
-from dja_photplug.files.formats import CATALOG_FORMATS, IMAGE_SUFFIXES, PLOT_SUFFIXES, REGION_SUFFIXES
+from dja_photplug.files.formats import CATALOG_FORMATS, IMAGE_SUFFIXES, PLOT_SUFFIXES, REGION_SUFFIXES, REPORT_SUFFIXES
 from dja_photplug.hookspecs import hookimpl
 from dja_photplug.options.presets import LIKE_DJA
 from dja_photplug.options.stages import OUTPUT_SCHEMAS
@@ -48,6 +48,8 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     command.add_argument("--segmentation", type=Path, metavar="OUT.fits", help="write the segmentation image")
     command.add_argument("--regions", type=Path, metavar="OUT.reg", help="write the Kron ellipses for DS9")
     command.add_argument("--plot", type=Path, metavar="OUT.png", help="draw planes, sources and errors")
+    help = "write one page to look at the catalogue with"
+    command.add_argument("--report", type=Path, metavar="OUT.html", help=help)
     add_cutout(command)
 
 
@@ -62,11 +64,20 @@ def run(arguments: Namespace) -> None:
     from dja_photplug.pipeline.one_band import write_result
     from dja_photplug.pipeline.plugins import catalog_suffixes, complete_options
     from dja_photplug.pipeline.steps.result import fill_columns
+    from dja_photplug.reports.make import report
+    from dja_photplug.reports.page import require_bokeh
 
     manager, overwrite = arguments.manager, arguments.overwrite
     options = complete_options(make_options(arguments, LIKE_DJA if arguments.like_dja else None), manager)
     suffixes = catalog_suffixes(manager, options.output.format, options.output.schema)
-    beside = {"segmentation": IMAGE_SUFFIXES, "regions": REGION_SUFFIXES, "plot": PLOT_SUFFIXES}
+    beside = {
+        "segmentation": IMAGE_SUFFIXES,
+        "regions": REGION_SUFFIXES,
+        "plot": PLOT_SUFFIXES,
+        "report": REPORT_SUFFIXES,
+    }
+    if arguments.report:
+        require_bokeh()
     outputs = check_outputs(arguments, output=suffixes, **beside)
     if options.output.format in CHECKS:
         CHECKS[options.output.format](arguments.output, overwrite=overwrite)
@@ -89,6 +100,8 @@ def run(arguments: Namespace) -> None:
         write_regions(fill_columns(result), arguments.regions, wcs, overwrite=overwrite)
     if arguments.plot:
         _draw_catalog(result, arguments.plot, manager, overwrite=overwrite)
+    if arguments.report:
+        report(result, arguments.report, manager=manager, progress=not arguments.quiet, overwrite=overwrite)
     meta = result.catalog.meta
     # The noise is that of the bands where the archive's stack, which has no photon noise, is the detection image.
     noise = describe_weight(json.loads(meta.get("BAND_0", "null")) or meta)

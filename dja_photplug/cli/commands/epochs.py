@@ -53,7 +53,9 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     help = "write the exposure time of each pixel"
     command.add_argument("--exposure-map", type=Path, metavar="OUT.fits", help=help)
     command.add_argument("--like", metavar="FILE", help="image or mosaic with the pixels of --exposure-map")
-    command.add_argument("--plot", type=Path, metavar="OUT.png", help="draw footprints, exposure time and visits")
+    command.add_argument(
+        "--plot", type=Path, metavar="OUT.png", help="draw footprints, exposure time and visits, and the position"
+    )
 
 
 def run(arguments: Namespace) -> None:
@@ -114,7 +116,8 @@ def _write_products(arguments: Namespace, log: ExposureLog, options: Options) ->
         write_exposure_map(log, arguments.exposure_map, *_find_grid(arguments), overwrite=overwrite)
     if arguments.plot:
         frame = None if _is_log(arguments) else _find_grid(arguments)
-        plot_log(log, arguments.plot, frame, _visit_gap(options), overwrite=overwrite)
+        position = place_position(*arguments.position) if arguments.position else None
+        plot_log(log, arguments.plot, frame, _visit_gap(options), position, overwrite=overwrite)
     named = [path for path in (arguments.footprints, arguments.exposure_map, arguments.plot) if path]
     if named:
         say(arguments, f"{', '.join(map(str, named))}: {len(log)} exposures of {log.name}")

@@ -1,0 +1,194 @@
+"""The mosaics that a catalogue was made from: found by its metadata or in another folder, and where its sources are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pluggy
+from numpy.typing import NDArray
+
+from dja_photplug.errors import PhotplugError
+from dja_photplug.files.names import MosaicFiles, ProductName, Source
+from dja_photplug.files.pixels import ImageReader, read_image
+from dja_photplug.mosaic.blocks import null_pixels
+from dja_photplug.options.stages import PIXEL_DEFAULTS
+from dja_photplug.pipeline.images import find_grid, find_source, load_source
+from dja_photplug.reports.reading import Contents
+from dja_photplug.sky.grid import Grid, Window, pixel_positions, pixel_scale, sky_positions
+
+__all__ = ["BandMosaic", "find_mosaics", "map_pixels", "read_planes"]
+
+Plane = NDArray[np.float32]
+
+MARGIN = 6.0  # arcsec around the outermost sources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BandMosaic:
+    """One mosaic, and the part of it that the report shows.
+
+    Attributes
+    ----------
+    band : str
+        As `BandData.name`.
+    source : Source
+    grid : Grid
+        Of the whole mosaic.
+    window : tuple of slice
+        Rows and columns around the sources.
+    header : mapping
+        Of the science image; empty where it has none that can be read.
+    """
+
+    band: str
+    source: Source
+    grid: Grid
+    window: Window
+    header: Mapping[str, object]
+
+    @property
+    def label(self) -> str:
+        """The band, for people."""
+        return self.band or self.source.band or self.source.name
+
+    @property
+    def scale(self) -> float:
+        """Of the pixels, arcsec."""
+        return pixel_scale(self.grid.wcs)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the part that is shown, (ny, nx)."""
+        rows, columns = self.window
+        return rows.stop - rows.start, columns.stop - columns.start
+
+    def place(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+        """Return x and y of positions (deg) in pixels of the part, counted from 0.
+
+        Parameters
+        ----------
+        ra, dec : ndarray
+
+        Returns
+        -------
+        x, y : ndarray
+        """
+        x, y = pixel_positions(self.grid.wcs, ra, dec)
+        return x - self.window[1].start, y - self.window[0].start
+
+
+def find_mosaics(
+    contents: Contents, folder: Path | None, manager: pluggy.PluginManager
+) -> tuple[list[BandMosaic], list[str]]:
+    """Return the mosaics of a catalogue.
+
+    Parameters
+    ----------
+    contents : Contents
+    folder : Path or None
+        Where they are now. All in it are taken where the metadata name none.
+    manager : PluginManager
+
+    Returns
+    -------
+    mosaics : list of BandMosaic
+    notes : list of str
+        What is not there.
+
+    Raises
+    ------
+    PhotplugError
+        Where there is no such folder, or no mosaic in it.
+    """
+    named = {band.name: str(band.meta["INPUT"]) for band in contents.bands if band.meta.get("INPUT")}
+    if folder is not None:
+        products = [ProductName.parse(path.name) for path in sorted(folder.iterdir())] if folder.is_dir() else []
+        there = {name.band: name.mosaic for name in products if name is not None and name.kind == "sci"}
+        if not there:
+            raise PhotplugError(f"--mosaics {folder}: holds no mosaics; name the folder of sci and wht files")
+        named = named or there
+    found, notes = [], []
+    for band, text in named.items():
+        where = str(folder / Path(text).name) if folder else text
+        try:
+            source = find_source(where, manager)
+            found.append(_open(band, source, contents, manager))
+        except PhotplugError as error:
+            notes.append(
+                f"{band or 'the mosaic'} has no images: {error}"
+                + ("" if folder else ". --mosaics names another folder")
+            )
+    return found, notes
+
+
+def _open(band: str, source: Source, contents: Contents, manager: pluggy.PluginManager) -> BandMosaic:
+    """Return a mosaic and the part of it around the sources."""
+    header: Mapping[str, object] = {}
+    if isinstance(source, MosaicFiles):
+        with ImageReader(source.science) as reader:
+            header = dict(reader.header)
+    grid = find_grid(source, PIXEL_DEFAULTS, manager)
+    x, y = pixel_positions(grid.wcs, contents.ra, contents.dec)
+    margin = MARGIN / pixel_scale(grid.wcs)
+    inside = (x > -margin) & (y > -margin) & (x < grid.shape[1] + margin) & (y < grid.shape[0] + margin)
+    if not inside.any():
+        raise PhotplugError(f"{source}: none of the sources lies on it; give the mosaics that they were detected on")
+    sides = []
+    for place, n in ((y[inside], grid.shape[0]), (x[inside], grid.shape[1])):
+        low, high = int(max(place.min() - margin, 0)), int(min(place.max() + margin, n - 1))
+        sides.append(slice(low, high + 1))
+    return BandMosaic(band=band, source=source, grid=grid, window=(sides[0], sides[1]), header=header)
+
+
+def read_planes(mosaic: BandMosaic, manager: pluggy.PluginManager) -> Iterator[Plane]:
+    """Yield science and background weight of the part that is shown, one after the other.
+
+    Parameters
+    ----------
+    mosaic : BandMosaic
+    manager : PluginManager
+
+    Yields
+    ------
+    ndarray, shape (ny, nx)
+        float32, in 10 nJy and its power -2; NaN and 0 where there are no data.
+
+    Raises
+    ------
+    PhotplugError
+        Where a file cannot be read.
+    """
+    source, window = mosaic.source, mosaic.window
+    if isinstance(source, MosaicFiles):
+        yield read_image(source.science, window)[0]
+        yield np.nan_to_num(read_image(source.weight, window)[0])
+        return
+    image = load_source(source, PIXEL_DEFAULTS, manager)
+    null = null_pixels(image)[window]
+    yield np.where(null, np.float32(np.nan), image.data[window])
+    weight = image.uncertainty.array if image.background_weight is None else image.background_weight
+    yield np.where(null, np.float32(0), weight[window])
+
+
+def map_pixels(field: BandMosaic, mosaic: BandMosaic) -> list[float]:
+    """Return the affine map from pixels of one part to those of another.
+
+    Parameters
+    ----------
+    field, mosaic : BandMosaic
+
+    Returns
+    -------
+    list of float
+        ``x0, xx, xy, y0, yx, yy``: x of the second is ``x0 + xx x + xy y``. Mosaics of one field are tangent to the
+        sky at the same point, where that is exact.
+    """
+    ny, nx = field.shape
+    y, x = (axis.ravel() for axis in np.meshgrid(np.linspace(0, ny - 1, 5), np.linspace(0, nx - 1, 5), indexing="ij"))
+    places = mosaic.place(*sky_positions(field.grid.wcs, x + field.window[1].start, y + field.window[0].start))
+    terms = np.stack([np.ones_like(x), x, y], axis=-1)
+    fits = [np.linalg.lstsq(terms, place, rcond=None)[0] for place in places]
+    return [float(value) for fit in fits for value in fit]
