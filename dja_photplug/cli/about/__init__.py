@@ -1,1 +1,1 @@
-"""Commands about the program itself: a demonstration of it, and its plugins."""
+"""Commands that take no mosaic: a demonstration of the program, its plugins, and what the archive has."""
