@@ -18,7 +18,6 @@ import pluggy
 
 from dja_photplug import __version__
 from dja_photplug.cli.parser import Parser
-from dja_photplug.cli.shared import say
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.options.arguments import PluginStages, add_plugin_flags
 from dja_photplug.pipeline.plugins import find_raiser, get_plugin_manager, plugin_stages, register_commands
@@ -142,11 +141,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.showwarning = _show_warning
             manager = get_plugin_manager()
             arguments = build_parser(manager).parse(argv)
-            before = bytes_moved()
-            with show_transfers(show=not arguments.quiet):
+            before, quiet = bytes_moved(), getattr(arguments, "quiet", False)  # a plugin's command may lack the flag
+            with show_transfers(show=not quiet):
                 arguments.run(arguments)
-            if moved := bytes_moved() - before:
-                say(arguments, f"{moved / 1e6:.1f} MB came from servers")
+            if not quiet and (moved := bytes_moved() - before):
+                print(f"{moved / 1e6:.1f} MB came from servers")
         sys.stdout.flush()
     except BrokenPipeError:  # `dja-photplug plugins | head`: nobody reads on, which is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ANALYSIS",
+    "MOSAIC_HELP",
     "GivenCatalog",
     "Subparsers",
     "add_catalog_flags",
@@ -58,7 +59,8 @@ ANALYSIS = ("variance", "background", "detect", "calibration", "measure")
 
 # Which metadata tell the version of somebody's catalogue: that of its programme, where it tells no other.
 _VERSION_CARDS = ("CATVER", "RELEASE", "VERSION", "CREATED", "DATE")
-_MOSAIC = "prefix of a mosaic, any member file, the URL of either, or what a plugin finds"
+MOSAIC_HELP = "prefix of a mosaic, any member file, the URL of either, or what a plugin finds"
+"""What the commands say of the mosaic that they take."""
 
 
 def add_command(
@@ -107,9 +109,9 @@ def add_command(
     if suffixes:
         command.add_argument("catalog", type=Path, metavar="CATALOG", help=f"of {suffixes}")
     if mosaics:
-        command.add_argument("mosaics", metavar="PREFIX", nargs="+", help=f"{_MOSAIC}; one for each band")
+        command.add_argument("mosaics", metavar="PREFIX", nargs="+", help=f"{MOSAIC_HELP}; one for each band")
     elif mosaic:
-        command.add_argument("mosaic", metavar="PREFIX", help=_MOSAIC)
+        command.add_argument("mosaic", metavar="PREFIX", help=MOSAIC_HELP)
     command.add_argument("--quiet", action="store_true", help="say nothing on success, show no progress")
     command.add_argument("--overwrite", action="store_true", help="replace existing output files")
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -57,7 +57,7 @@ T = TypeVar("T")
 
 _COMMANDS = (
     *("about.plugins", "about.demo", "about.report", "commands.galfit", "commands.epochs", "commands.inject"),
-    *("commands.extend", "commands.psf", "commands.survey", "commands.fetch", "commands.catalog", "commands.weight"),
+    *("commands.extend", "commands.psf", "commands.survey", "about.fetch", "commands.catalog", "commands.weight"),
     "commands.info",
 )
 LOADER = "dja-loader"

@@ -61,6 +61,10 @@ def show_transfers(*, show: bool) -> Iterator[None]:
     ----------
     show : bool
         Where stderr is a terminal.
+
+    Yields
+    ------
+    None
     """
     token = _progress.set(show)
     try:

@@ -123,7 +123,22 @@ class RemotePath(type(Path())):  # type: ignore[misc]  # the class of paths of t
         return str(self)
 
     def open(self, mode: str = "r", *args: Any, **kwargs: Any) -> IO[Any]:
-        """Open the file to be read."""
+        """Open the file to be read.
+
+        Parameters
+        ----------
+        mode, *args, **kwargs
+            As of `open`; a text may have an ``encoding``.
+
+        Returns
+        -------
+        file
+
+        Raises
+        ------
+        PhotplugError
+            Where it is to be written, or the server cannot be reached.
+        """
         from dja_photplug.remote.ranges import open_ranges
 
         if set(mode) - set("rbt"):
@@ -132,7 +147,22 @@ class RemotePath(type(Path())):  # type: ignore[misc]  # the class of paths of t
         return stream if "b" in mode else io.TextIOWrapper(stream, encoding=kwargs.get("encoding"))
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
-        """Return size and time of the last change; other numbers are 0."""
+        """Return size and time of the last change; other numbers are 0.
+
+        Parameters
+        ----------
+        follow_symlinks : bool, optional
+            Makes no difference.
+
+        Returns
+        -------
+        os.stat_result
+
+        Raises
+        ------
+        FileNotFoundError
+            Where the server has no such file.
+        """
         try:
             file = describe(str(self))
         except NotThere as error:
@@ -140,29 +170,69 @@ class RemotePath(type(Path())):  # type: ignore[misc]  # the class of paths of t
         return _make_status(file.size, file.changed)
 
     def is_file(self) -> bool:
-        """Return whether the server has the file."""
+        """Return whether the server has the file.
+
+        Returns
+        -------
+        bool
+        """
         return describe_all([str(self)]) != [None]
 
     exists = is_file
 
     def is_dir(self) -> bool:
-        """Return True: a server does not tell."""
+        """Return True: a server does not tell.
+
+        Returns
+        -------
+        bool
+        """
         return True
 
     def iterdir(self) -> Iterator[RemotePath]:
-        """Yield the files that the server's index names, or raise OSError where it has none."""
+        """Return the files that the server's index names.
+
+        Returns
+        -------
+        iterator of RemotePath
+
+        Raises
+        ------
+        OSError
+            Where there is no index.
+        """
         return (self / name for name in list_names(str(self)))
 
     def absolute(self) -> RemotePath:
-        """Return the path, which is absolute."""
+        """Return the path, which is absolute.
+
+        Returns
+        -------
+        RemotePath
+        """
         return self
 
     def expanduser(self) -> RemotePath:
-        """Return the path, which names no user."""
+        """Return the path, which names no user.
+
+        Returns
+        -------
+        RemotePath
+        """
         return self
 
     def resolve(self, strict: bool = False) -> RemotePath:
-        """Return the path."""
+        """Return the path, which has no links.
+
+        Parameters
+        ----------
+        strict : bool, optional
+            Makes no difference.
+
+        Returns
+        -------
+        RemotePath
+        """
         return self
 
 

@@ -1,7 +1,7 @@
-"""What is asked of servers: whether a file is there, its size, its bytes from the middle on; tried again with patience.
+"""What is asked of servers: whether a file is there, its size, its bytes; tried again with patience.
 
-fsspec does the transport. This module has what that lacks: a transfer that goes on where it broke off, patience with
-servers, refusal of what is no answer, and errors of one line.
+fsspec does the transport. This module has what that lacks: transfers that go on where they broke off, patience, and
+refusal in one line of what is no answer.
 """
 
 from __future__ import annotations
@@ -112,8 +112,7 @@ class _Files(Protocol):
 class _Meter:
     """Counts the bytes that came."""
 
-    def __init__(self) -> None:
-        self.total, self._lock = 0, Lock()
+    total, _lock = 0, Lock()
 
     def add(self, count: int) -> None:
         with self._lock:
@@ -124,7 +123,12 @@ _METER = _Meter()
 
 
 def bytes_moved() -> int:
-    """Return how many bytes of files this process has had from servers so far."""
+    """Return how many bytes of files this process has had from servers so far.
+
+    Returns
+    -------
+    int
+    """
     return _METER.total
 
 

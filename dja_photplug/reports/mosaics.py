@@ -14,7 +14,7 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.files.names import MosaicFiles, ProductName, Source
 from dja_photplug.files.pixels import ImageReader, read_image
 from dja_photplug.mosaic.blocks import null_pixels
-from dja_photplug.options.stages import PIXEL_DEFAULTS
+from dja_photplug.options.presets import PIXEL_DEFAULTS
 from dja_photplug.pipeline.images import find_grid, find_source, load_source
 from dja_photplug.reports.reading import Contents
 from dja_photplug.sky.grid import Grid, Window, pixel_positions, pixel_scale, sky_positions

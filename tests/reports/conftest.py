@@ -11,7 +11,7 @@ from astropy import units as u
 from astropy.table import QTable
 
 import dja_photplug as dp
-from dja_photplug.pipeline.one_band import Result
+from dja_photplug.pipeline.steps.result import Result
 from dja_photplug.simulate.field import FieldOptions, simulate_field, write_field
 
 BANDS = ("f200w", "f444w")

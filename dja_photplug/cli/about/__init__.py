@@ -1,1 +1,1 @@
-"""Commands about the program itself and what it made: a demonstration, its plugins, reports."""
+"""Commands that take no mosaic: a demonstration, plugins, reports of what was made, and what the archive has."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dja_photplug.cli.shared import (
+    MOSAIC_HELP,
     Subparsers,
     add_catalog_flags,
     add_command,
@@ -49,7 +50,7 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     stages = ("variance", "background", "detect", "psf")
     command = add_command(subparsers, "psf", run, help, stages=stages, engine=True)
     command.add_argument("how", choices=("stars", "log"), help="from its stars, or its log and PSFs of detectors")
-    command.add_argument("mosaic", metavar="PREFIX", help="prefix of a mosaic, any member file, or what a plugin finds")
+    command.add_argument("mosaic", metavar="PREFIX", help=MOSAIC_HELP)
     help = "PSFs of detectors: STDPSF, grids of STPSF, or oversampled images"
     command.add_argument("--detector-psf", type=Path, nargs="+", metavar="FILE", help=f"{help}; for log")
     places = command.add_mutually_exclusive_group()
