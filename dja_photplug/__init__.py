@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from dja_photplug.hookspecs import hookimpl as hookimpl
     from dja_photplug.injection.run import InjectionResult as InjectionResult
     from dja_photplug.injection.run import inject as inject
-    from dja_photplug.mosaic.exposure import ExposureMap as ExposureMap
-    from dja_photplug.mosaic.fullweight import NoiseModel as NoiseModel
     from dja_photplug.mosaic.image import MosaicImage as MosaicImage
+    from dja_photplug.mosaic.models.exposure import ExposureMap as ExposureMap
+    from dja_photplug.mosaic.models.fullweight import NoiseModel as NoiseModel
     from dja_photplug.mosaic.weights import write_weight as write_weight
     from dja_photplug.options.commands import ExtendOptions as ExtendOptions
     from dja_photplug.options.commands import GalfitOptions as GalfitOptions

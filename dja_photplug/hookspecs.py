@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from dja_photplug.fitting.stamps import FitSources
     from dja_photplug.foreign.schema import CatalogSchema
     from dja_photplug.light.mesh import Background
-    from dja_photplug.mosaic.electrons import Header
-    from dja_photplug.mosaic.exposure import ExposureMap
-    from dja_photplug.mosaic.fullweight import NoiseModel
     from dja_photplug.mosaic.image import MosaicImage
+    from dja_photplug.mosaic.models.electrons import Header
+    from dja_photplug.mosaic.models.exposure import ExposureMap
+    from dja_photplug.mosaic.models.fullweight import NoiseModel
     from dja_photplug.options.commands import GalfitOptions
     from dja_photplug.options.declare import Stage
     from dja_photplug.options.stages import Options

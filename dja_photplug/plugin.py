@@ -39,11 +39,11 @@ if TYPE_CHECKING:
     from dja_photplug.hookspecs import hookimpl as hookimpl
     from dja_photplug.light.mesh import Background as Background
     from dja_photplug.light.planes import Shapes as Shapes
-    from dja_photplug.mosaic.electrons import Header as Header
-    from dja_photplug.mosaic.exposure import ExposureMap as ExposureMap
-    from dja_photplug.mosaic.fullweight import NoiseModel as NoiseModel
-    from dja_photplug.mosaic.fullweight import make_noise_model as make_noise_model
     from dja_photplug.mosaic.image import MosaicImage as MosaicImage
+    from dja_photplug.mosaic.models.electrons import Header as Header
+    from dja_photplug.mosaic.models.exposure import ExposureMap as ExposureMap
+    from dja_photplug.mosaic.models.fullweight import NoiseModel as NoiseModel
+    from dja_photplug.mosaic.models.fullweight import make_noise_model as make_noise_model
     from dja_photplug.options.commands import GalfitOptions as GalfitOptions
     from dja_photplug.options.declare import Stage as Stage
     from dja_photplug.options.declare import option as option

@@ -9,9 +9,9 @@ from dja_photplug.options.stages import NOISE_PRESETS, Options
 
 if TYPE_CHECKING:
     from dja_photplug.epochs.log import ExposureLog
-    from dja_photplug.mosaic.electrons import Header
-    from dja_photplug.mosaic.exposure import ExposureMap
-    from dja_photplug.mosaic.fullweight import NoiseModel
+    from dja_photplug.mosaic.models.electrons import Header
+    from dja_photplug.mosaic.models.exposure import ExposureMap
+    from dja_photplug.mosaic.models.fullweight import NoiseModel
 
 
 @hookimpl
@@ -21,6 +21,6 @@ def photplug_variance(
     """Claim the presets that are built in."""
     if options.variance.noise not in NOISE_PRESETS:
         return None
-    from dja_photplug.mosaic.fullweight import make_noise_model
+    from dja_photplug.mosaic.models.fullweight import make_noise_model
 
     return make_noise_model(header, exposure, log, options.variance)

@@ -28,8 +28,8 @@ from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.formats import encode_text
 from dja_photplug.files.smallfits import read_cards, write_card
-from dja_photplug.mosaic.electrons import HeaderValue
 from dja_photplug.mosaic.image import MosaicImage
+from dja_photplug.mosaic.models.electrons import HeaderValue
 from dja_photplug.options.commands import GalfitOptions
 from dja_photplug.options.stages import MeasureOptions
 from dja_photplug.psf.regions import NOT_COVERED, PSFModel

@@ -16,8 +16,8 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.mosaic.fullweight import NoiseModel
-from dja_photplug.mosaic.noise import RescaledModel, crop_model
+from dja_photplug.mosaic.models.fullweight import NoiseModel
+from dja_photplug.mosaic.models.noise import RescaledModel, crop_model
 from dja_photplug.mosaic.weights import rescale_weight
 from dja_photplug.parallel.scratch import share_plane
 from dja_photplug.units import MOSAIC_UNIT, plain_array

@@ -21,9 +21,9 @@ from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.formats import encode_cards
 from dja_photplug.files.names import MosaicFiles, Source, find_mosaic
 from dja_photplug.files.pixels import Allocate, ImageReader, check_product, read_image
-from dja_photplug.mosaic.electrons import check_unit
-from dja_photplug.mosaic.exposure import SAMPLE, ExposureMap
-from dja_photplug.mosaic.fullweight import (
+from dja_photplug.mosaic.models.electrons import check_unit
+from dja_photplug.mosaic.models.exposure import SAMPLE, ExposureMap
+from dja_photplug.mosaic.models.fullweight import (
     GivenVariance,
     NoiseModel,
     check_unused,
@@ -31,7 +31,7 @@ from dja_photplug.mosaic.fullweight import (
     make_noise_model,
     tell_uncovered,
 )
-from dja_photplug.mosaic.noise import trim_model
+from dja_photplug.mosaic.models.noise import trim_model
 from dja_photplug.options.bands import of_band
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.parallel.progress import tell_read

@@ -209,7 +209,7 @@ def test_interrupt_ends_with_130(folder, capsys, monkeypatch):
         assert list(Path().glob(".*-x.fits"))  # in the middle of the rows
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dja_photplug.mosaic.fullweight.FullWeight.__call__", interrupt)
+    monkeypatch.setattr("dja_photplug.mosaic.models.fullweight.FullWeight.__call__", interrupt)
     assert main(f"weight {PREFIX} -o x.fits".split()) == 130
     assert capsys.readouterr().err == "dja-photplug: interrupted\n"
     assert not [*Path().glob("*x.fits"), *Path().glob(".*")]

@@ -31,7 +31,7 @@ from dja_photplug.archive.releases import ARCHIVE_URL, URL_VARIABLE
 from dja_photplug.cli.app import main
 from dja_photplug.cli.examples import EXAMPLES
 from dja_photplug.files.pixels import read_image, write_image
-from dja_photplug.mosaic.electrons import DETECTOR_GAINS
+from dja_photplug.mosaic.models.electrons import DETECTOR_GAINS
 from dja_photplug.options.arguments import collect_options
 from dja_photplug.pipeline.plugins import plugin_stages
 from dja_photplug.psf.model import encircled_energy, read_psf

@@ -7,9 +7,9 @@ import pytest
 from astropy.io import fits
 
 from dja_photplug.errors import PhotplugError
-from dja_photplug.mosaic.electrons import DETECTOR_GAINS, check_unit, detector_gain, phot_scale
-from dja_photplug.mosaic.exposure import ExposureMap
-from dja_photplug.mosaic.fullweight import make_noise_model
+from dja_photplug.mosaic.models.electrons import DETECTOR_GAINS, check_unit, detector_gain, phot_scale
+from dja_photplug.mosaic.models.exposure import ExposureMap
+from dja_photplug.mosaic.models.fullweight import make_noise_model
 from dja_photplug.options.stages import VarianceOptions
 from tests.helpers import JWST_HEADER
 

@@ -12,9 +12,9 @@ from astropy.utils.masked import Masked
 from scipy import ndimage
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.mosaic.electrons import phot_scale
-from dja_photplug.mosaic.exposure import ExposureMap, fill_gaps, grow
-from dja_photplug.mosaic.fullweight import GivenVariance, full_weight, make_noise_model
+from dja_photplug.mosaic.models.electrons import phot_scale
+from dja_photplug.mosaic.models.exposure import ExposureMap, fill_gaps, grow
+from dja_photplug.mosaic.models.fullweight import GivenVariance, full_weight, make_noise_model
 from dja_photplug.options.stages import VarianceOptions
 from tests.helpers import BANDS, JWST_HEADER, make_wcs, uds_prefix
 

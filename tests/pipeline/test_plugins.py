@@ -18,7 +18,7 @@ import dja_photplug as dp
 from dja_photplug import hookspecs
 from dja_photplug.cli.app import build_parser
 from dja_photplug.light.mesh import Background
-from dja_photplug.mosaic.fullweight import NoiseModel
+from dja_photplug.mosaic.models.fullweight import NoiseModel
 from dja_photplug.pipeline import plugins
 from dja_photplug.pipeline.images import find_source
 from dja_photplug.pipeline.one_band import write_result

@@ -26,7 +26,7 @@ from dja_photplug.files.names import find_mosaic
 from dja_photplug.files.pixels import write_image
 from dja_photplug.injection.field import Job, prepare
 from dja_photplug.mosaic import load as dja
-from dja_photplug.mosaic.noise import crop_model
+from dja_photplug.mosaic.models.noise import crop_model
 from dja_photplug.pipeline import images
 from dja_photplug.pipeline.images import find_source, load_source, write_source_weight
 from dja_photplug.plugin import SEP, Source, Stage, calibrate_with, hookimpl, make_noise_model, measure_with, option

@@ -105,8 +105,8 @@ def _describe_totals(files: MosaicFiles, header: fits.Header) -> str:
 
 def _describe_noise(files: MosaicFiles, header: fits.Header, log: ExposureLog | None) -> list[str]:
     """Return what the preset of catalogues makes of the mosaic, or why it cannot be had, in lines of text."""
-    from dja_photplug.mosaic.electrons import detector_gain, phot_scale
     from dja_photplug.mosaic.load import check_detector_gain, load_noise_model
+    from dja_photplug.mosaic.models.electrons import detector_gain, phot_scale
 
     lines = []
     try:

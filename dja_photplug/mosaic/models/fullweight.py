@@ -22,8 +22,15 @@ from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.mosaic.electrons import Header, HeaderValue, check_unit, detector_gain, phot_scale
-from dja_photplug.mosaic.exposure import FILL_REACH, ExposureMap, compare_headers, fill_gaps, grow, register_samples
+from dja_photplug.mosaic.models.electrons import Header, HeaderValue, check_unit, detector_gain, phot_scale
+from dja_photplug.mosaic.models.exposure import (
+    FILL_REACH,
+    ExposureMap,
+    compare_headers,
+    fill_gaps,
+    grow,
+    register_samples,
+)
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.sky.cards import try_both
 from dja_photplug.sky.grid import row_blocks

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.mosaic.electrons import Header
+from dja_photplug.mosaic.models.electrons import Header
 from dja_photplug.sky.cards import read_card, read_numbers
 from dja_photplug.sky.grid import check_same_grid, header_wcs, pixel_scale
 from dja_photplug.sky.headers import WCS_ADVICE
