@@ -20,6 +20,7 @@ from dja_photplug import __version__
 from dja_photplug.cli.parser import Parser
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.options.arguments import PluginStages, add_plugin_flags
+from dja_photplug.outputs.run import Outputs
 from dja_photplug.pipeline.plugins import find_raiser, get_plugin_manager, plugin_stages, register_commands
 
 __all__ = ["build_parser", "main"]
@@ -139,7 +140,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.showwarning = _show_warning
             manager = get_plugin_manager()
             arguments = build_parser(manager).parse(argv)
-            arguments.run(arguments)
+            with Outputs():
+                arguments.run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # `dja-photplug plugins | head`: nobody reads on, which is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

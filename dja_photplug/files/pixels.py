@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.smallfits import parse_header
-from dja_photplug.files.whole import whole_file
+from dja_photplug.outputs.whole import whole_file
 from dja_photplug.parallel.scratch import Unnamed, keep_memory
 from dja_photplug.sky.cards import read_numbers
 from dja_photplug.sky.grid import BLOCK_PIXELS, Grid, Window, header_wcs
@@ -385,7 +385,7 @@ def write_image(path: str | Path, data: NDArray[np.generic], header: fits.Header
     Raises
     ------
     PhotplugError
-        As :func:`dja_photplug.files.whole.whole_file`.
+        As :func:`dja_photplug.outputs.whole.whole_file`.
     """
     return write_hdus(path, _make_hdus(data, header), overwrite=overwrite)
 
@@ -432,7 +432,7 @@ def write_rows(
     Raises
     ------
     PhotplugError
-        As :func:`dja_photplug.files.whole.whole_file`.
+        As :func:`dja_photplug.outputs.whole.whole_file`.
     """
     path = Path(path)
     pack = _pack_header if path.name.lower().endswith(".gz") else bytes
@@ -507,12 +507,12 @@ def write_hdus(path: str | Path, hdus: fits.HDUList, *, overwrite: bool = False)
     Raises
     ------
     PhotplugError
-        As :func:`dja_photplug.files.whole.whole_file`.
+        As :func:`dja_photplug.outputs.whole.whole_file`.
     """
     path = Path(path)
     with whole_file(path, overwrite=overwrite, suffixes=IMAGE_SUFFIXES) as temporary:
         if path.name.endswith(".gz"):
-            with TemporaryDirectory(dir=path.absolute().parent, prefix=".") as folder:
+            with TemporaryDirectory(dir=temporary.parent) as folder:
                 # Not straight into gzip: what is no real file astropy writes pixel by pixel, at 0.3 us each.
                 plain = Path(folder, "plain.fits")
                 hdus.writeto(plain)

@@ -28,7 +28,7 @@ from dja_photplug.files.fitsbytes import (
 )
 from dja_photplug.files.formats import CATALOG_FORMATS, EXTENDED_FORMATS, TABLE_SUFFIXES, decode_text, encode_values
 from dja_photplug.files.parquet import extend_parquet, need_pyarrow, read_parquet
-from dja_photplug.files.whole import check_output, whole_file
+from dja_photplug.outputs.whole import check_output, whole_file
 from dja_photplug.readers.hdf5 import read_hdf5, write_hdf5
 from dja_photplug.readers.kinds import find_kind, read_content
 from dja_photplug.readers.votable import read_votable, write_votable
@@ -517,7 +517,7 @@ def write_extended(
     table : `~astropy.table.Table`
         What was read from `original`, with new columns by :func:`add_columns` and new entries of ``meta``.
     path : str or Path
-        Ends in one of the suffixes of :data:`EXTENDED_FORMATS`. It may be `original`.
+        Ends in one of the suffixes of :data:`EXTENDED_FORMATS`. It is not `original`.
     added : sequence of str
         Names of the columns that are new, or replaced.
     original : str or Path, optional
@@ -533,8 +533,10 @@ def write_extended(
     Raises
     ------
     PhotplugError
-        For another suffix, an existing file, an original that has changed, or what the format cannot hold.
+        For another suffix, an existing file, an original that has changed or is `path`, or what the format cannot hold.
     """
+    if original is not None and Path(path).resolve() == split_name(Path(original))[0].resolve():
+        raise PhotplugError(f"{path}: is the catalogue that is extended; name another output")
     path = check_output(Path(path), overwrite=overwrite, suffixes=tuple(EXTENDED_FORMATS))
     suffix = path.suffix.lower()
     if _keeps_bytes(path, original):

@@ -14,10 +14,10 @@ from dja_photplug.catalog.columns import column_values
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.tables import write_catalog
-from dja_photplug.files.whole import whole_file
 from dja_photplug.foreign.columns import read_places, read_position, resolve_columns
 from dja_photplug.foreign.grids import find_scale, fit_grid, north_angles
 from dja_photplug.foreign.known import OURS
+from dja_photplug.outputs.whole import whole_file
 from dja_photplug.units import MOSAIC_ZERO_POINT
 
 __all__ = ["WRITTEN_SCHEMAS", "dress_as", "format_sextractor", "write_as"]

@@ -13,12 +13,12 @@ from dja_photplug.catalog.metadata import encode_metadata, make_metadata
 from dja_photplug.catalog.schema import describe_columns
 from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.names import MosaicFiles, ProductName, Source
-from dja_photplug.files.whole import check_output
 from dja_photplug.light.planes import Floats
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.stack import coarsest_grid, name_stack, stack_images, write_stack
 from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.stages import Options, VarianceOptions
+from dja_photplug.outputs.whole import check_output
 from dja_photplug.parallel.progress import COSTS, show_stages
 from dja_photplug.parallel.workers import Map
 from dja_photplug.pipeline.images import Products, find_grid, load_source

@@ -28,6 +28,7 @@ from dja_photplug.mosaic.electrons import HeaderValue
 from dja_photplug.mosaic.image import MosaicImage, replace_planes, share_image, take_off
 from dja_photplug.mosaic.load import exposure_log
 from dja_photplug.options.stages import ENGINES, Options
+from dja_photplug.outputs.whole import hand_out
 from dja_photplug.parallel.scratch import share_plane
 from dja_photplug.parallel.tiles import Tile, cut_tiles
 from dja_photplug.parallel.workers import Map
@@ -732,5 +733,7 @@ def write_result(catalog: QTable, path: Path, options: Options, manager: pluggy.
     PhotplugError
         Where no plugin writes it, or the file cannot be written.
     """
-    arguments = {"catalog": catalog, "path": path, "options": options}
-    return ask_first(manager, "photplug_write", f"writing {path}", Path, **arguments)
+    with hand_out(path, overwrite=options.overwrite) as handed:
+        arguments = {"catalog": catalog, "path": handed, "options": options}
+        written = ask_first(manager, "photplug_write", f"writing {path}", Path, **arguments)
+    return path.with_name(written.name)

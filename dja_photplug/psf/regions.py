@@ -321,7 +321,7 @@ def write_psf_model(model: PSFModel, path: str | Path, *, overwrite: bool = Fals
     Raises
     ------
     PhotplugError
-        As `dja_photplug.files.whole.whole_file`.
+        As `dja_photplug.outputs.whole.whole_file`.
     """
     first = fits.Header([(COUNT, len(model.stamps), "PSFs, one for each region")])
     first.update(encode_values(model.meta))

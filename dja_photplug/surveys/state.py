@@ -64,15 +64,11 @@ class Record:
         Rows.
     outputs : dict of str to str
         Checksum of each file, by its name in the folder.
-    replaced : dict of str to str
-        The same of those that were there before: the record takes its place first, so that they are known if all ends
-        before the files have theirs.
     """
 
     recipe: Recipe
     sources: int
     outputs: dict[str, str]
-    replaced: dict[str, str]
 
     def write(self, path: Path) -> None:
         """Write the record as JSON.
@@ -96,7 +92,7 @@ class Record:
         -------
         bool
         """
-        return sum_file(path) in (self.outputs.get(path.name), self.replaced.get(path.name))
+        return sum_file(path) == self.outputs.get(path.name)
 
 
 def record_name(catalog: str) -> str:
@@ -169,7 +165,6 @@ def read_record(path: Path) -> Record | None:
         recipe=recipe,
         sources=values.get("sources", 0),
         outputs=values.get("outputs", {}),
-        replaced=values.get("replaced", {}),
     )
 
 

@@ -204,7 +204,7 @@ def test_usage_errors_end_with_2(folder, capsys):
 
 def test_interrupt_ends_with_130(folder, capsys, monkeypatch):
     def interrupt(*arguments, **keywords):
-        assert list(Path().glob(".*-x.fits"))  # in the middle of the rows
+        assert list(Path().glob(".dja-photplug-*/files/x.fits"))  # in the middle of the rows
         raise KeyboardInterrupt
 
     monkeypatch.setattr("dja_photplug.mosaic.fullweight.FullWeight.__call__", interrupt)
