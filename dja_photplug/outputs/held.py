@@ -21,20 +21,29 @@ __all__ = ["PREFIX", "HeldFolder", "held_folder", "hold_signals", "sweep"]
 PREFIX = "dja-photplug-"
 """How the names of all temporary folders begin, behind a dot where they are beside outputs."""
 LOCK = "lock"
-_WAITING = ("SIGINT", "SIGTERM")
 
 
 @contextmanager
 def hold_signals() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until something short is done, such as renaming files."""
-    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
+    """Let Ctrl-C and SIGTERM wait until something short is done, such as renaming files.
+
+    By handlers and not by a mask, which processes that are started meanwhile would inherit.
+    """
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [getattr(signal, name) for name in _WAITING])
+    caught: list[int] = []
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    held = {each: handler for each, handler in before.items() if handler not in (None, signal.SIG_IGN)}
+    for each in held:
+        signal.signal(each, lambda number, frame: caught.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for each, handler in held.items():
+            signal.signal(each, handler)
+        for number in caught[:1]:
+            signal.raise_signal(number)
 
 
 def _lock(path: Path, flags: int) -> int | None:
