@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from dja_photplug.pipeline.injection import InjectionResult as InjectionResult
     from dja_photplug.pipeline.injection import inject as inject
     from dja_photplug.pipeline.one_band import Result as Result
-    from dja_photplug.pipeline.plugins import get_plugin_manager as get_plugin_manager
+    from dja_photplug.plugins.manager import get_plugin_manager as get_plugin_manager
     from dja_photplug.psf.model import PSF as PSF
     from dja_photplug.psf.regions import PSFModel as PSFModel
     from dja_photplug.psf.regions import read_psf_model as read_psf_model

@@ -21,7 +21,8 @@ from dja_photplug.cli.parser import Parser
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.options.arguments import PluginStages, add_plugin_flags
 from dja_photplug.outputs.run import Outputs
-from dja_photplug.pipeline.plugins import find_raiser, get_plugin_manager, plugin_stages, register_commands
+from dja_photplug.plugins.manager import find_raiser, get_plugin_manager
+from dja_photplug.plugins.options import plugin_stages, register_commands
 
 __all__ = ["build_parser", "main"]
 
@@ -90,6 +91,14 @@ def _describe_bug(error: Exception, manager: pluggy.PluginManager | None) -> str
     return f"{whose}: {what}; this is a bug, --debug shows its traceback"
 
 
+def _run(arguments: argparse.Namespace) -> None:
+    """Run a command; one that ends the process by itself has not succeeded, whatever its status."""
+    try:
+        arguments.run(arguments)
+    except SystemExit as end:
+        raise PhotplugError(f"{arguments.command}: the command ended by itself (SystemExit {end.code})") from end
+
+
 class _Terminated(KeyboardInterrupt):
     """SIGTERM, as a scheduler of batch jobs sends it: all is tidied up as after Ctrl-C."""
 
@@ -141,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             manager = get_plugin_manager()
             arguments = build_parser(manager).parse(argv)
             with Outputs():
-                arguments.run(arguments)
+                _run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # `dja-photplug plugins | head`: nobody reads on, which is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -32,6 +32,7 @@ from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.smallfits import parse_header
 from dja_photplug.outputs.whole import whole_file
 from dja_photplug.parallel.scratch import Unnamed, keep_memory
+from dja_photplug.readers.kinds import refuse_pipe
 from dja_photplug.sky.cards import read_numbers
 from dja_photplug.sky.grid import BLOCK_PIXELS, Grid, Window, header_wcs
 
@@ -56,6 +57,9 @@ _DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 Allocate = Callable[[tuple[int, int], type], NDArray[Any]]
 """Makes an array of a shape and a dtype: `numpy.empty`, or one that lies in a file."""
 
+_MOST_RECORDS = 2000  # of a header, 72,000 cards
+_MOST_AXES = 999  # by the standard
+_MOST_INFLATED = 1032  # bytes of a byte of gzip, by its format
 # What isal raises on a gzip stream that is cut short, or is none; its stub declares an instance of the error.
 _DAMAGE = (EOFError, OSError, cast(type[Exception], IsalError))
 
@@ -136,12 +140,15 @@ class ImageReader:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._gzipped = self.path.name.endswith(".gz")
+        refuse_pipe(self.path)
         try:
             self._stream: io.BufferedReader = (
                 io.BufferedReader(_Inflater(self.path), _RECORD) if self._gzipped else self.path.open("rb")
             )
         except OSError as error:
             raise PhotplugError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
+        size = self.path.stat().st_size
+        self._most_bytes = size * _MOST_INFLATED if self._gzipped else size
         try:
             self.header, axes = self._find_image()
             self.shape: tuple[int, int] = (axes[1], axes[0])
@@ -196,10 +203,12 @@ class ImageReader:
             first = self._stream.read(_CARD)
         if not first.startswith((b"SIMPLE  =", b"XTENSION=")):
             return None
-        text = first + self._fill(np.empty(_RECORD - len(first), np.uint8)).tobytes()
-        while not any(text[i : i + _CARD] == _END for i in range(len(text) - _RECORD, len(text), _CARD)):
-            text += self._fill(np.empty(_RECORD, np.uint8)).tobytes()
-        return parse_header(text)
+        records = [first + self._fill(np.empty(_RECORD - len(first), np.uint8)).tobytes()]
+        while not any(records[-1][i : i + _CARD] == _END for i in range(0, _RECORD, _CARD)):
+            if len(records) == _MOST_RECORDS:
+                raise self._damaged(f"its header has no end in {_MOST_RECORDS * _RECORD // _CARD} cards")
+            records.append(self._fill(np.empty(_RECORD, np.uint8)).tobytes())
+        return parse_header(b"".join(records))
 
     def _read_numbers(self, header: fits.Header, *keys: str, optional: Sequence[str] = ()) -> list[int]:
         """Return whole numbers of a header, 0 for optional ones that are missing."""
@@ -232,11 +241,17 @@ class ImageReader:
             raise PhotplugError(f"{self.path}: {found}; give a DJA product")
         while header is not None:
             bits, dimensions, extra = self._read_numbers(header, "BITPIX", "NAXIS", optional=["PCOUNT"])
+            if not 0 <= dimensions <= _MOST_AXES:
+                raise self._damaged(f"its header is not valid: keyword NAXIS is {dimensions}")
             axes = self._read_numbers(header, *(f"NAXIS{i + 1}" for i in range(dimensions)))
-            if len(axes) == 2 and min(axes) > 0 and str(header.get("XTENSION", "IMAGE")).strip() == "IMAGE":
-                return header, axes
+            if min((0, *axes, extra)) < 0:
+                raise self._damaged("its header is not valid: an axis is below 0")
             pixels = math.prod(axes) if axes else 0
             size = abs(bits) // 8 * (pixels + extra)
+            if size > self._most_bytes:
+                raise self._damaged(f"it ends too early: its header tells of {size:.3g} bytes")
+            if len(axes) == 2 and min(axes) > 0 and str(header.get("XTENSION", "IMAGE")).strip() == "IMAGE":
+                return header, axes
             self._skip(-(-size // _RECORD) * _RECORD)
             header = self._read_header()
         raise PhotplugError(f"{self.path}: holds no two-dimensional image; give a DJA product")

@@ -30,7 +30,7 @@ from dja_photplug.files.formats import CATALOG_FORMATS, EXTENDED_FORMATS, TABLE_
 from dja_photplug.files.parquet import extend_parquet, need_pyarrow, read_parquet
 from dja_photplug.outputs.whole import check_output, whole_file
 from dja_photplug.readers.hdf5 import read_hdf5, write_hdf5
-from dja_photplug.readers.kinds import find_kind, read_content
+from dja_photplug.readers.kinds import check_inflated, find_kind, read_content
 from dja_photplug.readers.votable import read_votable, write_votable
 
 __all__ = [
@@ -52,6 +52,7 @@ MOST_COLUMNS = 999
 def _read_fits(file: Path, wanted: str | None = None) -> Table:
     """Return a table of a file; NaN is not masked, and what FITS says is a time is one."""
     options: dict[str, bool | str] = {"mask_invalid": False, "unit_parse_strict": "silent"}
+    check_inflated(file)
     with fits.open(file, memmap=False) as hdus:
         hdu = hdus[find_table(hdus, wanted)]
         tables = name_tables(hdus)

@@ -31,8 +31,9 @@ from dja_photplug.pipeline.many_bands import (
     read_psfs,
 )
 from dja_photplug.pipeline.one_band import Result, analyse_image, describe_image, measure_band
-from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
 from dja_photplug.pipeline.tiles import share_work
+from dja_photplug.plugins.manager import get_plugin_manager
+from dja_photplug.plugins.options import complete_options
 from dja_photplug.psf.matching import Target, choose_reference, find_target
 from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sources.totals import add_matched_totals, add_totals, compare_apertures, kron_radii

@@ -27,7 +27,9 @@ from dja_photplug.options.stages import ExtendOptions, GalfitOptions, Options
 from dja_photplug.outputs.whole import whole_folder
 from dja_photplug.pipeline.extend import find_columns
 from dja_photplug.pipeline.one_band import analyse_image
-from dja_photplug.pipeline.plugins import ask_first, complete_options, get_plugin_manager
+from dja_photplug.plugins.calls import ask_first
+from dja_photplug.plugins.manager import get_plugin_manager
+from dja_photplug.plugins.options import complete_options
 from dja_photplug.psf.model import PSF
 from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sky.grid import pixel_positions, pixel_scale

@@ -28,17 +28,9 @@ from dja_photplug.options.stages import NOISE_PRESETS, Options, Stage, VarianceO
 from dja_photplug.outputs.run import protect_source
 from dja_photplug.outputs.whole import check_output
 from dja_photplug.parallel.scratch import Unnamed, open_scratch
-from dja_photplug.pipeline.plugins import (
-    LOADER,
-    ask_all,
-    ask_first,
-    ask_some,
-    complete_options,
-    find_asked_before,
-    get_plugin_manager,
-    has_plugins,
-    naming_plugin,
-)
+from dja_photplug.plugins.calls import ask_all, ask_first, ask_some, find_asked_before, naming_plugin
+from dja_photplug.plugins.manager import LOADER, get_plugin_manager, has_plugins
+from dja_photplug.plugins.options import complete_options
 from dja_photplug.sky.grid import Cutout, Grid, Window, check_pixels, pixel_size, resolve_cutout
 from dja_photplug.units import MOSAIC_ZERO_POINT, flux_of
 

@@ -48,7 +48,8 @@ from dja_photplug.parallel.workers import map_in_processes
 from dja_photplug.pipeline.images import Products, find_source, load_source, zero_point_factor
 from dja_photplug.pipeline.many_bands import describe_psf, read_psf_for
 from dja_photplug.pipeline.one_band import Result, analyse_image, describe_noise, remeasure
-from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager, split_work
+from dja_photplug.plugins.manager import get_plugin_manager, split_work
+from dja_photplug.plugins.options import complete_options
 from dja_photplug.psf.model import PSF, SAME_SCALE, sample_psf
 from dja_photplug.psf.regions import NOT_COVERED, PSFModel
 from dja_photplug.simulate.exposures import draw_light

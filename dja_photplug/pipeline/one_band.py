@@ -33,8 +33,9 @@ from dja_photplug.parallel.scratch import share_plane
 from dja_photplug.parallel.tiles import Tile, cut_tiles
 from dja_photplug.parallel.workers import Map
 from dja_photplug.pipeline.images import load_source
-from dja_photplug.pipeline.plugins import ask_all, ask_first, get_plugin_manager, has_plugins
 from dja_photplug.pipeline.tiles import detect_in_tiles, measure_in_tiles
+from dja_photplug.plugins.calls import ask_all, ask_first
+from dja_photplug.plugins.manager import get_plugin_manager, has_plugins
 from dja_photplug.psf.convolution import Kernels
 from dja_photplug.psf.matching import Target, warn_of_residual
 from dja_photplug.psf.model import PSF

@@ -18,7 +18,7 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.files.names import Source
 from dja_photplug.options.declare import Stage, declarations
 from dja_photplug.options.stages import STAGES, Options
-from dja_photplug.pipeline.plugins import BUILTINS, describe_plugins
+from dja_photplug.plugins.manager import BUILTINS, describe_plugins
 from dja_photplug.surveys.plan import Field
 
 __all__ = ["Recipe", "Record", "find_change", "make_recipe", "read_record", "record_name", "sum_file"]

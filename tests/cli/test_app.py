@@ -17,7 +17,7 @@ from regions import Regions
 from dja_photplug import load_mosaic
 from dja_photplug.cli.app import main
 from dja_photplug.files.pixels import write_image
-from dja_photplug.pipeline.plugins import BUILTINS
+from dja_photplug.plugins.manager import BUILTINS
 
 
 @pytest.fixture

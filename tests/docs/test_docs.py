@@ -30,7 +30,7 @@ from dja_photplug.cli.app import main
 from dja_photplug.files.pixels import read_image, write_image
 from dja_photplug.mosaic.electrons import DETECTOR_GAINS
 from dja_photplug.options.arguments import collect_options
-from dja_photplug.pipeline.plugins import plugin_stages
+from dja_photplug.plugins.options import plugin_stages
 from dja_photplug.psf.model import encircled_energy, read_psf
 from dja_photplug.simulate.diffraction import make_psf
 from dja_photplug.simulate.field import FieldOptions, simulate_field, write_field
@@ -130,7 +130,7 @@ def run_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     """
     monkeypatch.chdir(tmp_path)
     # DJA_PHOTPLUG_TRACE gives the logger a handler on the stderr of its time.
-    logger = logging.getLogger("dja_photplug.pipeline.plugins")
+    logger = logging.getLogger("dja_photplug.plugins.manager")
 
     def run(page: Path, most: int | None = None) -> list[tuple[str, str]]:
         namespace = ModuleType("page")

@@ -57,7 +57,7 @@ def run(arguments: Namespace) -> None:
     from dja_photplug.pipeline.catalog import run as make_catalog
     from dja_photplug.pipeline.many_bands import list_columns
     from dja_photplug.pipeline.one_band import fill_columns, write_result
-    from dja_photplug.pipeline.plugins import catalog_suffixes, complete_options
+    from dja_photplug.plugins.options import catalog_suffixes, complete_options
 
     manager, overwrite = arguments.manager, arguments.overwrite
     options = complete_options(make_options(arguments), manager)
