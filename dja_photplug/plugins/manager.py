@@ -229,7 +229,7 @@ def find_raiser(manager: pluggy.PluginManager, error: BaseException) -> str | No
                 if implementation.plugin_name == name and hasattr(function, "__code__"):
                     hooks[function.__code__] = name
                     if name not in BUILTINS:
-                        packages[function.__module__.partition(".")[0]] = name
+                        packages[str(function.__module__).partition(".")[0]] = name
     trace, found = error.__traceback__, None
     while trace is not None:
         frame = trace.tb_frame
