@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.smallfits import parse_header
+from dja_photplug.files.structure import MOST_INFLATED, MOST_RECORDS, measure_data
 from dja_photplug.outputs.whole import whole_file
 from dja_photplug.parallel.scratch import Unnamed, keep_memory
 from dja_photplug.readers.kinds import refuse_pipe
@@ -57,9 +58,7 @@ _DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 Allocate = Callable[[tuple[int, int], type], NDArray[Any]]
 """Makes an array of a shape and a dtype: `numpy.empty`, or one that lies in a file."""
 
-_MOST_RECORDS = 2000  # of a header, 72,000 cards
 _MOST_AXES = 999  # by the standard
-_MOST_INFLATED = 1032  # bytes of a byte of gzip, by its format
 # What isal raises on a gzip stream that is cut short, or is none; its stub declares an instance of the error.
 _DAMAGE = (EOFError, OSError, cast(type[Exception], IsalError))
 
@@ -148,7 +147,7 @@ class ImageReader:
         except OSError as error:
             raise PhotplugError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
         size = self.path.stat().st_size
-        self._most_bytes = size * _MOST_INFLATED if self._gzipped else size
+        self._most_bytes = size * MOST_INFLATED if self._gzipped else size
         try:
             self.header, axes = self._find_image()
             self.shape: tuple[int, int] = (axes[1], axes[0])
@@ -205,8 +204,8 @@ class ImageReader:
             return None
         records = [first + self._fill(np.empty(_RECORD - len(first), np.uint8)).tobytes()]
         while not any(records[-1][i : i + _CARD] == _END for i in range(0, _RECORD, _CARD)):
-            if len(records) == _MOST_RECORDS:
-                raise self._damaged(f"its header has no end in {_MOST_RECORDS * _RECORD // _CARD} cards")
+            if len(records) == MOST_RECORDS:
+                raise self._damaged(f"its header has no end in {MOST_RECORDS * _RECORD // _CARD} cards")
             records.append(self._fill(np.empty(_RECORD, np.uint8)).tobytes())
         return parse_header(b"".join(records))
 
@@ -244,12 +243,10 @@ class ImageReader:
             if not 0 <= dimensions <= _MOST_AXES:
                 raise self._damaged(f"its header is not valid: keyword NAXIS is {dimensions}")
             axes = self._read_numbers(header, *(f"NAXIS{i + 1}" for i in range(dimensions)))
-            if min((0, *axes, extra)) < 0:
-                raise self._damaged("its header is not valid: an axis is below 0")
-            pixels = math.prod(axes) if axes else 0
-            size = abs(bits) // 8 * (pixels + extra)
-            if size > self._most_bytes:
-                raise self._damaged(f"it ends too early: its header tells of {size:.3g} bytes")
+            try:
+                size = measure_data(bits, axes, extra, self._most_bytes)
+            except ValueError as error:
+                raise self._damaged(str(error)) from None
             if len(axes) == 2 and min(axes) > 0 and str(header.get("XTENSION", "IMAGE")).strip() == "IMAGE":
                 return header, axes
             self._skip(-(-size // _RECORD) * _RECORD)

@@ -10,7 +10,6 @@ from typing import NoReturn
 
 import numpy as np
 from astropy import units as u
-from astropy.io import fits
 from astropy.table import Column, MaskedColumn, QTable, Table
 from astropy.table.column import BaseColumn
 from astropy.utils.exceptions import AstropyWarning
@@ -28,9 +27,10 @@ from dja_photplug.files.fitsbytes import (
 )
 from dja_photplug.files.formats import CATALOG_FORMATS, EXTENDED_FORMATS, TABLE_SUFFIXES, decode_text, encode_values
 from dja_photplug.files.parquet import extend_parquet, need_pyarrow, read_parquet
+from dja_photplug.files.structure import open_fits
 from dja_photplug.outputs.whole import check_output, whole_file
 from dja_photplug.readers.hdf5 import read_hdf5, write_hdf5
-from dja_photplug.readers.kinds import check_inflated, find_kind, read_content
+from dja_photplug.readers.kinds import find_kind, read_content
 from dja_photplug.readers.votable import read_votable, write_votable
 
 __all__ = [
@@ -52,8 +52,7 @@ MOST_COLUMNS = 999
 def _read_fits(file: Path, wanted: str | None = None) -> Table:
     """Return a table of a file; NaN is not masked, and what FITS says is a time is one."""
     options: dict[str, bool | str] = {"mask_invalid": False, "unit_parse_strict": "silent"}
-    check_inflated(file)
-    with fits.open(file, memmap=False) as hdus:
+    with open_fits(file) as hdus:
         hdu = hdus[find_table(hdus, wanted)]
         tables = name_tables(hdus)
         if wanted is None and tables.count("[") > 1:
@@ -156,7 +155,7 @@ def choose_table(path: str | Path, wanted: str | None = None, preferred: Sequenc
     if wanted is not None:
         return Path(f"{file}[{wanted}]")
     if named is None and file.is_file() and find_kind(file) == "fits":
-        with fits.open(file) as hdus:
+        with open_fits(file) as hdus:
             there = name_tables(hdus)
         wanted = next((name for name in preferred if f"[{name}]" in there), None)
     return path if wanted is None else Path(f"{file}[{wanted}]")
