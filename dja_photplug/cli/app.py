@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import os
 import signal
 import sys
@@ -99,6 +101,24 @@ def _run(arguments: argparse.Namespace) -> None:
         raise PhotplugError(f"{arguments.command}: the command ended by itself (SystemExit {end.code})") from end
 
 
+# What printing raises, and nothing else without the name of a file.
+_FULL = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EBADF)
+
+
+def _settle_streams() -> None:
+    """Let text be printed whatever the terminal can show, and nowhere where a stream is closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _close_stdout() -> None:
+    """Let what is still to be printed go nowhere, also at the end of the process."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class _Terminated(KeyboardInterrupt):
     """SIGTERM, as a scheduler of batch jobs sends it: all is tidied up as after Ctrl-C."""
 
@@ -143,6 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     manager = None
+    _settle_streams()
     try:
         with _ending_as_by_ctrl_c(), warnings.catch_warnings():
             warnings.simplefilter("default", PhotplugWarning)
@@ -153,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # `dja-photplug plugins | head`: nobody reads on, which is no error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_stdout()
     except _Terminated:
         print("dja-photplug: terminated", file=sys.stderr)
         return 143
@@ -164,6 +185,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "--debug" in argv:
             raise
         text = str(error) if isinstance(error, PhotplugError) else _describe_bug(error, manager)
+        if isinstance(error, OSError) and error.filename is None and error.errno in _FULL:
+            text = f"what is printed cannot be written ({error.strerror}); free space, or print elsewhere"
+            _close_stdout()
         print(f"dja-photplug: {' '.join(text.split())}", file=sys.stderr)
         return 1
     return 0

@@ -464,6 +464,16 @@ def find_mosaic(source: str | Path | MosaicFiles) -> MosaicFiles:
     """
     if isinstance(source, MosaicFiles):
         return source
+    try:
+        return _find_files(source)
+    except (OSError, ValueError) as error:  # names that are too long, folders that may not be read, null characters
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise PhotplugError(
+            f"{str(source)[:80]!r}: cannot be looked for ({reason}); give a prefix or a member"
+        ) from None
+
+
+def _find_files(source: str | Path) -> MosaicFiles:
     path = Path(source)
     folder = path.parent
     asked = _parse_source(path.name)

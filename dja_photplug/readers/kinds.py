@@ -44,7 +44,9 @@ def refuse_pipe(path: Path) -> None:
     PhotplugError
         Where it is neither file nor folder.
     """
-    with suppress(OSError, ValueError):
+    if "\0" in str(path):
+        raise PhotplugError(f"{str(path)!r}: a name has no null characters; name another file")
+    with suppress(OSError):
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise PhotplugError(f"{path}: is a pipe or a device; write what it gives to a file, and name that")
 
