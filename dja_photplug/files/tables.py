@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -155,7 +156,8 @@ def choose_table(path: str | Path, wanted: str | None = None, preferred: Sequenc
     if wanted is not None:
         return Path(f"{file}[{wanted}]")
     if named is None and file.is_file() and find_kind(file) == "fits":
-        with open_fits(file) as hdus:
+        there = ""
+        with suppress(OSError), open_fits(file) as hdus:  # what is wrong is told where it is read
             there = name_tables(hdus)
         wanted = next((name for name in preferred if f"[{name}]" in there), None)
     return path if wanted is None else Path(f"{file}[{wanted}]")
