@@ -51,7 +51,7 @@ def measure_data(bits: int, axes: list[int], extra: int, most: int) -> int:
         raise ValueError("its header is not valid: an axis is below 0")
     size = abs(bits) // 8 * ((math.prod(axes) if axes else 0) + extra)
     if size > most:
-        raise ValueError(f"it ends too early: its header tells of {size:.3g} bytes")
+        raise ValueError(f"it ends too early: its header tells of {min(size, 10**30):.3g} bytes")
     return size
 
 
