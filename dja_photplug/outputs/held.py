@@ -28,6 +28,10 @@ def hold_signals() -> Iterator[None]:
     """Let Ctrl-C and SIGTERM wait until something short is done, such as renaming files.
 
     By handlers and not by a mask, which processes that are started meanwhile would inherit.
+
+    Yields
+    ------
+    None
     """
     if threading.current_thread() is not threading.main_thread():
         yield

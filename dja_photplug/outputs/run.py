@@ -42,10 +42,24 @@ class Members(Protocol):
     """Files that belong together, such as the products of a mosaic."""
 
     def members(self) -> list[Path]:
-        """Return those that there are."""
+        """Return those that there are.
+
+        Returns
+        -------
+        list of Path
+        """
 
     def would_take(self, path: Path) -> bool:
-        """Return whether a file of this path would be one of them, were it there."""
+        """Return whether a file of this path would be one of them, were it there.
+
+        Parameters
+        ----------
+        path : Path
+
+        Returns
+        -------
+        bool
+        """
 
 
 def mend(place: Path) -> None:
@@ -95,7 +109,14 @@ class Outputs:
             print(text)
 
     def protect(self, path: Path, label: str) -> None:
-        """Let no output be this file."""
+        """Let no output be this file.
+
+        Parameters
+        ----------
+        path : Path
+        label : str
+            What it is, for the message.
+        """
         with suppress(OSError, ValueError):
             place = path.resolve()
             if place.is_file() and place not in self._inputs:
@@ -104,7 +125,12 @@ class Outputs:
                     self.check_apart(declared, named)
 
     def protect_source(self, source: Members) -> None:
-        """Let no output be a member of a mosaic, or be taken for one by the next run."""
+        """Let no output be a member of a mosaic, or be taken for one by the next run.
+
+        Parameters
+        ----------
+        source : Members
+        """
         for path in source.members():
             self.protect(path, f"a member of {source}")
         self._sources.append(source)
@@ -112,7 +138,20 @@ class Outputs:
             self.check_apart(declared, named)
 
     def check_apart(self, place: Path, path: Path) -> None:
-        """Refuse an output that is an input, in words that name `path`."""
+        """Refuse an output that is an input.
+
+        Parameters
+        ----------
+        place : Path
+            Where the output goes.
+        path : Path
+            As it was named, for the message.
+
+        Raises
+        ------
+        PhotplugError
+            Where it is an input, or has the name of a member.
+        """
         label = self._inputs.get(place)
         if label is None and place.is_file():
             label = next((text for other, text in self._inputs.items() if place.samefile(other)), None)
@@ -124,6 +163,10 @@ class Outputs:
 
     def declare(self, path: Path) -> None:
         """Say that a file will be written.
+
+        Parameters
+        ----------
+        path : Path
 
         Raises
         ------
@@ -137,7 +180,17 @@ class Outputs:
         self._declared[place] = path
 
     def folder(self, place: Path) -> Path:
-        """Return the hidden folder for the outputs of a place, a folder that exists."""
+        """Return the hidden folder for the outputs of a place.
+
+        Parameters
+        ----------
+        place : Path
+            A folder that exists.
+
+        Returns
+        -------
+        Path
+        """
         if place not in self._folders:
             mend(place)
             with hold_signals():
@@ -176,26 +229,60 @@ class Outputs:
         return staged
 
     def replace(self, place: Path) -> None:
-        """Allow that a file, or those of a folder, replace what is there."""
+        """Allow that a file, or those of a folder, replace what is there.
+
+        Parameters
+        ----------
+        place : Path
+        """
         self._replaced.add(place)
 
     def may_replace(self, place: Path) -> bool:
-        """Return whether a file that is there is to be replaced."""
+        """Return whether a file that is there is to be replaced.
+
+        Parameters
+        ----------
+        place : Path
+
+        Returns
+        -------
+        bool
+        """
         return not self._replaced.isdisjoint({place, *place.parents})
 
     def find_place(self, path: Path) -> Path | None:
-        """Return where a file goes that is in a hidden folder of this run; None where it is in none."""
+        """Return where a file of a hidden folder goes.
+
+        Parameters
+        ----------
+        path : Path
+
+        Returns
+        -------
+        Path or None
+            None where it is in none of this run.
+        """
         for place, folder in self._folders.items():
             if folder.path in path.parents:
                 return place / path.relative_to(folder.path / "files")
         return None
 
     def after(self, text: str) -> None:
-        """Print a line once the files are there."""
+        """Print a line once the files are there.
+
+        Parameters
+        ----------
+        text : str
+        """
         self._after.append(text)
 
     def moves(self) -> list[tuple[Path, Path]]:
-        """Return what was written, and where each file goes."""
+        """Return what was written, and where each file goes.
+
+        Returns
+        -------
+        list of pair of Path
+        """
         found = []
         for place, folder in self._folders.items():
             files = folder.path / "files"

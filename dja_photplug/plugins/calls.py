@@ -141,7 +141,21 @@ def naming_plugin(manager: pluggy.PluginManager, hook: str) -> Iterator[None]:
 
 
 def refuse(manager: pluggy.PluginManager, hook: str, purpose: str, known: Sequence[str]) -> PhotplugError:
-    """Return the error that nobody claims: what was asked for, whom, and what there is built in."""
+    """Return the error that nobody claims: what was asked for, whom, and what there is built in.
+
+    Parameters
+    ----------
+    manager : PluginManager
+    hook : str
+    purpose : str
+        What was asked for, such as ``engine 'sep'``.
+    known : sequence of str
+        The names that are built in.
+
+    Returns
+    -------
+    PhotplugError
+    """
     built_in = f"; built in are {', '.join(known)}" if known else ""
     # A purpose ends with the name that was asked for, such as engine 'sep'.
     asked = re.search(r"'([^']*)'$", purpose)

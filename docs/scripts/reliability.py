@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import gzip
 import io
+import json
 import os
 import subprocess
 import sys
@@ -94,7 +95,6 @@ EXTEND = f"{PREFIX} --noise dja --columns aper --apertures 0.5 -o out.ecsv"
 # What was tried, what happened at the first trial, how the folder is spoilt, and the command.
 EXAMPLES: list[tuple[str, str, Callable[[Path], object] | None, str]] = [
     ("`-o` a member, with `--overwrite`", "destroyed it", None, f"weight {PREFIX} -o {SCIENCE} --overwrite"),
-    ("a plot that fails late", "left the catalogue", None, f"catalog {PREFIX} -o cat.fits --plot cat.fits"),
     ("NAXIS -1", "a foreign exception", lambda f: set_card(f / SCIENCE, "NAXIS", -1), f"info {PREFIX}"),
     ("NAXIS 999999999", "took all memory", lambda f: set_card(f / SCIENCE, "NAXIS", 999999999), f"info {PREFIX}"),
     (
@@ -163,6 +163,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--findings", type=Path, nargs="*", help="of tests.fuzz.campaign -o, instead of running it")
+    parser.add_argument("--killed", type=Path, help="of tests.fuzz.kills -o, instead of running it")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     findings: dict[str, Findings] = {}
@@ -172,12 +174,15 @@ def main() -> None:
             (given, before, run_example(prefix, prepare, command)) for given, before, prepare, command in EXAMPLES
         ]
         seeds = make_seeds(prefix, Path(place))
-        for name, reader in READERS.items():
+        for path in arguments.findings or ():
+            findings |= {name: Findings(**values) for name, values in json.loads(path.read_text()).items()}
+        for name, reader in READERS.items() if not arguments.findings else ():
             findings[name] = run_campaign(reader, seeds[reader.file], Path(place), arguments.inputs, 1)
             print(name, asdict(findings[name]), flush=True)
-    kills = run_kills(arguments.kills, 1)
+    killed = arguments.killed
+    kills = run_kills(arguments.kills, 1) if killed is None else Kills(**json.loads(killed.read_text()))
     checks = ROOT / "tests" / "plugins" / "test_checks.py"
-    subprocess.run([sys.executable, "-m", "pytest", "-q", str(checks)], check=True, cwd=ROOT)
+    subprocess.run([sys.executable, "-m", "pytest", "-q", "-n0", str(checks)], check=True, cwd=ROOT)
     PAGE.write_text(format_page(examples, findings, kills, len(BAD) + len(EXPECTED) * len(RAISED)), encoding="utf-8")
 
 
