@@ -21,6 +21,7 @@ from dja_photplug.mosaic.image import replace_planes
 from dja_photplug.mosaic.load import load_exposure
 from dja_photplug.mosaic.weights import write_weight
 from dja_photplug.options.stages import Options
+from dja_photplug.outputs.run import Outputs
 from dja_photplug.pipeline.catalog import run
 from dja_photplug.pipeline.one_band import Result, measure_background_errors, remeasure, write_result
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
@@ -74,7 +75,8 @@ def run_demo(directory: Path, manager: pluggy.PluginManager, *, quiet: bool = Fa
     scene = simulate_scene(SceneOptions(n_sources=500, isolated=True, seed=3))
     tables = []
     for band in tqdm(BANDS, desc="bands", disable=True if quiet else None):
-        simulated = simulate_mosaic(directory, scene, band)
+        with Outputs():  # there before it is read
+            simulated = simulate_mosaic(directory, scene, band)
         result = run([simulated.prefix], options, manager=manager)
         alone = measure_background_errors(result, manager)
         _write_outputs(simulated, result, alone, manager)
