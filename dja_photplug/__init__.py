@@ -56,8 +56,8 @@ if TYPE_CHECKING:
     from dja_photplug.pipeline.galfit import write_galfit as write_galfit
     from dja_photplug.pipeline.images import full_weight as full_weight
     from dja_photplug.pipeline.images import load_mosaic as load_mosaic
-    from dja_photplug.pipeline.plugins import get_plugin_manager as get_plugin_manager
     from dja_photplug.pipeline.steps.result import Result as Result
+    from dja_photplug.plugins.manager import get_plugin_manager as get_plugin_manager
     from dja_photplug.psf.model import PSF as PSF
     from dja_photplug.psf.regions import PSFModel as PSFModel
     from dja_photplug.psf.regions import read_psf_model as read_psf_model

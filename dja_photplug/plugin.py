@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from dja_photplug.errors import PhotplugWarning as PhotplugWarning
     from dja_photplug.files.names import MosaicFiles as MosaicFiles
     from dja_photplug.files.names import Source as Source
-    from dja_photplug.files.whole import whole_file as whole_file
     from dja_photplug.fitting.stamps import FitSources as FitSources
     from dja_photplug.fitting.stamps import Stamp as Stamp
     from dja_photplug.fitting.stamps import cut_stamps as cut_stamps
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from dja_photplug.options.declare import Stage as Stage
     from dja_photplug.options.declare import option as option
     from dja_photplug.options.stages import Options as Options
+    from dja_photplug.outputs.whole import whole_file as whole_file
     from dja_photplug.pipeline.images import load_source as load_source
     from dja_photplug.psf.model import PSF as PSF
     from dja_photplug.psf.regions import PSFModel as PSFModel

@@ -51,7 +51,7 @@ def make_plugin(**functions: Callable[..., object]) -> ModuleType:
 @pytest.fixture
 def photplug_manager() -> PluginManager:
     """Return a new plugin manager with all plugins that are installed, for ``run(..., manager=photplug_manager)``."""
-    from dja_photplug.pipeline.plugins import get_plugin_manager
+    from dja_photplug.plugins.manager import get_plugin_manager
 
     return get_plugin_manager()
 

@@ -13,7 +13,7 @@ from astropy.coordinates import SkyCoord
 from pluggy import PluginManager
 
 import dja_photplug as dp
-from dja_photplug.pipeline.plugins import BUILTINS
+from dja_photplug.plugins.manager import BUILTINS
 from dja_photplug.simulate.mosaic import SimulatedMosaic
 from dja_photplug.testing import make_plugin
 

@@ -13,7 +13,7 @@ from astropy.table import QTable
 from dja_photplug.catalog.columns import column_values
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.formats import EAZY_FORMATS, encode_values
-from dja_photplug.files.whole import check_output, whole_file
+from dja_photplug.outputs.whole import check_output, whole_file
 from dja_photplug.units import ZERO_POINT
 
 __all__ = ["EAZY_FILTERS", "NOT_OBSERVED", "check_eazy", "filter_number", "find_fluxes", "write_eazy"]

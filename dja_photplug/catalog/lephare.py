@@ -11,7 +11,7 @@ from dja_photplug.catalog.columns import column_values, find_ids
 from dja_photplug.catalog.eazy import NOT_OBSERVED, find_fluxes
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import LEPHARE_SUFFIXES
-from dja_photplug.files.whole import check_output, whole_file
+from dja_photplug.outputs.whole import check_output, whole_file
 
 __all__ = ["check_lephare", "write_lephare"]
 

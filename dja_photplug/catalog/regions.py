@@ -15,7 +15,7 @@ from regions import CircleSkyRegion, EllipseSkyRegion, Regions
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.files.formats import REGION_SUFFIXES
-from dja_photplug.files.whole import whole_file
+from dja_photplug.outputs.whole import whole_file
 from dja_photplug.sky.grid import sky_positions
 
 __all__ = ["write_regions"]

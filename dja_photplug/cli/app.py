@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import os
 import signal
 import sys
@@ -20,7 +22,9 @@ from dja_photplug import __version__
 from dja_photplug.cli.parser import Parser
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.options.arguments import PluginStages, add_plugin_flags
-from dja_photplug.pipeline.plugins import find_raiser, get_plugin_manager, plugin_stages, register_commands
+from dja_photplug.outputs.run import Outputs
+from dja_photplug.plugins.manager import find_raiser, get_plugin_manager
+from dja_photplug.plugins.options import plugin_stages, register_commands
 from dja_photplug.remote.cache import show_transfers
 from dja_photplug.remote.transport import bytes_moved
 
@@ -91,6 +95,32 @@ def _describe_bug(error: Exception, manager: pluggy.PluginManager | None) -> str
     return f"{whose}: {what}; this is a bug, --debug shows its traceback"
 
 
+def _run(arguments: argparse.Namespace) -> None:
+    """Run a command; one that ends the process by itself has not succeeded, whatever its status."""
+    try:
+        arguments.run(arguments)
+    except SystemExit as end:
+        raise PhotplugError(f"{arguments.command}: the command ended by itself (SystemExit {end.code})") from end
+
+
+# What printing raises, and nothing else without the name of a file.
+_FULL = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EBADF)
+
+
+def _settle_streams() -> None:
+    """Let text be printed whatever the terminal can show, and nowhere where a stream is closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _close_stdout() -> None:
+    """Let what is still to be printed go nowhere, also at the end of the process."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class _Terminated(KeyboardInterrupt):
     """SIGTERM, as a scheduler of batch jobs sends it: all is tidied up as after Ctrl-C."""
 
@@ -135,6 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     manager = None
+    _settle_streams()
     try:
         with _ending_as_by_ctrl_c(), warnings.catch_warnings():
             warnings.simplefilter("default", PhotplugWarning)
@@ -142,13 +173,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             manager = get_plugin_manager()
             arguments = build_parser(manager).parse(argv)
             before, quiet = bytes_moved(), getattr(arguments, "quiet", False)  # a plugin's command may lack the flag
-            with show_transfers(show=not quiet):
-                arguments.run(arguments)
+            with show_transfers(show=not quiet), Outputs():
+                _run(arguments)
             if not quiet and (moved := bytes_moved() - before):
                 print(f"{moved / 1e6:.1f} MB came from servers")
         sys.stdout.flush()
     except BrokenPipeError:  # `dja-photplug plugins | head`: nobody reads on, which is no error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_stdout()
     except _Terminated:
         print("dja-photplug: terminated", file=sys.stderr)
         return 143
@@ -159,6 +190,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "--debug" in argv:
             raise
         text = str(error) if isinstance(error, PhotplugError) else _describe_bug(error, manager)
+        if isinstance(error, OSError) and error.filename is None and error.errno in _FULL:
+            text = f"what is printed cannot be written ({error.strerror}); free space, or print elsewhere"
+            _close_stdout()
         print(f"dja-photplug: {' '.join(text.split())}", file=sys.stderr)
         return 1
     return 0

@@ -23,6 +23,8 @@ from dja_photplug.options.bands import settle_values
 from dja_photplug.options.commands import ExtendOptions
 from dja_photplug.options.declare import declarations
 from dja_photplug.options.stages import Options
+from dja_photplug.outputs.run import after_outputs, declare, named_files, protect, protect_source
+from dja_photplug.outputs.whole import check_output
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
@@ -208,7 +210,7 @@ def own_psf(arguments: argparse.Namespace, source: Source) -> Path | None:
 
 
 def say(arguments: argparse.Namespace, text: str) -> None:
-    """Print what was done, unless the user wants quiet.
+    """Print what was done, once the outputs are in their places, unless the user wants quiet.
 
     Parameters
     ----------
@@ -217,7 +219,7 @@ def say(arguments: argparse.Namespace, text: str) -> None:
     text : str
     """
     if not arguments.quiet:
-        print(text)
+        after_outputs(text)
 
 
 def make_options(arguments: argparse.Namespace, defaults: Options | None = None) -> Options:
@@ -248,6 +250,7 @@ def make_options(arguments: argparse.Namespace, defaults: Options | None = None)
 
         ra, dec, size = arguments.cutout
         options = replace(options, cutout=(place_position(ra, dec), size * u.arcsec))
+    protect(named_files(options))
     return replace(options, overwrite=arguments.overwrite)
 
 
@@ -267,7 +270,10 @@ def find_mosaics(arguments: argparse.Namespace) -> list[Source]:
     from dja_photplug.pipeline.images import find_source
 
     names = arguments.mosaics if "mosaics" in arguments else [arguments.mosaic]
-    return [find_source(name, arguments.manager) for name in names]
+    sources = [find_source(name, arguments.manager) for name in names]
+    for source in sources:
+        protect_source(source)
+    return sources
 
 
 def add_catalog_flags(
@@ -373,6 +379,7 @@ def read_given(arguments: argparse.Namespace) -> GivenCatalog:
 
     extend = collect_stage(ExtendOptions, vars(arguments), getattr(arguments, "config", None), arguments.plugin_stages)
     path = choose_table(arguments.catalog, arguments.hdu, preferred_tables())
+    protect([split_name(path)[0]], "the catalogue")
     with warnings.catch_warnings(record=True) as assumed:
         warnings.simplefilter("always", PhotplugWarning)
         table = read_catalog(path)
@@ -392,6 +399,8 @@ def read_given(arguments: argparse.Namespace) -> GivenCatalog:
 def check_outputs(arguments: argparse.Namespace, **suffixes: tuple[str, ...]) -> list[Path]:
     """Return the outputs that were asked for, or refuse those that cannot be written before any work is done.
 
+    Whatever else the arguments name is an input, which no output may be.
+
     Parameters
     ----------
     arguments : Namespace
@@ -406,17 +415,14 @@ def check_outputs(arguments: argparse.Namespace, **suffixes: tuple[str, ...]) ->
     Raises
     ------
     PhotplugError
-        As :func:`dja_photplug.files.whole.check_output`, and where two have the same name.
+        As :func:`dja_photplug.outputs.whole.check_output`, and where two are one file.
     """
-    from dja_photplug.files.whole import check_output
-
     given = {name: getattr(arguments, name) for name in suffixes if getattr(arguments, name) is not None}
+    others = {name: value for name, value in vars(arguments).items() if name not in suffixes}
+    protect(named_files(others))
     for name, path in given.items():
-        check_output(path, overwrite=arguments.overwrite, suffixes=suffixes[name])
-    paths = list(given.values())
-    if twice := [path for path in paths if paths.count(path) > 1]:
-        raise PhotplugError(f"{twice[0]}: two outputs have the same name; give each its own")
-    return paths
+        declare(check_output(path, overwrite=arguments.overwrite, suffixes=suffixes[name]))
+    return list(given.values())
 
 
 _WEIGHT_CARDS = ("NOISE", "VARFILE", "DETGAIN", "GAINFROM", "GROWTH", "EXPFROM", "NNULL", "NNOTFIN", "NNEGWHT")

@@ -18,11 +18,19 @@ from astropy.time import Time
 from dja_photplug.epochs.footprints import Array, Footprints
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.names import list_near
+from dja_photplug.readers.kinds import refuse_pipe
 from dja_photplug.remote.paths import as_path
 
 __all__ = ["read_log", "split_name"]
 
 _REQUIRED = ("file", "exptime", "crpix1", "crpix2", "crval1", "crval2", "naxis1", "naxis2")
+# What no detector or exposure exceeds: an absurd number in one row would make all of the geometry so.
+_LIMITS = {
+    **{"naxis1": (-np.inf, 1e5), "naxis2": (-np.inf, 1e5), "crpix1": (-1e6, 1e6), "crpix2": (-1e6, 1e6)},
+    **{"crval1": (-360, 360), "crval2": (-90, 90), "exptime": (-np.inf, 1e7)},
+}
+_DATES = (40000, 100000)  # MJD: HST was launched on 48005
+_SCALES = (1e-8, 0.1)  # deg
 _MATRIX = ("1_1", "1_2", "2_1", "2_2")
 _SIP_COLUMN = re.compile(r"([ab])_(\d)_(\d)")
 _JWST_FILE = re.compile(r"(jw(\d{5})(\d{3})\d{3})_[^_]+_([^_]+)_([^_.]+)")
@@ -145,9 +153,16 @@ class _Cells:
                 self.refuse(row, f"{cell!r} for {column}, which is no finite number")
         return values
 
+    def numbers_within(self, column: str, low: float, high: float, default: float = np.nan) -> Array:
+        """Return a column as numbers, all of which are between two, where they are given."""
+        values = self.numbers(column, default)
+        for row in np.flatnonzero((values < low) | (values > high)).tolist():
+            self.refuse(row, f"{values[row]:g} in {column}, which must be {low:g} to {high:g}")
+        return values
+
     def require(self, column: str, *, positive: bool = False) -> Array:
         """Return a column that needs a number in every row."""
-        values = self.numbers(column)
+        values = self.numbers_within(column, *_LIMITS.get(column, (-np.inf, np.inf)))
         for row in np.flatnonzero(~np.isfinite(values)).tolist():
             self.refuse(row, f"no number in {column}")
         for row in np.flatnonzero(positive & (values <= 0)).tolist():
@@ -165,11 +180,14 @@ class _Cells:
                     mjd[row] = Time(cell, scale="utc").mjd
                 except ValueError:
                     self.refuse(row, f"{cell!r} for date-{part}, which is no date")
+        for row in np.flatnonzero((mjd < _DATES[0]) | (mjd > _DATES[1])).tolist():
+            self.refuse(row, f"{mjd[row]:g} in mjd-{part}, which is no date of JWST or HST")
         known = np.isfinite(mjd)
         return Time(mjd if known.all() else np.ma.array(mjd, mask=~known), format="mjd", scale="utc")
 
 
 def _read_cells(name: str) -> _Cells:
+    refuse_pipe(Path(name))
     advice = "name a DJA '{root}-{filter}_wcs.csv', or download it again"
     path = as_path(name)
     if not path.exists():
@@ -208,8 +226,13 @@ def _read_matrix(cells: _Cells) -> Array:
     # Defaults of the FITS standard: absent elements are 0 in CD, the identity in PC, 1 in CDELT.
     from_pc = np.where(np.isnan(pc), [1, 0, 0, 1], pc) * np.where(np.isnan(cdelt), 1, cdelt)
     matrix = np.where(has_cd[:, None], np.nan_to_num(cd), from_pc).reshape(-1, 2, 2)
-    for row in np.flatnonzero(~(has_cd | has_pc) | (np.linalg.det(matrix) == 0)).tolist():
+    absurd = np.abs(matrix).max(axis=(1, 2)) > _SCALES[1]
+    # Only of those: the determinant of the others may overflow.
+    scale = np.sqrt(np.abs(np.linalg.det(np.where(absurd[:, None, None], 0, matrix))))
+    for row in np.flatnonzero(~(has_cd | has_pc) | (scale == 0) & ~absurd).tolist():
         cells.refuse(row, "an empty or singular matrix cd1_1 ... cd2_2")
+    for row in np.flatnonzero(absurd | (scale < _SCALES[0])).tolist():
+        cells.refuse(row, f"a matrix cd1_1 ... cd2_2 of pixels below {_SCALES[0]:g} or above {_SCALES[1]:g} deg")
     return matrix
 
 
@@ -234,7 +257,7 @@ def _read_sip(cells: _Cells) -> Array:
     order = np.where(order.min(axis=0) >= 2, order, 0)  # False for NaN, an empty cell
     for term in terms:
         i, j, axis = int(term[2]), int(term[3]), "ab".index(term[1])
-        values = np.nan_to_num(cells.numbers(term[0]))
+        values = np.nan_to_num(cells.numbers_within(term[0], -1, 1))
         for row in np.flatnonzero(blank[axis] & (values != 0)).tolist():
             cells.refuse(row, f"{term[0]} {values[row]:g} but no {term[1]}_order")
         sip[i, j, axis] = np.where(i + j <= order[axis], values, 0)
@@ -256,7 +279,7 @@ def _build_table(cells: _Cells) -> QTable:
     return QTable(
         {
             "file": list(cells.columns["file"]),
-            "ext": np.nan_to_num(cells.numbers("ext"), nan=1).astype(int),
+            "ext": np.nan_to_num(cells.numbers_within("ext", 0, 1e6), nan=1).astype(int),
             "exptime": cells.require("exptime", positive=True) * u.s,
             **{f"mjd_{part}": cells.times(part) for part in ("beg", "avg", "end")},
             **{key: list(column) for key, column in zip(ExposureName._fields, names, strict=True)},

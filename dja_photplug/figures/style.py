@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import PLOT_SUFFIXES
-from dja_photplug.files.whole import whole_file
+from dja_photplug.outputs.whole import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import encode_text
 from dja_photplug.files.smallfits import CardValue
+from dja_photplug.files.structure import open_fits
 
 __all__ = [
     "ColumnDescriptions",
@@ -128,7 +129,7 @@ def is_ascii_table(path: Path) -> bool:
     bool
     """
     path, wanted = split_name(path)
-    with fits.open(path) as hdus:
+    with open_fits(path) as hdus:
         return isinstance(hdus[find_table(hdus, wanted)], fits.TableHDU)
 
 

@@ -66,6 +66,29 @@ class Source:
     def __str__(self) -> str:
         return self.label or self.name
 
+    def members(self) -> list[Path]:
+        """Return the files that are known, which no output may replace.
+
+        Returns
+        -------
+        list of Path
+        """
+        return [] if self.log is None else [self.log]
+
+    def would_take(self, path: Path) -> bool:
+        """Return whether a file would be one of the products, were it there, so that no output may have its name.
+
+        Parameters
+        ----------
+        path : Path
+            Absolute.
+
+        Returns
+        -------
+        bool
+        """
+        return path in self.members()
+
     def grid(self) -> Grid | None:
         """Return the grid of the pixels where it can be told without loading them.
 
@@ -125,6 +148,31 @@ class MosaicFiles(Source):
         derived["label"] = self.label or str(self.science.parent / name)
         for key, value in derived.items():
             object.__setattr__(self, key, value)
+
+    def members(self) -> list[Path]:
+        """Return the files that there are.
+
+        Returns
+        -------
+        list of Path
+        """
+        files = (self.science, self.weight, self.exposure, self.variance, self.wcs_log)
+        return [path for path in files if path is not None]
+
+    def would_take(self, path: Path) -> bool:
+        """Return whether a file would be a product of the mosaic, were it there.
+
+        Parameters
+        ----------
+        path : Path
+            Absolute.
+
+        Returns
+        -------
+        bool
+        """
+        name, folder = ProductName.parse(path.name), self.science.parent
+        return name is not None and name.mosaic == self.name and path.parent in (folder.absolute(), folder.resolve())
 
     def grid(self) -> Grid:
         """Return the grid of the mosaic, from the header of the science image.
@@ -330,6 +378,16 @@ def find_mosaic(source: str | Path | MosaicFiles) -> MosaicFiles:
     """
     if isinstance(source, MosaicFiles):
         return source
+    try:
+        return _find_files(source)
+    except (OSError, ValueError) as error:  # names that are too long, folders that may not be read, null characters
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise PhotplugError(
+            f"{str(source)[:80]!r}: cannot be looked for ({reason}); give a prefix or a member"
+        ) from None
+
+
+def _find_files(source: str | Path) -> MosaicFiles:
     path = as_path(source)
     folder = path.parent
     asked = parse_source(path.name)

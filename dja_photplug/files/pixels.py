@@ -27,8 +27,10 @@ from numpy.typing import NDArray
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.smallfits import parse_header
-from dja_photplug.files.whole import whole_file
+from dja_photplug.files.structure import MOST_INFLATED, MOST_RECORDS, measure_data
+from dja_photplug.outputs.whole import whole_file
 from dja_photplug.parallel.scratch import Unnamed, keep_memory
+from dja_photplug.readers.kinds import refuse_pipe
 from dja_photplug.readers.streams import expect_bytes, open_stream
 from dja_photplug.remote.cache import local_copies
 from dja_photplug.remote.paths import as_path
@@ -53,6 +55,7 @@ _DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 Allocate = Callable[[tuple[int, int], type], NDArray[Any]]
 """Makes an array of a shape and a dtype: `numpy.empty`, or one that lies in a file."""
 
+_MOST_AXES = 999  # by the standard
 # What isal raises on a gzip stream that is cut short, or is none; its stub declares an instance of the error.
 _DAMAGE = (EOFError, OSError, cast(type[Exception], IsalError))
 
@@ -87,10 +90,13 @@ class ImageReader:
     def __init__(self, path: str | Path) -> None:
         self.path = as_path(path)
         self._gzipped = self.path.name.endswith(".gz")
+        refuse_pipe(self.path)
         try:
             self._stream = open_stream(self.path)
         except OSError as error:
             raise PhotplugError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
+        size = self.path.stat().st_size
+        self._most_bytes = size * MOST_INFLATED if self._gzipped else size
         try:
             self.header, axes = self._find_image()
             self.shape: tuple[int, int] = (axes[1], axes[0])
@@ -145,10 +151,12 @@ class ImageReader:
             first = self._stream.read(_CARD)
         if not first.startswith((b"SIMPLE  =", b"XTENSION=")):
             return None
-        text = first + self._fill(np.empty(_RECORD - len(first), np.uint8)).tobytes()
-        while not any(text[i : i + _CARD] == _END for i in range(len(text) - _RECORD, len(text), _CARD)):
-            text += self._fill(np.empty(_RECORD, np.uint8)).tobytes()
-        return parse_header(text)
+        records = [first + self._fill(np.empty(_RECORD - len(first), np.uint8)).tobytes()]
+        while not any(records[-1][i : i + _CARD] == _END for i in range(0, _RECORD, _CARD)):
+            if len(records) == MOST_RECORDS:
+                raise self._damaged(f"its header has no end in {MOST_RECORDS * _RECORD // _CARD} cards")
+            records.append(self._fill(np.empty(_RECORD, np.uint8)).tobytes())
+        return parse_header(b"".join(records))
 
     def _read_numbers(self, header: fits.Header, *keys: str, optional: Sequence[str] = ()) -> list[int]:
         """Return whole numbers of a header, 0 for optional ones that are missing."""
@@ -176,8 +184,13 @@ class ImageReader:
     def _measure(self, header: fits.Header) -> tuple[list[int], int]:
         """Return the axes of an HDU, and how many bytes its data take in the file."""
         bits, dimensions, extra = self._read_numbers(header, "BITPIX", "NAXIS", optional=["PCOUNT"])
+        if not 0 <= dimensions <= _MOST_AXES:
+            raise self._damaged(f"its header is not valid: keyword NAXIS is {dimensions}")
         axes = self._read_numbers(header, *(f"NAXIS{i + 1}" for i in range(dimensions)))
-        size = abs(bits) // 8 * ((math.prod(axes) if axes else 0) + extra)
+        try:
+            size = measure_data(bits, axes, extra, self._most_bytes)
+        except ValueError as error:
+            raise self._damaged(str(error)) from None
         return axes, -(-size // _RECORD) * _RECORD
 
     def _find_image(self) -> tuple[fits.Header, list[int]]:
@@ -371,7 +384,7 @@ def write_image(path: str | Path, data: NDArray[np.generic], header: fits.Header
     Raises
     ------
     PhotplugError
-        As :func:`dja_photplug.files.whole.whole_file`.
+        As :func:`dja_photplug.outputs.whole.whole_file`.
     """
     return write_hdus(path, _make_hdus(data, header), overwrite=overwrite)
 
@@ -418,7 +431,7 @@ def write_rows(
     Raises
     ------
     PhotplugError
-        As :func:`dja_photplug.files.whole.whole_file`.
+        As :func:`dja_photplug.outputs.whole.whole_file`.
     """
     path = Path(path)
     pack = _pack_header if path.name.lower().endswith(".gz") else bytes
@@ -493,12 +506,12 @@ def write_hdus(path: str | Path, hdus: fits.HDUList, *, overwrite: bool = False)
     Raises
     ------
     PhotplugError
-        As :func:`dja_photplug.files.whole.whole_file`.
+        As :func:`dja_photplug.outputs.whole.whole_file`.
     """
     path = Path(path)
     with whole_file(path, overwrite=overwrite, suffixes=IMAGE_SUFFIXES) as temporary:
         if path.name.endswith(".gz"):
-            with TemporaryDirectory(dir=path.absolute().parent, prefix=".") as folder:
+            with TemporaryDirectory(dir=temporary.parent) as folder:
                 # Not straight into gzip: what is no real file astropy writes pixel by pixel, at 0.3 us each.
                 plain = Path(folder, "plain.fits")
                 hdus.writeto(plain)

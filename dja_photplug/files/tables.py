@@ -5,12 +5,12 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 from astropy import units as u
-from astropy.io import fits
 from astropy.table import Column, MaskedColumn, QTable, Table
 from astropy.table.column import BaseColumn
 from astropy.utils.exceptions import AstropyWarning
@@ -27,7 +27,8 @@ from dja_photplug.files.fitsbytes import (
 )
 from dja_photplug.files.formats import CATALOG_FORMATS, EXTENDED_FORMATS, TABLE_SUFFIXES, decode_text, encode_values
 from dja_photplug.files.parquet import extend_parquet, need_pyarrow, read_parquet
-from dja_photplug.files.whole import check_output, whole_file
+from dja_photplug.files.structure import open_fits
+from dja_photplug.outputs.whole import check_output, whole_file
 from dja_photplug.readers.csvtext import extend_csv, format_csv, read_csv
 from dja_photplug.readers.hdf5 import read_hdf5, write_hdf5
 from dja_photplug.readers.kinds import find_kind, read_content
@@ -52,7 +53,7 @@ MOST_COLUMNS = 999
 def _read_fits(file: Path, wanted: str | None = None) -> Table:
     """Return a table of a file; NaN is not masked, and what FITS says is a time is one."""
     options: dict[str, bool | str] = {"mask_invalid": False, "unit_parse_strict": "silent"}
-    with fits.open(file, memmap=False) as hdus:
+    with open_fits(file) as hdus:
         hdu = hdus[find_table(hdus, wanted)]
         tables = name_tables(hdus)
         if wanted is None and tables.count("[") > 1:
@@ -155,7 +156,8 @@ def choose_table(path: str | Path, wanted: str | None = None, preferred: Sequenc
     if wanted is not None:
         return Path(f"{file}[{wanted}]")
     if named is None and file.is_file() and find_kind(file) == "fits":
-        with fits.open(file) as hdus:
+        there = ""
+        with suppress(OSError), open_fits(file) as hdus:  # what is wrong is told where it is read
             there = name_tables(hdus)
         wanted = next((name for name in preferred if f"[{name}]" in there), None)
     return path if wanted is None else Path(f"{file}[{wanted}]")
@@ -517,7 +519,7 @@ def write_extended(
     table : `~astropy.table.Table`
         What was read from `original`, with new columns by :func:`add_columns` and new entries of ``meta``.
     path : str or Path
-        Ends in one of the suffixes of :data:`EXTENDED_FORMATS`. It may be `original`.
+        Ends in one of the suffixes of :data:`EXTENDED_FORMATS`. It is not `original`.
     added : sequence of str
         Names of the columns that are new, or replaced.
     original : str or Path, optional
@@ -533,8 +535,10 @@ def write_extended(
     Raises
     ------
     PhotplugError
-        For another suffix, an existing file, an original that has changed, or what the format cannot hold.
+        For another suffix, an existing file, an original that has changed or is `path`, or what the format cannot hold.
     """
+    if original is not None and Path(path).resolve() == split_name(Path(original))[0].resolve():
+        raise PhotplugError(f"{path}: is the catalogue that is extended; name another output")
     path = check_output(Path(path), overwrite=overwrite, suffixes=tuple(EXTENDED_FORMATS))
     suffix = path.suffix.lower()
     if _keeps_bytes(path, original):

@@ -16,11 +16,11 @@ from tqdm import tqdm
 from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.catalog.columns import find_ids, find_positions, has_position
 from dja_photplug.errors import PhotplugError
-from dja_photplug.files.whole import whole_folder
 from dja_photplug.fitting.formats import FORMATS
 from dja_photplug.fitting.stamps import AUTO_RANGE, SOURCE_COLUMNS, FitSources, cut_stamps
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.commands import GalfitOptions
+from dja_photplug.outputs.whole import whole_folder
 from dja_photplug.psf.model import PSF, warn_of_assumptions
 from dja_photplug.psf.regions import PSFModel, read_psf_model
 from dja_photplug.sky.grid import pixel_scale
@@ -68,9 +68,7 @@ def write_stamps(image: MosaicImage, sources: FitSources, options: GalfitOptions
     target = FORMATS[options.format]
     suffixes = [suffix for suffix in target.suffixes if sources.psf is not None or suffix != "_psf.fits"]
     names = [name + suffix for name in sources.targets for suffix in suffixes]
-    if options.directory is None:
-        raise PhotplugError("no folder is given to write stamps to; set the directory of GalfitOptions")
-    directory = Path(options.directory)
+    directory = Path(options.directory or ".")
     with whole_folder(directory, names, overwrite=options.overwrite) as temporary:
         stamps = cut_stamps(image, sources, options, joint=target.joint)
         # disable=None: only where stderr is a terminal.

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.catalog.columns import has_position
 from dja_photplug.errors import PhotplugError
+from dja_photplug.files.structure import open_fits
 from dja_photplug.foreign.schema import CatalogSchema
 from dja_photplug.readers.kinds import find_kind
 from dja_photplug.sky.grid import header_wcs, pixel_positions, pixel_scale, sky_positions
@@ -120,7 +121,7 @@ def read_own_grid(path: Path) -> WCS | None:
     if find_kind(path) != "fits":
         return None
     failures = (OSError, ValueError, KeyError, PhotplugError)
-    with warnings.catch_warnings(), contextlib.suppress(*failures), fits.open(path, memmap=False) as hdus:
+    with warnings.catch_warnings(), contextlib.suppress(*failures), open_fits(path) as hdus:
         warnings.simplefilter("ignore", AstropyWarning)  # of a header that is none
         for hdu in hdus:
             if hdu.name == "WCS":

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.files.tables import write_catalog
-from dja_photplug.files.whole import whole_file
 from dja_photplug.foreign.dja import to_dja
 from dja_photplug.foreign.grids import north_angles
 from dja_photplug.foreign.ours import Described, Ours, fill_table
+from dja_photplug.outputs.whole import whole_file
 
 __all__ = ["WRITTEN_SCHEMAS", "dress_as", "format_sextractor", "write_as"]
 

@@ -24,9 +24,9 @@ from dja_photplug.mosaic.models.noise import RescaledModel, counts_electrons
 from dja_photplug.options.commands import InjectionOptions
 from dja_photplug.options.stages import NOISE_PRESETS, Options
 from dja_photplug.pipeline.images import load_source, zero_point_factor
-from dja_photplug.pipeline.plugins import get_plugin_manager
 from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.pipeline.steps.result import Result
+from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sky.grid import pixel_scale
 

@@ -28,7 +28,8 @@ from dja_photplug.options.stages import Options
 from dja_photplug.parallel.workers import map_in_processes
 from dja_photplug.pipeline.images import Products, find_source
 from dja_photplug.pipeline.many_bands import describe_psf, read_psf_for
-from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager, split_work
+from dja_photplug.plugins.manager import get_plugin_manager, split_work
+from dja_photplug.plugins.options import complete_options
 
 __all__ = ["InjectionResult", "inject"]
 

@@ -16,6 +16,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.files.structure import open_fits
 from dja_photplug.mosaic.models.fullweight import NoiseModel
 from dja_photplug.mosaic.models.noise import RescaledModel, crop_model
 from dja_photplug.mosaic.weights import rescale_weight
@@ -195,7 +196,7 @@ def _read_written(path: str | Path | BinaryIO, *args: object, **kwargs: object) 
     # astropy hands over the file that it opened to find the format; a Path has a name too, without its folder.
     name = path if isinstance(path, str | Path) else path.name
     image = fits_ccddata_reader(name, *args, **kwargs)
-    with fits.open(name) as hdus:
+    with open_fits(name) as hdus:
         weight = hdus["BACKWHT"].data.astype(np.float32) if "BACKWHT" in hdus else None
     uncertainty = image.uncertainty and type(image.uncertainty)(image.uncertainty.array.astype(np.float32))
     return MosaicImage(

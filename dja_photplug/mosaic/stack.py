@@ -16,8 +16,8 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.names import ProductName
 from dja_photplug.files.pixels import write_image
-from dja_photplug.files.whole import whole_file
 from dja_photplug.mosaic.image import MosaicImage
+from dja_photplug.outputs.whole import whole_file
 from dja_photplug.parallel.scratch import new_plane
 from dja_photplug.sky.grid import BLOCK_PIXELS, Cutout, Grid, pixel_scale, resolve_cutout, row_blocks
 from dja_photplug.sky.nesting import find_nesting

@@ -17,6 +17,7 @@ from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.options.commands import COMMAND_STAGES
 from dja_photplug.options.declare import Declaration, Kind, declarations
 from dja_photplug.options.stages import STAGES, Options, Stage
+from dja_photplug.readers.kinds import refuse_pipe
 
 __all__ = [
     "Layer",
@@ -183,8 +184,12 @@ def read_toml(path: Path, what: str, check: str = "its name") -> dict[str, Any]:
     PhotplugError
         Where it cannot be read or is no TOML; the message has the line.
     """
+    refuse_pipe(path)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if "\\u0000" in text or "\\U00000000" in text:
+            raise PhotplugError(f"{path}: holds a null character; take it out")
+        return tomllib.loads(text)
     except OSError as error:
         raise PhotplugError(f"{path}: cannot read {what} ({error.strerror}); check {check}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -84,7 +84,7 @@ class BackgroundOptions(Stage):
     """The mesh background, used for detection (and for photometry where ``MeasureOptions.background`` says so)."""
 
     mesh: float = option(2.0, "size of a background mesh cell", unit="arcsec", minimum=0.1)
-    mesh_filter: int = option(3, "cells across the median filter over the mesh", minimum=1)
+    mesh_filter: int = option(3, "cells across the median filter over the mesh", minimum=1, maximum=101)
     rescale_weights: str = option(
         "no",
         "'yes' scales the errors of the image that sources are detected on so that their median agrees with the "
@@ -117,7 +117,7 @@ class DetectOptions(Stage):
         "'conv' convolves the image only, as DJA does; 'matched' weights by the noise",
         choices=("conv", "matched"),
     )
-    n_levels: int = option(32, "deblending levels", minimum=1)
+    n_levels: int = option(32, "deblending levels", minimum=1, maximum=1024)
     contrast: float = option(0.001, "least deblending contrast; 1 for no deblending", minimum=0, maximum=1)
     clean: float = option(1.0, "cleaning efficiency; 0 for no cleaning", minimum=0)
     extraction: str = option(
@@ -139,9 +139,11 @@ class CalibrationOptions(Stage):
     """The empty apertures that measure a(r) for the noise preset ``calibrated``."""
 
     radius_min: float = option(0.08, "smallest radius of the empty apertures", unit="arcsec", minimum=1e-3)
-    radius_max: float = option(1.5, "largest radius of the empty apertures", unit="arcsec", minimum=1e-3)
-    n_radii: int = option(12, "number of radii, evenly in log r", minimum=2)
-    n_apertures: int = option(4000, "empty apertures of a radius in each depth zone, as far as they fit", minimum=100)
+    radius_max: float = option(1.5, "largest radius of the empty apertures", unit="arcsec", minimum=1e-3, maximum=30)
+    n_radii: int = option(12, "number of radii, evenly in log r", minimum=2, maximum=100)
+    n_apertures: int = option(
+        4000, "empty apertures of a radius in each depth zone, as far as they fit", minimum=100, maximum=10**6
+    )
     margin: float = option(0.2, "distance they keep from sources, edges and null weight", unit="arcsec", minimum=0)
     zones: int | None = option(
         None,
@@ -163,13 +165,13 @@ class MeasureOptions(Stage):
     """Apertures, Kron ellipse, neighbours and the local background of the photometry."""
 
     apertures: tuple[float, ...] = option(
-        (0.36, 0.50, 0.70, 1.00), "diameters of the circular apertures", unit="arcsec", minimum=1e-3
+        (0.36, 0.50, 0.70, 1.00), "diameters of the circular apertures", unit="arcsec", minimum=1e-3, maximum=120
     )
-    kron_factor: float = option(2.5, "Kron ellipse in units of the Kron radius", minimum=0.1)
+    kron_factor: float = option(2.5, "Kron ellipse in units of the Kron radius", minimum=0.1, maximum=100)
     kron_min: float = option(2.4, "smallest scaled Kron radius, in units of a and b", minimum=0)
-    kron_max: float = option(3.8, "largest scaled Kron radius, in units of a and b", minimum=0.1)
+    kron_max: float = option(3.8, "largest scaled Kron radius, in units of a and b", minimum=0.1, maximum=100)
     kron_circle: float = option(
-        0.35, "radius of the circle that replaces smaller Kron ellipses", unit="arcsec", minimum=0
+        0.35, "radius of the circle that replaces smaller Kron ellipses", unit="arcsec", minimum=0, maximum=60
     )
     background: str = option(
         "auto",

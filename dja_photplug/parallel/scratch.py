@@ -14,7 +14,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
@@ -24,12 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.outputs.held import held_folder
 
 __all__ = ["Scratch", "Unnamed", "dump_shared", "keep_memory", "new_plane", "open_scratch", "share_plane", "unseen"]
 
 # Smaller arrays are in memory, where there is a scratch folder too.
 LEAST_BYTES = 1 << 20
-PREFIX = "dja-photplug-"
 
 # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt, in bytes.
 KEPT = {-1: 2**30, -3: 2**25}
@@ -176,6 +176,8 @@ _current: ContextVar[Scratch | None] = ContextVar("scratch", default=None)
 def open_scratch(directory: str | Path | None = None, *, needed: int = 0) -> Iterator[Scratch]:
     """Put the planes that are made within into files of a folder, which is removed at the end.
 
+    Folders of runs that were killed are removed at its beginning.
+
     Parameters
     ----------
     directory : str or Path, optional
@@ -193,15 +195,14 @@ def open_scratch(directory: str | Path | None = None, *, needed: int = 0) -> Ite
         Where the directory is not there, cannot be written, or has too little space.
     """
     place = Path(directory or tempfile.gettempdir())
-    try:
-        free = shutil.disk_usage(place).free
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-    except OSError as error:
-        raise PhotplugError(
-            f"{place}: no folder for scratch files can be made there ({error.strerror}); name another by --scratch"
-        ) from None
-    token = None
-    try:
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(held_folder(place))
+            free = shutil.disk_usage(place).free
+        except OSError as error:
+            raise PhotplugError(
+                f"{place}: no folder for scratch files can be made there ({error.strerror}); name another by --scratch"
+            ) from None
         if free < needed:
             raise PhotplugError(
                 f"{place}: the planes of the image need {needed / 1e9:.1f} GB there, and {free / 1e9:.1f} GB are free; "
@@ -209,12 +210,11 @@ def open_scratch(directory: str | Path | None = None, *, needed: int = 0) -> Ite
             )
         scratch = Scratch(folder)
         token = _current.set(scratch)
-        yield scratch
-    finally:
-        if token is not None:
+        try:
+            yield scratch
+        finally:
             with suppress(ValueError):  # of a generator that is closed in another context
                 _current.reset(token)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def new_plane(shape: tuple[int, ...], dtype: type[Scalar]) -> NDArray[Scalar]:

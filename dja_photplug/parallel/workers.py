@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.util
 import os
 import pickle
 import signal
+import sys
 import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from functools import lru_cache, partial
 from importlib import import_module
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Generic, Protocol, TypeVar, TypeVarTuple, cast
 
 import dja_photplug
 from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.outputs.held import HeldFolder, held_folder, hold_signals, sweep
+from dja_photplug.parallel.orphans import PARENT_VARIABLE
 from dja_photplug.parallel.scratch import dump_shared, unseen
 
 __all__ = ["LostWork", "Map", "Workers", "map_in_processes", "once", "shared_map", "sharing"]
@@ -131,7 +135,8 @@ class Workers:
         self._given = folder
         self._modules = tuple(modules)
         self._pool: ProcessPoolExecutor | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
+        self._stack = ExitStack()
         self._number = 0
 
     def __enter__(self) -> Workers:
@@ -143,16 +148,16 @@ class Workers:
         if self._pool is not None:
             _end(self._pool, now=error is not None)
             self._pool = None
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        self._stack.close()
+        self._folder = None
 
     def begin(self) -> None:
         """Start the processes, which import what they need while something else is done."""
         if self.count > 1 and self._executor is None:
             pool = self._processes()
-            for _ in range(self.count):
-                pool.submit(_idle)
+            with _starting(), suppress(BrokenProcessPool, *_LOST):  # told when there is work
+                for _ in range(self.count):
+                    pool.submit(_idle)
 
     def map(self, work: Callable[[Item], Outcome], items: Iterable[Item], /) -> Iterator[Outcome]:
         """Yield ``work(item)`` for each item, in order.
@@ -211,13 +216,18 @@ class Workers:
                     raise LostWork("a process ended while it changed an image; use fewer workers, or 1") from None
                 if last_time:
                     raise PhotplugError(
-                        f"one of {self.count} processes ended twice: memory may be short, or a script lacks "
-                        "`if __name__ == '__main__':`; use fewer workers, or 1"
+                        f"one of {self.count} processes ended twice: memory may be short; use fewer workers, or 1"
                     ) from None
                 warnings.warn("a process ended early; its work is done again", PhotplugWarning, stacklevel=3)
 
     def _submit(self, path: Path, item: object) -> Future[tuple[object, list[str]]]:
-        return (self._executor or self._processes()).submit(_do, str(path), item)
+        if self._executor is not None:
+            return self._executor.submit(_do, str(path), item)
+        try:
+            with _starting():
+                return self._processes().submit(_do, str(path), item)
+        except _LOST as error:
+            raise BrokenProcessPool(str(error)) from error
 
     def _processes(self) -> ProcessPoolExecutor:
         if self._pool is None:
@@ -226,18 +236,57 @@ class Workers:
             # not survive a fork in the midst of something.
             context = multiprocessing.get_context(METHOD)
             if METHOD == "forkserver":
-                context.set_forkserver_preload(list(self._modules))
+                context.set_forkserver_preload(["dja_photplug.parallel.orphans", *self._modules])
+                _hold_socket()
             self._pool = ProcessPoolExecutor(self.count, context, _start_process, start)
         return self._pool
 
     def _store(self, work: object) -> Path:
         """Write what the processes must know to a file."""
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="dja-photplug-", dir=self._given)
+            self._folder = self._stack.enter_context(held_folder(self._given or Path(tempfile.gettempdir())))
         self._number += 1
-        path = Path(self._folder.name, f"{self._number}.work")
-        path.write_bytes(dump_shared(work))
+        path = self._folder / f"{self._number}.work"
+        stored = dump_shared(work)
+        if self._executor is None and b"__main__" in stored:
+            raise TypeError("of a script, which processes do not read")
+        path.write_bytes(stored)
         return path
+
+
+# Characters of a folder for sockets, whose whole names have 107 at most.
+_SOCKET = 60
+# What is raised where the process ended that copies itself for others.
+_LOST = (EOFError, ConnectionError, BrokenPipeError)
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Let processes start: whole, so that there is none of which nobody knows, and without the script of the user.
+
+    They would run it anew, and without its guard it would start others in turn.
+    """
+    script = sys.modules["__main__"]
+    with hold_signals():
+        sys.modules["__main__"] = ModuleType("__main__")
+        os.environ[PARENT_VARIABLE] = str(os.getpid())
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = script
+            os.environ.pop(PARENT_VARIABLE, None)
+
+
+def _hold_socket() -> None:
+    """Let the folder of the socket by which processes are asked for end with this process, also where it is killed."""
+    settings: dict[str, object] = getattr(multiprocessing.current_process(), "_config", {})  # nothing public says it
+    if settings.get("tempdir") is None:
+        temporary = tempfile.gettempdir()
+        place = Path(temporary if len(temporary) < _SOCKET else "/tmp")
+        sweep(place)
+        folder = HeldFolder(place)
+        settings["tempdir"] = str(folder.path)
+        multiprocessing.util.Finalize(None, folder.remove, exitpriority=-100)
 
 
 def _succeeded(future: Future[tuple[object, list[str]]]) -> bool:

@@ -12,13 +12,13 @@ from astropy.table import QTable
 from dja_photplug.catalog.metadata import encode_metadata, make_metadata
 from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.names import MosaicFiles, ProductName, Source
-from dja_photplug.files.whole import check_output
 from dja_photplug.light.planes import Floats
 from dja_photplug.matching.kernels import Target, choose_reference, find_target
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.stack import coarsest_grid, name_stack, stack_images, write_stack
 from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.stages import Options, VarianceOptions
+from dja_photplug.outputs.whole import check_output
 from dja_photplug.parallel.progress import COSTS, show_stages
 from dja_photplug.parallel.workers import Map
 from dja_photplug.pipeline.images import Products, find_grid, load_source
@@ -32,10 +32,11 @@ from dja_photplug.pipeline.many_bands import (
     read_psfs,
 )
 from dja_photplug.pipeline.one_band import measure_band
-from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
 from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.pipeline.steps.result import Result, describe_image
 from dja_photplug.pipeline.tiles import share_work
+from dja_photplug.plugins.manager import get_plugin_manager
+from dja_photplug.plugins.options import complete_options
 from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sources.totals import add_matched_totals, add_totals, compare_apertures, kron_radii
 

@@ -64,8 +64,10 @@ from dja_photplug.pipeline.many_bands import (
     read_psfs,
 )
 from dja_photplug.pipeline.one_band import find_epochs
-from dja_photplug.pipeline.plugins import KNOWN_SCHEMAS, ask_all, ask_some, complete_options, get_plugin_manager
 from dja_photplug.pipeline.tiles import share_work
+from dja_photplug.plugins.calls import ask_all, ask_some
+from dja_photplug.plugins.manager import KNOWN_SCHEMAS, get_plugin_manager
+from dja_photplug.plugins.options import complete_options
 from dja_photplug.sky.grid import pixel_positions
 from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection, regrid_sources
 from dja_photplug.sources.segments import check_segments, read_segmentation

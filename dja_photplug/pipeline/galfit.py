@@ -25,9 +25,12 @@ from dja_photplug.foreign.view import view_sources
 from dja_photplug.mosaic.image import MosaicImage, as_mosaic_image
 from dja_photplug.options.commands import ExtendOptions, GalfitOptions
 from dja_photplug.options.stages import Options
+from dja_photplug.outputs.whole import whole_folder
 from dja_photplug.pipeline.extend import find_columns
-from dja_photplug.pipeline.plugins import ask_first, complete_options, get_plugin_manager
 from dja_photplug.pipeline.steps.analysis import analyse_image
+from dja_photplug.plugins.calls import ask_first
+from dja_photplug.plugins.manager import get_plugin_manager
+from dja_photplug.plugins.options import complete_options
 from dja_photplug.psf.model import PSF
 from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sky.grid import pixel_positions, pixel_scale
@@ -137,9 +140,13 @@ def write_selected(
         Where nobody writes the format, or the files cannot be written.
     """
     purpose, known = f"format {options.format!r}", tuple(FORMATS)
-    arguments = {"image": image, "sources": sources, "options": options}
-    written: list[Path] = ask_first(manager, "photplug_galfit", purpose, list, known, **arguments)
-    return written
+    if options.directory is None:
+        raise PhotplugError("no folder is given to write stamps to; set the directory of GalfitOptions")
+    directory = Path(options.directory)
+    with whole_folder(directory, overwrite=options.overwrite) as handed:
+        arguments = {"image": image, "sources": sources, "options": replace(options, directory=handed)}
+        written: list[Path] = ask_first(manager, "photplug_galfit", purpose, list, known, **arguments)
+    return [directory / path.relative_to(handed) for path in written]
 
 
 def turn_shapes(table: Table, wcs: WCS | None, target: WCS) -> Table:

@@ -26,18 +26,12 @@ from dja_photplug.mosaic.scatter import WeightCheck, check_weight
 from dja_photplug.mosaic.weights import rescale_weight, write_weight, write_weight_blocks
 from dja_photplug.options.bands import of_band, settle_bands
 from dja_photplug.options.stages import NOISE_PRESETS, Options, Stage, VarianceOptions, as_variance_options
+from dja_photplug.outputs.run import protect_source
+from dja_photplug.outputs.whole import check_output
 from dja_photplug.parallel.scratch import Unnamed, open_scratch
-from dja_photplug.pipeline.plugins import (
-    LOADER,
-    ask_all,
-    ask_first,
-    ask_some,
-    complete_options,
-    find_asked_before,
-    get_plugin_manager,
-    has_plugins,
-    naming_plugin,
-)
+from dja_photplug.plugins.calls import ask_all, ask_first, ask_some, find_asked_before, naming_plugin
+from dja_photplug.plugins.manager import LOADER, get_plugin_manager, has_plugins
+from dja_photplug.plugins.options import complete_options
 from dja_photplug.sky.grid import Cutout, Grid, Window, check_pixels, pixel_size, resolve_cutout
 from dja_photplug.units import MOSAIC_ZERO_POINT, flux_of
 
@@ -144,6 +138,7 @@ def load_source(
     """
     from astropy.nddata import NDData
 
+    protect_source(source)
     request = _Request(source, options, manager, variance)
     return request.check(ask_first(manager, "photplug_load", request.purpose, NDData, **request.arguments))
 
@@ -215,6 +210,8 @@ def write_source_weight(
     PhotplugError
         As :func:`load_source` and :func:`dja_photplug.write_weight`; then there is no file.
     """
+    protect_source(source)
+    check_output(path, overwrite=options.overwrite)
     hook, request = "photplug_load", _Request(source, options, manager)
     ahead = find_asked_before(manager, LOADER, hook) if isinstance(source, MosaicFiles) else None
     if isinstance(source, MosaicFiles) and ahead is not None:

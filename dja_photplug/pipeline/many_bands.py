@@ -41,7 +41,7 @@ from dja_photplug.options.stages import Options
 from dja_photplug.parallel.workers import Map, map_in_processes
 from dja_photplug.pipeline.images import Products, find_source
 from dja_photplug.pipeline.one_band import measure_band
-from dja_photplug.pipeline.plugins import get_plugin_manager, split_work
+from dja_photplug.plugins.manager import get_plugin_manager, split_work
 from dja_photplug.psf.model import COUNT, warn_of_assumptions
 from dja_photplug.psf.regions import PSFModel, read_psf_model
 from dja_photplug.sky.grid import pixel_scale

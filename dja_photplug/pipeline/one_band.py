@@ -21,11 +21,13 @@ from dja_photplug.light.planes import measure_sky
 from dja_photplug.matching.kernels import Target
 from dja_photplug.mosaic.image import MosaicImage, replace_planes
 from dja_photplug.options.stages import ENGINES, Options
+from dja_photplug.outputs.whole import hand_out
 from dja_photplug.parallel.workers import Map
 from dja_photplug.pipeline.images import load_source
-from dja_photplug.pipeline.plugins import ask_all, ask_first, get_plugin_manager
 from dja_photplug.pipeline.steps.analysis import Begin, analyse_image
 from dja_photplug.pipeline.steps.result import Result, describe_image
+from dja_photplug.plugins.calls import ask_all, ask_first
+from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.psf.regions import PSFModel, warn_of_uncovered
 from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.detection import Detection
@@ -279,5 +281,7 @@ def write_result(catalog: QTable, path: Path, options: Options, manager: pluggy.
     PhotplugError
         Where no plugin writes it, or the file cannot be written.
     """
-    arguments = {"catalog": catalog, "path": path, "options": options}
-    return ask_first(manager, "photplug_write", f"writing {path}", Path, **arguments)
+    with hand_out(path, overwrite=options.overwrite) as handed:
+        arguments = {"catalog": catalog, "path": handed, "options": options}
+        written = ask_first(manager, "photplug_write", f"writing {path}", Path, **arguments)
+    return path.with_name(written.name)

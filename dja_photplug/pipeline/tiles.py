@@ -31,7 +31,7 @@ from dja_photplug.parallel.islands import Islands, find_boxes
 from dja_photplug.parallel.scratch import new_plane, open_scratch
 from dja_photplug.parallel.tiles import Tile, find_tiles, join_boxes, make_window, widen
 from dja_photplug.parallel.workers import Map, Workers, sharing
-from dja_photplug.pipeline.plugins import split_work
+from dja_photplug.plugins.manager import split_work
 from dja_photplug.sky.grid import Window, resolve_cutout
 from dja_photplug.sources.detection import Detection
 

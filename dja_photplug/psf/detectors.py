@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.pixels import read_image
+from dja_photplug.files.structure import open_fits
 from dja_photplug.psf.model import PSF, SCALES, make_psf
 from dja_photplug.psf.sampling import sample_psf
 
@@ -200,7 +201,7 @@ def _read_header(path: Path) -> fits.Header:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # cards of others; what is used of them is checked
-            with fits.open(path) as hdus:
+            with open_fits(path) as hdus:
                 header = hdus[0].header.copy()
                 if len(hdus) > 1:
                     header.update({key: value for key, value in hdus[1].header.items() if key not in header})

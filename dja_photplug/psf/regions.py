@@ -17,6 +17,7 @@ from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.formats import encode_values
 from dja_photplug.files.pixels import ImageReader, write_hdus
 from dja_photplug.files.smallfits import CardValue
+from dja_photplug.files.structure import open_fits
 from dja_photplug.psf.model import COUNT, PSF, encircled_energy, half_light_radius, make_psf, read_psf
 from dja_photplug.sky.grid import Window, header_wcs, pixel_positions
 from dja_photplug.sky.nesting import regrid_labels
@@ -267,7 +268,7 @@ def read_psf_model(
         if COUNT not in reader.header:
             return PSFModel.of(read_psf(path, assumed, scale=scale, share=share))
     try:
-        with fits.open(path, memmap=False) as hdus:
+        with open_fits(path) as hdus:
             header = hdus[0].header
             cards = {key: header[key] for key in header if key in _made_by(header)}
             count = int(header[COUNT])
@@ -321,7 +322,7 @@ def write_psf_model(model: PSFModel, path: str | Path, *, overwrite: bool = Fals
     Raises
     ------
     PhotplugError
-        As `dja_photplug.files.whole.whole_file`.
+        As `dja_photplug.outputs.whole.whole_file`.
     """
     first = fits.Header([(COUNT, len(model.stamps), "PSFs, one for each region")])
     first.update(encode_values(model.meta))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import codecs
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from isal import igzip
 
 from dja_photplug.errors import PhotplugError
 
-__all__ = ["find_kind", "read_content"]
+__all__ = ["check_inflated", "find_kind", "read_content", "refuse_pipe"]
 
 _GZIP = b"\x1f\x8b"
 _MARKS = {
@@ -24,6 +25,54 @@ _MARKS = {
     "ascii.mrt": re.compile(rb"Title:.*\n(.*\n){0,200}?Byte-by-byte Description of file"),
 }
 _HEAD = 1 << 16
+
+
+# Of gzip: what a table may take, and how many times its size where it takes more. Columns of zeros shrink 100-fold.
+_MOST_BYTES, _MOST_TIMES = 1 << 30, 300
+
+
+def refuse_pipe(path: Path) -> None:
+    """Refuse a pipe or device, which cannot be read twice and may never end.
+
+    Parameters
+    ----------
+    path : Path
+        Which need not exist.
+
+    Raises
+    ------
+    PhotplugError
+        Where it is neither file nor folder.
+    """
+    if "\0" in str(path):
+        raise PhotplugError(f"{str(path)!r}: a name has no null characters; name another file")
+    with suppress(OSError):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise PhotplugError(f"{path}: is a pipe or a device; write what it gives to a file, and name that")
+
+
+def check_inflated(path: Path) -> None:
+    """Refuse a gzip file that holds far more than a table of its size.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    OSError
+        Where it does, or is cut short.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        if stream.read(2) != _GZIP or size * 1032 <= _MOST_BYTES:  # gzip cannot hold more
+            return
+    held, most = 0, max(_MOST_BYTES, _MOST_TIMES * size)
+    with igzip.open(path) as inflated:
+        while piece := inflated.read(1 << 22):
+            held += len(piece)
+            if held > most:
+                raise OSError(f"its {size} bytes hold more than {most / 1e9:.1f} GB, as no catalogue does")
 
 
 def read_content(path: Path) -> bytes:
@@ -42,6 +91,7 @@ def read_content(path: Path) -> bytes:
     OSError
         Where it cannot be read, or is cut short.
     """
+    check_inflated(path)
     content = path.read_bytes()
     try:
         return igzip.decompress(content) if content.startswith(_GZIP) else content
@@ -68,6 +118,7 @@ def find_kind(path: Path) -> str:
     PhotplugError
         Where it cannot be read.
     """
+    refuse_pipe(path)
     try:
         with path.open("rb") as stream:
             packed = stream.read(2) == _GZIP

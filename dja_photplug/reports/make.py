@@ -17,12 +17,12 @@ from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.figures.pixels import block_mean
 from dja_photplug.files.formats import REPORT_SUFFIXES
 from dja_photplug.files.tables import read_catalog
-from dja_photplug.files.whole import check_output, whole_file
 from dja_photplug.foreign.columns import CatalogColumns
 from dja_photplug.options.commands import ExtendOptions
+from dja_photplug.outputs.whole import check_output, whole_file
 from dja_photplug.pipeline.extend import find_columns
-from dja_photplug.pipeline.plugins import get_plugin_manager
 from dja_photplug.pipeline.steps.result import Result
+from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.reports.mosaics import BandMosaic, find_mosaics, map_pixels, read_planes
 from dja_photplug.reports.page import Views, render_page, require_bokeh
 from dja_photplug.reports.pictures import FIELD_SIDE, PIXEL_BYTES, Tiles, cut_labels, cut_tiles, draw_field

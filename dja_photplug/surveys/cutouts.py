@@ -18,7 +18,8 @@ from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.declare import Stage
 from dja_photplug.options.stages import Options, VarianceOptions, as_variance_options
 from dja_photplug.pipeline.images import Products, find_grid, find_source, load_source
-from dja_photplug.pipeline.plugins import complete_options, get_plugin_manager
+from dja_photplug.plugins.manager import get_plugin_manager
+from dja_photplug.plugins.options import complete_options
 from dja_photplug.remote.transport import bytes_moved
 from dja_photplug.sky.grid import pixel_positions
 

@@ -20,7 +20,8 @@ from dja_photplug.options.bands import select_bands
 from dja_photplug.options.stages import STAGES, Options
 from dja_photplug.pipeline.catalog import list_images
 from dja_photplug.pipeline.images import Products, find_source
-from dja_photplug.pipeline.plugins import complete_options, has_plugins, plugin_stages
+from dja_photplug.plugins.manager import has_plugins
+from dja_photplug.plugins.options import complete_options, plugin_stages
 
 __all__ = ["Field", "make_fields", "read_fields"]
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
-import tempfile
 import time
 import traceback
 import warnings
@@ -13,7 +11,6 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import pluggy
@@ -25,16 +22,19 @@ from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.parquet import need_pyarrow
 from dja_photplug.files.pixels import write_image
 from dja_photplug.files.tables import check_names, write_catalog
-from dja_photplug.files.whole import move_files
 from dja_photplug.options.stages import Options
+from dja_photplug.outputs.held import held_folder
+from dja_photplug.outputs.run import Outputs, mend
+from dja_photplug.outputs.whole import whole_file
 from dja_photplug.parallel.cluster import join_cluster
 from dja_photplug.parallel.workers import Workers
 from dja_photplug.pipeline.catalog import run
 from dja_photplug.pipeline.images import Products
 from dja_photplug.pipeline.many_bands import list_columns
 from dja_photplug.pipeline.one_band import write_result
-from dja_photplug.pipeline.plugins import catalog_suffixes, get_plugin_manager, split_work
 from dja_photplug.pipeline.tiles import is_large
+from dja_photplug.plugins.manager import get_plugin_manager, split_work
+from dja_photplug.plugins.options import catalog_suffixes
 from dja_photplug.surveys.plan import Field, make_fields, read_fields
 from dja_photplug.surveys.state import Recipe, Record, find_change, make_recipe, read_record, record_name, sum_file
 
@@ -231,6 +231,7 @@ def run_fields(
     PhotplugError
         As :func:`survey`.
     """
+    mend(output.directory)
     _check_output(fields, output, manager)
     outcomes: dict[str, _Outcome] = {}
     jobs = []
@@ -255,8 +256,8 @@ def run_fields(
             if debug and outcome.trace:
                 tqdm.write(outcome.trace, file=sys.stderr)
         summary = _sum_up([outcomes[field.name] for field in fields])
-        write_catalog(summary, folder / SUMMARY)
-        os.replace(folder / SUMMARY, output.directory / SUMMARY)
+        with Outputs():
+            write_catalog(summary, output.directory / SUMMARY, overwrite=True)
     return summary
 
 
@@ -321,14 +322,9 @@ def _stack_of(recipe: Recipe) -> object:
 
 
 def _find_missing(record: Record, files: Iterable[Path]) -> str | None:
-    """Return what is not there of a field, or not of its last run, which ended before it had its place."""
-    for path in files:
-        if not path.exists() or path.name not in record.outputs:
-            return f"{path.name} was not there"
-        found = sum_file(path)
-        if found != record.outputs[path.name] and found == record.replaced.get(path.name):
-            return f"{path.name} was not finished"
-    return None
+    """Return what is not there of a field."""
+    missing = (path.name for path in files if not path.exists() or path.name not in record.outputs)
+    return next((f"{name} was not there" for name in missing), None)
 
 
 @contextmanager
@@ -336,13 +332,15 @@ def _open_directory(directory: Path) -> Iterator[Path]:
     """Make the directory, and yield a folder in it for what is not complete; nothing is left of what was not made."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(prefix=".survey-", dir=directory, ignore_cleanup_errors=True)
+        stack = ExitStack()
+        folder = stack.enter_context(held_folder(directory, ".survey-"))
     except OSError as error:
         raise PhotplugError(f"{directory}: cannot be written ({error.strerror}); name another folder") from None
     try:
-        with temporary as folder:
-            yield Path(folder)
+        with stack:
+            yield folder
     finally:
+        mend(directory)  # of workers that were ended
         with suppress(OSError):  # not empty
             directory.rmdir()
 
@@ -362,7 +360,7 @@ def _do_all(
     if small:
         count = min(jobs[0].field.options.bands.workers or 1, len(small))
         with Workers(count, executor=executor, folder=folder, modules=MODULES) as workers:
-            outcomes = workers.map(partial(_do_apart, folder), small)
+            outcomes = workers.map(_do_apart, small)
             try:
                 for outcome in outcomes:
                     done.add(outcome.field)
@@ -374,7 +372,7 @@ def _do_all(
         if job.field.name not in done:
             lost = job.field.name in whole
             who = (job.field.options, manager, executor)
-            yield _do_apart(folder, job) if lost else _do(job, folder, *who, progress=progress)
+            yield _do_apart(job) if lost else _do(job, *who, progress=progress)
 
 
 def _choose_small(jobs: Sequence[_Job], manager: pluggy.PluginManager, executor: Executor | None) -> list[_Job]:
@@ -399,16 +397,15 @@ def _choose_small(jobs: Sequence[_Job], manager: pluggy.PluginManager, executor:
     return small if executor is not None or len(small) > 1 else []
 
 
-def _do_apart(folder: Path, job: _Job) -> _Outcome:
+def _do_apart(job: _Job) -> _Outcome:
     """Measure a field whole, without other processes."""
     options = job.field.options
     alone = replace(options, bands=replace(options.bands, workers=1), tiles=replace(options.tiles, scheduler=None))
-    return _do(job, folder, alone, get_plugin_manager())
+    return _do(job, alone, get_plugin_manager())
 
 
 def _do(
     job: _Job,
-    folder: Path,
     options: Options,
     manager: pluggy.PluginManager,
     executor: Executor | None = None,
@@ -420,7 +417,7 @@ def _do(
     status, message, sources, trace = "redone" if job.change else "made", job.change, None, ""
     with _naming_warnings(field.name):
         try:
-            sources = _make(job, folder, options, manager, executor, progress=progress)
+            sources = _make(job, options, manager, executor, progress=progress)
         except Exception as error:
             status, message, trace = "failed", _describe(error), traceback.format_exc()
     bands = ", ".join(source.band for source in field.sources)
@@ -454,7 +451,6 @@ def _naming_warnings(name: str) -> Iterator[None]:
 
 def _make(
     job: _Job,
-    folder: Path,
     options: Options,
     manager: pluggy.PluginManager,
     executor: Executor | None,
@@ -463,35 +459,32 @@ def _make(
 ) -> int:
     """Measure a field, and put its files in their places; return how many sources it has."""
     field, output = job.field, job.output
-    options = replace(options, overwrite=job.overwrite)
-    result = run(field.sources, options, manager=manager, executor=executor, progress=progress, keep_image=False)
     catalog, *segmentations = output.files(field.name)
-    record = output.record(field.name)
-    with tempfile.TemporaryDirectory(prefix=f"{field.name}-", dir=folder) as place:
-        write_result(result.catalog, Path(place, catalog.name), options, manager)
+    with Outputs() as outputs:
+        own = replace(options, overwrite=job.overwrite)
+        result = run(field.sources, own, manager=manager, executor=executor, progress=progress, keep_image=False)
+        stack = outputs.moves()
+        write_result(result.catalog, catalog, replace(options, overwrite=True), manager)
         for path in segmentations:
             header = result.detection.wcs.to_header()
-            write_image(Path(place, path.name), result.detection.segmentation, header)
-        outputs = {path.name: sum_file(path) for path in Path(place).iterdir()}
-        replaced = _check_replaced([output.directory / name for name in outputs], job)
-        made = Record(recipe=job.recipe, sources=len(result.catalog), outputs=outputs, replaced=replaced)
-        made.write(Path(place, record.name))
-        try:
-            move_files(Path(place), output.directory, first=record.name)
-        except OSError as error:
-            raise PhotplugError(f"{output.directory}: cannot be written ({error.strerror or error})") from error
+            write_image(path, result.detection.segmentation, header, overwrite=True)
+        written = [(staged, place) for staged, place in outputs.moves() if (staged, place) not in stack]
+        _check_replaced([output.directory / place.name for _, place in written], job)
+        sums = {place.name: sum_file(staged) for staged, place in written}
+        made = Record(recipe=job.recipe, sources=len(result.catalog), outputs=sums)
+        with whole_file(output.record(field.name), overwrite=True) as record:
+            made.write(record)
     return len(result.catalog)
 
 
-def _check_replaced(paths: Sequence[Path], job: _Job) -> dict[str, str]:
-    """Return the checksums of files that will be replaced; a plugin may write some that nobody asked about before."""
-    output, there = job.output, [path for path in paths if path.exists()]
-    record = read_record(output.record(job.field.name))
-    asked = output.files(job.field.name)
-    for path in there:
-        if path not in asked and not output.overwrite and not (record is not None and record.knows(path)):
+def _check_replaced(paths: Sequence[Path], job: _Job) -> None:
+    """Refuse to replace files that a plugin wrote and nobody asked about before."""
+    output = job.output
+    record, asked = read_record(output.record(job.field.name)), output.files(job.field.name)
+    for path in paths:
+        known = path in asked or output.overwrite or not path.exists() or (record is not None and record.knows(path))
+        if not known:
             raise PhotplugError(f"{path}: exists already; name another folder or add --overwrite")
-    return {path.name: sum_file(path) for path in there}
 
 
 def _sum_up(outcomes: Sequence[_Outcome]) -> Table:

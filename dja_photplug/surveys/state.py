@@ -18,7 +18,7 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.files.names import Source
 from dja_photplug.options.declare import Stage, declarations
 from dja_photplug.options.stages import STAGES, Options
-from dja_photplug.pipeline.plugins import BUILTINS, describe_plugins
+from dja_photplug.plugins.manager import BUILTINS, describe_plugins
 from dja_photplug.remote.paths import absolute_path
 from dja_photplug.surveys.plan import Field
 
@@ -65,15 +65,11 @@ class Record:
         Rows.
     outputs : dict of str to str
         Checksum of each file, by its name in the folder.
-    replaced : dict of str to str
-        The same of those that were there before: the record takes its place first, so that they are known if all ends
-        before the files have theirs.
     """
 
     recipe: Recipe
     sources: int
     outputs: dict[str, str]
-    replaced: dict[str, str]
 
     def write(self, path: Path) -> None:
         """Write the record as JSON.
@@ -97,7 +93,7 @@ class Record:
         -------
         bool
         """
-        return sum_file(path) in (self.outputs.get(path.name), self.replaced.get(path.name))
+        return sum_file(path) == self.outputs.get(path.name)
 
 
 def record_name(catalog: str) -> str:
@@ -170,7 +166,6 @@ def read_record(path: Path) -> Record | None:
         recipe=recipe,
         sources=values.get("sources", 0),
         outputs=values.get("outputs", {}),
-        replaced=values.get("replaced", {}),
     )
 
 

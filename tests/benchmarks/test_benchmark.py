@@ -25,7 +25,7 @@ import report
 from cases import CASES, Setup, count_rows
 from dja_photplug.cli.app import build_parser
 from dja_photplug.errors import PhotplugError
-from dja_photplug.pipeline.plugins import get_plugin_manager
+from dja_photplug.plugins.manager import get_plugin_manager
 from fields import DEPTHS, SECONDS, Field, make_field
 from report import Record, Run
 from watch import run_watched

@@ -17,7 +17,7 @@ from regions import Regions
 from dja_photplug import load_mosaic
 from dja_photplug.cli.app import main
 from dja_photplug.files.pixels import write_image
-from dja_photplug.pipeline.plugins import BUILTINS
+from dja_photplug.plugins.manager import BUILTINS
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_usage_errors_end_with_2(folder, capsys):
 
 def test_interrupt_ends_with_130(folder, capsys, monkeypatch):
     def interrupt(*arguments, **keywords):
-        assert list(Path().glob(".*-x.fits"))  # in the middle of the rows
+        assert list(Path().glob(".dja-photplug-*/files/x.fits"))  # in the middle of the rows
         raise KeyboardInterrupt
 
     monkeypatch.setattr("dja_photplug.mosaic.models.fullweight.FullWeight.__call__", interrupt)

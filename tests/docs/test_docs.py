@@ -33,7 +33,7 @@ from dja_photplug.cli.examples import EXAMPLES
 from dja_photplug.files.pixels import read_image, write_image
 from dja_photplug.mosaic.models.electrons import DETECTOR_GAINS
 from dja_photplug.options.arguments import collect_options
-from dja_photplug.pipeline.plugins import plugin_stages
+from dja_photplug.plugins.options import plugin_stages
 from dja_photplug.psf.model import encircled_energy, read_psf
 from dja_photplug.remote.cache import CACHE_VARIABLE
 from dja_photplug.simulate.diffraction import make_psf
@@ -154,7 +154,7 @@ def run_page(
     monkeypatch.setenv(URL_VARIABLE, archive)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     # DJA_PHOTPLUG_TRACE gives the logger a handler on the stderr of its time.
-    logger = logging.getLogger("dja_photplug.pipeline.plugins")
+    logger = logging.getLogger("dja_photplug.plugins.manager")
 
     def run(page: Path, most: int | None = None) -> list[tuple[str, str]]:
         namespace = ModuleType("page")

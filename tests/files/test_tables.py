@@ -79,7 +79,7 @@ def measure(n: int) -> QTable:
 def extend(original: Path, path: Path, columns: Table, *, replace: bool = False, meta: dict | None = None) -> Path:
     table = add_columns(read_catalog(original), columns, overwrite=replace)
     table.meta.update(meta or {})
-    return write_extended(table, path, added=columns.colnames, original=original, overwrite=path == original)
+    return write_extended(table, path, added=columns.colnames, original=original)
 
 
 def read_raw(path: Path) -> tuple[list[str], dict[str, bytes], bytes]:
@@ -195,10 +195,11 @@ def test_replaced_columns_keep_their_place(tmp_path: Path) -> None:
         hdus.verify("exception")
         assert hdus[1].data["name"].tolist() == [1.5, 2.5, 3.5]
         assert hdus[1].data["dec"].tolist() == [1, 2, 3]
-    # Once more on its own result, in its own file: columns, description and metadata are replaced, not repeated.
+    # Once more on its own result: columns, description and metadata are replaced, not repeated.
     again = Table({"name": [7.5, 8.5, 9.5]})
     again["name"].description = "replaced"
-    extend(extended, extended, again, replace=True, meta={"ZP": 26.0, "LONG": "short"})
+    once, extended = extended, tmp_path / "once_more.fits"
+    extend(once, extended, again, replace=True, meta={"ZP": 26.0, "LONG": "short"})
     cards = read_raw(extended)[0]
     assert [card.rstrip() for card in cards if card.startswith("ZP ")] == [
         "ZP      =                 26.0 / zero point of somebody"
@@ -361,10 +362,11 @@ def test_nothing_is_written_where_it_cannot_be(tmp_path: Path) -> None:
     original = make_nasty_fits(tmp_path / "a.fits")
     before = original.read_bytes()
     table = read_catalog(original)
-    with pytest.raises(PhotplugError, match="exists already"):
-        write_extended(table, original, added=[], original=original)
+    for overwrite in (False, True):
+        with pytest.raises(PhotplugError, match=r"a\.fits: is the catalogue that is extended; name another output"):
+            write_extended(table, original, added=[], original=original, overwrite=overwrite)
     with pytest.raises(PhotplugError, match="has 3 rows, the table read from it 2; read it again"):
-        write_extended(table[:2], original, added=["ra"], original=original, overwrite=True)
+        write_extended(table[:2], tmp_path / "b.fits", added=["ra"], original=original)
     with pytest.raises(PhotplugError, match=r"\.csv does not hold this catalogue .*; write \.ecsv"):
         write_extended(table, tmp_path / "b.csv", added=[], original=original)
     assert original.read_bytes() == before

@@ -32,7 +32,7 @@ from dja_photplug.injection import recovery as recovery_module
 from dja_photplug.mosaic.load import load_mosaic
 from dja_photplug.options.arguments import add_flags, collect_options, collect_stage
 from dja_photplug.options.commands import InjectionOptions
-from dja_photplug.pipeline.plugins import get_plugin_manager
+from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.psf.regions import read_psf_model
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
 from tests.helpers import DJA, gaussian, make_calibration, make_injected, make_places, uds_prefix

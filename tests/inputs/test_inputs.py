@@ -19,6 +19,7 @@ KINDS = (
     "injection",
     "messages",
     "options",
+    "outputs",
     "pixels",
     "psfmaking",
     "psfs",

@@ -21,9 +21,9 @@ def test_planes_are_files_while_there_is_a_folder(tmp_path: Path) -> None:
         assert not plane.any()
         plane[3:5, 7] = 2
         assert type(plane) is np.ndarray
-        assert [path.stat().st_size for path in scratch.folder.iterdir()] == [plane.nbytes]
+        assert [path.stat().st_size for path in scratch.folder.glob("*.plane")] == [plane.nbytes]
         small = new_plane((10, 10), np.float32)  # not worth a file
-        assert len(list(scratch.folder.iterdir())) == 1
+        assert len(list(scratch.folder.glob("*.plane"))) == 1
         del small
     assert list(tmp_path.iterdir()) == []
     assert plane.sum() == 4  # it lives on without its name
@@ -38,11 +38,11 @@ def test_the_file_of_a_plane_is_the_next_ones(tmp_path: Path) -> None:
         view = plane[5:]
         del plane
         another = new_plane(SHAPE, np.float32)
-        assert len(list(scratch.folder.iterdir())) == 2
+        assert len(list(scratch.folder.glob("*.plane"))) == 2
         assert view.sum() == 3 * view.size
         del view
         again = new_plane(SHAPE[::-1], np.float32)
-        assert len(list(scratch.folder.iterdir())) == 2
+        assert len(list(scratch.folder.glob("*.plane"))) == 2
         assert not again.any()
         again[...] = 5
         assert not another.any()

@@ -6,16 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.outputs.held import sweep
 from dja_photplug.parallel.scratch import new_plane, open_scratch
 from dja_photplug.parallel.workers import LostWork, Workers, map_in_processes, once
 
@@ -152,9 +155,10 @@ def test_a_worker_without_the_file(tmp_path: Path) -> None:
         list(workers.map(partial(die_once, Path(__file__)), range(5)))
 
 
-INTERRUPTED = """
+SLEEPING = """
 import signal, sys, time
 from pathlib import Path
+from dja_photplug.outputs.held import sweep
 from dja_photplug.parallel.scratch import new_plane, open_scratch
 from dja_photplug.parallel.workers import LostWork, Workers, map_in_processes, once
 
@@ -165,27 +169,56 @@ def work(folder, item):
     (folder / str(item)).touch()
     time.sleep(100)
 
-if __name__ == "__main__":
+def run(folder):
     # A shell that runs the tests in the background has it ignored, which processes inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        list(map_in_processes(work, range(3), 2, start, Path(sys.argv[1])))
+        list(map_in_processes(work, range(3), 2, start, folder))
     except KeyboardInterrupt:
         sys.exit(130)
 """
 
+# Without a guard: processes that ran it would start others in turn.
+SCRIPT = """
+import sys
+from pathlib import Path
+import sleeping
+print("once")
+sleeping.run(Path(sys.argv[1]))
+"""
 
-def test_ctrl_c_does_not_wait_for_the_work(tmp_path):
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_their_parent(tmp_path: Path, number: signal.Signals) -> None:
     """A signal to the parent alone; its processes would sleep for 100 s, and with them the one that waits for them."""
     script, folder = tmp_path / "script.py", tmp_path / "began"
-    script.write_text(INTERRUPTED)
+    script.write_text(SCRIPT)
+    (tmp_path / "sleeping.py").write_text(SLEEPING)
     folder.mkdir()
+    scratch = Path(tempfile.mkdtemp())  # names of sockets are short
     # The package may lie in this checkout alone.
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    parent = subprocess.Popen([sys.executable, script, folder], stderr=subprocess.PIPE, env=environment)
-    while len(list(folder.iterdir())) < 2:
+    path = f"{Path(__file__).resolve().parents[2]}{os.pathsep}{tmp_path}"
+    environment = os.environ | {"PYTHONPATH": path, "TMPDIR": str(scratch)}
+    parent = subprocess.Popen([sys.executable, script, folder], stdout=-1, stderr=-1, env=environment)
+    while len(list(folder.glob("?"))) < 2:
         assert parent.poll() is None
         time.sleep(0.05)
-    parent.send_signal(signal.SIGINT)
-    _, stderr = parent.communicate(timeout=60)
-    assert (parent.returncode, stderr) == (130, b"")
+    parent.send_signal(number)
+    stdout, stderr = parent.communicate(timeout=60)  # it ends only when no worker holds its stderr any more
+    assert stdout == b"once\n"
+    if number == signal.SIGKILL:
+        assert list(scratch.iterdir())
+        sweep(scratch)
+    else:
+        assert (parent.returncode, stderr) == (130, b"")
+    scratch.rmdir()
+
+
+def test_the_server_of_processes_is_started_anew(tmp_path: Path) -> None:
+    """It is killed before it is asked for the first process of another pool."""
+    with Workers(2) as workers:
+        list(workers.map(partial(die_once, Path(__file__)), range(3)))
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+    with Workers(2) as workers, warnings.catch_warnings():
+        warnings.simplefilter("ignore", PhotplugWarning)
+        assert list(workers.map(partial(die_once, Path(__file__)), range(3))) == [0, 10, 20]

@@ -27,9 +27,9 @@ from dja_photplug.files.pixels import read_image, write_image
 from dja_photplug.mosaic.image import replace_planes
 from dja_photplug.pipeline.images import load_source
 from dja_photplug.pipeline.many_bands import list_columns
-from dja_photplug.pipeline.plugins import get_plugin_manager
 from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.pipeline.steps.result import Result
+from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.simulate.mosaic import SimulatedMosaic
 from dja_photplug.sources.totals import compare_apertures
 from tests.helpers import (

@@ -23,7 +23,7 @@ from dja_photplug.files.pixels import read_image
 from dja_photplug.mosaic.image import replace_planes
 from dja_photplug.options.stages import EpochOptions
 from dja_photplug.pipeline.one_band import find_epochs, measure_background_errors, remeasure
-from dja_photplug.pipeline.plugins import get_plugin_manager
+from dja_photplug.plugins.manager import get_plugin_manager
 from tests.epochs.shots import (
     field_of_shots,
     gapped_log,

@@ -20,8 +20,8 @@ from dja_photplug.light.significance import gaussian_kernel, measure_significanc
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.load import load_mosaic
 from dja_photplug.options.stages import ENGINES, DetectOptions, Options
-from dja_photplug.pipeline.plugins import get_plugin_manager
 from dja_photplug.pipeline.steps.analysis import analyse_image
+from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.simulate.field import FieldOptions, SimulatedField, simulate_field, write_field
 from dja_photplug.sky.nesting import regrid_labels
 from dja_photplug.sources.detection import (

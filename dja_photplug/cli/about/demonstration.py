@@ -22,6 +22,7 @@ from dja_photplug.mosaic.image import replace_planes
 from dja_photplug.mosaic.load import load_exposure
 from dja_photplug.mosaic.weights import write_weight
 from dja_photplug.options.stages import Options
+from dja_photplug.outputs.run import Outputs
 from dja_photplug.pipeline.catalog import run
 from dja_photplug.pipeline.one_band import measure_background_errors, remeasure, write_result
 from dja_photplug.pipeline.steps.result import Result
@@ -80,7 +81,8 @@ def run_demo(directory: Path, manager: pluggy.PluginManager, *, quiet: bool = Fa
         for band in BANDS:
             name = band_name(band.filter)
             bar.set_description(f"{name}: simulating exposures")
-            simulated = simulate_mosaic(directory, scene, band)
+            with Outputs():  # there before it is read
+                simulated = simulate_mosaic(directory, scene, band)
             _advance(bar, f"{name}: catalogue")
             result = run([simulated.prefix], options, manager=manager)
             _advance(bar, f"{name}: errors without photons")

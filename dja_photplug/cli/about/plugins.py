@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from dja_photplug.cli.shared import Subparsers, add_command
 from dja_photplug.hookspecs import hookimpl
-from dja_photplug.pipeline.plugins import describe_plugins
+from dja_photplug.plugins.manager import describe_plugins
 
 __all__ = ["photplug_register_commands", "run"]
 

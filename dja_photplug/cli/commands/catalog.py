@@ -62,8 +62,8 @@ def run(arguments: Namespace) -> None:
     from dja_photplug.pipeline.catalog import run as make_catalog
     from dja_photplug.pipeline.many_bands import list_columns
     from dja_photplug.pipeline.one_band import write_result
-    from dja_photplug.pipeline.plugins import catalog_suffixes, complete_options
     from dja_photplug.pipeline.steps.result import fill_columns
+    from dja_photplug.plugins.options import catalog_suffixes, complete_options
     from dja_photplug.reports.make import report
     from dja_photplug.reports.page import require_bokeh
 

@@ -47,7 +47,7 @@ def run(arguments: Namespace) -> None:
     from dja_photplug.files.tables import add_columns, check_extended, write_extended
     from dja_photplug.pipeline.extend import catalog_options, measure_columns
     from dja_photplug.pipeline.one_band import write_result
-    from dja_photplug.pipeline.plugins import catalog_suffixes, complete_options
+    from dja_photplug.plugins.options import catalog_suffixes, complete_options
 
     manager, overwrite = arguments.manager, arguments.overwrite
     given = read_given(arguments)

@@ -58,7 +58,7 @@ def run(arguments: Namespace) -> None:
     from dja_photplug.pipeline.galfit import find_fit_sources, turn_shapes, write_selected
     from dja_photplug.pipeline.images import load_source
     from dja_photplug.pipeline.many_bands import read_calibration
-    from dja_photplug.pipeline.plugins import complete_options
+    from dja_photplug.plugins.options import complete_options
     from dja_photplug.sources.segments import read_labels
 
     manager = arguments.manager

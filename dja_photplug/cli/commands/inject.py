@@ -51,7 +51,7 @@ def run(arguments: Namespace) -> None:
     from dja_photplug.figures.injection import plot_injection
     from dja_photplug.injection.run import inject
     from dja_photplug.pipeline.one_band import write_result
-    from dja_photplug.pipeline.plugins import catalog_suffixes, complete_options
+    from dja_photplug.plugins.options import catalog_suffixes, complete_options
 
     manager = arguments.manager
     catalogs = catalog_suffixes(manager)

@@ -24,10 +24,10 @@ from dja_photplug.options.stages import Options
 from dja_photplug.parallel.scratch import share_plane
 from dja_photplug.parallel.tiles import Tile, cut_tiles
 from dja_photplug.parallel.workers import Map
-from dja_photplug.pipeline.plugins import get_plugin_manager
 from dja_photplug.pipeline.steps.asking import Ask, ask_engine, ask_stand_in
 from dja_photplug.pipeline.steps.result import Result
 from dja_photplug.pipeline.tiles import detect_in_tiles, measure_in_tiles
+from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.psf.model import PSF
 from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sky.grid import pixel_scale

@@ -8,7 +8,8 @@ from typing import Generic, TypeVar
 import pluggy
 
 from dja_photplug.options.stages import ENGINES, Options
-from dja_photplug.pipeline.plugins import ask_all, ask_first, get_plugin_manager, has_plugins
+from dja_photplug.plugins.calls import ask_all, ask_first
+from dja_photplug.plugins.manager import get_plugin_manager, has_plugins
 
 __all__ = ["Ask", "ask_engine", "ask_stand_in"]
 

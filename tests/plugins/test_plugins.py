@@ -19,10 +19,11 @@ from dja_photplug import hookspecs
 from dja_photplug.cli.app import build_parser
 from dja_photplug.light.mesh import Background
 from dja_photplug.mosaic.models.fullweight import NoiseModel
-from dja_photplug.pipeline import plugins
 from dja_photplug.pipeline.images import find_source
 from dja_photplug.pipeline.one_band import write_result
-from dja_photplug.pipeline.plugins import BUILTINS, ask_all, ask_first, describe_plugins, get_plugin_manager
+from dja_photplug.plugins import manager as plugins
+from dja_photplug.plugins.calls import ask_all, ask_first
+from dja_photplug.plugins.manager import BUILTINS, describe_plugins, get_plugin_manager
 from dja_photplug.sources.detection import Detection
 from dja_photplug.testing import make_plugin
 

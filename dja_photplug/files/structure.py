@@ -1,0 +1,122 @@
+"""What the headers of a FITS file say of its size, checked before astropy believes them and takes memory for it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from astropy.io import fits
+from isal import igzip
+
+from dja_photplug.readers.kinds import check_inflated, refuse_pipe
+
+__all__ = ["MOST_INFLATED", "MOST_RECORDS", "measure_data", "open_fits"]
+
+MOST_RECORDS = 2000
+"""Of a header, 72,000 cards."""
+MOST_INFLATED = 1032
+"""Bytes that a byte of gzip can hold, by its format."""
+RECORD = 2880
+_CARD = 80
+_MOST_AXES = 999  # by the standard, and so are columns
+_NUMBER = re.compile(rb"(BITPIX|NAXIS\d*|PCOUNT|GCOUNT|TFIELDS) *= *([+-]?\d{1,20})(?![\d.])")
+_DEEP = 1 << 26  # bytes of a gzip file that are inflated for this
+
+
+def measure_data(bits: int, axes: list[int], extra: int, most: int) -> int:
+    """Return the size of the data of an HDU.
+
+    Parameters
+    ----------
+    bits, axes, extra : int, list of int, int
+        BITPIX, NAXIS1 and so on, and PCOUNT.
+    most : int
+        Bytes that the file can hold.
+
+    Returns
+    -------
+    int
+        In bytes, without what fills the last record.
+
+    Raises
+    ------
+    ValueError
+        Where it cannot be.
+    """
+    if len(axes) > _MOST_AXES or min((0, *axes, extra)) < 0:
+        raise ValueError("its header is not valid: an axis is below 0")
+    size = abs(bits) // 8 * ((math.prod(axes) if axes else 0) + extra)
+    if size > most:
+        raise ValueError(f"it ends too early: its header tells of {min(size, 10**30):.3g} bytes")
+    return size
+
+
+@contextmanager
+def open_fits(path: str | Path) -> Iterator[fits.HDUList]:
+    """Open a FITS file with astropy, once its headers are known to be those of a file of its size.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Yields
+    ------
+    `~astropy.io.fits.HDUList`
+        Of which nothing is mapped into memory.
+
+    Raises
+    ------
+    PhotplugError
+        Where it is a pipe.
+    OSError
+        Where it is no FITS file, or its headers cannot be true.
+    """
+    path = Path(path)
+    refuse_pipe(path)
+    check_inflated(path)
+    with path.open("rb") as start:
+        packed = start.read(2) == b"\x1f\x8b"
+    size = path.stat().st_size
+    try:
+        with igzip.open(path) if packed else path.open("rb") as stream:
+            _check_headers(stream, MOST_INFLATED * size if packed else size, _DEEP if packed else size)
+    except ValueError as error:
+        raise OSError(str(error)) from None
+    with fits.open(path, memmap=False) as hdus:
+        yield hdus
+
+
+def _check_headers(stream: BinaryIO, most: int, deep: int) -> None:
+    """Go through the headers of a stream; data that end early are astropy's to tell."""
+    at = 0
+    while at <= deep:
+        text = stream.read(RECORD)
+        if not text.startswith((b"SIMPLE  =", b"XTENSION=")):
+            return
+        numbers: dict[bytes, int] = {}
+        for count in range(1, MOST_RECORDS + 1):
+            cards = [text[i : i + _CARD] for i in range(0, len(text), _CARD)]
+            for match in filter(None, map(_NUMBER.match, cards)):
+                numbers.setdefault(match[1], int(match[2]))
+            at += len(text)
+            if len(text) < RECORD or b"END".ljust(_CARD) in cards:
+                break
+            if count == MOST_RECORDS:
+                raise ValueError(f"its header has no end in {MOST_RECORDS * RECORD // _CARD} cards")
+            text = stream.read(RECORD)
+        dimensions = numbers.get(b"NAXIS", 0)
+        if not (0 <= dimensions <= _MOST_AXES and 0 <= numbers.get(b"TFIELDS", 0) <= _MOST_AXES):
+            raise ValueError("its header is not valid: it counts axes or columns below 0 or above 999")
+        axes = [numbers.get(b"NAXIS%d" % (i + 1), 1) for i in range(dimensions)]
+        if not 0 <= numbers.get(b"GCOUNT", 1) <= 1 << 40:
+            raise ValueError("its header is not valid: an absurd GCOUNT")
+        groups = numbers.get(b"GCOUNT", 1) if axes[:1] == [0] else 1  # random groups have no first axis
+        extra = numbers.get(b"PCOUNT", 0)
+        if groups > 1 and groups * math.prod(axes[1:]) > most:
+            raise ValueError("it ends too early: its header tells of more groups than it can hold")
+        size = measure_data(numbers.get(b"BITPIX", 8), axes, extra, most)
+        at += stream.seek(-(-size // RECORD) * RECORD, 1) - at
