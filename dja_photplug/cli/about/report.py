@@ -48,5 +48,4 @@ def run(arguments: Namespace) -> None:
         progress=not arguments.quiet,
         overwrite=arguments.overwrite,
     )
-    size = arguments.output.stat().st_size / 1e6
-    say(arguments, f"{arguments.output}: {len(given.table)} sources of {given.path}, {size:.1f} MB")
+    say(arguments, f"{arguments.output}: {len(given.table)} sources of {given.path}")
