@@ -195,6 +195,7 @@ CASES = (
         "DJA_PHOTPLUG_BLOCK",
         "did you mean sep-engine?",
         environment={"DJA_PHOTPLUG_BLOCK": "sep-engin"},
+        outcome="warned",
     ),
     typo(
         "the variable DJA_PHOTPLUG_BLOCK",
