@@ -13,6 +13,7 @@ dja-photplug catalog data/uds-test-v7.4-f444w-clear -o cat.fits \\
     "extend": """\
 dja-photplug extend cat.fits data/uds-test-v7.4-f115w-clear -o both.fits \\
     --use-segmentation seg.fits""",
+    "fetch": "dja-photplug fetch smacs0723-grizli-v7.0 f444w-clear",
     "galfit": """\
 dja-photplug galfit data/uds-test-v7.4-f444w-clear -o stamps \\
     --catalog cat.fits --use-segmentation seg.fits \\

@@ -542,13 +542,16 @@ def test_command_line(folder, capsys, detected, pair, segments, suffix):
     assert not list(folder.glob(".*"))
 
 
-def test_in_place_and_from_other_formats(folder, detected):
-    """The catalogue itself, again with --overwrite-columns, and a text file of names and positions."""
-    assert main(f"extend cat.fits {MOSAIC} -o cat.fits --overwrite --noise dja --quiet --columns epochs".split()) == 0
-    first = QTable.read("cat.fits")
-    words = f"extend cat.fits {MOSAIC} -o cat.fits --overwrite --overwrite-columns --noise dja --quiet --columns epochs"
-    assert main(words.split()) == 0
-    again = QTable.read("cat.fits")
+def test_again_and_from_other_formats(folder, detected, capsys):
+    """What was extended, again with --overwrite-columns, never in its own place; and a text of names and positions."""
+    words = f"{MOSAIC} --overwrite --noise dja --quiet --columns epochs"
+    before = Path("cat.fits").read_bytes()
+    assert main(f"extend cat.fits {words} -o cat.fits".split()) == 1
+    assert "cat.fits: is the catalogue, which this run reads" in capsys.readouterr().err
+    assert Path("cat.fits").read_bytes() == before
+    assert main(f"extend cat.fits {words} -o first.fits".split()) == 0
+    assert main(f"extend first.fits {words} -o again.fits --overwrite-columns".split()) == 0
+    first, again = QTable.read("first.fits"), QTable.read("again.fits")
     assert again.colnames == first.colnames
     assert again[EPOCHS_OF_SHORT].as_array().tobytes() == first[EPOCHS_OF_SHORT].as_array().tobytes()
     assert first[f"{SHORT}_n_exp"].min() > 0

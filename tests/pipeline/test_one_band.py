@@ -292,7 +292,10 @@ def test_plugin_column_that_exists(simulated):
 
     manager = get_plugin_manager()
     manager.register(Careless, "careless")
-    with pytest.raises(dp.PhotplugError, match="column 'flux_auto', which the catalogue has"):
+    with pytest.raises(
+        dp.PhotplugError,
+        match="plugin 'careless' in photplug_columns: gave the column flux_auto, which the catalogue has",
+    ):
         dp.run([simulated.prefix], manager=manager)
 
 

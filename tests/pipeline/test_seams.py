@@ -547,7 +547,7 @@ def test_a_weight_that_contradicts_its_pixels_is_refused_before_it_has_a_name(fo
 
 def test_a_weight_is_written_in_little_memory(tmp_path, monkeypatch):
     """Planes of 6 and 23 MB: it is what is inflated ahead, 2 MB for each file here, and a few blocks of 1 MB."""
-    monkeypatch.setattr("dja_photplug.files.pixels._AHEAD", 2 << 20)
+    monkeypatch.setattr("dja_photplug.readers.streams._AHEAD", 2 << 20)
     peaks = []
     for size in (1200, 2400):
         prefix = make_big_mosaic(tmp_path / str(size), size)
@@ -634,7 +634,7 @@ def test_options_of_plugins_that_cannot_be(simulated):
         ({"detect": Flat}, "options 'detect' of a plugin: the name is taken"),
         ({"Flat Field": Flat}, "options 'Flat Field' of a plugin: a name has lower-case letters"),
         ({"flat": dict}, "options 'flat' of a plugin are no class of Stage"),
-        ([Flat], "photplug_options gave a list where a dict is needed"),
+        ([Flat], "plugin 'mine' in photplug_options: gave a list where a dict is needed"),
     ):
         with pytest.raises(dp.PhotplugError, match=message):
             dp.run([simulated.prefix], DJA, manager=make_manager(photplug_options=lambda declared=declared: declared))
@@ -696,7 +696,7 @@ def test_exception_of_a_plugin_names_the_plugin_that_raised_it(simulated):
 
 def test_result_of_another_kind_is_told(simulated):
     manager = make_manager(photplug_background=lambda image: image.data)
-    with pytest.raises(dp.PhotplugError, match="photplug_background gave a ndarray where a Background is needed"):
+    with pytest.raises(dp.PhotplugError, match="photplug_background: gave a ndarray where a Background is needed"):
         dp.run([simulated.prefix], DJA, manager=manager)
 
 
