@@ -758,7 +758,7 @@ def scatter_at(
     return robust_scatter(table["flux_aper_0"] / table["fluxerr_aper_0"])
 
 
-@pytest.mark.parametrize("sky", ["none", "masked", "annulus"])
+@pytest.mark.parametrize("sky", ["none", "masked", pytest.param("annulus", marks=pytest.mark.slow)])
 def test_errors_are_true_in_another_image_with_the_same_noise(sky: str) -> None:
     """Correlated noise whose weight says half of its variance, on a sky that is left in the mosaic."""
     shape = (900, 1000)

@@ -149,7 +149,12 @@ def test_plugins_and_help_show_it(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "error"), [("", 0.01), ("--config flat.toml", 0.03), ("--config flat.toml --flat-error 0.05", 0.05)]
+    ("flags", "error"),
+    [
+        ("", 0.01),
+        pytest.param("--config flat.toml", 0.03, marks=pytest.mark.slow),
+        ("--config flat.toml --flat-error 0.05", 0.05),
+    ],
 )
 def test_two_bands_make_one_catalogue(shell: Shell, flags: str, error: float) -> None:
     output = f"cat{error}.fits"

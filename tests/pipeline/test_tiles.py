@@ -81,7 +81,8 @@ def expect_same(ours: tuple[QTable, SegmentationImage], theirs: tuple[QTable, Se
 @pytest.mark.parametrize(
     ("size", "workers", "engine", "noise"),
     [
-        *((size, workers, "sep", "calibrated") for size, workers in ((150, 1), (200, 2), (330, 1), (230, 4))),
+        *((size, workers, "sep", "calibrated") for size, workers in ((150, 1), (200, 2), (330, 1))),
+        pytest.param(230, 4, "sep", "calibrated", marks=pytest.mark.slow),
         *((size, 1, engine, "dja") for size in (150, 330) for engine in ("sep", "photutils")),
     ],
 )
@@ -247,7 +248,9 @@ def test_a_killed_worker_is_survived(prefix, tmp_path) -> None:
     expect_same((result.catalog, result.segmentation), analyse(prefix, WHOLE, 1, "sep", "calibrated"))
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_a_signal_leaves_nothing(prefix, tmp_path, number, status) -> None:
     scratch, output = tmp_path / "scratch", tmp_path / "cat.fits"
     scratch.mkdir()

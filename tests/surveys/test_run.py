@@ -439,7 +439,10 @@ def test_fields_of_workers_that_are_killed_are_done_here(place: Path) -> None:
     assert states(summary) == dict.fromkeys(NAMES, ("made", ""))
 
 
-@pytest.mark.parametrize(("number", "status", "workers"), [(signal.SIGINT, 130, "2"), (signal.SIGTERM, 143, "1")])
+@pytest.mark.parametrize(
+    ("number", "status", "workers"),
+    [(signal.SIGINT, 130, "2"), pytest.param(signal.SIGTERM, 143, "1", marks=pytest.mark.slow)],
+)
 def test_a_signal_leaves_what_is_complete(place: Path, number: int, status: int, workers: str) -> None:
     count = 12
     for i in range(count):
