@@ -31,7 +31,7 @@ from dja_photplug.files.structure import open_fits
 from dja_photplug.outputs.whole import check_output, whole_file
 from dja_photplug.readers.csvtext import extend_csv, format_csv, read_csv
 from dja_photplug.readers.hdf5 import read_hdf5, write_hdf5
-from dja_photplug.readers.kinds import find_kind, read_content
+from dja_photplug.readers.kinds import check_numbers, find_kind, read_content
 from dja_photplug.readers.votable import read_votable, write_votable
 
 __all__ = [
@@ -127,7 +127,10 @@ def read_catalog(path: str | Path) -> Table:
                 return _WITH_TABLES[kind](file, wanted)
             if kind in _READERS:
                 return _READERS[kind](file)
-            return Table.read(read_content(file).decode("utf-8-sig"), format=kind)
+            text = read_content(file).decode("utf-8-sig")
+            if kind == "ascii.sextractor":
+                check_numbers(text)
+            return Table.read(text, format=kind)
     except PhotplugError:
         raise
     except Exception as error:  # each of seven parsers has its own

@@ -11,7 +11,10 @@ from isal import igzip
 
 from dja_photplug.errors import PhotplugError
 
-__all__ = ["check_inflated", "find_kind", "read_content", "refuse_pipe"]
+__all__ = ["check_inflated", "check_numbers", "find_kind", "read_content", "refuse_pipe"]
+
+# Of columns in SExtractor's text: astropy makes one for each number up to the highest, whatever there is.
+MOST_COLUMNS = 10_000
 
 _GZIP = b"\x1f\x8b"
 _MARKS = {
@@ -131,3 +134,20 @@ def find_kind(path: Path) -> str:
         head = head.decode("utf-16", "ignore").encode()
     head = head.removeprefix(codecs.BOM_UTF8)
     return next((kind for kind, mark in _MARKS.items() if mark.match(head)), "text")
+
+
+def check_numbers(text: str) -> None:
+    """Refuse SExtractor's text whose header numbers more columns than any table has.
+
+    Parameters
+    ----------
+    text : str
+
+    Raises
+    ------
+    ValueError
+        Naming the number.
+    """
+    for number in re.findall(r"^\s*#\s*(\d+)", text, flags=re.MULTILINE):
+        if len(number) > len(str(MOST_COLUMNS)) or int(number) > MOST_COLUMNS:
+            raise ValueError(f"its header numbers a column {number}, and tables have {MOST_COLUMNS} at most")

@@ -139,3 +139,10 @@ def test_a_file_that_is_cut_short(tmp_path):
     (tmp_path / "mine.csv.gz").write_bytes(whole[:40])
     with pytest.raises(PhotplugError, match=r"mine.csv.gz: cannot be read as a catalogue \("):
         read_catalog(Path(tmp_path / "mine.csv.gz"))
+
+
+def test_columns_beyond_all_bounds_are_refused(tmp_path: Path) -> None:
+    """Of a number in the header that was damaged: astropy would make a column for each number below it."""
+    (tmp_path / "cat.cat").write_text("# 1 NUMBER\n# 999999999 X_IMAGE\n1 2.0\n")
+    with pytest.raises(PhotplugError, match="its header numbers a column 999999999, and tables have 10000 at most"):
+        read_catalog(tmp_path / "cat.cat")
