@@ -192,7 +192,7 @@ def read_toml(path: Path, what: str, check: str = "its name") -> dict[str, Any]:
         return tomllib.loads(text)
     except OSError as error:
         raise PhotplugError(f"{path}: cannot read {what} ({error.strerror}); check {check}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # also of text that is no UTF-8, and of numbers with thousands of digits
         raise PhotplugError(f"{path}: not valid TOML ({error}); correct the file") from None
 
 

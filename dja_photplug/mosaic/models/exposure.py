@@ -149,7 +149,7 @@ def register_samples(header: Header, exposure: ExposureMap, shape: tuple[int, in
             [reference] = read_numbers(header, [f"CRPIX{axis}"], WCS_ADVICE).values()
             offset = sample * coarse[f"CRPIX{axis}"] - reference
         # Real CRPIX are exact multiples of 1/8; 0.01 pixel allows for their printed digits.
-        if abs(offset - round(offset)) > 0.01:
+        if not np.isfinite(offset) or abs(offset - round(offset)) > 0.01:
             raise PhotplugError(
                 f"{message}: it starts {offset:.3f} pixels off, not a whole number; resample one of them"
             )
