@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -259,7 +259,7 @@ def list_names(folder: str) -> Iterable[str]:
             return [name.rpartition("/")[2] for name in found]
         for index in _INDEXES:
             try:
-                text = _persist(folder, lambda url=f"{folder}/{index}": files.cat_file(url))  # type: ignore[misc]
+                text = _persist(folder, partial(files.cat_file, f"{folder}/{index}"))
             except NotThere:
                 continue
             _METER.add(len(text))

@@ -183,6 +183,9 @@ def test_cut_out_is_registered_on_its_parent(noise):
     header = {**parent, "CRPIX1": 4591.5 - 13, "CRPIX2": 6515.5 - 7}
     part = full_weight(science[rows, columns], weight[rows, columns], exposure, header, noise, exposure_header=coarse)
     np.testing.assert_array_equal(part, whole[rows, columns])
+    far = header | {"CRPIX2": -1e308}
+    with pytest.raises(PhotplugError, match="inf pixels off, not a whole number"), np.errstate(over="ignore"):
+        full_weight(science, weight, exposure, far, noise, exposure_header=coarse | {"CRPIX2": 1e308})
     with pytest.raises(PhotplugError, match=r"12\.500 pixels off, not a whole number"):
         full_weight(science, weight, exposure, {**parent, "CRPIX1": 4579.0}, noise, exposure_header=coarse)
     with pytest.raises(PhotplugError, match="does not fit the image"):

@@ -409,6 +409,7 @@ def test_a_value_out_of_bounds_is_told_by_its_option() -> None:
         ("[detect\nn_sigma = 3", r"not valid TOML \(.+line 1.*\); correct the file"),
         ("engine = 'a'\nengine = 'b'", r"not valid TOML"),
         (b"engine = '\xff'", r"not valid TOML"),
+        ("n = " + 5000 * "9", r"not valid TOML"),  # Python converts 4300 digits at most
     ],
 )
 def test_a_wrong_file_is_told_by_name(tmp_path: Path, text: str | bytes, message: str) -> None:
