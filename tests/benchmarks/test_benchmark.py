@@ -134,7 +134,7 @@ def test_full_disk_is_told_before_the_work(tmp_path: Path) -> None:
         list(make_field(Field(folder=tmp_path, side=4_000_000)))
 
 
-CHILD = "import time\nlarge = b'x' * 100_000_000\nwhile time.process_time() < 0.4: pass"
+CHILD = "import time\nlarge = b'x' * 100_000_000\nwhile time.process_time() < 0.4: pass\ntime.sleep(1)"
 PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {CHILD!r}], check=True); print('done')"
 
 
