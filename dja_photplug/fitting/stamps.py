@@ -16,11 +16,11 @@ import sep
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from astropy.stats import mad_std
 from astropy.table import QTable
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
-from scipy.stats import median_abs_deviation
 
 from dja_photplug.calibration.curve import NoiseCalibration, combine_variance
 from dja_photplug.catalog.columns import column_values
@@ -380,7 +380,7 @@ def _describe_field(meta: Mapping[str, HeaderValue], *, calibrated: bool) -> fit
 
 
 def _pixel_scatter(ratio: NDArray[np.floating]) -> float | None:
-    return float(median_abs_deviation(ratio, scale="normal")) if ratio.size else None
+    return float(mad_std(ratio)) if ratio.size else None
 
 
 def _grow(pixels: Bools, radius: float) -> Bools:

@@ -8,11 +8,11 @@ from functools import partial
 import numpy as np
 import sep
 from astropy.nddata import NDData
+from astropy.stats import mad_std
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, median_filter
 from scipy.spatial import KDTree
-from scipy.stats import median_abs_deviation
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.planes import LEAST_SKY, Floats
@@ -367,7 +367,7 @@ def center_mesh(mesh: Mesh, image: NDData, mask: NDArray[np.bool_], smooth: int,
     scatter = np.concatenate(list(parallel(partial(_sample_scatter, planes, mesh, mask, step), rows)))
     if not len(scatter):
         return mesh
-    limit = np.float32(CLIP * median_abs_deviation(scatter, scale="normal"))
+    limit = np.float32(CLIP * mad_std(scatter))
     sums = list(parallel(partial(_sum_clipped, planes, mesh, mask, limit), rows))
     total, count = (np.concatenate(part) for part in zip(*sums, strict=True))
     known = count > LEAST_SKY / 2 * height * width

@@ -8,7 +8,6 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from dja_photplug.light.neighbours import NeighbourLight
 from dja_photplug.light.planes import Floats, Shapes, sum_overlap
@@ -87,6 +86,8 @@ def measure_profile_error(
         `UNSEEN`, and in quadrature that with which sums over apertures on the sky beside bright sources, in which
         profiles took off more than twice their noise, scatter about 0 as much as their error says.
     """
+    from scipy.optimize import brentq  # 0.3 s to import, and only profiles that are taken off need it
+
     ny, nx = light.clear.shape
     step = int(radius + 1)
     rows = np.arange(step, ny - step, step)

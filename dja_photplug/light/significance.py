@@ -7,9 +7,9 @@ from functools import partial
 
 import numpy as np
 from astropy.nddata import NDData
+from astropy.stats import mad_std
 from numpy.typing import NDArray
 from scipy.special import erf
-from scipy.stats import median_abs_deviation
 
 from dja_photplug.light.mesh import Background
 from dja_photplug.light.planes import CONVOLVED_ROWS, Floats, convolve_pixels
@@ -106,7 +106,7 @@ def measure_significance(
     for zone, sample in zip(zones, samples, strict=True):
         values = np.concatenate(sample)
         known = len(values) >= LEAST_SKY
-        zone /= (median_abs_deviation(values, scale="normal") or np.nan) if known else np.nan
+        zone /= (mad_std(values) or np.nan) if known else np.nan
     best = np.fmax.reduce(zones, axis=0)
     return np.where(np.isfinite(best), best, np.nan)
 

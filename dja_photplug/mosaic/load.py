@@ -36,6 +36,7 @@ from dja_photplug.options.bands import of_band
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.parallel.progress import tell_read
 from dja_photplug.parallel.scratch import new_plane
+from dja_photplug.readers.streams import ahead
 from dja_photplug.remote.cache import local_copies
 from dja_photplug.sky.cards import try_both
 from dja_photplug.sky.grid import (
@@ -64,6 +65,7 @@ __all__ = [
 ]
 
 FEWEST_GAIN_PIXELS = 100
+AHEAD = 4  # blocks of rows that wait for the full weight of those before them
 EDGE = 4  # samples of an exposure map beside a cut-out that are read too: its pixels may take their time from two
 
 Plane = NDArray[np.float32]
@@ -177,8 +179,12 @@ class MosaicStream:
         """
         science, weight, given = planes or (None, None, None)
         places = (science, weight, None)
-        readers = zip(self._readers, places, strict=False)
-        for blocks in zip(*(reader.blocks(self._window, out) for reader, out in readers), strict=True):
+        files = [reader.blocks(self._window, out) for reader, out in zip(self._readers, places, strict=False)]
+        # What has no place holds until the next block alone, so nothing may be ahead of it.
+        files = [
+            ahead(rows, AHEAD, "reading") if out is not None else rows for rows, out in zip(files, places, strict=False)
+        ]
+        for blocks in zip(*files, strict=True):
             (rows, light), (_, published), (_, first) = blocks if len(blocks) == 3 else (*blocks, blocks[0])
             full = np.empty(light.shape, np.float32) if given is None else given[rows]
             full[...] = self.model(first, published, rows)
@@ -418,7 +424,7 @@ def check_detector_gain(files: str | Path | MosaicFiles) -> tuple[float, float, 
     PhotplugError
         Where there is no ``_var`` file or exposure time, or fewer than 100 such pixels.
     """
-    from scipy.stats import median_abs_deviation  # 0.5 s to import, and no other step of loading needs it
+    from astropy.stats import mad_std
 
     files = find_mosaic(files)
     if files.variance is None:
@@ -448,7 +454,7 @@ def check_detector_gain(files: str | Path | MosaicFiles) -> tuple[float, float, 
             f"{files}: only {len(ratio)} pixels are dominated by source photons, and measuring the gain needs "
             f"{FEWEST_GAIN_PIXELS}; use the table's value"
         )
-    scatter = median_abs_deviation(ratio, scale="normal")
+    scatter = mad_std(ratio)
     return float(np.median(ratio)), float(np.sqrt(np.pi / 2 / len(ratio)) * scatter), len(ratio)
 
 

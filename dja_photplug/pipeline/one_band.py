@@ -17,7 +17,6 @@ from dja_photplug.catalog.schema import dress_table, epoch_columns
 from dja_photplug.epochs.log import ExposureLog, exposure_log
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
-from dja_photplug.light.planes import measure_sky
 from dja_photplug.matching.kernels import Target
 from dja_photplug.mosaic.image import MosaicImage, replace_planes
 from dja_photplug.options.stages import ENGINES, Options
@@ -128,20 +127,18 @@ def measure_band(
         parallel=parallel,
     )
     result = replace(result, source=source)
-    _tell_sky(result, parallel)
+    _tell_sky(result)
     _flag_points(result)
     _check_psf(result)
     begin("epochs")
     return replace(result, catalog=_complete_table(result, source, manager))
 
 
-def _tell_sky(result: Result, parallel: Map) -> None:
+def _tell_sky(result: Result) -> None:
     """Warn of sky that was left in a mosaic, and that photometry does not take off."""
-    measure = result.options.measure
-    if measure.background != "none":
+    if result.sky is None:
         return
-    scale, diameter = pixel_scale(result.image.wcs), max(measure.apertures)
-    level, sigma = measure_sky(result.image, result.detection.segmentation, scale, parallel=parallel)
+    (level, sigma), scale, diameter = result.sky, pixel_scale(result.image.wcs), max(result.options.measure.apertures)
     offset = level / sigma * math.sqrt(math.pi) / 2 * diameter / scale  # the root of the area, times that of a pixel
     if abs(offset) > MOST_SKY:
         warnings.warn(

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from astropy.stats import mad_std
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
-from scipy.stats import median_abs_deviation
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.smallfits import CardValue
@@ -68,7 +68,7 @@ class StarStack:
     @property
     def scatter(self) -> Floats:
         """Robust scatter of the stars' curves of growth, (k,)."""
-        return np.asarray(median_abs_deviation(self.growth, axis=0, scale="normal"))
+        return np.asarray(mad_std(self.growth, axis=0))
 
     def cards(self) -> dict[str, CardValue]:
         """Return metadata: the number of stars, their ids, radii, the light within them, and its scatter.
@@ -116,7 +116,7 @@ def stack_stars(stars: Stars, side: int, name: str, wavelength: float | None = N
         shifted, variance, growth = _align(replace(stars, masked=stars.masked & ~own), side, stack)
         concentration = growth[:, RADII.index(CENTRE)]
         off = np.abs(concentration / np.median(concentration) - 1)
-        scatter = float(median_abs_deviation(concentration, scale="normal")) / float(np.median(concentration))
+        scatter = float(mad_std(concentration)) / float(np.median(concentration))
         kept = off <= max(OUTLYING * scatter, LEAST_OFF)
         stars, growth = stars[kept], growth[kept]
         stack = _average(shifted[kept], variance[kept])

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from dja_photplug.psf.model import PSF, encircled_energy, half_light_radius
 from dja_photplug.psf.regions import PSFModel
@@ -76,6 +75,8 @@ class GrowthModels:
 
 def _expand_psf(psf: PSF) -> tuple[Floats, Floats]:
     """Return shares (sum 1) and sigmas in arcsec of Gaussians with the curve of growth of a PSF, by a fit to it."""
+    from scipy.optimize import nnls  # 0.3 s to import, and most catalogues have no PSF
+
     (y, x), (ny, nx) = psf.centre, psf.data.shape
     reach = (min(y, ny - 1 - y, x, nx - 1 - x) + 0.5) * psf.scale
     radius, sigma = np.geomspace(psf.scale / 4, reach, FITTED), np.geomspace(psf.scale / 4, 2 * reach, GAUSSIANS)

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicHermiteSpline, make_interp_spline
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.psf.model import FEWEST, PSF, SAME_SCALE
@@ -118,6 +117,8 @@ def _resample_rows(data: Floats, centre: float, ratio: float, size: int | None) 
 
 def _integrate_rows(data: Floats, edges: Floats) -> Floats:
     """Return the light between `edges`, in rows, of which the light in each given row is known."""
+    from scipy.interpolate import CubicHermiteSpline, make_interp_spline  # 0.3 s to import
+
     given = np.arange(len(data) + 1) - 0.5
     cumulative = np.concatenate([np.zeros_like(data[:1]), np.cumsum(data, axis=0)])
     light = make_interp_spline(given, cumulative, k=5)(given, nu=1)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Generator, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from queue import Empty, Queue
-from threading import Thread
-from typing import TYPE_CHECKING, BinaryIO
+from threading import Event, Thread
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from isal import igzip
 
@@ -17,10 +19,12 @@ from dja_photplug.remote.paths import RemotePath
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["expect_bytes", "open_stream"]
+__all__ = ["ahead", "expect_bytes", "open_stream"]
 
 _PIECE, _AHEAD = 1 << 20, 1 << 25  # bytes that are inflated at once, and ahead of their reader
 _BUFFER = 2880  # bytes, a record of FITS
+
+Item = TypeVar("Item")
 
 
 def open_stream(path: Path) -> io.BufferedReader:
@@ -67,37 +71,66 @@ def expect_bytes(stream: io.BufferedReader, count: int) -> None:
         expect(count)
 
 
+def ahead(items: Iterable[Item], most: int, name: str) -> Generator[Item]:
+    """Yield what a thread takes from an iterable before it is asked for, so that both work at a time.
+
+    Parameters
+    ----------
+    items : iterable
+        What it raises is raised here.
+    most : int
+        How many wait at once.
+    name : str
+        Of the thread.
+
+    Yields
+    ------
+    object
+    """
+    waiting: Queue[tuple[Item] | Exception | None] = Queue(most)
+    stopping = Event()
+
+    def take() -> None:
+        end: Exception | None = None
+        try:
+            for item in items:
+                if stopping.is_set():
+                    break
+                waiting.put((item,))
+        except Exception as error:
+            end = error
+        waiting.put(end)
+
+    # One that nobody closes must not keep the interpreter from its end.
+    thread = Thread(target=take, name=name, daemon=True)
+    thread.start()
+    try:
+        while (found := waiting.get()) is not None:
+            if isinstance(found, Exception):
+                raise found
+            yield found[0]
+    finally:
+        stopping.set()
+        while thread.is_alive():  # it may wait to put an item
+            with suppress(Empty):
+                waiting.get(timeout=0.01)
+
+
 class _Inflater(io.RawIOBase):
-    """A gzip file that a thread inflates ahead of its reader, so that neither waits while the other has work."""
+    """A gzip file that a thread inflates ahead of its reader."""
 
     def __init__(self, path: Path) -> None:
         self._source: BinaryIO = igzip.open(path, "rb")
-        self._pieces: Queue[bytes | Exception] = Queue(_AHEAD // _PIECE)
-        self._piece, self._stopping = memoryview(b""), False
-        # One that nobody closes must not keep the interpreter from its end.
-        self._thread = Thread(target=self._inflate, name=f"inflating {path.name}", daemon=True)
-        self._thread.start()
-
-    def _inflate(self) -> None:
-        piece: bytes | Exception = b"-"
-        while isinstance(piece, bytes) and piece and not self._stopping:
-            try:
-                piece = self._source.read(_PIECE)
-            except Exception as error:
-                piece = error  # for the reader, as the end is
-            self._pieces.put(piece)
+        pieces = iter(partial(self._source.read, _PIECE), b"")
+        self._pieces = ahead(pieces, _AHEAD // _PIECE, f"inflating {path.name}")
+        self._piece = memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         if not self._piece:
-            piece = self._pieces.get()
-            if isinstance(piece, Exception) or not piece:
-                self._pieces.put(piece)  # what is at the end stays there
-            if isinstance(piece, Exception):
-                raise piece
-            self._piece = memoryview(piece)
+            self._piece = memoryview(next(self._pieces, b""))
         target = memoryview(buffer).cast("B")
         n = min(len(target), len(self._piece))
         target[:n] = self._piece[:n]
@@ -105,9 +138,6 @@ class _Inflater(io.RawIOBase):
         return n
 
     def close(self) -> None:
-        self._stopping = True
-        while self._thread.is_alive():  # it may wait to put a piece
-            with suppress(Empty):
-                self._pieces.get(timeout=0.01)
+        self._pieces.close()
         self._source.close()
         super().close()

@@ -14,7 +14,6 @@ from astropy import units as u
 from astropy.table import QTable
 from astropy.wcs import WCS
 from numpy.typing import NDArray
-from scipy.optimize import brentq, nnls
 from scipy.special import gammaincinv
 
 from dja_photplug.errors import PhotplugError
@@ -197,6 +196,8 @@ def expand_sersic(index: float, limits: tuple[float, float] = (0.03, 8.0)) -> tu
     A non-negative fit of the light per logarithmic radius (multi-Gaussian expansion, Cappellari 2002, MNRAS 333,
     400), scaled so that half of the light of the sum is within radius 1.
     """
+    from scipy.optimize import brentq, nnls  # 0.3 s to import
+
     radius = np.geomspace(*limits, 200)
     narrow, wide = limits[0] * 4 / 3, limits[1] * 5 / 8
     sigma = np.geomspace(narrow, wide, round(11 * np.log(wide / narrow) / np.log(125)))

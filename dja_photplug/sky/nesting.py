@@ -12,7 +12,6 @@ import numpy as np
 from astropy.wcs import WCS
 from astropy.wcs.utils import pixel_to_pixel
 from numpy.typing import NDArray
-from scipy.interpolate import RectBivariateSpline
 
 from dja_photplug.sky.grid import BLOCK_PIXELS, cut_window, pixel_scale, row_blocks
 
@@ -133,6 +132,8 @@ def _take_medians(labels: NDArray[np.int32], nesting: Nesting, shape: tuple[int,
 
 def _take_nearest(labels: NDArray[np.int32], wcs: WCS, target: WCS, shape: tuple[int, int]) -> NDArray[np.int32]:
     """Return the label of the pixel that is nearest on the sky."""
+    from scipy.interpolate import RectBivariateSpline  # 0.3 s to import, and most grids are nested
+
     # A cubic spline needs four points.
     points = [np.linspace(0, n - 1, max(4, n // LATTICE + 2)) for n in shape]
     y, x = np.meshgrid(*points, indexing="ij")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import sep
@@ -15,7 +16,6 @@ from astropy.nddata import NDData
 from astropy.table import QTable
 from astropy.wcs import WCS
 from numpy.typing import NDArray
-from photutils.segmentation import SegmentationImage, SourceCatalog
 
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError, PhotplugWarning
@@ -34,6 +34,9 @@ from dja_photplug.sources.detection import (
     sample_labels,
     subtract_level,
 )
+
+if TYPE_CHECKING:
+    from photutils.segmentation import SegmentationImage
 
 __all__ = [
     "check_labels",
@@ -89,6 +92,8 @@ def segment_shapes(
         ``x y a b`` in pixels, ``theta`` in radians, ``npix`` with the null pixels, and ``flag``, TRUNCATED at the edge
         of the image. Without positive light ``x y`` are the geometric centre, ``a b theta`` NaN.
     """
+    from photutils.segmentation import SourceCatalog
+
     shapes = SourceCatalog(data, segments, convolved_data=convolved, mask=null)
     x, y = np.array([shapes.x_centroid, shapes.y_centroid])
     dark = np.flatnonzero(np.isnan(x))
@@ -252,6 +257,8 @@ def describe_segments(
         Where the image has no WCS or no uncertainty; where 30 segments or more are brighter than the sky around them
         no more often than by chance.
     """
+    from photutils.segmentation import SegmentationImage  # half a second to import
+
     null = null_pixels(image)
     data = subtract_level(image, background, null)
     segments, convolved = SegmentationImage(labels), convolve_pixels(data, gaussian_kernel(options.kernel))

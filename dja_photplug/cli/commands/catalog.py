@@ -56,7 +56,6 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
 def run(arguments: Namespace) -> None:
     """Detect and measure, and write the catalogue and what else was asked for."""
     from dja_photplug.catalog.photoz import CHECKS
-    from dja_photplug.catalog.regions import write_regions
     from dja_photplug.files.pixels import write_image
     from dja_photplug.files.tables import check_names
     from dja_photplug.pipeline.catalog import run as make_catalog
@@ -64,8 +63,6 @@ def run(arguments: Namespace) -> None:
     from dja_photplug.pipeline.one_band import write_result
     from dja_photplug.pipeline.steps.result import fill_columns
     from dja_photplug.plugins.options import catalog_suffixes, complete_options
-    from dja_photplug.reports.make import report
-    from dja_photplug.reports.page import require_bokeh
 
     manager, overwrite = arguments.manager, arguments.overwrite
     options = complete_options(make_options(arguments, LIKE_DJA if arguments.like_dja else None), manager)
@@ -77,6 +74,8 @@ def run(arguments: Namespace) -> None:
         "report": REPORT_SUFFIXES,
     }
     if arguments.report:
+        from dja_photplug.reports.page import require_bokeh
+
         require_bokeh()
     outputs = check_outputs(arguments, output=suffixes, **beside)
     if options.output.format in CHECKS:
@@ -97,10 +96,14 @@ def run(arguments: Namespace) -> None:
     if arguments.segmentation:
         write_image(arguments.segmentation, result.detection.segmentation, wcs.to_header(), overwrite=overwrite)
     if arguments.regions:
+        from dja_photplug.catalog.regions import write_regions  # 0.4 s to import
+
         write_regions(fill_columns(result), arguments.regions, wcs, overwrite=overwrite)
     if arguments.plot:
         _draw_catalog(result, arguments.plot, manager, overwrite=overwrite)
     if arguments.report:
+        from dja_photplug.reports.make import report  # 0.4 s to import
+
         report(result, arguments.report, manager=manager, progress=not arguments.quiet, overwrite=overwrite)
     meta = result.catalog.meta
     # The noise is that of the bands where the archive's stack, which has no photon noise, is the detection image.

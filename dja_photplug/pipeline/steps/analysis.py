@@ -15,7 +15,7 @@ from dja_photplug.calibration.zones import find_zones_off
 from dja_photplug.engines.sep_engine import measure_error_scale
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.mesh import Background
-from dja_photplug.light.planes import mask_sources
+from dja_photplug.light.planes import mask_sources, measure_sky
 from dja_photplug.light.significance import measure_significance
 from dja_photplug.matching.convolution import Kernels
 from dja_photplug.matching.kernels import Target, warn_of_residual
@@ -41,7 +41,7 @@ from dja_photplug.sources.detection import (
     shapes_on_grid,
 )
 from dja_photplug.sources.matched import copy_matched, measure_matched
-from dja_photplug.sources.removal import measure_profiles, remove_neighbours, remove_sky
+from dja_photplug.sources.removal import Mask, measure_profiles, remove_neighbours, remove_sky
 
 __all__ = ["Begin", "analyse_image"]
 
@@ -114,7 +114,9 @@ def analyse_image(
         detection = regrid_detection(detection, image.wcs, image.data.shape)
     detection = replace(detection, segmentation=share_plane(detection.segmentation))
     begin("sky")
-    detection, removed = _find_sky(image, background, detection, options, parallel)
+    covered = mask_sources(image, detection.segmentation, pixel_scale(image.wcs), parallel=parallel)
+    detection, removed = _find_sky(image, background, detection, covered, options, parallel)
+    left = _measure_rest(image, detection, covered, parallel) if options.measure.background == "none" else None
     work = _Work(background, tiles, options, manager, begin, parallel)
     if calibration is None and calibrated:
         calibration = work.calibrate(image, removed, detection)
@@ -137,6 +139,7 @@ def analyse_image(
         calibration=calibration,
         options=options,
         psf=psf,
+        sky=left,
     )
 
 
@@ -238,14 +241,28 @@ def _find_sources(
 
 
 def _find_sky(
-    image: MosaicImage, background: Background, detection: Detection, options: Options, parallel: Map
+    image: MosaicImage,
+    background: Background,
+    detection: Detection,
+    covered: Mask,
+    options: Options,
+    parallel: Map,
 ) -> tuple[Detection, Removed]:
     """Return a detection with its significances, and the image less its sky, by one mask of the sources."""
-    mask, note = mask_sources(image, detection.segmentation, pixel_scale(image.wcs), parallel=parallel)
+    mask = covered[0]
     if "snr_detect" not in detection.sources.colnames and len(detection.sources):
-        planes = image, background, detection.segmentation, mask, find_zones_off(image, mask)
+        edges = find_zones_off(image, mask, parallel=parallel)
+        planes = image, background, detection.segmentation, mask, edges
         detection = add_significance(detection, measure_significance(*planes, options.detect, parallel=parallel))
-    return detection, remove_sky(image, detection.segmentation, options, (mask, note), parallel=parallel)
+    return detection, remove_sky(image, detection.segmentation, options, covered, parallel=parallel)
+
+
+def _measure_rest(image: MosaicImage, detection: Detection, covered: Mask, parallel: Map) -> tuple[float, float]:
+    """Return the level and the sigma of the sky that photometry leaves in."""
+    mask, narrow = covered
+    if narrow:  # beside which the wings of sources would pass for sky
+        mask, _ = mask_sources(image, detection.segmentation, pixel_scale(image.wcs), least=0, parallel=parallel)
+    return measure_sky(image, mask)
 
 
 def _detect(ask: Ask[Detection], image: MosaicImage, background: Background) -> Detection:

@@ -51,6 +51,8 @@ class Result:
         What that image was loaded from; None for a stack made of the bands, and for an image from elsewhere.
     psf : PSFModel or None
         Of that image.
+    sky : tuple of float, or None
+        Level between its sources and sigma of a pixel, in 10 nJy, where photometry leaves the sky in.
     """
 
     catalog: QTable
@@ -60,6 +62,7 @@ class Result:
     options: Options
     source: Source | None = None
     psf: PSFModel | None = None
+    sky: tuple[float, float] | None = None
 
     @property
     def image(self) -> MosaicImage:
