@@ -28,8 +28,9 @@ from cases import CASES, PROGRAM, Case, Job, Setup, count_rows, find_program
 from dja_photplug.errors import PhotplugError
 from fields import BANDS, DENSITY, Field, make_field
 from report import TABLES, Record, Run, read_runs, show, write_runs
-from watch import run_watched
+from watch import run_watched, warm_memory
 
+WARM_BYTES = 40  # a pixel: what the recipe takes, most of all cases
 PACKAGES = ("dja_photplug", "numpy", "astropy", "sep", "photutils", "isal")
 
 
@@ -121,6 +122,7 @@ def _measure(field: Field, name: str, n: int, turn: int, setup: Setup) -> Record
         if not all(path.exists() for path in needed.outputs):
             run_watched(needed.commands)
     job = case.job(field, setup, n)
+    warm_memory(WARM_BYTES * field.side**2)
     start = time.time()
     cost = run_watched(job.commands, job.parallel)
     _check_outputs(job, name, start)
