@@ -28,7 +28,7 @@ from dja_photplug.outputs.held import held_folder
 
 __all__ = ["Scratch", "Unnamed", "dump_shared", "keep_memory", "new_plane", "open_scratch", "share_plane", "unseen"]
 
-# Smaller arrays are in memory, where there is a scratch folder too.
+# Smaller arrays that processes only read are copied, where there is a scratch folder too.
 LEAST_BYTES = 1 << 20
 
 # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt, in bytes.
@@ -220,6 +220,8 @@ def open_scratch(directory: str | Path | None = None, *, needed: int = 0) -> Ite
 def new_plane(shape: tuple[int, ...], dtype: type[Scalar]) -> NDArray[Scalar]:
     """Return a plane of zeros, in a file where there is a scratch folder, else in memory.
 
+    In a file however small it is: processes write into it, and into a copy in their memory they would in vain.
+
     Parameters
     ----------
     shape : tuple of int
@@ -230,9 +232,7 @@ def new_plane(shape: tuple[int, ...], dtype: type[Scalar]) -> NDArray[Scalar]:
     ndarray
     """
     scratch = _current.get()
-    if scratch is None or np.prod(shape) * np.dtype(dtype).itemsize < LEAST_BYTES:
-        return np.zeros(shape, dtype)
-    return scratch.plane(shape, dtype)
+    return np.zeros(shape, dtype) if scratch is None else scratch.plane(shape, dtype)
 
 
 def share_plane(plane: NDArray[Scalar]) -> NDArray[Scalar]:
