@@ -145,6 +145,9 @@ def test_plugins_and_help_show_it(shell: Shell) -> None:
             in " ".join(shell(f"{command} --help").split())
         )
     said = " ".join(shell("i2d-noise --help").split())
+    # Which is quick, as plugins of others import nothing heavy, and nothing is imported on their account.
+    code = "import sys; from dja_photplug.cli.app import main; main(['plugins']); print('numpy' in sys.modules)"
+    assert succeed(shell.program.with_name("python"), "-c", code, folder=shell.folder).splitlines()[-1] == "False"
     assert "--aperture ARCSEC diameter of the aperture of the depth, in arcsec (default 0.32)" in said
 
 
