@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.util.logging import getLogger
 
 ROOT = Path(__file__).resolve().parent.parent
 if find_spec("dja_photplug") is None:  # a bare checkout
@@ -27,9 +31,21 @@ autodoc_typehints = "none"  # numpydoc sections hold the types
 autodoc_member_order = "bysource"
 
 html_theme = "furo"
-html_title = "dja_photplug"
+html_title = f"dja_photplug {release}"
 html_static_path = ["_static"]
 html_css_files = ["wide.css"]
 html_theme_options = {"source_edit_link": "", "sidebar_hide_name": False}
 html_copy_source = False
 html_show_sourcelink = False
+
+
+def run_tutorial(app: Sphinx) -> None:
+    """Run docs/tutorial.md; what it prints otherwise than it shows is a warning."""
+    command = [sys.executable, str(ROOT / "docs" / "scripts" / "pages.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        getLogger("tutorial").warning("the tutorial does not run as it is shown: %s", done.stderr or done.stdout)
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("builder-inited", run_tutorial)

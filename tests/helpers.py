@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import median_abs_deviation
 
 from dja_photplug.calibration.curve import NoiseCalibration
+from dja_photplug.catalog.eazy import EAZY_FILTERS
 from dja_photplug.catalog.metadata import make_metadata
 from dja_photplug.catalog.schema import describe_columns, dress_table
 from dja_photplug.cli.app import main
@@ -214,6 +215,22 @@ def plain(column: Any) -> NDArray[Any]:
 def robust_scatter(values: ArrayLike) -> float:
     """Return the standard deviation of a Gaussian with the same median absolute deviation."""
     return float(median_abs_deviation(values, scale="normal"))
+
+
+def write_eazy_inputs(folder: Path) -> dict[str, str]:
+    """Write top-hat filters for all numbers, two power-law templates and a template error: eazy-py comes without."""
+    wave = 3000 + 100.0 * np.arange(max(EAZY_FILTERS.values()))
+    filters = [
+        f"4 tophat-{i} lambda_c= {w:.1f}\n1 {w - 51} 0\n2 {w - 50} 1\n3 {w + 50} 1\n4 {w + 51} 0\n"
+        for i, w in enumerate(wave, start=1)
+    ]
+    (folder / "FILTER.RES").write_text("".join(filters))
+    for name, slope in (("flat", 0), ("blue", -2)):
+        grid = np.geomspace(100, 1e6, 300)
+        np.savetxt(folder / f"{name}.dat", np.transpose([grid, (grid / 5500) ** slope]))
+    (folder / "sed.param").write_text("1 flat.dat 1.0\n2 blue.dat 1.0\n")
+    (folder / "error.def").write_text("100 0.01\n1000000 0.01\n")
+    return {"FILTERS_RES": "FILTER.RES", "TEMPLATES_FILE": "sed.param", "TEMP_ERR_FILE": "error.def"}
 
 
 # ---- exposure logs

@@ -12,6 +12,7 @@ from astropy.table import MaskedColumn, QTable
 from dja_photplug.catalog.eazy import EAZY_FILTERS, filter_number, write_eazy
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import ProductName
+from tests.helpers import write_eazy_inputs
 
 BANDS = {"f606w": 236, "f606wu": 214, "f115wn": 351, "f115w": 364, "f444w": 377, "f250m": 379, "nrca_f250m": 379}
 
@@ -111,22 +112,6 @@ def test_translate_file_of_another_catalog_is_kept(tmp_path: Path) -> None:
     with pytest.raises(PhotplugError, match=r"zphot\.translate: exists already"):
         write_eazy(make_catalog(["f444w"]), tmp_path / "a.fits")
     assert [path.name for path in tmp_path.iterdir()] == ["zphot.translate"]
-
-
-def write_eazy_inputs(folder: Path) -> dict[str, str]:
-    """Write top-hat filters for all numbers, two power-law templates and a template error: eazy-py comes without."""
-    wave = 3000 + 100.0 * np.arange(max(EAZY_FILTERS.values()))
-    filters = [
-        f"4 tophat-{i} lambda_c= {w:.1f}\n1 {w - 51} 0\n2 {w - 50} 1\n3 {w + 50} 1\n4 {w + 51} 0\n"
-        for i, w in enumerate(wave, start=1)
-    ]
-    (folder / "FILTER.RES").write_text("".join(filters))
-    for name, slope in (("flat", 0), ("blue", -2)):
-        grid = np.geomspace(100, 1e6, 300)
-        np.savetxt(folder / f"{name}.dat", np.transpose([grid, (grid / 5500) ** slope]))
-    (folder / "sed.param").write_text("1 flat.dat 1.0\n2 blue.dat 1.0\n")
-    (folder / "error.def").write_text("100 0.01\n1000000 0.01\n")
-    return {"FILTERS_RES": "FILTER.RES", "TEMPLATES_FILE": "sed.param", "TEMP_ERR_FILE": "error.def"}
 
 
 @pytest.mark.fitters

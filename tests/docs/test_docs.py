@@ -5,29 +5,32 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.io import fits
-from astropy.table import QTable
+from astropy.table import QTable, Table
 from scipy.ndimage import label
 
 import dja_photplug as dp
 from dja_photplug import hookspecs
 from dja_photplug import plugin as front_door
 from dja_photplug.archive.releases import ARCHIVE_URL, URL_VARIABLE
+from dja_photplug.cli.about import demonstration
 from dja_photplug.cli.app import main
 from dja_photplug.cli.examples import EXAMPLES
 from dja_photplug.files.pixels import read_image, write_image
@@ -40,30 +43,47 @@ from dja_photplug.simulate.diffraction import make_psf
 from dja_photplug.simulate.field import FieldOptions, simulate_field, write_field
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, simulate_mosaic, simulate_scene
 from dja_photplug.sky.grid import header_wcs
-from tests.helpers import AS_IS
+from tests.helpers import AS_IS, write_eazy_inputs
 from tests.remote.server import serve_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+HANDOVERS = ROOT / "docs" / "handovers.md"
+BY_THEMSELVES = (HANDOVERS, ROOT / "docs" / "tutorial.md")
+PROGRAMS = [
+    "stilts",
+    "galfit",
+    *(pytest.param(name, marks=pytest.mark.fitters) for name in ("eazy", "statmorph", "pysersic", "glue", "jdaviz")),
+]
 
-Run = Callable[..., list[tuple[str, str]]]
 
-
-def read_blocks(page: Path) -> list[tuple[str, str]]:
-    """Return language and text of each fenced block."""
-    return re.findall(r"^```([\w{}-]*)\n(.*?)^```$", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-
-
-def read_commands(block: str) -> Iterator[tuple[dict[str, str], list[str]]]:
-    """Yield environment and arguments of each dja-photplug command of a shell block."""
-    for piece in re.split(r"\n|&&", block.replace("\\\n", " ")):
-        words = shlex.split(piece)
-        setting = {}
-        while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
-            name, _, setting[name] = words.pop(0).partition("=")
-        if words and words[0].removeprefix(".venv/bin/") == "dja-photplug":
-            yield setting, words[1:]
+def expect_taken(program: str, names: dict[str, Any]) -> None:
+    """See what a program made of what it was handed; `names` are those of the page."""
+    catalog = QTable.read("cat.fits")
+    match program:
+        case "stilts":
+            red = Table.read("red.fits")
+            assert 0 < len(red) < len(catalog)
+            assert (red["colour"].unit, red["ra"].unit) == (u.mag, u.deg)
+            assert red["f444w_mag_auto"].description == catalog["f444w_mag_auto"].description
+        case "galfit":
+            assert Path("14_model.fits").exists()
+        case "eazy":
+            assert names["fit"].flux_columns == ["f444w_tot_1", "f115w_tot_1"]
+            assert len(names["fit"].zbest) == len(catalog)
+        case "statmorph":
+            assert 0.3 < names["morphology"].gini < 0.8
+        case "pysersic":
+            [row] = catalog[catalog["id"] == 14]
+            assert float(names["best"]["flux"]) == pytest.approx(row["flux_auto"].to_value("10 nJy"), rel=0.3)
+        case "glue":
+            [bright] = [subset for subset in names["bright"].subsets if subset.data is names["sources"]]
+            assert bright.to_mask().sum() == np.sum(catalog["f444w_flux_auto"] > 1 * u.uJy)
+            assert names["mosaic"][names["sources"].id["ra"]].shape == names["mosaic"].shape  # by the links
+        case "jdaviz":
+            assert {"F444W[DATA]", "sources"} <= set(names["imviz"].data_labels)
+            assert len(names["footprints"].overlay.choices) == len(names["log"])
 
 
 def load_script(name: str) -> ModuleType:
@@ -71,8 +91,12 @@ def load_script(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look for their module
     spec.loader.exec_module(module)
     return module
+
+
+pages = load_script("pages")
 
 
 @pytest.fixture(scope="module")
@@ -140,90 +164,147 @@ def install(project: dict, module: str, site: Path, patch: pytest.MonkeyPatch) -
     importlib.invalidate_caches()
 
 
-@pytest.fixture
-def run_page(
-    archive: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Run]:
-    """Run a page from top to bottom as a reader would; return what each shell block should print and did print.
+class Reader:
+    """Runs pages from top to bottom in the working directory, as a reader would.
 
-    The archive's server is one of this machine.
-    With `most` no further than to so many of them.
-    Plugins are installed where the page shows their entry point, from its Python blocks that use ``hookimpl``.
+    The archive's server is one of this machine. Plugins are installed where the page shows their entry point, from its
+    Python blocks that use ``hookimpl``.
     """
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(URL_VARIABLE, archive)
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    # DJA_PHOTPLUG_TRACE gives the logger a handler on the stderr of its time.
-    logger = logging.getLogger("dja_photplug.plugins.manager")
 
-    def run(page: Path, most: int | None = None) -> list[tuple[str, str]]:
-        namespace = ModuleType("page")
-        monkeypatch.setitem(sys.modules, "page", namespace)
+    def __init__(self, archive: str, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.archive, self.folder, self.patch = archive, folder, patch
+        self.namespace = ModuleType("page")
+        patch.chdir(folder)
+        patch.setenv(URL_VARIABLE, archive)
+        patch.setenv(CACHE_VARIABLE, str(folder / "cache"))
+        # Results do not depend on the number of processes, and each takes seconds to start.
+        patch.setattr(os, "cpu_count", lambda: 1)
+
+    def __call__(self, page: Path, most: int | None = None) -> list[tuple[str, str]]:
+        """Return what each block of text shows and what was printed before it, with `most` no further than so many.
+
+        Blocks that need other programs are left out.
+        """
         printed, outputs, plugin = "", [], ""
-        for language, text in read_blocks(page):
-            text = text.replace(ARCHIVE_URL, archive)
-            if language == "python":
-                exec(compile(text, str(page), "exec"), namespace.__dict__)
-                plugin += text if "hookimpl" in text else ""
-            elif language == "toml" and "entry-points" in text:
-                install(tomllib.loads(text), plugin, tmp_path / "site", monkeypatch)
-            elif language == "toml" and "[fields." in text:
-                Path("fields.toml").write_text(text)
-            elif language == "toml":
-                Path("options.toml").write_text(text)
-                stages = plugin_stages(dp.get_plugin_manager())
-                assert collect_options({}, Path("options.toml"), plugins=stages) != collect_options({}, plugins=stages)
-            elif language == "bash":
-                capsys.readouterr()
-                for setting, arguments in read_commands(text):
-                    with monkeypatch.context() as patch:
-                        for name, value in setting.items():
-                            patch.setenv(name, value)
-                        assert main(arguments) == 0, f"{shlex.join(arguments)}: {capsys.readouterr().err}"
-                printed = capsys.readouterr().out
-            elif language == "text":
-                outputs.append((text, printed))
+        for block in pages.read_blocks(page):
+            if block.needs:
+                continue
+            if block.language == "text":
+                outputs.append((block.text, printed))
                 if len(outputs) == most:
                     break
+            elif block.language == "toml":
+                self.keep(block.text, plugin)
+            else:
+                printed = self.run(block, page)
+                plugin += block.text if block.language == "python" and "hookimpl" in block.text else ""
         return outputs
 
-    yield run
+    def run(self, block: Any, page: Path) -> str:
+        block = replace(block, text=block.text.replace(ARCHIVE_URL, self.archive))
+        return pages.run_block(block, page, self.namespace)
+
+    def keep(self, text: str, plugin: str) -> None:
+        """Do with a TOML file what the page says of it."""
+        if "entry-points" in text:
+            install(tomllib.loads(text), plugin, self.folder / "site", self.patch)
+        elif "[fields." in text:
+            Path("fields.toml").write_text(text)
+        else:
+            Path("options.toml").write_text(text)
+            stages = plugin_stages(dp.get_plugin_manager())
+            assert collect_options({}, Path("options.toml"), plugins=stages) != collect_options({}, plugins=stages)
+
+
+@pytest.fixture(scope="module")
+def read_page(archive: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], Reader]]:
+    """Return a reader in a new folder, where ``data`` is a link to the given one."""
+    # DJA_PHOTPLUG_TRACE gives the logger a handler on the stderr of its time.
+    logger = logging.getLogger("dja_photplug.plugins.manager")
+    with ExitStack() as stack:
+
+        def start(data: Path) -> Reader:
+            stack.close()  # the working directory and environment of the one before
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            folder = tmp_path_factory.mktemp("page")
+            (folder / "data").symlink_to(data)
+            return Reader(archive, folder, patch)
+
+        yield start
     logger.handlers.clear()
     logger.setLevel(logging.NOTSET)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_and_python_of_page_run(page: Path, simulated: Path, run_page: Run) -> None:
-    Path("data").symlink_to(simulated)
-    run_page(page)
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in BY_THEMSELVES], ids=lambda page: page.name)
+def test_commands_and_python_of_page_run(
+    page: Path, simulated: Path, read_page: Callable[[Path], Reader], monkeypatch: pytest.MonkeyPatch, slow: bool
+) -> None:
+    if not slow:
+        monkeypatch.setattr(demonstration, "SCENE", SceneOptions(shape=(500, 500), n_sources=60, isolated=True))
+    reader = read_page(simulated)
+    reader(page)
     if page == README:
         assert list(Path("dja-photplug-demo").glob("*_cat.fits"))
         assert main(["plugins"]) == 0
 
 
 @pytest.mark.parametrize(("page", "count"), [("start.md", 3), ("bands.md", 1), ("extend.md", 1)])
-def test_pages_print_what_they_show(page: str, count: int, data: Path, run_page: Run) -> None:
-    Path("data").symlink_to(data / "uds")
-    outputs = run_page(ROOT / "docs" / page, count)
+def test_pages_print_what_they_show(page: str, count: int, data: Path, read_page: Callable[[Path], Reader]) -> None:
+    outputs = read_page(data / "uds")(ROOT / "docs" / page, count)
     assert len(outputs) == count
     for shown, printed in outputs:
         assert printed.split() == shown.split()
 
 
+@pytest.fixture(scope="module")
+def handed_over(simulated: Path, read_page: Callable[[Path], Reader]) -> Reader:
+    """What the page about other programs makes for them."""
+    reader = read_page(simulated)
+    reader(HANDOVERS)
+    write_eazy_inputs(Path())
+    return reader
+
+
+@pytest.mark.filterwarnings("ignore")  # the programs' own
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_program_takes_what_is_handed_over(program: str, handed_over: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(handed_over.folder)
+    [block] = [block for block in pages.read_blocks(HANDOVERS) if block.needs == program]
+    if block.language == "python":
+        pytest.importorskip(program, reason=f"needs {program}: pip install 'dja_photplug[fitters,viewers]'")
+    elif shutil.which(program) is None:
+        pytest.skip(f"needs {program}")
+    handed_over.run(block, HANDOVERS)
+    expect_taken(program, vars(handed_over.namespace))
+
+
+def test_every_program_of_a_page_is_tried() -> None:
+    needed = {(page, block.needs) for page in PAGES for block in pages.read_blocks(page) if block.needs}
+    names = [program if isinstance(program, str) else program.values[0] for program in PROGRAMS]
+    assert needed == {(HANDOVERS, name) for name in names}
+
+
+def test_tutorial_prints_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    outputs = list(pages.run_tutorial())
+    assert len(outputs) == 5
+    assert [pair for pair in outputs if not pages.same(*pair)] == []
+
+
 def test_pages_show_commands_of_every_kind() -> None:
     shown = {
-        arguments[0] for page in PAGES for kind, text in read_blocks(page) if kind == "bash"
-        for _, arguments in read_commands(text)
+        arguments[0] for page in PAGES for block in pages.read_blocks(page) if block.language == "bash"
+        for _, arguments in pages.read_commands(block.text)
     }  # fmt: skip
     # `depth` is the command of the plugin on the hooks page.
     assert shown == set(load_script("tables").commands()) - {"shared"} | {"depth"}
 
 
 def test_examples_of_the_help_stand_where_they_are_run(capsys: pytest.CaptureFixture[str]) -> None:
-    blocks = "\n".join(text for page in PAGES for language, text in read_blocks(page) if language == "bash")
-    run = [words for _, words in read_commands(blocks)]
+    blocks = "\n".join(block.text for page in PAGES for block in pages.read_blocks(page) if block.language == "bash")
+    run = [words for _, words in pages.read_commands(blocks)]
     for name, example in EXAMPLES.items():
-        [(_, words)] = read_commands(example)
+        [(_, words)] = pages.read_commands(example)
         assert words in run, example
         with pytest.raises(SystemExit):
             main([name, "--help"])
@@ -249,7 +330,9 @@ def test_hooks_page_shows_every_hook_with_its_signature() -> None:
 
 
 def test_every_hook_has_an_example_that_runs() -> None:
-    examples = "".join(text for kind, text in read_blocks(ROOT / "docs" / "hooks.md") if kind == "python")
+    examples = "".join(
+        block.text for block in pages.read_blocks(ROOT / "docs" / "hooks.md") if block.language == "python"
+    )
     implemented = re.findall(r"^@hookimpl\ndef (photplug_\w+)", examples, re.MULTILINE)
     assert sorted(implemented) == sorted(name for name in vars(hookspecs) if name.startswith("photplug_"))
 
@@ -263,7 +346,7 @@ def imported_names(text: str) -> Iterator[tuple[str, str]]:
         yield module, "__name__"
 
 
-@pytest.mark.parametrize("page", ["docs/hooks.md", "README.md"])
+@pytest.mark.parametrize("page", ["docs/hooks.md", "docs/howto-plugin.md"])
 def test_plugins_import_from_the_front_door(page: str) -> None:
     imported = set(imported_names((ROOT / page).read_text()))
     assert ("dja_photplug.plugin", "hookimpl") in imported
@@ -353,6 +436,59 @@ def test_house_page_names_files_that_are_there() -> None:
     assert [name for name in named if not any((place / name).exists() for place in places)] == []
 
 
+def test_index_has_a_question_for_every_page() -> None:
+    text = (ROOT / "docs" / "index.md").read_text()
+    listed = re.findall(r"^\| \[.+\]\((\S+)\.md\) \| .+\? \|$", text, re.MULTILINE)
+    tree = [
+        name
+        for part in re.findall(r"^```\{toctree\}\n(.*?)^```", text, re.M | re.S)
+        for name in part.split("\n\n")[1].split()
+    ]
+    assert listed == tree
+    assert sorted(tree) == sorted(page.stem for page in PAGES if page not in (README, ROOT / "docs" / "index.md"))
+    assert f"Version {dp.__version__}." in text
+
+
+def read_section(link: str) -> str:
+    """Return a page, from the heading that a link leads to up to the next one."""
+    name, _, anchor = link.partition("#")
+    text = (ROOT / "docs" / name).read_text()
+    parts = re.split(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in parts[1::2]]
+    return parts[2 * slugs.index(anchor) + 2] if anchor else text
+
+
+def test_numbers_to_believe_stand_where_they_are_shown() -> None:
+    rows = re.findall(r"^\| (.+) \| \[[^]]+\]\((\S+)\) \|$", (ROOT / "docs" / "believe.md").read_text(), re.MULTILINE)
+    shown = 0
+    for row, link in rows:
+        section = read_section(link)
+        numbers = re.findall(r"(?<![\d.])[-+]?\d+\.\d\d(?![\d\"])", row)
+        assert [number for number in numbers if number not in section] == [], row
+        shown += len(numbers)
+    assert shown > 20
+
+
+def test_gallery_shows_every_figure_and_the_function_that_draws_it() -> None:
+    text = (ROOT / "docs" / "gallery.md").read_text()
+    shown = re.findall(r"\]\(images/(\S+)\)", text)
+    assert sorted(shown) == sorted(path.name for path in (ROOT / "docs" / "images").iterdir())
+    named = re.findall(r"`(dja_photplug[\w.]*)\.(\w+)`", text)
+    assert len(named) > 6
+    assert [name for module, name in named if not callable(getattr(importlib.import_module(module), name))] == []
+
+
+def test_environment_for_conda_is_that_of_the_package() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [*config["dependencies"], *config["optional-dependencies"]["plot"]]
+    declared.append(f"python{config['requires-python']}")
+    text = (ROOT / "environment.yml").read_text()
+    listed = re.findall(r"^  - (\S+>=\S+)$", text, re.MULTILINE)
+    assert len(listed) > 5
+    assert [each for each in listed if each not in declared] == []
+    assert re.findall(r"^      - \.\[(\S+)\]$", text, re.MULTILINE) == ["demo,remote"]
+
+
 def test_links_of_readme_lead_somewhere() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README.read_text())
     assert links
@@ -366,7 +502,8 @@ def test_ci_runs_the_test_command_of_readme() -> None:
     assert extraction
     script = f'{extraction.group()}\nprintf "%s\\n" "$test_command"'
     extracted = subprocess.run(["bash", "-c", script], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    [command] = [text for kind, text in read_blocks(README) if kind == "bash" and "pytest" in text]
+    blocks = [block.text for block in pages.read_blocks(README) if block.language == "bash"]
+    [command] = [text for text in blocks if "pytest" in text]
     assert extracted == command
     assert command.count(".venv-test") == 3  # .ci/run goes on with this environment
 

@@ -24,8 +24,7 @@ from dja_photplug.foreign.columns import read_ids, read_position, read_shapes, r
 from dja_photplug.foreign.grids import find_scale
 from dja_photplug.foreign.recognise import choose_schema
 from dja_photplug.foreign.write import dress_as, write_as
-from tests.catalog.test_eazy import write_eazy_inputs
-from tests.helpers import DJA, expect_error, plain
+from tests.helpers import DJA, expect_error, plain, write_eazy_inputs
 
 FITSVERIFY, STILTS = (
     pytest.mark.skipif(shutil.which(name) is None, reason=f"needs {name}, a Debian package")

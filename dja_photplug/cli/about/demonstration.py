@@ -42,6 +42,7 @@ BANDS = (
         seed=2,
     ),
 )
+SCENE = SceneOptions(n_sources=500, isolated=True, seed=3)
 STEPS = 5  # of a band, for the progress
 FLUX_BINS = (0.03, 0.3, 3.0, np.inf)  # uJy
 
@@ -75,7 +76,7 @@ def run_demo(directory: Path, manager: pluggy.PluginManager, *, quiet: bool = Fa
         raise PhotplugError(f"{directory}: is not an empty folder; name another with -o, or add --overwrite")
     directory.mkdir(parents=True, exist_ok=True)
     options = Options(overwrite=True)
-    scene = simulate_scene(SceneOptions(n_sources=500, isolated=True, seed=3))
+    scene = simulate_scene(SCENE)
     tables = []
     with tqdm(total=len(BANDS) * STEPS, disable=True if quiet else None) as bar:
         for band in BANDS:
