@@ -9,10 +9,12 @@ from importlib.metadata import version
 from typing import TypeVar
 
 from dja_photplug import __version__
+from dja_photplug.errors import PhotplugError
+from dja_photplug.files.formats import decode_text
 from dja_photplug.options.stages import Options
 from dja_photplug.units import ZERO_POINT
 
-__all__ = ["encode_metadata", "find_ucd", "make_metadata", "record_options"]
+__all__ = ["encode_metadata", "find_ucd", "make_metadata", "read_bands", "record_options"]
 
 Plain = TypeVar("Plain")
 
@@ -149,3 +151,42 @@ def encode_metadata(values: Mapping[str, Plain | list[object] | dict[str, object
     {'AR_RAD': '[0.08, 0.1]', 'ENGINE': 'sep'}
     """
     return {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in values.items()}
+
+
+def read_bands(meta: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
+    """Return what the metadata of a catalogue say of each band.
+
+    Parameters
+    ----------
+    meta : mapping
+        As :func:`encode_metadata` made them.
+
+    Returns
+    -------
+    dict of str to mapping
+        By the name of the band; of the only one under an empty name. Empty where they tell of no mosaic.
+
+    Raises
+    ------
+    PhotplugError
+        Where what they say of a band cannot be read.
+
+    Examples
+    --------
+    >>> read_bands({"BAND_0": '{"band": "f444w", "INPUT": "uds-f444w-clear"}'})
+    {'f444w': {'band': 'f444w', 'INPUT': 'uds-f444w-clear'}}
+    """
+    bands: dict[str, Mapping[str, object]] = {}
+    for key, text in meta.items():
+        if re.fullmatch(r"BAND_\d+", key):
+            try:
+                band = json.loads(str(decode_text(text)))
+                bands[str(band["band"])] = band
+            except (ValueError, TypeError, KeyError):
+                raise PhotplugError(
+                    f"the metadata {key} of the catalogue cannot be read; give it as it was written"
+                ) from None
+    if bands or "INPUT" not in meta:
+        return bands
+    # The lists of the only band are JSON text.
+    return {"": {key: json.loads(str(text)) if str(text).startswith("[") else text for key, text in meta.items()}}

@@ -71,14 +71,10 @@ def plan_sky(vectors: Floats) -> tuple[WCS, tuple[int, int]]:
 
 
 def epoch_figure(
-    title: str,
-    wcs: WCS,
-    exposure: NDArray[np.float32],
-    footprints: Floats,
-    programs: NDArray[np.str_],
-    visits: QTable,
-    frame: Floats | None = None,
-    position: Floats | None = None,
+    log: ExposureLog,
+    image: tuple[WCS, tuple[int, int]] | None = None,
+    gap: u.Quantity | None = None,
+    position: SkyCoord | None = None,
 ) -> Figure:
     """Return the figure of a log.
 
@@ -87,21 +83,13 @@ def epoch_figure(
 
     Parameters
     ----------
-    title : str
-    wcs : `~astropy.wcs.WCS`
-        Of the map.
-    exposure : ndarray, (ny, nx)
-        Exposure time [s].
-    footprints : ndarray, shape (n, k, 2)
-        Corners of each exposure in 0-based pixels of the map.
-    programs : ndarray of str, shape (n,)
-        The program of each exposure.
-    visits : `~astropy.table.QTable`
-        As from `ExposureLog.visits`.
-    frame : ndarray, shape (k, 2), optional
-        Outline of a mosaic in pixels of the map.
-    position : ndarray, shape (2,), optional
-        A place that is marked, in pixels of the map.
+    log : ExposureLog
+    image : tuple, optional
+        WCS and shape (ny, nx) of a mosaic to be outlined.
+    gap : `~astropy.units.Quantity`, optional
+        As for `ExposureLog.visits`, which the lower panel shows.
+    position : SkyCoord, optional
+        A place that is marked.
 
     Returns
     -------
@@ -114,25 +102,40 @@ def epoch_figure(
         Without matplotlib.
     """
     require_matplotlib()
-    from matplotlib.figure import Figure
-
-    ny, nx = exposure.shape
-    width = 10.0
-    tall = float(np.clip((width - 2.6) * ny / nx, 3.0, 9.0))
-    height = tall + 5.9
-    figure = Figure(figsize=(width, height))
-    figure.suptitle(title, x=0.09, y=1 - 0.25 / height, ha="left", va="top", fontsize=12, weight="bold")
-    sky = figure.add_gridspec(1, 1, top=1 - 0.75 / height, bottom=5.15 / height, left=0.09, right=0.92)
-    time = figure.add_gridspec(1, 1, top=3.3 / height, bottom=0.7 / height, left=0.09, right=0.97)
+    outlines = log.geometry.outline()
+    wcs, shape = plan_sky(outlines)
+    corners = SkyCoord(*np.moveaxis(outlines, -1, 0), representation_type="cartesian")
+    footprints, programs = np.stack(skycoord_to_pixel(corners, wcs), axis=-1), np.asarray(log.table["program"])
+    visits = log.visits(gap)
     colours = _choose_colours(programs, visits)
-    axes = figure.add_subplot(sky[0], projection=wcs, label="sky")
-    _draw_sky(axes, exposure, footprints, programs, colours, frame)
+    figure, sky, time = _lay_out(wcs, shape)
+    title = f"{Path(log.name).name}   {len(log)} exposures, {log.exptime.to_value(u.ks):.1f} ks"
+    height = figure.get_figheight()
+    figure.suptitle(title, x=0.09, y=1 - 0.25 / height, ha="left", va="top", fontsize=12, weight="bold")
+    _draw_sky(sky, log.exposure_map(wcs, shape), footprints, programs, colours)
+    if image is not None:
+        _draw_frame(sky, *image)
     if position is not None:
-        axes.plot(*position, "+", color="black", markersize=22, markeredgewidth=4, label="_halo")
-        axes.plot(*position, "+", color="#F0E442", markersize=20, markeredgewidth=2, label="position")
-    _draw_time(figure.add_subplot(time[0], label="time"), visits, colours)
+        mark = skycoord_to_pixel(position, wcs)
+        sky.plot(*mark, "+", color="black", markersize=22, markeredgewidth=4, label="_halo")
+        sky.plot(*mark, "+", color="#F0E442", markersize=20, markeredgewidth=2, label="position")
+    _draw_time(time, visits, colours)
     _add_legend(figure, visits, colours, 4.5 / height)
     return figure
+
+
+def _lay_out(wcs: WCS, shape: tuple[int, int]) -> tuple[Figure, WCSAxes, Axes]:
+    """Return an empty figure with its axes of the sky and of time."""
+    from matplotlib.figure import Figure
+
+    width = 10.0
+    tall = float(np.clip((width - 2.6) * shape[0] / shape[1], 3.0, 9.0))
+    height = tall + 5.9
+    figure = Figure(figsize=(width, height))
+    sky = figure.add_gridspec(1, 1, top=1 - 0.75 / height, bottom=5.15 / height, left=0.09, right=0.92)
+    time = figure.add_gridspec(1, 1, top=3.3 / height, bottom=0.7 / height, left=0.09, right=0.97)
+    axes = figure.add_subplot(sky[0], projection=wcs, label="sky")
+    return figure, axes, figure.add_subplot(time[0], label="time")
 
 
 def _add_legend(figure: Figure, visits: QTable, colours: dict[str, str], top: float) -> None:
@@ -182,9 +185,8 @@ def _draw_sky(
     footprints: Floats,
     programs: NDArray[np.str_],
     colours: dict[str, str],
-    frame: Floats | None,
 ) -> None:
-    """Draw the exposure time with the outlines of the exposures, and of the mosaic."""
+    """Draw the exposure time with the outlines of the exposures."""
     from matplotlib.collections import PolyCollection
     from matplotlib.colors import PowerNorm
 
@@ -202,16 +204,22 @@ def _draw_sky(
         alpha, width = float(np.clip(150 / max(len(mine), 1), 0.3, 1)), 0.8 if len(mine) > 20 else 1.6
         outlines = PolyCollection(mine, edgecolors=colour, facecolors="none", linewidths=width, alpha=alpha)
         axes.add_collection(outlines, autolim=False)
-    if frame is not None:
-        axes.plot(*np.append(frame, frame[:1], axis=0).T, color="black", linewidth=1.8)
-        above = frame[:, 0].mean(), frame[:, 1].max()
-        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1}
-        axes.annotate("mosaic", above, (0, 5), textcoords="offset points", fontsize=9, ha="center", bbox=box)
     axes.set(xlim=(-0.5, exposure.shape[1] - 0.5), ylim=(-0.5, exposure.shape[0] - 0.5))
     axes.coords[0].set_axislabel("RA (ICRS)")
     axes.coords[1].set_axislabel("Dec (ICRS)")
     for coordinate in axes.coords:
         coordinate.set_ticklabel(exclude_overlapping=True)
+
+
+def _draw_frame(axes: WCSAxes, wcs: WCS, shape: tuple[int, int]) -> None:
+    """Outline a mosaic."""
+    ny, nx = shape
+    edge = wcs.pixel_to_world([-0.5, nx - 0.5, nx - 0.5, -0.5], [-0.5, -0.5, ny - 0.5, ny - 0.5])
+    frame = np.stack(skycoord_to_pixel(edge, axes.wcs), axis=-1)
+    axes.plot(*np.append(frame, frame[:1], axis=0).T, color="black", linewidth=1.8)
+    above = frame[:, 0].mean(), frame[:, 1].max()
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1}
+    axes.annotate("mosaic", above, (0, 5), textcoords="offset points", fontsize=9, ha="center", bbox=box)
 
 
 def _draw_time(axes: Axes, visits: QTable, colours: dict[str, str]) -> None:
@@ -266,12 +274,8 @@ def plot_log(
     log : ExposureLog
     path : str or Path
         Ends in ``.png`` or ``.pdf``.
-    image : tuple, optional
-        WCS and shape (ny, nx) of a mosaic to be outlined.
-    gap : `~astropy.units.Quantity`, optional
-        As for `ExposureLog.visits`, which the lower panel shows.
-    position : SkyCoord, optional
-        A place that is marked.
+    image, gap, position
+        As for :func:`epoch_figure`.
     overwrite : bool, optional
         Replace an existing file.
 
@@ -285,22 +289,4 @@ def plot_log(
     PhotplugError
         Without matplotlib, for another suffix, an existing file or a folder that does not take it.
     """
-    outlines = log.geometry.outline()
-    wcs, shape = plan_sky(outlines)
-    corners = SkyCoord(*np.moveaxis(outlines, -1, 0), representation_type="cartesian")
-    frame = None
-    if image is not None:
-        ny, nx = image[1]
-        edge = image[0].pixel_to_world([-0.5, nx - 0.5, nx - 0.5, -0.5], [-0.5, -0.5, ny - 0.5, ny - 0.5])
-        frame = np.stack(skycoord_to_pixel(edge, wcs), axis=-1)
-    mark = None if position is None else np.array(skycoord_to_pixel(position, wcs))
-    title = f"{Path(log.name).name}   {len(log)} exposures, {log.exptime.to_value(u.ks):.1f} ks"
-    footprints, programs = np.stack(skycoord_to_pixel(corners, wcs), axis=-1), np.asarray(log.table["program"])
-    return save_figure(
-        path,
-        lambda: epoch_figure(
-            title, wcs, log.exposure_map(wcs, shape), footprints, programs, log.visits(gap), frame, mark
-        ),
-        dpi=110,
-        overwrite=overwrite,
-    )
+    return save_figure(path, lambda: epoch_figure(log, image, gap, position), dpi=110, overwrite=overwrite)

@@ -5,7 +5,9 @@ A mosaic is ``{root}-{filter}``; its products are ``_{drc,drz}_{sci,wht,exp,var}
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ __all__ = [
     "SUFFIXES",
     "ProductName",
     "band_name",
+    "find_wavelength",
     "is_mosaic_name",
     "parse_source",
 ]
@@ -34,6 +37,8 @@ _PRODUCT = re.compile(
     rf"{_MOSAIC}_(?:(?P<drizzle>dr[cz])_(?P<kind>sci|wht|exp|var)(?P<suffix>\.fits(?:\.gz)?)|(?P<log>wcs)\.csv)"
 )
 _PREFIX = re.compile(rf"{_MOSAIC}(?:_(?P<drizzle>dr[cz]))?_?")
+# Filters of ACS and WFC3/UVIS have their wavelength in nm; all others have it in 10 nm.
+_NANOMETRES = re.compile(r"f(218|225|275|300|336|350|390|435|438|475|555|600|606|625|775|814|850)(w|lp|x)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +132,35 @@ def band_name(filter: str) -> str:
     if band.startswith("clearp-"):  # NIRISS, whose other filters are spelt f115wn
         band = band.removeprefix("clearp-") + "n"
     return band.replace("-", "_")
+
+
+def find_wavelength(band: str, header: Mapping[str, object] | None = None) -> float:
+    """Return the wavelength of a band.
+
+    Parameters
+    ----------
+    band : str
+        As in the names of columns.
+    header : mapping, optional
+        Of its mosaic; its PHOTPLAM is the pivot wavelength in Angstrom.
+
+    Returns
+    -------
+    float
+        In micron; without PHOTPLAM as the name tells it, NaN where it tells none.
+
+    Examples
+    --------
+    >>> [find_wavelength(band) for band in ("f444w", "f814w", "f160w", "f1500w", "f115wn", "ir")]
+    [4.44, 0.814, 1.6, 15.0, 1.15, nan]
+    """
+    pivot = (header or {}).get("PHOTPLAM")
+    if isinstance(pivot, float | int) and pivot > 0:
+        return float(pivot) / 1e4
+    element = re.search(r"(?:^|_)f(\d{3,4})[a-z]", band)
+    if element is None:
+        return math.nan
+    return int(element[1]) / (1000 if _NANOMETRES.search(band) else 100)
 
 
 def parse_source(name: str) -> ProductName | None:

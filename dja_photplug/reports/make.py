@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.figures.pixels import block_mean
+from dja_photplug.figures.panels.pixels import block_mean, choose_colours
 from dja_photplug.files.formats import REPORT_SUFFIXES
+from dja_photplug.files.grammar import find_wavelength
 from dja_photplug.files.tables import read_catalog
 from dja_photplug.foreign.columns import CatalogColumns
 from dja_photplug.options.commands import ExtendOptions
@@ -26,7 +27,7 @@ from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.reports.mosaics import BandMosaic, find_mosaics, map_pixels, read_planes
 from dja_photplug.reports.page import Views, render_page, require_bokeh
 from dja_photplug.reports.pictures import FIELD_SIDE, PIXEL_BYTES, Tiles, cut_labels, cut_tiles, draw_field
-from dja_photplug.reports.reading import Contents, find_wavelength, read_contents
+from dja_photplug.reports.reading import Contents, read_contents
 from dja_photplug.reports.summaries import count_sources, describe_origin, map_depth, read_completeness
 from dja_photplug.sky.nesting import regrid_labels
 from dja_photplug.sources.segments import read_segmentation
@@ -151,7 +152,8 @@ def _look(
         )
     field = max(found, key=lambda mosaic: mosaic.scale)
     step, coarse = _choose_step(contents, found), -(-max(field.shape) // FIELD_SIDE)
-    bands, colours = {band.name: band for band in contents.bands}, _choose_colours(found)
+    bands = {band.name: band for band in contents.bands}
+    colours = choose_colours({mosaic.band: find_wavelength(mosaic.label, mosaic.header) for mosaic in found})
     tiles, depths, parts, covered = dict[str, Tiles](), {}, {}, 0.0
     for mosaic in tqdm(found, desc="mosaics", disable=None if progress else True):
         planes = read_planes(mosaic, manager)
@@ -192,13 +194,6 @@ def _choose_step(contents: Contents, found: Sequence[BandMosaic]) -> int:
     rest = MOST_BYTES - OTHERS - len(contents.ids) * SOURCE_BYTES * (1 + len(contents.bands))
     pixels = sum(float(np.prod(mosaic.shape)) for mosaic in found)
     return int(np.ceil(np.sqrt(PIXEL_BYTES * pixels / max(rest, 5e6))))
-
-
-def _choose_colours(found: Sequence[BandMosaic]) -> list[str]:
-    """Return the bands of red, green and blue: the longest, the middle and the shortest; the first of fewer."""
-    waves = {mosaic.band: find_wavelength(mosaic.label, mosaic.header) for mosaic in found}
-    known = sorted((band for band, wave in waves.items() if np.isfinite(wave)), key=lambda band: -waves[band])
-    return [known[0], known[len(known) // 2], known[-1]] if len(known) > 2 else [found[0].band]
 
 
 def _sample_field(

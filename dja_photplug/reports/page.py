@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
+from dja_photplug.figures.panels.pixels import name_colours
+from dja_photplug.files.grammar import find_wavelength
 from dja_photplug.reports import plots
 from dja_photplug.reports.mosaics import BandMosaic, map_pixels
 from dja_photplug.reports.pictures import Picture, Tiles
-from dja_photplug.reports.reading import BandData, Contents, find_wavelength
+from dja_photplug.reports.reading import BandData, Contents
 from dja_photplug.reports.summaries import Counts, list_zones
 
 if TYPE_CHECKING:
@@ -392,11 +394,7 @@ def _subtitle(contents: Contents, views: Views) -> str:
 def _describe_picture(views: Views) -> str:
     if views.picture is None:
         return "No image; sources at their positions."
-    colours, bands = ("red", "green", "blue"), views.picture.bands
-    names = [views.mosaics[band].label for band in bands]
-    text = (
-        ", ".join(f"{one}: {name}" for one, name in zip(colours, names, strict=True)) if len(bands) == 3 else names[0]
-    )
+    text = name_colours([views.mosaics[band].label for band in views.picture.bands])
     fewer = f"; means of {views.picture.step} x {views.picture.step} pixels" if views.picture.step > 1 else ""
     return f"{text}{fewer}. Kron apertures are outlined; click one to see it below."
 

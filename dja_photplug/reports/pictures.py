@@ -13,16 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy.stats import mad_std
-from astropy.visualization import make_lupton_rgb
 from numpy.typing import NDArray
 
-from dja_photplug.figures.pixels import block_mean
+from dja_photplug.figures.panels.pixels import block_mean, measure_sky, mix_colours
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Picture", "Tiles", "cut_labels", "cut_tiles", "draw_field", "measure_sky", "quantise"]
+__all__ = ["Picture", "Tiles", "cut_labels", "cut_tiles", "draw_field", "quantise"]
 
 Plane = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -33,7 +31,6 @@ QUALITY = 60
 PIXEL_BYTES = 0.3
 DARKEST, BRIGHTEST, LINEAR = -2.0, 200.0, 2.0  # sigma
 FIELD_SIDE = 2400  # pixels along the longer side of the picture of the field
-SAMPLE = 1000  # every n-th pixel along a side is enough to know the noise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,29 +74,12 @@ class Picture:
     step : int
         Pixels of the mosaic along a side of one of its pixels.
     bands : tuple of str
-        Red, green and blue, or the one that is grey.
+        As from `dja_photplug.figures.panels.pixels.choose_colours`.
     """
 
     url: str
     step: int
     bands: tuple[str, ...]
-
-
-def measure_sky(science: Plane) -> tuple[float, float]:
-    """Return level and noise of the sky, in the unit of the image; 0 and 1 where there are no data.
-
-    Parameters
-    ----------
-    science : ndarray, shape (ny, nx)
-
-    Returns
-    -------
-    level, noise : float
-    """
-    step = -(-max(science.shape) // SAMPLE)
-    sample = science[::step, ::step]
-    sample = sample[np.isfinite(sample) & (sample != 0)]
-    return (float(np.median(sample)), float(mad_std(sample)) or 1.0) if sample.size else (0.0, 1.0)
 
 
 def quantise(science: Plane, sky: tuple[float, float]) -> Bytes:
@@ -196,7 +176,7 @@ def draw_field(planes: Mapping[str, Plane], step: int) -> Picture:
     Parameters
     ----------
     planes : mapping of str to ndarray
-        One band, or three on one grid from red to blue; each the means of step x step pixels, (ny, nx).
+        One band, or two or three on one grid from red to blue; each the means of step x step pixels, (ny, nx).
     step : int
 
     Returns
@@ -210,9 +190,6 @@ def draw_field(planes: Mapping[str, Plane], step: int) -> Picture:
         [plane] = planes.values()
         pixels = quantise(plane, measure_sky(plane))
     else:
-        skies = [measure_sky(plane) for plane in planes.values()]
-        flat = [np.nan_to_num(plane - level) for plane, (level, _) in zip(planes.values(), skies, strict=True)]
-        noise = float(np.mean([noise for _, noise in skies]))
-        pixels = make_lupton_rgb(*flat, minimum=-1.5 * noise, stretch=10 * noise, Q=8)
+        pixels = mix_colours(list(planes.values()))
     text = _encode(Image.fromarray(np.ascontiguousarray(pixels[::-1])), "jpeg", quality=85)
     return Picture(url=f"data:image/jpeg;base64,{text}", step=step, bands=tuple(planes))

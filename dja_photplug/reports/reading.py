@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -14,13 +12,14 @@ from numpy.typing import NDArray
 from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.catalog.columns import column_values
 from dja_photplug.catalog.kron import kron_apertures
+from dja_photplug.catalog.metadata import read_bands
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import decode_text
 from dja_photplug.foreign.columns import CatalogColumns, read_flux, read_ids, read_position
 from dja_photplug.foreign.known import is_ours
 from dja_photplug.units import flux_of, magnitude
 
-__all__ = ["BandData", "Contents", "Epochs", "find_wavelength", "read_contents"]
+__all__ = ["BandData", "Contents", "Epochs", "read_contents"]
 
 Floats = NDArray[np.float64]
 Meta = Mapping[str, object]
@@ -32,9 +31,6 @@ _SPECTRA = (
     ("flux_auto", "fluxerr_auto", "flux in the Kron aperture"),
 )
 _REFERENCE = 1  # the aperture of spectra, errors and depths: 0.5 arcsec by default
-
-# Filters of ACS and WFC3/UVIS have their wavelength in nm; all others have it in 10 nm.
-_NANOMETRES = re.compile(r"f(218|225|275|300|336|350|390|435|438|475|555|600|606|625|775|814|850)(w|lp|x)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -144,35 +140,6 @@ class Contents:
     notes: tuple[str, ...] = ()
 
 
-def find_wavelength(band: str, header: Meta | None = None) -> float:
-    """Return the wavelength of a band.
-
-    Parameters
-    ----------
-    band : str
-        As in the names of columns.
-    header : mapping, optional
-        Of its mosaic; its PHOTPLAM is the pivot wavelength in Angstrom.
-
-    Returns
-    -------
-    float
-        In micron; without PHOTPLAM as the name tells it, NaN where it tells none.
-
-    Examples
-    --------
-    >>> [find_wavelength(band) for band in ("f444w", "f814w", "f160w", "f1500w", "f115wn", "ir")]
-    [4.44, 0.814, 1.6, 15.0, 1.15, nan]
-    """
-    pivot = (header or {}).get("PHOTPLAM")
-    if isinstance(pivot, float | int) and pivot > 0:
-        return float(pivot) / 1e4
-    element = re.search(r"(?:^|_)f(\d{3,4})[a-z]", band)
-    if element is None:
-        return np.nan
-    return int(element[1]) / (1000 if _NANOMETRES.search(band) else 100)
-
-
 def read_contents(table: Table, columns: CatalogColumns) -> Contents:
     """Return what a catalogue says of its sources.
 
@@ -258,7 +225,7 @@ def _read_own(table: Table, columns: CatalogColumns) -> Contents:
     )
     numbers = [i for i in range(100) if f"ASEC_{i}" in meta]
     major, minor, angle, _ = kron_apertures(a, b, theta, kron, float(str(meta.get("KRONCIRC", 0.35))))
-    described = _describe_bands(meta)
+    described = read_bands(meta)
     if not described:
         notes.append("its metadata name no bands and no mosaics: no images, a(r) and provenance")
     reference = min(_REFERENCE, max(len(numbers) - 1, 0))
@@ -281,23 +248,6 @@ def _read_own(table: Table, columns: CatalogColumns) -> Contents:
         meta=meta,
         notes=(*notes, *known.notes),
     )
-
-
-def _describe_bands(meta: Meta) -> dict[str, Meta]:
-    """Return what the metadata say of each band, by its name; of the only one under an empty name."""
-    bands: dict[str, Meta] = {}
-    for key, text in meta.items():
-        if re.fullmatch(r"BAND_\d+", key):
-            try:
-                band = json.loads(str(text))
-                bands[str(band["band"])] = band
-            except (ValueError, TypeError, KeyError):
-                raise PhotplugError(f"the metadata {key} of the catalogue cannot be read; give it as it was written") \
-                    from None  # fmt: skip
-    if bands or "INPUT" not in meta:
-        return bands
-    # The lists of the only band are JSON text.
-    return {"": {key: json.loads(str(text)) if str(text).startswith("[") else text for key, text in meta.items()}}
 
 
 def _choose_spectrum(table: Table, bands: list[str], reference: int) -> tuple[tuple[str, str], str]:

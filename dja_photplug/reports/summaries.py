@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.catalog.columns import column_values
 from dja_photplug.errors import PhotplugError
-from dja_photplug.figures.pixels import block_mean
+from dja_photplug.figures.panels.pixels import block_mean
 from dja_photplug.reports.mosaics import BandMosaic
 from dja_photplug.reports.reading import BandData, Contents
 from dja_photplug.units import MOSAIC_ZERO_POINT, magnitude_of

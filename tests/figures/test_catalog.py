@@ -16,7 +16,7 @@ from photutils.segmentation import SegmentationImage
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.figures import catalog as plots
-from dja_photplug.figures.pixels import block_mean
+from dja_photplug.figures.panels.pixels import block_mean
 from dja_photplug.mosaic.load import load_mosaic
 from tests.helpers import make_image, make_wcs, uds_prefix
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 from dja_photplug.epochs.log import ExposureLog, read_exposure_log
@@ -22,23 +21,19 @@ class TestFigure:
         if programs:
             table["program"] = programs
         log = replace(log, table=table)
-        outlines = log.geometry.outline()
-        wcs, shape = plan_sky(outlines)
-        polygons = np.stack(
-            wcs.world_to_pixel(SkyCoord(*np.moveaxis(outlines, -1, 0), representation_type="cartesian")), -1
-        )
-        return polygons, shape, epoch_figure(
-            "x", wcs, log.exposure_map(wcs, shape), polygons, np.asarray(table["program"]), log.visits()
-        )  # fmt: skip
+        figure = epoch_figure(log)
+        sky = next(axes for axes in figure.axes if axes.get_label() == "sky")
+        drawn = [path.vertices[:-1] for collection in sky.collections for path in collection.get_paths()]
+        _, shape = plan_sky(log.geometry.outline())
+        return np.array(drawn), shape, figure
 
     def test_all_footprints_are_on_the_map(self, data: Path) -> None:
         polygons, shape, figure = self.draw(read_exposure_log(f"{uds_prefix(data)}_wcs.csv"))
         assert polygons.min() > 0
         assert (polygons.max(axis=(0, 1)) < shape[::-1]).all()
         assert polygons.max() > 0.9 * max(shape)
-        sky, time = (next(axes for axes in figure.axes if axes.get_label() == name) for name in ("sky", "time"))
-        drawn = sum(len(collection.get_paths()) for collection in sky.collections)
-        assert drawn == 297
+        time = next(axes for axes in figure.axes if axes.get_label() == "time")
+        assert len(polygons) == 297
         assert sum(len(line.get_xdata()) for line in time.lines) == 70
         texts = [text.get_text() for text in figure.legends[0].get_texts()]
         assert texts[0] == "1837: 57 visits, 95.5 ks"

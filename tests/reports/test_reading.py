@@ -8,10 +8,11 @@ from astropy.table import Table
 
 import dja_photplug as dp
 from dja_photplug.errors import PhotplugError
+from dja_photplug.files.grammar import find_wavelength
 from dja_photplug.foreign.columns import resolve_columns
 from dja_photplug.foreign.known import OURS
 from dja_photplug.reports.pictures import cut_labels, cut_tiles, draw_field
-from dja_photplug.reports.reading import find_wavelength, read_contents
+from dja_photplug.reports.reading import read_contents
 from dja_photplug.reports.summaries import count_sources
 from tests.reports.conftest import BANDS, Field
 

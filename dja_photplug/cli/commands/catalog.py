@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ from dja_photplug.options.stages import OUTPUT_SCHEMAS
 if TYPE_CHECKING:
     import pluggy
 
+    from dja_photplug.files.names import Source
     from dja_photplug.pipeline.steps.result import Result
 
 __all__ = ["photplug_register_commands", "run"]
@@ -89,7 +91,7 @@ def run(arguments: Namespace) -> None:
         options,
         manager=manager,
         progress=not arguments.quiet,
-        keep_image=arguments.plot is not None,
+        keep_image=arguments.plot is not None and not named,
     )
     write_result(result.catalog, arguments.output, options, manager)
     wcs = result.detection.wcs
@@ -100,7 +102,7 @@ def run(arguments: Namespace) -> None:
 
         write_regions(fill_columns(result), arguments.regions, wcs, overwrite=overwrite)
     if arguments.plot:
-        _draw_catalog(result, arguments.plot, manager, overwrite=overwrite)
+        _draw_catalog(result, sources, arguments.plot, manager, overwrite=overwrite)
     if arguments.report:
         from dja_photplug.reports.make import report  # 0.4 s to import
 
@@ -116,16 +118,26 @@ def run(arguments: Namespace) -> None:
     )
 
 
-def _draw_catalog(result: Result, path: Path, manager: pluggy.PluginManager, *, overwrite: bool) -> None:
-    """Draw planes, sources and errors of a run."""
+def _draw_catalog(
+    result: Result, sources: Sequence[Source], path: Path, manager: pluggy.PluginManager, *, overwrite: bool
+) -> None:
+    """Draw planes, sources and errors of a run: of its only mosaic, or a row for each band."""
+    from dja_photplug.figures.bands import plot_bands
     from dja_photplug.figures.catalog import plot_catalog
     from dja_photplug.mosaic.load import load_exposure
+    from dja_photplug.pipeline.images import load_source
     from dja_photplug.pipeline.one_band import measure_background_errors
     from dja_photplug.pipeline.steps.result import fill_columns
+    from dja_photplug.sky.grid import Grid
 
+    segments, options = result.detection.segmentation, result.options
+    if "BAND_0" in result.catalog.meta:
+        images = ((source.band, load_source(source, options, manager)) for source in sources)
+        grid = Grid(result.detection.wcs, segments.shape)
+        plot_bands(path, fill_columns(result), images, grid, segments, overwrite=overwrite)
+        return
     alone = None
     if result.image.background_weight is not None:
         alone = fill_columns(replace(result, catalog=measure_background_errors(result, manager)))
-    exposure = None if result.source is None else load_exposure(result.source, result.options.cutout)
-    segments = result.detection.segmentation
+    exposure = None if result.source is None else load_exposure(result.source, options.cutout)
     plot_catalog(path, result.image, exposure, fill_columns(result), alone, segments, overwrite=overwrite)
