@@ -171,8 +171,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.simplefilter("default", PhotplugWarning)
             warnings.showwarning = _show_warning
             manager = get_plugin_manager()
-            arguments = build_parser(manager).parse(argv)
-            before, quiet = bytes_moved(), getattr(arguments, "quiet", False)  # a plugin's command may lack the flag
+            parser = build_parser(manager)
+            if "_ARGCOMPLETE" in os.environ:
+                from dja_photplug.cli.completion import complete
+
+                complete(parser)
+            arguments = parser.parse(argv)
+            # A plugin's command may lack the flags.
+            before, quiet = bytes_moved(), getattr(arguments, "quiet", False) or getattr(arguments, "json", False)
             with show_transfers(show=not quiet), Outputs():
                 _run(arguments)
             if not quiet and (moved := bytes_moved() - before):

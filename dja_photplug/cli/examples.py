@@ -23,7 +23,9 @@ dja-photplug galfit data/uds-test-v7.4-f444w-clear -o stamps \\
 dja-photplug inject data/uds-test-v7.4-f444w-clear -o completeness.fits \\
     --plot completeness.png --realisations 4 --bin-width 0.5""",
     "plugins": "dja-photplug plugins",
-    "psf": "dja-photplug psf stars data/ceers-test-v7.4-f444w-clear -o psf_stars.fits --plot psf_stars.png",
+    "psf": """\
+dja-photplug psf stars data/ceers-test-v7.4-f444w-clear -o psf_stars.fits \\
+    --plot psf_stars.png""",
     "report": "dja-photplug report cat.fits -o report.html --segmentation seg.fits",
     "survey": "dja-photplug survey fields.toml -o catalogues --segmentations",
     "weight": "dja-photplug weight data/uds-test-v7.4-f444w-clear -o full_wht.fits.gz",

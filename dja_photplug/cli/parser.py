@@ -1,17 +1,61 @@
-"""The parser of the command line: usage errors on one line, with the nearest name, and positions of several words."""
+"""The parser of the command line: short usage, errors on one line with the nearest name, positions of several words."""
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 from dja_photplug.errors import PhotplugError, suggest
 
-__all__ = ["Parser", "PlaceAction"]
+__all__ = ["HelpFormatter", "Parser", "PlaceAction"]
 
 _DASHES = "-\u2013\u2014\u2212"
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help whose first line names what a command needs; what else it takes is in the groups below."""
+
+    def add_usage(
+        self,
+        usage: str | None,
+        actions: Iterable[argparse.Action],
+        groups: Iterable[argparse._MutuallyExclusiveGroup],
+        prefix: str | None = None,
+    ) -> None:
+        """Add the usage.
+
+        Parameters
+        ----------
+        usage : str or None
+            As it was given.
+        actions : iterable of argparse action
+        groups : iterable of argparse groups
+        prefix : str, optional
+        """
+        if usage is None:
+            words = [self._describe_needed(each) for each in actions if each.required or not each.option_strings]
+            more = " [options]" if any(not each.required for each in actions if each.option_strings) else ""
+            usage = f"{self._prog} {' '.join(words)}".rstrip() + more
+        super().add_usage(usage, actions, groups, prefix)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Return a paragraph in lines, and what has lines, as an example, as it is."""
+        return super()._fill_text(text if "\n" in text else textwrap.fill(text, width - len(indent)), width, indent)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        """Return ``-o, --output OUT.fits``, with the value once, as Python does from 3.13 on."""
+        text = super()._format_action_invocation(action)
+        if not action.option_strings or action.nargs == 0:
+            return text
+        return f"{', '.join(action.option_strings)} {self._format_args(action, action.dest.upper())}"
+
+    def _describe_needed(self, action: argparse.Action) -> str:
+        name = self._get_default_metavar_for_positional(action)
+        value = self._format_args(action, name)
+        return f"{action.option_strings[0]} {value}" if action.option_strings else value
 
 
 class PlaceAction(argparse.Action):
@@ -139,6 +183,10 @@ class Parser(argparse.ArgumentParser):
         if flag.startswith("--"):
             if not any(each.startswith(flag) for each in known):
                 self.error(f"{flag} is no flag of {self.prog}{suggest(flag, known)}")
-        elif name in known or (flag[0] != "-" and suggest(name, known)):
+        elif name in known or (suggest(name, known) and (flag[0] != "-" or self._is_long(flag))):
             # One dash, or one that a word processor made of two.
             self.error(f"{flag} is no flag of {self.prog}{suggest(name, known)}")
+
+    def _is_long(self, flag: str) -> bool:
+        """Return whether a word with one dash is no short flag, with its value behind it, and no number."""
+        return flag[:2] not in self._option_string_actions and flag[1:2].isalpha()

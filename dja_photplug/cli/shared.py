@@ -7,39 +7,31 @@ imports what it needs when it runs, so that ``--help`` takes no half second of a
 from __future__ import annotations
 
 import argparse
-import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dja_photplug.cli.examples import show_example
-from dja_photplug.cli.parser import PlaceAction
-from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.cli.parser import HelpFormatter, PlaceAction
+from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import decode_text
 from dja_photplug.files.names import band_name
-from dja_photplug.options.arguments import add_flags, band_value, collect_options, collect_stage
+from dja_photplug.options.arguments import add_flags, band_value, collect_options
 from dja_photplug.options.bands import settle_values
-from dja_photplug.options.commands import ExtendOptions
-from dja_photplug.options.declare import declarations
 from dja_photplug.options.stages import Options
 from dja_photplug.outputs.run import after_outputs, declare, named_files, protect, protect_source
 from dja_photplug.outputs.whole import check_output
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
-    from astropy.table import Table
-    from astropy.wcs import WCS
 
     from dja_photplug.files.names import Source
-    from dja_photplug.foreign.columns import CatalogColumns
 
 __all__ = [
     "ANALYSIS",
     "MOSAIC_HELP",
-    "GivenCatalog",
     "Subparsers",
-    "add_catalog_flags",
     "add_command",
     "add_cutout",
     "add_position",
@@ -50,7 +42,6 @@ __all__ = [
     "make_options",
     "own_psf",
     "place_position",
-    "read_given",
     "say",
 ]
 
@@ -59,8 +50,6 @@ Subparsers = argparse._SubParsersAction  # argparse has no public name for it
 ANALYSIS = ("variance", "background", "detect", "calibration", "measure")
 """The stages whose options every analysis of a mosaic takes."""
 
-# Which metadata tell the version of somebody's catalogue: that of its programme, where it tells no other.
-_VERSION_CARDS = ("CATVER", "RELEASE", "VERSION", "CREATED", "DATE")
 MOSAIC_HELP = "prefix of a mosaic, any member file, the URL of either, or what a plugin finds"
 """What the commands say of the mosaic that they take."""
 
@@ -105,7 +94,7 @@ def add_command(
     """
     taken = name in subparsers.choices
     command = argparse.ArgumentParser() if taken else subparsers.add_parser(name, help=help, description=help)
-    command.epilog, command.formatter_class = show_example(name), argparse.RawDescriptionHelpFormatter
+    command.epilog, command.formatter_class = show_example(name), HelpFormatter
     command.set_defaults(run=run, defaults=defaults)
     suffixes = ", ".join(catalog)
     if suffixes:
@@ -114,9 +103,10 @@ def add_command(
         command.add_argument("mosaics", metavar="PREFIX", nargs="+", help=f"{MOSAIC_HELP}; one for each band")
     elif mosaic:
         command.add_argument("mosaic", metavar="PREFIX", help=MOSAIC_HELP)
-    command.add_argument("--quiet", action="store_true", help="say nothing on success, show no progress")
-    command.add_argument("--overwrite", action="store_true", help="replace existing output files")
-    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    common = command.add_argument_group("of all commands")
+    common.add_argument("--quiet", action="store_true", help="say nothing on success, show no progress")
+    common.add_argument("--overwrite", action="store_true", help="replace existing output files")
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     if stages:
         add_flags(command, stages, engine=engine, defaults=defaults)
     return command
@@ -274,126 +264,6 @@ def find_mosaics(arguments: argparse.Namespace) -> list[Source]:
     for source in sources:
         protect_source(source)
     return sources
-
-
-def add_catalog_flags(
-    command: argparse.ArgumentParser, *, columns: Collection[str] = ("ra", "dec", "id_column", "schema")
-) -> None:
-    """Give a command of a catalogue the flags that say which table it is in, and what its columns are.
-
-    Parameters
-    ----------
-    command : ArgumentParser
-        For :func:`read_given`.
-    columns : collection of str, optional
-        Fields of `ExtendOptions` that become flags.
-    """
-    help = "name or number of the table, in a file of several (also cat.fits[NAME]); the first without it"
-    command.add_argument("--hdu", metavar="NAME", help=help)
-    for name, meta in declarations(ExtendOptions):
-        if name in columns:
-            dest, flag = f"extend.{name}", "--" + name.replace("_", "-")
-            command.add_argument(flag, dest=dest, default=argparse.SUPPRESS, metavar="NAME", help=meta["help"])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GivenCatalog:
-    """A catalogue that a command was given.
-
-    Attributes
-    ----------
-    path : Path
-        With the name of the table in brackets, where the file has several.
-    table : `~astropy.table.Table`
-    columns : CatalogColumns
-        What its columns are.
-    grid : WCS or None
-        Of the image that it was made on: the one that ``--like`` names, or that its file keeps.
-    tell : callable
-        Warns of what was assumed in reading it; called once nothing is refused any more, as a refusal is one line.
-    """
-
-    path: Path
-    table: Table
-    columns: CatalogColumns
-    grid: WCS | None
-    tell: Callable[[], None]
-
-    def link(self) -> dict[str, str]:
-        """Return what the metadata of an extended catalogue say of this one.
-
-        Returns
-        -------
-        dict of str to str
-            File, kind, column of ids and version, as far as they are known and it says nothing itself.
-        """
-        version = next((self.table.meta[key] for key in _VERSION_CARDS if key in self.table.meta), None)
-        known = {"SRCCAT": self.path.name, "SRCKIND": self.columns.schema.name, "SRCIDS": self.columns.ids}
-        known["SRCVER"] = None if version is None else str(version)
-        return {key: value for key, value in known.items() if value and key not in self.table.meta}
-
-    def describe(self, *, places_alone: bool = False) -> str:
-        """Return what it is read as, and what of it is used.
-
-        Parameters
-        ----------
-        places_alone : bool, optional
-            Whether nothing is used but the positions.
-
-        Returns
-        -------
-        str
-            One line.
-        """
-        from dja_photplug.foreign.columns import describe_columns, read_places, read_position
-        from dja_photplug.foreign.grids import find_scale
-
-        places, position = read_places(self.table, self.columns), read_position(self.table, self.columns)
-        scale = find_scale(self.table, self.columns.schema, position, places, self.grid)
-        return f"{self.path}: {describe_columns(self.table, self.columns, scale, places_alone=places_alone)}"
-
-
-def read_given(arguments: argparse.Namespace) -> GivenCatalog:
-    """Read a catalogue that a command was given.
-
-    Parameters
-    ----------
-    arguments : Namespace
-        With ``catalog``, and the flags of :func:`add_catalog_flags`.
-
-    Returns
-    -------
-    GivenCatalog
-
-    Raises
-    ------
-    PhotplugError
-        Where it cannot be read, or is not of the schema that was named.
-    """
-    from dja_photplug.files.fitsbytes import split_name
-    from dja_photplug.files.pixels import read_grid
-    from dja_photplug.files.tables import choose_table, read_catalog
-    from dja_photplug.foreign.grids import read_own_grid
-    from dja_photplug.foreign.recognise import preferred_tables
-    from dja_photplug.pipeline.extend import find_columns
-
-    extend = collect_stage(ExtendOptions, vars(arguments), getattr(arguments, "config", None), arguments.plugin_stages)
-    path = choose_table(arguments.catalog, arguments.hdu, preferred_tables())
-    protect([split_name(path)[0]], "the catalogue")
-    with warnings.catch_warnings(record=True) as assumed:
-        warnings.simplefilter("always", PhotplugWarning)
-        table = read_catalog(path)
-
-    def tell() -> None:
-        for warning in assumed:
-            warnings.warn(str(warning.message), PhotplugWarning, stacklevel=2)
-
-    try:
-        columns = find_columns(table, extend, arguments.manager)
-    except PhotplugError as error:
-        raise PhotplugError(f"{path}: {error}") from None
-    grid = read_own_grid(split_name(path)[0]) if extend.like is None else read_grid(extend.like).wcs
-    return GivenCatalog(path=path, table=table, columns=columns, grid=grid, tell=tell)
 
 
 def check_outputs(arguments: argparse.Namespace, **suffixes: tuple[str, ...]) -> list[Path]:

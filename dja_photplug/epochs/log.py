@@ -25,7 +25,7 @@ from dja_photplug.epochs.footprints import Array, Footprints, as_vectors
 from dja_photplug.epochs.polygons import fill_polygons
 from dja_photplug.epochs.reader import read_log
 from dja_photplug.epochs.sums import Pairs, detail_epochs, group_visits, sum_epochs, tabulate_visits
-from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.errors import PhotplugError, PhotplugWarning, suggest
 from dja_photplug.files.names import Source
 from dja_photplug.options.stages import EPOCH_DETAILS
 
@@ -111,7 +111,12 @@ class ExposureLog:
         if not keep.any():
             asked = {"time": time, "program": program, "detector": detector}
             text = ", ".join(f"{key} {value}" for key, value in asked.items() if value not in (None, (None, None)))
-            raise PhotplugError(f"{self.name}: no exposure has {text}; {self._describe_choice()}")
+            names = [str(name) for name in {*self.table["program"], *self.table["detector"]} - {""}]
+            given = [*_lower_names(program or ()), *_lower_names(detector or ())]
+            meant = next(
+                filter(None, (suggest(name, names) for name in given if name not in map(str.lower, names))), ""
+            )
+            raise PhotplugError(f"{self.name}: no exposure has {text}; {self._describe_choice()}{meant}")
         return replace(
             self, table=self.table[keep], geometry=self.geometry[keep], vectors=self.vectors[keep], duplicates=0
         )

@@ -101,7 +101,7 @@ def write_exposure_map(
     return seconds
 
 
-def describe_log(log: ExposureLog) -> list[str]:
+def describe_log(log: ExposureLog) -> tuple[list[str], dict[str, list[str] | float | None]]:
     """Return what a log holds, and what is wrong with it.
 
     Parameters
@@ -110,19 +110,23 @@ def describe_log(log: ExposureLog) -> list[str]:
 
     Returns
     -------
-    list of str
-        Lines of text: exposures, visits, time and detectors; range of dates; a line for each problem.
+    lines : list of str
+        Exposures, visits, time and detectors; range of dates; a line for each problem.
+    values : dict
+        The same by key: ``n_exposures n_visits exptime_s detectors mjd_min mjd_max differs``; dates are those of the
+        middle of exposures (UTC), None where there are none.
     """
     table = log.table
-    detectors = sorted(set(table["detector"]))
+    detectors, n_visits = sorted(map(str, set(table["detector"]))), len(set(table["visit"]))
     lines = [
-        f"WCS log     {len(log)} exposures in {len(set(table['visit']))} visits, "
+        f"WCS log     {len(log)} exposures in {n_visits} visits, "
         f"{log.exptime.to_value(u.ks):.2f} ks, {len(detectors)} detectors ({', '.join(detectors)})"
     ]
     dates = table["mjd_avg"]
     dates = dates[~dates.mask] if dates.masked else dates
+    ends = [float(dates.min().mjd), float(dates.max().mjd)] if len(dates) else [None, None]
     if len(dates):
-        lines.append(f"epochs      MJD {dates.min().mjd:.3f} to {dates.max().mjd:.3f} (UTC)")
+        lines.append(f"epochs      MJD {ends[0]:.3f} to {ends[1]:.3f} (UTC)")
     problems = [
         (log.duplicates, "rows repeat another (file, ext); each counts once"),
         (len(log) - len(dates), f"of {len(log)} exposures have no date (mjd-avg)"),
@@ -131,7 +135,11 @@ def describe_log(log: ExposureLog) -> list[str]:
             "obsgeo vectors of JWST point more than 45 deg from the anti-Sun; no barycentric times",
         ),
     ]
-    return lines + [f"differs     {count} {text}" for count, text in problems if count]
+    differs = [f"{count} {text}" for count, text in problems if count]
+    values: dict[str, list[str] | float | None] = {"n_exposures": len(log), "n_visits": n_visits}
+    values |= {"exptime_s": float(log.exptime.to_value(u.s))}
+    values |= {"detectors": detectors, "mjd_min": ends[0], "mjd_max": ends[1], "differs": differs}
+    return lines + [f"differs     {text}" for text in differs], values
 
 
 def compare_with_header(log: ExposureLog, header: Mapping[str, CardValue]) -> list[str]:

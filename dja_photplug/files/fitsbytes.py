@@ -20,7 +20,7 @@ from astropy.utils.exceptions import AstropyWarning
 from isal import igzip
 from numpy.typing import NDArray
 
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.formats import encode_text
 from dja_photplug.files.smallfits import CardValue
 from dja_photplug.files.structure import open_fits
@@ -94,7 +94,8 @@ def find_table(hdus: fits.HDUList, wanted: str | None = None) -> int:
         return next(iter(tables))
     found = [i for i, name in tables.items() if wanted in (str(i), name) or wanted.upper() == name]
     if not found:
-        raise ValueError(f"HDU {wanted} is none of its tables, {name_tables(hdus)}")
+        meant = suggest(wanted, list(tables.values()))
+        raise ValueError(f"HDU {wanted} is none of its tables, {name_tables(hdus)}{meant}")
     return found[0]
 
 

@@ -138,7 +138,9 @@ def add_plugin_flags(parser: argparse.ArgumentParser, name: str, kind: type[Stag
 def _add_group(
     parser: argparse.ArgumentParser, name: str, stage: Stage, *, title: str | None = None, prefix: str = ""
 ) -> None:
-    group = parser.add_argument_group(title or name)
+    # The group is a table of the TOML file; what it is about is how the text of its class begins.
+    about = "" if title else re.split(r"\.(?:\s|$)|;| \(|\n\n", stage.__doc__ or "")[0]
+    group = parser.add_argument_group(title or name, " ".join(about.replace("``", "").split()) or None)
     for option, meta in declarations(stage):
         dest, keywords = f"{name}.{option}", _describe_flag(option, meta, getattr(stage, option))
         group.add_argument(_flag_of(option, meta, prefix), dest=dest, default=argparse.SUPPRESS, **keywords)  # type: ignore[arg-type]
@@ -147,7 +149,7 @@ def _add_group(
 def _describe_flag(name: str, meta: Declaration, default: object) -> dict[str, object]:
     """Return the keywords of a flag that follow from its declaration."""
     label, unit = name.upper(), f" [{meta['unit']}]" if meta["unit"] else ""
-    keywords: dict[str, object] = {"type": meta["kind"], "metavar": label}
+    keywords: dict[str, Any] = {"type": meta["kind"], "metavar": label}
     if meta["by_band"]:
         keywords = {"type": band_value(meta["kind"]), "metavar": f"FILTER={label}", "action": "append"}
         default = None
@@ -159,8 +161,14 @@ def _describe_flag(name: str, meta: Declaration, default: object) -> dict[str, o
         keywords["type"], default = _numbers(meta["kind"]), ",".join(map(str, default))
     elif meta["choices"]:
         keywords |= {"choices": meta["choices"], "metavar": None}
-    shown = "" if default is None else f" (default {default})"
+    if default is None and str(keywords.get("metavar")).endswith("|auto"):
+        default = "auto"
+    shown = "" if default is None else f" (default {_show(default)})"
     return keywords | {"help": (meta["help"] + unit + shown).replace("%", "%%")}
+
+
+def _show(default: object) -> str:
+    return {True: "yes", False: "no"}[default] if isinstance(default, bool) else str(default)
 
 
 def read_toml(path: Path, what: str, check: str = "its name") -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.outputs.run import Outputs, current_outputs, mend
 from dja_photplug.remote.paths import is_url
 
@@ -42,7 +42,8 @@ def check_output(path: Path, *, overwrite: bool = False, suffixes: tuple[str, ..
     if is_url(path):
         raise PhotplugError(f"{str(path).replace(':/', '://', 1)}: outputs are written on disk; name a file there")
     if suffixes and not path.name.lower().endswith(suffixes):
-        raise PhotplugError(f"{path}: this output is written as {', '.join(suffixes)}; name it so")
+        meant = suggest(path.suffix, suffixes) if path.suffix else ""
+        raise PhotplugError(f"{path}: this output is written as {', '.join(suffixes)}{meant or '; name it so'}")
     current = current_outputs()
     with _telling(path):
         place = _find_place(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from astropy import units as u
 from astropy.table import Column, Table
 
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, suggest
 
 __all__ = ["need_h5py", "read_hdf5", "write_hdf5"]
 
@@ -67,7 +67,7 @@ def read_hdf5(path: Path, wanted: str | None = None) -> tuple[Table, list[str]]:
         raise ValueError("it holds no table: no data set of several columns")
     name = names[0] if wanted is None else wanted.strip("/")
     if name not in names:
-        raise ValueError(f"{wanted} is none of its tables, {' '.join(names)}")
+        raise ValueError(f"{wanted} is none of its tables, {' '.join(names)}{suggest(name, names)}")
     table = Table.read(path, path=name, format="hdf5", character_as_bytes=False)
     for column in table.colnames:
         if isinstance(table[column], u.Quantity):  # as a QTable was written

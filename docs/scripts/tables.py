@@ -89,7 +89,7 @@ def _describe_default(field: dataclasses.Field) -> str:
 def _describe_preset() -> str:
     """Return the noise preset that each command takes without one."""
     presets: dict[str, list[str]] = {}
-    for name, command in _commands().items():
+    for name, command in list_commands().items():
         if any(action.dest == "variance.noise" for action in command._actions):
             defaults = command.get_default("defaults") or Options()
             presets.setdefault(defaults.variance.noise, []).append(f"`{name}`")
@@ -120,7 +120,7 @@ def _describe(action: argparse.Action) -> tuple[str, str]:
     return f"`{name}{takes}`", text + (" (required)" if action.option_strings and action.required else "")
 
 
-def _commands() -> dict[str, argparse.ArgumentParser]:
+def list_commands() -> dict[str, argparse.ArgumentParser]:
     """Return the parser of each built-in command."""
     manager = get_plugin_manager()
     for name, _ in manager.list_name_plugin():
@@ -132,7 +132,7 @@ def _commands() -> dict[str, argparse.ArgumentParser]:
 
 def commands() -> dict[str, str]:
     """Return the arguments of each built-in command; the flags that all have, and options, have tables of their own."""
-    parsers, texts = _commands(), {}
+    parsers, texts = list_commands(), {}
     for name, command in parsers.items():
         # Of the options of `extend` other commands have a few.
         some = "extend." if name != "extend" else " "

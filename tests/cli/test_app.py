@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -249,3 +250,61 @@ def test_module_runs_as_a_program(tmp_path):
     )
     assert run.returncode == 0
     assert "sep-engine" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (f"catalgo {PREFIX}", "catalog"),
+        (f"catalog {PREFIX} -o x.fits -neighbors keep", "--neighbours"),
+        (f"catalog {PREFIX} -o x.fits --neighbors keep", "--neighbours"),
+        (f"catalog {PREFIX} -o x.fits --sky mehs", "mesh"),
+        (f"catalog {PREFIX} -o x.fits --noise calibratd", "calibrated"),
+        (f"catalog {PREFIX} -o x.fits --engine photutil", "photutils"),
+        (f"catalog {PREFIX} -o x.fits --detect f445w", "f444w"),
+        (f"catalog {PREFIX} -o x.fits --psf f445w=psf.fits", "f444w"),
+        (f"catalog {PREFIX} -o x.fist", ".fits"),
+        (f"catalog {PREFIX} -o x.fits --plot x.pgn", ".png"),
+        (f"epochs {PREFIX} --position 34.4 -5.2 --epoch-details angels", "angles"),
+        (f"epochs {PREFIX} --catalog cat.fits[CATALGO] -o x.fits", "CATALOG"),
+        (f"epochs {PREFIX} --catalog cat.fits --ra raa --dec dec -o x.fits", "ra"),
+        (f"epochs {PREFIX} --catalog cat.fits --schema dga -o x.fits", "dja"),
+        (f"galfit {PREFIX} --catalog cat.fits --id-column idd -o x", "id"),
+        (f"info {PREFIX.replace('444', '445')}", PREFIX),
+    ],
+)  # fmt: skip
+def test_the_nearest_name_is_offered(folder, capsys, arguments, meant):
+    QTable({"id": [1], "ra": [34.4] * u.deg, "dec": [-5.2] * u.deg}, meta={"EXTNAME": "CATALOG"}).write("cat.fits")
+    with suppress(SystemExit):  # of a usage error
+        assert main(arguments.split()) == 1
+    captured = capsys.readouterr()
+    assert f"; did you mean {meant}?" in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_values_with_one_dash_are_no_flags(folder):
+    centre = load_mosaic(PREFIX, "background").wcs.pixel_to_world(260, 200)
+    place = f"{centre.ra.to_string('hour', sep='hms')} {centre.dec.to_string(sep='dms')}"
+    assert main(f"weight {PREFIX} -ow.fits --cutout {place} 4 --quiet".split()) == 0
+    assert Path("w.fits").is_file()
+
+
+def test_help_groups_flags_and_shows_their_defaults(capsys):
+    with pytest.raises(SystemExit):
+        main(["catalog", "--help"])
+    text = capsys.readouterr().out
+    assert text.startswith("usage: dja-photplug catalog PREFIX [PREFIX ...] -o CAT.fits [options]\n")
+    groups = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert groups == [f"{name}:" for name in (
+        *("positional arguments", "options", "of all commands", "engine", "variance", "background", "detect"),
+        *("calibration", "measure", "epochs", "bands", "tiles", "output", "example"),
+    )]  # fmt: skip
+    words = " ".join(text.split())
+    for default in (
+        "(default calibrated)",
+        "(default 1.5)",
+        "(default no)",
+        "(default auto)",
+        "(default 0.36,0.5,0.7,1.0)",
+    ):
+        assert default in words

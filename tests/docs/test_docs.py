@@ -373,6 +373,14 @@ def test_tables_are_those_of_the_code() -> None:
     assert tables.update(text) == text
 
 
+def test_help_page_is_what_the_commands_print(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs" / "scripts")
+    # `python docs/scripts/help.py` makes it anew.
+    page = load_script("help").make()
+    assert (ROOT / "docs" / "help.md").read_text() == page
+    assert all(len(line) <= 80 for _, text in read_blocks(ROOT / "docs" / "help.md") for line in text.splitlines())
+
+
 def test_detector_gains_are_those_of_the_code() -> None:
     page = (ROOT / "docs" / "noise.md").read_text()
     shown = {name: float(gain) for name, gain in re.findall(r"\b(NRC[AB]\w+|NIS|MIRIMAGE) \| ([\d.]+)", page)}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from dja_photplug.cli.shared import Subparsers, add_catalog_flags, add_command, check_outputs, read_given, say
+from dja_photplug.cli.given import add_catalog_flags, read_given
+from dja_photplug.cli.shared import Subparsers, add_command, check_outputs, say
 from dja_photplug.files.formats import REPORT_SUFFIXES, TABLE_SUFFIXES
 from dja_photplug.hookspecs import hookimpl
 

@@ -7,17 +7,16 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dja_photplug.cli.facts import Facts, Json, add_json
+from dja_photplug.cli.given import GivenCatalog, add_catalog_flags, read_given
 from dja_photplug.cli.shared import (
-    GivenCatalog,
     Subparsers,
-    add_catalog_flags,
     add_command,
     add_position,
     check_outputs,
     find_mosaics,
     make_options,
     place_position,
-    read_given,
     say,
 )
 from dja_photplug.errors import PhotplugError, PhotplugWarning
@@ -41,6 +40,7 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     help = "the epochs of the exposures, of a position or of each source"
     command = add_command(subparsers, "epochs", run, help, mosaic=True, stages=("epochs",))
     add_position(command, "of this position")
+    add_json(command, "the epochs of --position as ")
     command.add_argument("--catalog", type=Path, metavar="CAT", help="of each row of this catalogue")
     add_catalog_flags(command)
     command.add_argument("--prefix", default="", metavar="TEXT", help="text before the names of new columns")
@@ -64,6 +64,8 @@ def run(arguments: Namespace) -> None:
 
     if arguments.investigators and not arguments.cite:
         raise PhotplugError("--investigators are those of programmes, which --cite lists; add it")
+    if arguments.json and (not arguments.position or arguments.cite):
+        raise PhotplugError("--json is of the epochs of a --position; give one, without --cite")
     if (arguments.catalog is None) != (arguments.output is None) and not arguments.cite:
         raise PhotplugError("--catalog and -o belong together; give the catalogue to read and the one to write")
     outputs = check_outputs(
@@ -84,7 +86,7 @@ def run(arguments: Namespace) -> None:
     elif arguments.catalog:
         _extend_catalog(arguments, log, options)
     elif not outputs:
-        print("\n".join(describe_log(log)))
+        print("\n".join(describe_log(log)[0]))
 
 
 def _is_log(arguments: Namespace) -> bool:
@@ -119,7 +121,7 @@ def _write_products(arguments: Namespace, log: ExposureLog, options: Options) ->
         position = place_position(*arguments.position) if arguments.position else None
         plot_log(log, arguments.plot, frame, _visit_gap(options), position, overwrite=overwrite)
     named = [path for path in (arguments.footprints, arguments.exposure_map, arguments.plot) if path]
-    if named:
+    if named and not arguments.json:
         say(arguments, f"{', '.join(map(str, named))}: {len(log)} exposures of {log.name}")
 
 
@@ -155,8 +157,22 @@ def _print_position(arguments: Namespace, log: ExposureLog, options: Options) ->
         raise PhotplugError(
             f"{arguments.mosaic}: no exposure covers the position {format_position(ra, dec)}; give one on the mosaic"
         )
-    width = max(map(len, epochs.colnames))
-    print("\n".join(f"{name:<{width}} {_format_epoch(name, epochs[name][0])}" for name in epochs.colnames))
+    width, facts = max(map(len, epochs.colnames)), Facts()
+    columns = {name: _describe_epoch(epochs[name][0], epochs[name].info.description) for name in epochs.colnames}
+    lines = [f"{name:<{width}} {_format_epoch(name, epochs[name][0])}" for name in epochs.colnames]
+    facts.tell(lines, {"log": log.name, "ra_deg": ra, "dec_deg": dec, "epochs": columns})
+    facts.print(as_json=arguments.json)
+
+
+def _describe_epoch(value: object, description: str) -> dict[str, Json]:
+    """Return value, unit and meaning of a column at one position."""
+    import numpy as np
+
+    unit = str(getattr(value, "unit", None) or "")
+    plain = np.asarray(getattr(value, "value", value)).tolist()
+    items = plain if isinstance(plain, list) else [plain]
+    known = [None if isinstance(each, float) and not np.isfinite(each) else each for each in items]
+    return {"value": known if isinstance(plain, list) else known[0], "unit": unit, "description": description}
 
 
 def _format_epoch(name: str, value: object) -> str:

@@ -6,17 +6,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from dja_photplug.cli.shared import (
-    ANALYSIS,
-    Subparsers,
-    add_catalog_flags,
-    add_command,
-    check_outputs,
-    find_mosaics,
-    make_options,
-    read_given,
-    say,
-)
+from dja_photplug.cli.given import add_catalog_flags, read_given
+from dja_photplug.cli.shared import ANALYSIS, Subparsers, add_command, check_outputs, find_mosaics, make_options, say
 from dja_photplug.files.formats import EXTENDED_FORMATS, TABLE_SUFFIXES
 from dja_photplug.hookspecs import hookimpl
 from dja_photplug.options.arguments import collect_stage

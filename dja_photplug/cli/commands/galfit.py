@@ -7,9 +7,9 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
 
+from dja_photplug.cli.given import add_catalog_flags, read_given
 from dja_photplug.cli.shared import (
     Subparsers,
-    add_catalog_flags,
     add_command,
     add_position,
     add_psf,
@@ -19,7 +19,6 @@ from dja_photplug.cli.shared import (
     make_options,
     own_psf,
     place_position,
-    read_given,
     say,
 )
 from dja_photplug.errors import PhotplugError, PhotplugWarning

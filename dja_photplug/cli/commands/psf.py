@@ -7,17 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dja_photplug.cli.given import add_catalog_flags, read_given
 from dja_photplug.cli.shared import (
     MOSAIC_HELP,
     Subparsers,
-    add_catalog_flags,
     add_command,
     add_position,
     check_outputs,
     find_mosaics,
     make_options,
     place_position,
-    read_given,
     say,
 )
 from dja_photplug.errors import PhotplugError
