@@ -130,6 +130,7 @@ class Parser(argparse.ArgumentParser):
         SystemExit
             With 2.
         """
+        message = " ".join(message.split())  # words of the user may have line breaks
         end = " " if message.endswith("?") else "; "
         self.exit(2, f"dja-photplug: {message}{end}usage: {self.prog} --help\n")
 

@@ -142,7 +142,7 @@ class _Cells:
 
     def numbers(self, column: str, default: float = np.nan) -> Array:
         """Return a column as numbers: NaN for an empty cell, `default` where the log has no such column."""
-        values = np.full(len(self.numbers_in_file), default)
+        values = np.full(len(self.numbers_in_file), default, float)
         for row, cell in enumerate(self.columns.get(column, ())):
             try:
                 values[row] = float(cell or "nan")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
 from isal import igzip
 
 from dja_photplug.readers.kinds import check_inflated, refuse_pipe
@@ -23,7 +25,8 @@ MOST_INFLATED = 1032
 RECORD = 2880
 _CARD = 80
 _MOST_AXES = 999  # by the standard, and so are columns
-_NUMBER = re.compile(rb"(BITPIX|NAXIS\d*|PCOUNT|GCOUNT|TFIELDS) *= *([+-]?\d{1,20})(?![\d.])")
+_NUMBER = re.compile(rb"(BITPIX|NAXIS\d*|PCOUNT|GCOUNT|TFIELDS) *= *([^/]*)")
+_INTEGER = re.compile(rb"[+-]?\d{1,20} *")
 _DEEP = 1 << 26  # bytes of a gzip file that are inflated for this
 
 
@@ -86,8 +89,27 @@ def open_fits(path: str | Path) -> Iterator[fits.HDUList]:
             _check_headers(stream, MOST_INFLATED * size if packed else size, _DEEP if packed else size)
     except ValueError as error:
         raise OSError(str(error)) from None
-    with fits.open(path, memmap=False) as hdus:
+    with _open(path) as hdus:
         yield hdus
+
+
+def _open(path: Path) -> fits.HDUList:
+    """Open a file, and read all of its headers now, not when somebody asks for the third."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)  # told again, where it matters, by what reads the data
+            hdus = fits.open(path, memmap=False)
+            len(hdus)
+    except OSError:
+        raise
+    except Exception as error:  # whatever a header makes of astropy
+        raise OSError(f"its headers cannot be read: {' '.join(str(error).split())}") from error
+    return hdus
+
+
+def _show(value: bytes) -> str:
+    """Return what a card says, for a message."""
+    return repr(value.decode("ascii", "backslashreplace").strip())
 
 
 def _check_headers(stream: BinaryIO, most: int, deep: int) -> None:
@@ -101,6 +123,8 @@ def _check_headers(stream: BinaryIO, most: int, deep: int) -> None:
         for count in range(1, MOST_RECORDS + 1):
             cards = [text[i : i + _CARD] for i in range(0, len(text), _CARD)]
             for match in filter(None, map(_NUMBER.match, cards)):
+                if not _INTEGER.fullmatch(match[2]):
+                    raise ValueError(f"its header is not valid: keyword {match[1].decode()} is {_show(match[2])}")
                 numbers.setdefault(match[1], int(match[2]))
             at += len(text)
             if len(text) < RECORD or b"END".ljust(_CARD) in cards:
@@ -111,7 +135,10 @@ def _check_headers(stream: BinaryIO, most: int, deep: int) -> None:
         dimensions = numbers.get(b"NAXIS", 0)
         if not (0 <= dimensions <= _MOST_AXES and 0 <= numbers.get(b"TFIELDS", 0) <= _MOST_AXES):
             raise ValueError("its header is not valid: it counts axes or columns below 0 or above 999")
-        axes = [numbers.get(b"NAXIS%d" % (i + 1), 1) for i in range(dimensions)]
+        missing = [key for i in range(dimensions) if (key := b"NAXIS%d" % (i + 1)) not in numbers]
+        if missing:
+            raise ValueError(f"its header is not valid: keyword {missing[0].decode()} is missing")
+        axes = [numbers[b"NAXIS%d" % (i + 1)] for i in range(dimensions)]
         if not 0 <= numbers.get(b"GCOUNT", 1) <= 1 << 40:
             raise ValueError("its header is not valid: an absurd GCOUNT")
         groups = numbers.get(b"GCOUNT", 1) if axes[:1] == [0] else 1  # random groups have no first axis

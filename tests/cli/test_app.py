@@ -205,6 +205,12 @@ def test_usage_errors_end_with_2(folder, capsys):
     assert "usage: dja-photplug" in capsys.readouterr().err
 
 
+def test_usage_errors_of_words_with_line_breaks_are_one_line(folder, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["weight", PREFIX, "more\u2028and\nmore", "-o", "w.fits"])
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_interrupt_ends_with_130(folder, capsys, monkeypatch):
     def interrupt(*arguments, **keywords):
         assert list(Path().glob(".dja-photplug-*/files/x.fits"))  # in the middle of the rows

@@ -54,6 +54,8 @@ def without(*columns: str) -> dict[str, Any]:
         (make_row(ctype1="RA---TPV"), "has ctype1 'RA---TPV' where only RA---TAN and RA---TAN-SIP are supported"),
         (make_row(ctype2="GLAT-TAN"), "has ctype2 'GLAT-TAN' where only DEC--TAN"),
         (make_row(lonpole=0), "has lonpole 0 where only 180 is supported"),
+        (make_row(lonpole=180.5), "has lonpole 180.5 where only 180 is supported"),
+        (make_row(lonpole="1e999"), "has '1e999' for lonpole, which is no finite number"),
     ],
 )
 def test_a_bad_row_is_told_in_one_line(tmp_path: Path, row: dict[str, Any], message: str) -> None:

@@ -19,7 +19,7 @@ from astropy.utils.masked import Masked
 
 from dja_photplug.catalog.columns import find_positions
 from dja_photplug.errors import PhotplugError
-from dja_photplug.files.tables import add_columns, read_catalog, write_catalog, write_extended
+from dja_photplug.files.tables import add_columns, choose_table, read_catalog, write_catalog, write_extended
 from tests.helpers import make_catalog, need_pyarrow
 
 STRUCTURE = {"NAXIS1", "PCOUNT", "TFIELDS", "THEAP"}
@@ -356,6 +356,29 @@ def test_fits_cut_short_or_without_a_table(tmp_path: Path) -> None:
     fits.PrimaryHDU(np.zeros((2, 2))).writeto(path, overwrite=True)
     with pytest.raises(PhotplugError, match="it holds no table"):
         read_catalog(path)
+
+
+@pytest.mark.parametrize(
+    ("card", "by", "message"),
+    [
+        ("NAXIS2  =", "NOAXIS2 =", "keyword NAXIS2 is missing"),
+        ("NAXIS   =                    2", "NAXIS   =                  2.0", "keyword NAXIS is '2.0'"),
+        ("PCOUNT  =                    0", "PCOUNT  =                   'x'"[:30], "keyword PCOUNT is"),
+        ("TFIELDS =                    2", "TFIELDS =                  1E0", "keyword TFIELDS is '1E0'"),
+    ],
+)
+def test_headers_that_say_no_size_are_refused(tmp_path: Path, card: str, by: str, message: str) -> None:
+    """Before astropy believes them: of the table, and of an HDU behind it that nobody asked for."""
+    table = Table({"ra": [1.0], "dec": [2.0]})
+    hdus = fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU(table), fits.BinTableHDU(table)])
+    hdus.writeto(tmp_path / "cat.fits")
+    content = (tmp_path / "cat.fits").read_bytes()
+    for place in (content.index(card.encode(), 2880), content.rindex(card.encode())):
+        spoilt = content[:place] + by.encode() + content[place + len(by) :]
+        (tmp_path / "cat.fits").write_bytes(spoilt)
+        assert choose_table(tmp_path / "cat.fits").name == "cat.fits"
+        with pytest.raises(PhotplugError, match=message):
+            read_catalog(tmp_path / "cat.fits")
 
 
 def test_nothing_is_written_where_it_cannot_be(tmp_path: Path) -> None:

@@ -22,7 +22,17 @@ KEYS = (
 )
 TEXTS = (
     *("", "nan", "inf", "-1e300", "1e999", "0", "999999999999", "x", '"', ",", "\x00", "\u00fc\u2028", "9" * 5000),
-    *("2020-13-45T99:99:99", "=1+1", "91", "-0.5", "!!python/object/apply:os.system ['true']", "<", "&lol;", "[[[["),
+    *(
+        "2020-13-45T99:99:99",
+        "=1+1",
+        "a\nb",
+        "91",
+        "-0.5",
+        "!!python/object/apply:os.system ['true']",
+        "<",
+        "&lol;",
+        "[[[[",
+    ),
 )
 _ENTITY = b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
 

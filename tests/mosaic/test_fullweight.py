@@ -244,6 +244,14 @@ def test_given_variance_is_not_added_to():
     np.testing.assert_array_equal(full, [[2, 0, 0, 0, 0]])
 
 
+def test_what_no_float_holds_is_no_data():
+    """A weight of 5e18 exposed for 1e21 s overflows in float32; it must not become infinite."""
+    weight = full_weight([[1.0, 0.0]], [[4.0, 5e18]], [[1000.0, 1e21]], JWST_HEADER)
+    assert np.isfinite(weight).all()
+    assert weight[0, 0] > 0
+    assert weight[0, 1] == 0
+
+
 def test_headers_that_disagree_are_told():
     coarse = {**JWST_HEADER, "PHOTMJSR": 0.5}
     with pytest.warns(PhotplugWarning, match=r"PHOTMJSR is 0\.3925 in the science header and 0\.5"):

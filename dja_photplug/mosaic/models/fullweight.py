@@ -141,9 +141,11 @@ class FullWeight:
             signal += gain
             gain *= weight
             np.divide(gain, signal, out=gain)
-        # No gain, no weight, and NaN or infinity in either image all end here: what is not positive is no data.
+        # No gain, no weight, and NaN or infinity in either image all end here: what is not positive is no data, and
+        # neither is what no float32 holds, such as a weight of 1e20 that was exposed for 1e20 s.
         positive, weighted = gain > 0, weight > 0
-        positive &= np.isfinite(science)
+        positive &= gain < np.inf
+        positive &= science > -np.inf
         positive &= weighted  # a negative one is null, also where the light makes the fraction positive
         number = int(np.count_nonzero(positive))
         if number < gain.size:
