@@ -85,6 +85,12 @@ class FieldOptions(Stage):
         (3.0, 20.0), "FWHM of the Gaussians that it is smooth on, with equal variances", unit="arcsec", minimum=0.01
     )
     seed: int = option(1, "seed of sources and noise", minimum=0)
+    noise_seed: int | None = option(
+        None,
+        "seed of photons, noise and sky, where they are those of another image of the same sources",
+        kind=int,
+        minimum=0,
+    )
 
     def __post_init__(self) -> None:
         """Check each field, then the pairs, and that pixels sample the PSF."""
@@ -187,6 +193,8 @@ def simulate_field(options: FieldOptions) -> SimulatedField:
     rng = np.random.default_rng(options.seed)
     wcs = field_grid(options.ra, options.dec, options.shape, options.pixel_scale)
     sources = _draw_sources(options, wcs, rng)
+    if options.noise_seed is not None:
+        rng = np.random.default_rng(options.noise_seed)
     truth = np.zeros(options.shape)
     for source in _tabulate(sources):
         window, stamp = _draw_source(source, options)

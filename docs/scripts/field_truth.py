@@ -1,17 +1,18 @@
 """Print how far photometry in simulated real fields is from the light of each source alone, in units of its error.
 
-python docs/scripts/field_truth.py --density 300 --seeds 1 2 3 4 --options keep/none subtract/mesh
+python docs/scripts/field_truth.py --density 300 --seeds 1 2 3 4 --options keep/none subtract/mesh subtract/mesh/other
 
 The truth is the source's own light in the very aperture that was measured (its place, its Kron ellipse), summed over
-all pixels by exact overlap. A detection is that of the brightest source within 0.3 arcsec.
+all pixels by exact overlap. A detection is that of the brightest source within 0.3 arcsec. With `/other` sources are
+found in one image of a field and measured in another, which has noise of its own, as where bands are detected in one.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,10 +25,13 @@ from scipy.stats import median_abs_deviation
 import dja_photplug as dp
 from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.completeness.bins import SCATTER_ERROR
+from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.simulate.field import FieldOptions, SimulatedField, simulate_field, write_field
 
 MATCH_RADIUS = 0.3  # arcsec
-BINS = {"< 0.1 uJy": (0, 0.1), "0.1 to 1 uJy": (0.1, 1), "> 1 uJy": (1, np.inf), "all": (0, np.inf)}
+OTHER_NOISE = 10**6  # what is added to the seed of a field for the noise of another image
+FAINT = {"< 0.03 uJy": (0, 0.03), "0.03 to 0.1 uJy": (0.03, 0.1), "< 0.1 uJy": (0, 0.1)}
+BINS = FAINT | {"0.1 to 1 uJy": (0.1, 1), "> 1 uJy": (1, np.inf), "all": (0, np.inf)}
 
 
 @dataclass(frozen=True)
@@ -151,19 +155,32 @@ def format_rows(name: str, measured: dict[str, Measured], labels: dict[str, str]
     return lines
 
 
+def measure_field(options: FieldOptions, choices: Iterable[str], zones: int | None) -> Iterator[dict[str, Measured]]:
+    """Yield the matched sources of a field for each set of options, by aperture."""
+    field = simulate_field(options)
+    with TemporaryDirectory() as folder:
+        prefix = write_field(field, Path(folder), "sim-v1")
+        for choice in choices:
+            neighbours, sky, elsewhere = [*choice.split("/"), "", ""][:3]
+            measure = dp.MeasureOptions(neighbours=neighbours, background=sky or "none")
+            chosen = dp.Options(measure=measure, calibration=dp.CalibrationOptions(zones=zones))
+            result = dp.run([prefix], chosen)
+            if elsewhere:
+                other = simulate_field(replace(options, noise_seed=OTHER_NOISE + options.seed))
+                image = dp.load_mosaic(write_field(other, Path(folder), "other-v1"), noise="calibrated")
+                yield compare(analyse_image(image, chosen, detection=result.detection), other)
+            else:
+                yield compare(result, field)
+
+
 def measure_fields(arguments: argparse.Namespace) -> list[str]:
     """Return a Markdown table with rows for each set of options and flux."""
     parts: dict[str, list[dict[str, Measured]]] = {name: [] for name in arguments.options}
     for seed in arguments.seeds:
-        field = simulate_field(FieldOptions(density=arguments.density, seed=seed))
-        with TemporaryDirectory() as folder:
-            prefix = write_field(field, Path(folder), "sim-v1")
-            for name in arguments.options:
-                neighbours, _, sky = name.partition("/")
-                measure = dp.MeasureOptions(neighbours=neighbours, background=sky or "none")
-                calibration = dp.CalibrationOptions(zones=arguments.zones)
-                result = dp.run([prefix], dp.Options(measure=measure, calibration=calibration))
-                parts[name].append(compare(result, field))
+        options = FieldOptions(density=arguments.density, seed=seed)
+        found = measure_field(options, arguments.options, arguments.zones)
+        for name, measured in zip(arguments.options, found, strict=True):
+            parts[name].append(measured)
     diameters = dp.MeasureOptions().apertures
     labels = {f"aper_{i}": f'{diameter:.2f}"' for i, diameter in enumerate(diameters)} | {"auto": "Kron"}
     header = ["neighbours/sky", "true flux", "N", "sampling error", *labels.values()]
@@ -178,7 +195,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--density", type=float, default=300, help="sources above 20 nJy in a square arcmin")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4], help="one field of 1 square arcmin each")
-    parser.add_argument("--options", nargs="+", default=["mask", "keep"], help="measure.neighbours/measure.background")
+    parser.add_argument("--options", nargs="+", default=["mask", "keep"], help="measure.neighbours/.background[/other]")
     parser.add_argument("--zones", type=int, help="value of calibration.zones; without it those that the field has")
     start = time.perf_counter()
     print("\n".join(measure_fields(parser.parse_args())))

@@ -222,6 +222,13 @@ def test_seeds_give_other_fields_and_the_same_again() -> None:
     assert not np.array_equal(first.science, other.science)
 
 
+def test_another_image_of_the_same_sources_has_other_noise() -> None:
+    first, second = (simulate_field(FieldOptions(shape=(64, 64), noise_seed=seed)) for seed in (None, 2))
+    np.testing.assert_array_equal(second.truth, first.truth)
+    assert second.truth.any()
+    assert abs(np.corrcoef((first.science - first.truth).ravel(), (second.science - second.truth).ravel())[0, 1]) < 0.1
+
+
 # ---- products
 
 
