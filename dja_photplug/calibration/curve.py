@@ -230,7 +230,8 @@ def find_errors(
     calibration: NoiseCalibration | None,
     *,
     sky_error: Floats | float = 0.0,
-    sky_pixels: float = np.inf,
+    sky_pixels: Floats | float = np.inf,
+    hole: Floats | float = 0.0,
 ) -> tuple[Floats, Floats]:
     """Return the errors of sums over apertures, and those of apertures of the same area on empty sky.
 
@@ -244,21 +245,28 @@ def find_errors(
         a(r), r being the radius of the circle of equal area; 1 without it.
     sky_error : ndarray or float, optional
         Of the sky of a pixel that was taken off, (n,).
-    sky_pixels : float, optional
+    sky_pixels : ndarray or float, optional
         How many pixels the sky below a source is the mean of, as where it is that of a mesh around it: its noise is
         n^2 / `sky_pixels` of the variance of a pixel in an aperture of n. Empty apertures, which a(r) is measured in,
         are part of their own sky, and scatter by as much less.
+    hole : ndarray or float, optional
+        Radius within which no pixel around a source tells its sky, arcsec, (n,). What empty apertures share with their
+        sky, and sources do not, is the noise in all of it: a(r) of that radius, where it is larger than the aperture.
 
     Returns
     -------
     error, empty : ndarray
-        (n,), in the unit of the image.
+        (n,), in the unit of the image; the sky of empty ones has no hole but the aperture.
     """
     total, background, area = sums
     with np.errstate(invalid="ignore", divide="ignore"):
         depth = background / area
     radius = np.sqrt(area / np.pi) * scale
-    factor = np.ones_like(radius) if calibration is None else calibration(radius, depth)
-    sky = np.square(area * sky_error) + 2 * area / sky_pixels * np.square(factor) * background
-    error = np.sqrt(combine_variance(background, total, factor) + sky)
-    return error, np.sqrt(combine_variance(background, background, factor) + sky)
+
+    def find_factor(radius: Floats) -> Floats:
+        return np.ones_like(radius) if calibration is None else calibration(radius, depth)
+
+    factor, around = find_factor(radius), find_factor(np.maximum(radius, hole))
+    own, share = np.square(area * sky_error), 2 * area / sky_pixels * background
+    error = np.sqrt(combine_variance(background, total, factor) + own + share * np.square(around))
+    return error, np.sqrt(combine_variance(background, background, factor) + own + share * np.square(factor))

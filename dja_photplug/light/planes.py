@@ -33,6 +33,7 @@ __all__ = [
     "Planes",
     "Shapes",
     "convolve_pixels",
+    "find_hole",
     "mask_sources",
     "measure_sky",
     "native_pixels",
@@ -293,6 +294,26 @@ def mask_sources(
             break
     widest = growth == MASKS[0][0]
     return mask, "" if widest else f"sources leave too little sky for a mask wider than {growth:g} times their radius"
+
+
+def find_hole(npix: Floats, scale: float) -> Floats:
+    """Return how far around sources no pixel tells the sky.
+
+    Parameters
+    ----------
+    npix : ndarray
+        Pixels of segments, (n,).
+    scale : float
+        Of the pixels, arcsec.
+
+    Returns
+    -------
+    ndarray
+        Radius of the circle of the same area as the ellipse that `mask_sources` leaves out, where sources leave enough
+        for the widest one, arcsec, (n,); 0 without a segment.
+    """
+    growth, margin = MASKS[0]
+    return np.where(npix > 0, growth * np.sqrt(npix / np.pi) * scale + margin, 0.0)
 
 
 def _grow_segments(

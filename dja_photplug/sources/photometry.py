@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -26,11 +27,7 @@ from dja_photplug.catalog.schema import (
     dress_table,
 )
 from dja_photplug.errors import PhotplugError
-from dja_photplug.light.planes import (
-    Floats,
-    Shapes,
-    sum_overlap,
-)
+from dja_photplug.light.planes import Floats, Shapes, find_hole, sum_overlap
 from dja_photplug.light.profile_error import ProfileError
 from dja_photplug.options.stages import MeasureOptions, Options
 from dja_photplug.psf.growth import scale_to_total_at
@@ -50,6 +47,7 @@ from dja_photplug.sources.apertures import (
 )
 from dja_photplug.sources.detection import Detection, shapes_on_grid
 from dja_photplug.sources.removal import (
+    count_around,
     find_removed,
     grow_segments,
     measure_profiles,
@@ -78,6 +76,10 @@ TOTAL_SNR, MOST_BEYOND = 5, 2.0
 
 # A point source: signal to noise above which the half-light radius tells, and how far it may be from the PSF's.
 POINT_SNR, POINT_TOLERANCE = 20, 0.15
+
+
+FindErrors = Callable[[tuple[Floats, Floats, Floats]], tuple[Floats, Floats]]
+"""`find_errors` of sums on one image: with its a(r) and its sky."""
 
 
 def average_annuli(
@@ -248,10 +250,8 @@ def _add_profile_error(
 def _measure_growth(
     columns: Columns,
     sums: dict[str, Sums],
-    sky_error: Floats,
-    sky_pixels: float,
+    find: FindErrors,
     scale: float,
-    calibration: NoiseCalibration | None,
     profiles: ProfileError | None,
     psf: PSFModel,
     places: SkyCoord,
@@ -273,7 +273,7 @@ def _measure_growth(
     )
     flux = rings([sums[kind].flux for kind in kinds])
     ring = total, background, np.diff(area, axis=0, prepend=0)
-    error, _ = find_errors(ring, scale, calibration, sky_error=sky_error, sky_pixels=sky_pixels)
+    error, _ = find(ring)
     if profiles is not None:
         for what in ("removed", "filled"):
             error = np.hypot(error, profiles.fraction * rings([columns[f"{what}_{kind}"] for kind in kinds]))
@@ -374,13 +374,14 @@ def measure_with(
     columns |= {name: columns[name] * scale for name in LENGTHS if name in columns}
     columns |= {name: columns[name] * microjansky for name in columns if name.startswith("bkg_")}
     numbers = range(len(options.measure.apertures))
+    hole = find_hole(sums["iso"].area, scale)
+    around = partial(find_errors, sky_pixels=count_around(pixels.sky, hole, scale), hole=hole)
+    find = partial(around, scale=scale, calibration=calibration, sky_error=sky_error)
     growth = None
     if psf is not None:
-        known = (columns, sums, sky_error, pixels.sky.pixels, scale, calibration, profiles)
         places = SkyCoord(detection.sources["ra"], detection.sources["dec"])
-        growth = _measure_growth(*known, PSFModel.of(psf), places)
+        growth = _measure_growth(columns, sums, find, scale, profiles, PSFModel.of(psf), places)
     off = describe_removed(numbers, sky=options.measure.background != "none", neighbours=profiles is not None)
-    find = partial(find_errors, scale=scale, calibration=calibration, sky_error=sky_error, sky_pixels=pixels.sky.pixels)
     errors = {kind: find((part.total, part.background, part.area)) for kind, part in sums.items()}
     _add_fluxes(columns, sums, errors, profiles, microjansky)
     if growth is not None:

@@ -24,7 +24,15 @@ from dja_photplug.sky.grid import pixel_scale, row_blocks
 from dja_photplug.sources.apertures import GROWTH, KRON_EXTENT, Pixels, Removed, Sky
 from dja_photplug.sources.detection import Detection, shapes_on_grid
 
-__all__ = ["find_removed", "grow_segments", "measure_profiles", "read_pixels", "remove_neighbours", "remove_sky"]
+__all__ = [
+    "count_around",
+    "find_removed",
+    "grow_segments",
+    "measure_profiles",
+    "read_pixels",
+    "remove_neighbours",
+    "remove_sky",
+]
 
 Mask = tuple[NDArray[np.bool_], str]
 """From `mask_sources`: where sources are, and what is to be said of it."""
@@ -34,6 +42,9 @@ SKY_MARGIN = 0.2
 
 # Variance of a mean over that of a median, of nine values.
 MEDIAN_EFFICIENCY = 0.65
+
+# Of the pixels that tell the sky of a place, the least part that counts where the mask of a source takes more.
+LEAST_AROUND = 0.25
 
 # Pixels of a band of rows from which the sky is taken off at a time.
 BAND = 2**22
@@ -63,6 +74,26 @@ def grow_segments(segmentation: NDArray[np.int32], scale: float) -> NDArray[np.b
 def _count_sky(share: float, cells: tuple[int, int], smooth: int) -> float:
     """Return how many pixels the sky of a place is the mean of: a share of those of the cells that a median joins."""
     return share * cells[0] * cells[1] * (1.0 if smooth == 1 else MEDIAN_EFFICIENCY * smooth**2)
+
+
+def count_around(sky: Sky, hole: Floats, scale: float) -> Floats:
+    """Return how many pixels the sky below sources is the mean of.
+
+    Parameters
+    ----------
+    sky : Sky
+    hole : ndarray
+        Radii of the masks of the sources, arcsec, (n,).
+    scale : float
+        Of the pixels, arcsec.
+
+    Returns
+    -------
+    ndarray
+        (n,): fewer than of a place without a source by what its mask takes.
+    """
+    taken = MEDIAN_EFFICIENCY * np.pi * np.square(hole / scale)
+    return np.maximum(sky.pixels - taken, LEAST_AROUND * sky.pixels)
 
 
 def find_removed(image: NDData) -> Removed | None:

@@ -4,7 +4,8 @@ python docs/scripts/field_truth.py --density 300 --seeds 1 2 3 4 --options keep/
 
 The truth is the source's own light in the very aperture that was measured (its place, its Kron ellipse), summed over
 all pixels by exact overlap. A detection is that of the brightest source within 0.3 arcsec. With `/other` sources are
-found in one image of a field and measured in another, which has noise of its own, as where bands are detected in one.
+found in one image of a field and measured in another, which has noise of its own, as where bands are detected in one;
+with `/true` they are measured at their true places.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from scipy.stats import median_abs_deviation
 import dja_photplug as dp
 from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.completeness.bins import SCATTER_ERROR
+from dja_photplug.pipeline.one_band import remeasure
 from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.simulate.field import FieldOptions, SimulatedField, simulate_field, write_field
 
@@ -69,6 +71,15 @@ def match(catalog: QTable, field: SimulatedField) -> np.ndarray:
         rivals = np.flatnonzero(rows == row)
         rows[rivals[np.argsort(distance[rivals])[1:]]] = -1
     return rows
+
+
+def put_right(result: dp.Result, field: SimulatedField) -> dp.Result:
+    """Return the photometry of the matched sources at their true places."""
+    rows, sources = match(result.catalog, field), result.detection.sources.copy()
+    for name in "xy":
+        sources[name][rows >= 0] = field.sources[name][rows[rows >= 0]]
+    result = replace(result, detection=replace(result.detection, sources=sources))
+    return replace(result, catalog=remeasure(result, result.image))
 
 
 def find_apertures(result: dp.Result, scale: float) -> dict[str, tuple[np.ndarray, ...]]:
@@ -165,7 +176,9 @@ def measure_field(options: FieldOptions, choices: Iterable[str], zones: int | No
             measure = dp.MeasureOptions(neighbours=neighbours, background=sky or "none")
             chosen = dp.Options(measure=measure, calibration=dp.CalibrationOptions(zones=zones))
             result = dp.run([prefix], chosen)
-            if elsewhere:
+            if elsewhere == "true":
+                result = put_right(result, field)
+            if elsewhere == "other":
                 other = simulate_field(replace(options, noise_seed=OTHER_NOISE + options.seed))
                 image = dp.load_mosaic(write_field(other, Path(folder), "other-v1"), noise="calibrated")
                 yield compare(analyse_image(image, chosen, detection=result.detection), other)
@@ -195,7 +208,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--density", type=float, default=300, help="sources above 20 nJy in a square arcmin")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4], help="one field of 1 square arcmin each")
-    parser.add_argument("--options", nargs="+", default=["mask", "keep"], help="measure.neighbours/.background[/other]")
+    parser.add_argument(
+        "--options", nargs="+", default=["mask", "keep"], help="measure.neighbours/.background[/other or /true]"
+    )
     parser.add_argument("--zones", type=int, help="value of calibration.zones; without it those that the field has")
     start = time.perf_counter()
     print("\n".join(measure_fields(parser.parse_args())))

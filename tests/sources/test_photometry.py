@@ -12,19 +12,24 @@ import sep
 from astropy import units as u
 from astropy.nddata import CCDData, InverseVariance
 from astropy.table import QTable
+from scipy.ndimage import gaussian_filter
 
 import dja_photplug as dp
+from dja_photplug.calibration.curve import NoiseCalibration, find_errors
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import describe_columns
 from dja_photplug.engines.sep_engine import SEP, detect_sep, mesh_background
 from dja_photplug.errors import PhotplugError
+from dja_photplug.light.mesh import center_mesh, measure_mesh
 from dja_photplug.light.planes import variance_map
 from dja_photplug.options.stages import BackgroundOptions, Options
 from dja_photplug.psf.model import half_light_radius, read_psf
 from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic
 from dja_photplug.sky.grid import pixel_scale
+from dja_photplug.sources.apertures import Sky
 from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.photometry import flag_point_sources, measure_with
+from dja_photplug.sources.removal import count_around
 from tests.helpers import AS_IS, SCALE, gaussian, isolated_scene, make_detection, make_image, read_uds, uds_prefix
 
 # Diameters of 10 and 20 pixels.
@@ -276,7 +281,10 @@ def test_nan_in_an_aperture_is_a_null_pixel() -> None:
 
 @pytest.mark.parametrize(("sky", "smooth"), [("mesh", 3), ("mesh", 1), ("masked", 3), ("none", 3)])
 def test_errors_hold_the_noise_of_the_sky_below_a_source(sky: str, smooth: int) -> None:
-    """That of the mean of N pixels: in n of a source it adds n^2 / N, and empty apertures lack as much."""
+    """That of the mean of N pixels: in n of a source it adds n^2 / N, and empty apertures lack as much.
+
+    The mask of a source is 2.5 times as large as its segment, and 0.3 arcsec more; of N a quarter is left at least.
+    """
     shape = (400, 500)
     segmentation = np.zeros(shape, np.int32)
     segmentation[gaussian(shape, 250, 200, 10) > np.exp(-0.5)] = 1
@@ -288,10 +296,52 @@ def test_errors_hold_the_noise_of_the_sky_below_a_source(sky: str, smooth: int) 
     row = measure_with(SEP, image, detection, None, options)[0]
     area = np.pi * np.array([5, 10]) ** 2
     pixels = 2500 * (0.65 * 9 if smooth == 3 else 1)
+    hole = 2.5 * np.sqrt(np.count_nonzero(segmentation) / np.pi) + 0.3 / SCALE
+    pixels = max(pixels - 0.65 * np.pi * hole**2, pixels / 4)
     ratio = [(row[f"fluxerr_aper_{i}"].value / 0.01) ** 2 / area[i] for i in range(2)]
     expected = 1 + (2 * area / pixels if sky != "none" else 0 * area)
     # The mask takes 2 % of the pixels.
     np.testing.assert_allclose(ratio, expected, rtol=0.02 * (expected - 1).max() + 1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hole", [1.0, 1.3])
+def test_correlated_noise_of_the_sky_is_that_of_the_hole_that_a_source_makes_in_it(hole: float) -> None:
+    """Of sums over the same noise, less a sky that was measured with and without it."""
+    shape, radius, size = (900, 1000), 12.5, hole / SCALE
+    x, y = (axis.ravel().astype(float) for axis in np.meshgrid(np.arange(75, 1000, 150), np.arange(75, 900, 150)))
+    whole = np.zeros(shape, bool)
+    holed = whole.copy()
+    sep.mask_ellipse(holed, x, y, np.full(len(x), size), np.full(len(x), size), np.zeros(len(x)), r=1.0)
+    sums: list[list[np.ndarray]] = [[], [], []]
+    for seed in range(24):
+        rng = np.random.default_rng(seed)
+        clouds = gaussian_filter(rng.standard_normal(shape), 6, mode="wrap")
+        data = (rng.standard_normal(shape) + 0.9 / np.std(clouds) * clouds).astype(np.float32)
+        image = make_image(data)
+        for mask, found in zip((whole, holed), sums, strict=False):
+            level = center_mesh(measure_mesh(image, (50, 50), 3, mask), image, mask, 3).draw()
+            found.append(sep.sum_circle(data - level, x, y, radius, subpix=0)[0])
+        sums[2].append(sep.sum_circle(data, x, y, size, subpix=0)[0])
+    empty, below, around = (np.square(np.concatenate(part)) for part in sums)
+    area = np.pi * np.square([radius, size])
+    factor = np.sqrt([np.mean(empty) / area[0], np.mean(around) / area[1]])[None]
+    calibration = NoiseCalibration(
+        radius=np.array([radius * SCALE, hole]),
+        measured=factor,
+        measured_error=0.01 * factor,
+        factor=factor,
+        n_effective=np.full_like(factor, 1000.0),
+        offset=np.zeros_like(factor),
+        edges=np.empty(0),
+        note="",
+    )
+    sky, one = Sky(pixels=0.65 * 9 * 2500), area[:1]
+    pixels = count_around(sky, np.array([hole]), SCALE)
+    error, alone = find_errors((one, one, one), SCALE, calibration, sky_pixels=pixels, hole=np.array([hole]))
+    sampling = np.std(below - empty) / np.sqrt(len(below))
+    assert abs(np.mean(below) - error[0] ** 2) < 3 * sampling
+    assert np.mean(below) - alone[0] ** 2 > 3 * sampling
 
 
 def test_mask_fraction_is_that_of_the_area() -> None:
