@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +16,10 @@ import dja_photplug
 from dja_photplug.simulate.mosaic import SimulatedMosaic
 from dja_photplug.testing import photplug_manager, photplug_mosaic  # noqa: F401  # fixtures
 from tests.helpers import copy_products, simulate_isolated
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import WorkStealingScheduling
 
 # In a bare checkout nothing maps the top-level folder `hooks` to `dja_photplug.hooks`: the packaging does that
 # when the project is installed (wheel or editable). Reading the package path keeps one name in all three.
@@ -40,6 +48,38 @@ def folder(simulated: SimulatedMosaic, tmp_path: Path, monkeypatch: pytest.Monke
     copy_products(simulated.prefix, tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+CLUSTER = """
+import logging, sys
+from distributed import LocalCluster
+with LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=":0", silence_logs=logging.ERROR) as cluster:
+    print(cluster.scheduler_address, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="session")
+def scheduler() -> Iterator[str]:
+    """Address of a Dask cluster, which starts once for all tests: two processes with two threads each.
+
+    They are no children of the tests, some of which kill what they find of theirs.
+    """
+    pytest.importorskip("distributed")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    run = [sys.executable, "-c", CLUSTER]
+    with subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as cluster:
+        assert cluster.stdout is not None
+        yield cluster.stdout.readline().strip()
+        cluster.communicate(timeout=60)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> WorkStealingScheduling:
+    """Give each process neighbouring tests, which share fixtures; one that has ended takes over from another."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

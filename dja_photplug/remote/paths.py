@@ -12,7 +12,8 @@ from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
 from dja_photplug.errors import PhotplugError
-from dja_photplug.remote.transport import NotThere, describe, describe_all, is_loopback, list_names
+from dja_photplug.remote.addresses import is_loopback
+from dja_photplug.remote.transport import NotThere, describe, describe_all, list_names
 
 __all__ = ["RemotePath", "absolute_path", "as_path", "is_url", "list_files"]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import ipaddress
 import os
 import re
 import time
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.remote.addresses import is_loopback
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -34,7 +34,6 @@ __all__ = [
     "check_same",
     "describe",
     "describe_all",
-    "is_loopback",
     "list_names",
     "read_bytes",
 ]
@@ -130,24 +129,6 @@ def bytes_moved() -> int:
     int
     """
     return _METER.total
-
-
-def is_loopback(url: str) -> bool:
-    """Return whether a URL leads to this machine.
-
-    Parameters
-    ----------
-    url : str
-
-    Returns
-    -------
-    bool
-    """
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @lru_cache(maxsize=4096)

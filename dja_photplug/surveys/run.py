@@ -18,7 +18,6 @@ from astropy.table import MaskedColumn, Table
 from tqdm import tqdm
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning, suggest
-from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.parquet import need_pyarrow
 from dja_photplug.files.pixels import write_image
 from dja_photplug.files.tables import check_names, write_catalog
@@ -36,78 +35,21 @@ from dja_photplug.pipeline.tiles import is_large
 from dja_photplug.plugins.manager import get_plugin_manager, split_work
 from dja_photplug.plugins.options import catalog_suffixes
 from dja_photplug.surveys.plan import Field, make_fields, read_fields
-from dja_photplug.surveys.state import Recipe, Record, find_change, make_recipe, read_record, record_name, sum_file
+from dja_photplug.surveys.state import (
+    Recipe,
+    Record,
+    SurveyOutput,
+    find_change,
+    make_recipe,
+    read_record,
+    sum_file,
+)
 
-__all__ = ["SUMMARY", "SurveyOutput", "run_fields", "survey"]
+__all__ = ["SUMMARY", "run_fields", "survey"]
 
 SUMMARY = "summary.ecsv"
 MADE_BY = "dja-photplug survey"
 MODULES = ("dja_photplug.surveys.run",)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SurveyOutput:
-    """Where the catalogues of a survey go, and which are made again.
-
-    Attributes
-    ----------
-    directory : Path
-        Made if it is not there.
-    suffix : str
-        Of the catalogues, which is that of their format.
-    segmentations : bool
-        Write ``NAME_seg.fits.gz`` too.
-    redo : bool
-        Make all again.
-    overwrite : bool
-        Replace catalogues that are not of this survey, or were changed since.
-    """
-
-    directory: Path
-    suffix: str = ".fits"
-    segmentations: bool = False
-    redo: bool = False
-    overwrite: bool = False
-
-    def catalog(self, name: str) -> Path:
-        """Return the catalogue of a field.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        Path
-        """
-        return self.directory / f"{name}{self.suffix}"
-
-    def files(self, name: str) -> list[Path]:
-        """Return what is written of a field: the catalogue first.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        list of Path
-        """
-        more = [self.directory / f"{name}_seg{IMAGE_SUFFIXES[-1]}"] if self.segmentations else []
-        return [self.catalog(name), *more]
-
-    def record(self, name: str) -> Path:
-        """Return what keeps the state of a field.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        Path
-        """
-        return self.directory / record_name(self.catalog(name).name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

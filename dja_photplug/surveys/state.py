@@ -1,4 +1,4 @@
-"""What a catalogue of a survey was made of, in a small file beside it: whether it is complete, and what has changed."""
+"""Where a catalogue of a survey goes, and beside it what it was made of: whether it is complete, what has changed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pluggy
 from dja_photplug import __version__
 from dja_photplug.catalog.metadata import record_options
 from dja_photplug.errors import PhotplugError
+from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.names import Source
 from dja_photplug.options.declare import Stage, declarations
 from dja_photplug.options.stages import STAGES, Options
@@ -22,11 +23,76 @@ from dja_photplug.plugins.manager import BUILTINS, describe_plugins
 from dja_photplug.remote.paths import absolute_path
 from dja_photplug.surveys.plan import Field
 
-__all__ = ["Recipe", "Record", "find_change", "make_recipe", "read_record", "record_name", "sum_file"]
+__all__ = ["Recipe", "Record", "SurveyOutput", "find_change", "make_recipe", "read_record", "record_name", "sum_file"]
 
 # Hooks that have no part in what a catalogue holds.
 _BESIDE = {"photplug_register_commands", "photplug_options"}
 _SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SurveyOutput:
+    """Where the catalogues of a survey go, and which are made again.
+
+    Attributes
+    ----------
+    directory : Path
+        Made if it is not there.
+    suffix : str
+        Of the catalogues, which is that of their format.
+    segmentations : bool
+        Write ``NAME_seg.fits.gz`` too.
+    redo : bool
+        Make all again.
+    overwrite : bool
+        Replace catalogues that are not of this survey, or were changed since.
+    """
+
+    directory: Path
+    suffix: str = ".fits"
+    segmentations: bool = False
+    redo: bool = False
+    overwrite: bool = False
+
+    def catalog(self, name: str) -> Path:
+        """Return the catalogue of a field.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        Path
+        """
+        return self.directory / f"{name}{self.suffix}"
+
+    def files(self, name: str) -> list[Path]:
+        """Return what is written of a field: the catalogue first.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        list of Path
+        """
+        more = [self.directory / f"{name}_seg{IMAGE_SUFFIXES[-1]}"] if self.segmentations else []
+        return [self.catalog(name), *more]
+
+    def record(self, name: str) -> Path:
+        """Return what keeps the state of a field.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        Path
+        """
+        return self.directory / record_name(self.catalog(name).name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -849,7 +849,7 @@ def measure_held_out(prefix: Path) -> list[tuple[float, int, float, float]]:
     return rows
 
 
-@pytest.mark.parametrize("band", ["f444w", "f115w"])
+@pytest.mark.parametrize("band", ["f444w", pytest.param("f115w", marks=pytest.mark.slow)])
 def test_errors_are_true_in_held_out_apertures_of_real_mosaics(band: str, data: Path) -> None:
     rows = measure_held_out(uds_prefix(data, band))
     np.testing.assert_allclose([row[0] for row in rows], np.geomspace(2, 17.5, 8))

@@ -460,7 +460,7 @@ def test_photometry_of_a_crowded_field(tmp_path: Path) -> None:
     assert np.percentile(bias, 84) < 0.06
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ["sep", pytest.param("photutils", marks=pytest.mark.slow)])
 def test_columns_of_real_bands(data: Path, engine: str) -> None:
     """One band, two bands and an extended catalogue tell the same light of neighbours, and flag it alike."""
     measured = MeasureOptions(background="mesh", neighbours="subtract", apertures=(0.5, 1.0))

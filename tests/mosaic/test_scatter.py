@@ -119,8 +119,15 @@ def test_correlated_noise_is_as_usual() -> None:
     check_weight(make_mosaic(smooth), "mine")
 
 
-@pytest.mark.parametrize("noise", ["dja", "background"])
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize(
+    ("name", "noise"),
+    [
+        *((name, "dja") for name in ("f444w", "tile", "hst")),
+        ("f444w", "background"),
+        pytest.param("f115w", "dja", marks=pytest.mark.slow),
+        *(pytest.param(name, "background", marks=pytest.mark.slow) for name in ("f115w", "tile", "hst")),
+    ],
+)
 def test_real_mosaics_and_their_parts_agree_with_their_weights(data, name: str, noise: str) -> None:
     """No warning, which would be an error, for the whole and for cut-outs, also around the brightest peaks."""
     image = dp.load_mosaic(data / REAL[name], noise)

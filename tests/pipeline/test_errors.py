@@ -5,6 +5,8 @@ By default three mosaics with one detector gain; ``--slow`` runs 60 for each of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,13 @@ def simulate(folder: Path, gain: float, seed: int) -> SimulatedMosaic:
     return simulate_mosaic(folder, scene, options)
 
 
+@pytest.fixture(scope="module")
+def mosaics(tmp_path_factory: pytest.TempPathFactory) -> Callable[[float, int], SimulatedMosaic]:
+    """Who gives the mosaic of a detector gain and a seed, which is made once."""
+    folder = tmp_path_factory.mktemp("errors")
+    return cache(lambda gain, seed: simulate(folder / f"{gain}-{seed}", gain, seed))
+
+
 def kron_truth(result: Result, noise_free: np.ndarray) -> np.ndarray:
     """Noise-free flux, in uJy, in the very ellipses that were measured."""
     catalog, scale = result.catalog, 0.04
@@ -62,13 +71,15 @@ def kron_truth(result: Result, noise_free: np.ndarray) -> np.ndarray:
     return flux / 100
 
 
-def collect_pulls(folder: Path, gain: float, noise: str, seeds: range) -> dict[str, np.ndarray]:
+def collect_pulls(
+    mosaics: Callable[[float, int], SimulatedMosaic], gain: float, noise: str, seeds: range
+) -> dict[str, np.ndarray]:
     """Return (measured - noise-free)/error of all clean sources for each kind of flux, and the true flux in uJy."""
     variance = dp.VarianceOptions(noise=noise, detector_gain=gain if noise == "calibrated" else None)
     options = dp.Options(variance=variance, measure=dp.MeasureOptions(apertures=APERTURES))
     parts: dict[str, list[np.ndarray]] = {}
     for seed in seeds:
-        mosaic = simulate(folder / f"{gain}-{seed}", gain, seed)
+        mosaic = mosaics(gain, seed)
         result = dp.run([mosaic.prefix], options)
         noise_free, _ = read_image(mosaic.truth_image)
         true, catalog = remeasure(result, replace_planes(result.image, data=noise_free)), result.catalog
@@ -95,11 +106,11 @@ def tabulate(pulls: dict[str, np.ndarray]) -> list[tuple[str, str, int, float, f
 
 
 @pytest.mark.parametrize("gain", [1.0, 1.88, 4.0])
-def test_calibrated_errors_are_the_scatter(gain, tmp_path, slow):
+def test_calibrated_errors_are_the_scatter(gain, mosaics, slow):
     """Robust scatter within 0.05 of 1 (1.4 arcsec: 0.08, Kron: 0.1) or 3 times its sampling error, and no bias."""
     if gain != 1.88 and not slow:
         pytest.skip("runs with --slow; one gain shows the code path")
-    rows = tabulate(collect_pulls(tmp_path, gain, "calibrated", range(1, 61) if slow else range(1, 4)))
+    rows = tabulate(collect_pulls(mosaics, gain, "calibrated", range(1, 61) if slow else range(1, 4)))
     print(f"\ndetector gain {gain}")
     print(
         "\n".join(
@@ -116,9 +127,9 @@ def test_calibrated_errors_are_the_scatter(gain, tmp_path, slow):
         assert abs(median) < max(0.1, 3 * 1.25 / np.sqrt(n)), (label, kind)
 
 
-def test_published_recipe_overestimates_bright_errors(tmp_path, slow):
+def test_published_recipe_overestimates_bright_errors(mosaics, slow):
     """NOISE: the recipe takes DN for electrons, so bright sources scatter 1/sqrt(1.88) = 0.73 of their errors."""
-    rows = tabulate(collect_pulls(tmp_path, 1.88, "dja", range(1, 21) if slow else range(1, 4)))
+    rows = tabulate(collect_pulls(mosaics, 1.88, "dja", range(1, 21) if slow else range(1, 4)))
     for label, kind, n, scatter, _ in rows:
         if label == "above 10 uJy" and kind in ('0.32"', '0.5"', '0.7"'):
             assert scatter == pytest.approx(0.75, abs=max(0.05, 3 * SCATTER_ERROR / np.sqrt(n))), kind

@@ -29,7 +29,7 @@ BANDS = f"sim-match-v1-{LONG}-clear sim-match-v1-{SHORT}-clear"
 def mosaics(tmp_path_factory) -> Path:
     """Mosaics of two bands, and PSFs for them: what their PSFs are does not matter here."""
     folder = tmp_path_factory.mktemp("match")
-    scene = isolated_scene(bands=(LONG, SHORT), shape=(420, 420), n_sources=36, flux_range=(0.1, 60), seed=8)
+    scene = isolated_scene(bands=(LONG, SHORT), shape=(330, 330), n_sources=22, flux_range=(0.1, 60), seed=8)
     simulate_bands(folder, scene, {LONG: 1, SHORT: 2}, root="sim-match-v1", n_exposures=3, compress=False, seed=8)
     write_psf(folder / "long.fits", 0.09, 101)
     write_psf(folder / "short.fits", 0.06, 101)

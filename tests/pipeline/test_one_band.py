@@ -57,7 +57,7 @@ WITHOUT_UNIT = {
 }
 
 
-@pytest.fixture(scope="session", params=BANDS)
+@pytest.fixture(scope="session", params=[BANDS[0], pytest.param(BANDS[1], marks=pytest.mark.slow)])
 def real(request, data):
     return dp.run([uds_prefix(data, request.param)])
 

@@ -118,7 +118,7 @@ def test_one_that_is_no_star_is_left_out():
     assert 13 not in stack_stars(stars, SIDE, "field").stars.ids
 
 
-@pytest.mark.parametrize("filter", ["f115w", "f200w", "f444w"])
+@pytest.mark.parametrize("filter", ["f115w", pytest.param("f200w", marks=pytest.mark.slow), "f444w"])
 def test_the_light_beyond_the_stamp_is_told_by_the_curve_of_growth(filter):
     """Stamps of 4 arcsec hold 95.5 to 98.6 % of that of JWST's pupil, and a sky that took 3 % of it off.
 
@@ -135,7 +135,14 @@ def test_the_light_beyond_the_stamp_is_told_by_the_curve_of_growth(filter):
     np.testing.assert_allclose(found, 3 * level, rtol=0.05)
 
 
-@pytest.mark.parametrize("band", ["nrca3-f090w", "nrca3-f150w", "nrca3-f200w", "nrca5-f277w", "nrca5-f356w"])
+@pytest.mark.parametrize(
+    "band",
+    [
+        "nrca3-f090w",
+        *(pytest.param(band, marks=pytest.mark.slow) for band in ("nrca3-f150w", "nrca3-f200w", "nrca5-f277w")),
+        "nrca5-f356w",
+    ],
+)
 def test_the_light_beyond_real_stamps(data, band):
     """Those of grizli's library hold 0.958 to 0.977 of the light, and their wings are not those of a perfect pupil."""
     psf = read_psf(data / f"psf/psf-ceers-{band}.fits.gz")
@@ -190,7 +197,7 @@ def test_the_figure_shows_the_stars():
     assert "field: PSF of 25 stars" in figure.get_suptitle()
 
 
-@pytest.mark.parametrize("band", ["f444w", "f115w"])
+@pytest.mark.parametrize("band", ["f444w", pytest.param("f115w", marks=pytest.mark.slow)])
 def test_the_real_field_has_one_star(data, band):
     """In either band: the same one, the next larger source being a third to two times larger."""
     options = dp.Options(variance=dp.VarianceOptions(noise="dja"))

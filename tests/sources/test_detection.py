@@ -178,7 +178,7 @@ def test_significance_in_the_same_segments_is_that_of_any_engine(stars, tmp_path
     np.testing.assert_array_equal(given.catalog["snr_detect"], found.catalog["snr_detect"])
 
 
-@pytest.mark.parametrize("band", ["f444w", "f115w"])
+@pytest.mark.parametrize("band", ["f444w", pytest.param("f115w", marks=pytest.mark.slow)])
 def test_least_significance_of_real_sources_and_none_in_the_inverted_image(data, band) -> None:
     """Default detection: 7.0 and 7.3 of the measured smoothed sky."""
     image = load_mosaic(uds_prefix(data, band), noise="calibrated")

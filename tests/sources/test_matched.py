@@ -106,7 +106,14 @@ def test_without_calibration_errors_are_those_of_independent_pixels(kernels) -> 
         assert table[f"match_err_{i}"][0].value == pytest.approx(expected, rel=2e-3)
 
 
-@pytest.mark.parametrize(("sersic", "most"), [(0.0, 0.005), (1.0, 0.01), (4.0, 0.01)], ids=["points", "n = 1", "n = 4"])
+@pytest.mark.parametrize(
+    ("sersic", "most"),
+    [
+        pytest.param(0.0, 0.005, id="points"),
+        pytest.param(1.0, 0.01, id="n = 1", marks=pytest.mark.slow),
+        pytest.param(4.0, 0.01, id="n = 4"),
+    ],
+)
 def test_colours_are_true(sersic, most) -> None:
     """Medians of F115W over F444W, of the truth: 10 to 40 % too large as they are."""
     rng = np.random.default_rng(7)

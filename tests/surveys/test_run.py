@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import multiprocessing
 import os
 import shutil
@@ -396,13 +395,10 @@ def test_what_is_registered_by_hand_is_done_here(place: Path) -> None:
         assert states(dp.survey("fields.toml", "out", two, manager=manager))["two"][0] == "failed"
 
 
-def test_dask_gives_the_same(place: Path) -> None:
-    distributed = pytest.importorskip("distributed")
+def test_dask_gives_the_same(place: Path, scheduler: str) -> None:
     dp.survey("fields.toml", "out")
     add_tiles()
-    settings = {"n_workers": 2, "threads_per_worker": 2, "dashboard_address": ":0", "silence_logs": logging.ERROR}
-    with distributed.LocalCluster(**settings) as cluster:
-        assert main(["survey", "fields.toml", "-o", "dask", "--scheduler", cluster.scheduler_address]) == 0
+    assert main(["survey", "fields.toml", "-o", "dask", "--scheduler", scheduler]) == 0
     expect_alike("dask")
 
 

@@ -34,7 +34,8 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
 def run(arguments: Namespace) -> None:
     """Make the catalogues of the fields that are not complete, and sum up."""
     from dja_photplug.surveys.plan import read_fields
-    from dja_photplug.surveys.run import SUMMARY, SurveyOutput, run_fields
+    from dja_photplug.surveys.run import SUMMARY, run_fields
+    from dja_photplug.surveys.state import SurveyOutput
 
     manager, directory = arguments.manager, arguments.output
     fields = read_fields(arguments.fields, manager, flags=vars(arguments), config=arguments.config)
