@@ -78,7 +78,6 @@ def test_folders_are_of_a_size_that_a_stranger_takes_in() -> None:
 
 # Of more than one subject still; what is cut leaves the list, and nothing joins it.
 LONG_MODULES = {
-    "cli/shared.py",
     "files/pixels.py",
     "files/tables.py",
     "fitting/stamps.py",

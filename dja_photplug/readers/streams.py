@@ -77,7 +77,6 @@ def ahead(items: Iterable[Item], most: int, name: str) -> Generator[Item]:
     Parameters
     ----------
     items : iterable
-        What it raises is raised here.
     most : int
         How many wait at once.
     name : str
@@ -86,6 +85,11 @@ def ahead(items: Iterable[Item], most: int, name: str) -> Generator[Item]:
     Yields
     ------
     object
+
+    Raises
+    ------
+    Exception
+        What the iterable raises, in its place.
     """
     waiting: Queue[tuple[Item] | Exception | None] = Queue(most)
     stopping = Event()

@@ -378,7 +378,9 @@ def test_help_page_is_what_the_commands_print(monkeypatch: pytest.MonkeyPatch) -
     # `python docs/scripts/help.py` makes it anew.
     page = load_script("help").make()
     assert (ROOT / "docs" / "help.md").read_text() == page
-    assert all(len(line) <= 80 for _, text in read_blocks(ROOT / "docs" / "help.md") for line in text.splitlines())
+    assert all(
+        len(line) <= 80 for block in pages.read_blocks(ROOT / "docs" / "help.md") for line in block.text.splitlines()
+    )
 
 
 def test_detector_gains_are_those_of_the_code() -> None:
