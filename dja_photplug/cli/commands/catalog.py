@@ -58,12 +58,10 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
 def run(arguments: Namespace) -> None:
     """Detect and measure, and write the catalogue and what else was asked for."""
     from dja_photplug.catalog.photoz import CHECKS
-    from dja_photplug.files.pixels import write_image
     from dja_photplug.files.tables import check_names
     from dja_photplug.pipeline.catalog import run as make_catalog
     from dja_photplug.pipeline.many_bands import list_columns
     from dja_photplug.pipeline.one_band import write_result
-    from dja_photplug.pipeline.steps.result import fill_columns
     from dja_photplug.plugins.options import catalog_suffixes, complete_options
 
     manager, overwrite = arguments.manager, arguments.overwrite
@@ -94,19 +92,7 @@ def run(arguments: Namespace) -> None:
         keep_image=arguments.plot is not None and not named,
     )
     write_result(result.catalog, arguments.output, options, manager)
-    wcs = result.detection.wcs
-    if arguments.segmentation:
-        write_image(arguments.segmentation, result.detection.segmentation, wcs.to_header(), overwrite=overwrite)
-    if arguments.regions:
-        from dja_photplug.catalog.regions import write_regions  # 0.4 s to import
-
-        write_regions(fill_columns(result), arguments.regions, wcs, overwrite=overwrite)
-    if arguments.plot:
-        _draw_catalog(result, sources, arguments.plot, manager, overwrite=overwrite)
-    if arguments.report:
-        from dja_photplug.reports.make import report  # 0.4 s to import
-
-        report(result, arguments.report, manager=manager, progress=not arguments.quiet, overwrite=overwrite)
+    _write_beside(result, sources, arguments)
     meta = result.catalog.meta
     # The noise is that of the bands where the archive's stack, which has no photon noise, is the detection image.
     noise = describe_weight(json.loads(meta.get("BAND_0", "null")) or meta)
@@ -116,6 +102,26 @@ def run(arguments: Namespace) -> None:
         arguments,
         f"{', '.join(map(str, outputs))}: {len(result.catalog)} sources{detected}, engine {options.engine}, {noise}",
     )
+
+
+def _write_beside(result: Result, sources: Sequence[Source], arguments: Namespace) -> None:
+    """Write what was asked for beside the catalogue; what takes 0.4 s to import is imported for it alone."""
+    from dja_photplug.files.pixels import write_image
+    from dja_photplug.pipeline.steps.result import fill_columns
+
+    manager, overwrite, wcs = arguments.manager, arguments.overwrite, result.detection.wcs
+    if arguments.segmentation:
+        write_image(arguments.segmentation, result.detection.segmentation, wcs.to_header(), overwrite=overwrite)
+    if arguments.regions:
+        from dja_photplug.catalog.regions import write_regions
+
+        write_regions(fill_columns(result), arguments.regions, wcs, overwrite=overwrite)
+    if arguments.plot:
+        _draw_catalog(result, sources, arguments.plot, manager, overwrite=overwrite)
+    if arguments.report:
+        from dja_photplug.reports.make import report
+
+        report(result, arguments.report, manager=manager, progress=not arguments.quiet, overwrite=overwrite)
 
 
 def _draw_catalog(
