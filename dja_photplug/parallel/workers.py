@@ -332,7 +332,8 @@ def map_in_processes(
     PhotplugError
         Where processes end early twice; and what `start` and `work` raise. Their warnings come out in this process.
     """
-    with Workers(min(workers, len(items))) as processes:
+    # The process that copies itself imports what they work with, so that not each of them does.
+    with Workers(min(workers, len(items)), modules=(work.__module__,)) as processes:
         yield from processes.map(_Stateful(work, partial(start, *arguments)), items)
 
 
