@@ -26,10 +26,9 @@ from dja_photplug.calibration.curve import NoiseCalibration, combine_variance
 from dja_photplug.catalog.columns import column_values
 from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.errors import PhotplugError, suggest
-from dja_photplug.files.formats import encode_text
 from dja_photplug.files.smallfits import read_cards, write_card
+from dja_photplug.fitting.headers import NULL_SIGMA, describe_field
 from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.mosaic.models.electrons import HeaderValue
 from dja_photplug.options.commands import GalfitOptions
 from dja_photplug.options.stages import MeasureOptions
 from dja_photplug.psf.regions import NOT_COVERED, PSFModel
@@ -40,7 +39,6 @@ from dja_photplug.sky.position import format_position
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT, convert, flux_ratio, magnitude_of
 
 __all__ = [
-    "NULL_SIGMA",
     "SOURCE_COLUMNS",
     "Component",
     "FitSources",
@@ -50,9 +48,6 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-
-NULL_SIGMA = 1e10
-"""Sigma of pixels without data: its square is finite in float32, and 10 orders above any real variance."""
 
 # The scatter of n drizzled pixels, of which about 4 are correlated, is known to 1.17 / sqrt(n / 4): here to 5 %.
 FEWEST_EMPTY = 2000
@@ -69,25 +64,6 @@ SOURCE_COLUMNS = {"ra": "deg", "dec": "deg", "a": "arcsec", "b": "arcsec", "thet
     "flux_radius": "arcsec"
 }
 """Columns of a catalogue that stamps are made from, beside ``id`` and the flux, with their units."""
-
-# What the header of a stamp keeps of the mosaic's: 3,500 cards list the exposures.
-_KEPT = (
-    *("TELESCOP", "INSTRUME", "DETECTOR", "FILTER", "PUPIL", "PHOTPLAM", "PHOTFNU", "DATE-OBS", "NDRIZIM", "PIXFRAC"),
-    *("NOISE", "DETGAIN", "DETGSRC", "PHOTSCLE", "GROWTH", "EXPFROM", "BACKWHT"),
-)
-_OF_STAMPS = {
-    "TARGET": "id in the catalogue, or a position",
-    "RA_TARG": "[deg]",
-    "DEC_TARG": "[deg]",
-    "NCOMP": "target and neighbours that are fitted together",
-    "PIXSCAT": "scatter of data/sigma on empty sky",
-    "CHI2EXP": "chi^2 per degree of freedom of a perfect fit",
-}
-_CALIBRATED = {
-    "AR_KRON": "a(r) of the background, at the Kron radius",
-    "ERRFACT": "multiply a fit's formal errors by this",
-}
-_FOR_GALFIT = {"EXPTIME": "OEXPTIME", "GAIN": "OGAIN", "NCOMBINE": "ONCOMBIN"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -296,7 +272,7 @@ class _Field:
         half_light = np.fmax(columns["flux_radius"] / self.scale, 0.5)
         self.radius = half_light / np.sqrt(self.axis_ratio)
         self.grid = image.wcs.to_header()
-        self.header = self.grid + _describe_field(image.meta, calibrated=sources.calibration is not None)
+        self.header = self.grid + describe_field(image.meta, calibrated=sources.calibration is not None)
         # Text, because copying and changing 1,000 headers takes as long as cutting the pixels.
         self.cards, self.grid_cards = (
             {card.keyword: str(card) for card in header.cards} for header in (self.header, self.grid)
@@ -355,28 +331,6 @@ def _read_columns(table: QTable, flux: str) -> dict[str, Floats]:
     ours = SOURCE_COLUMNS | {"kron_radius": u.dimensionless_unscaled}
     columns = {name: column_values(table, name, unit) for name, unit in ours.items()}
     return columns | {flux: convert(column_values(table, flux, "uJy"), u.uJy, MOSAIC_UNIT)}
-
-
-def _describe_field(meta: Mapping[str, HeaderValue], *, calibrated: bool) -> fits.Header:
-    """Return the cards that describe the mosaic, those that galfit reads, and those that each stamp fills in.
-
-    The mosaic's own values of what galfit reads are under other names.
-    """
-    header = fits.Header()
-    comments = getattr(meta, "comments", {})
-    for key in _KEPT:
-        if key in meta:
-            header[key] = (encode_text(meta[key]), comments[key] if comments else "")
-    for key, kept in _FOR_GALFIT.items():
-        header[key] = (1.0, f"galfit scales by it; {kept} is the mosaic's")
-        if key in meta:
-            header[kept] = (encode_text(meta[key]), f"{key} of the mosaic")
-    header["BUNIT"] = MOSAIC_UNIT.to_string("fits")
-    header["ZEROPNT"] = (MOSAIC_ZERO_POINT, "[mag(AB)] of one unit, with EXPTIME 1")
-    header["NULLSIG"] = (NULL_SIGMA, "sigma of pixels without data")
-    for key, comment in (_OF_STAMPS | _CALIBRATED if calibrated else _OF_STAMPS).items():
-        header[key] = (None, comment)
-    return header
 
 
 def _pixel_scatter(ratio: NDArray[np.floating]) -> float | None:

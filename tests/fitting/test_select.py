@@ -18,7 +18,8 @@ from scipy.special import gammaincinv
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.fitting.formats import FORMATS, effective_intensity
-from dja_photplug.fitting.stamps import NULL_SIGMA, Component, FitSources, GalfitOptions
+from dja_photplug.fitting.headers import NULL_SIGMA
+from dja_photplug.fitting.stamps import Component, FitSources, GalfitOptions
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.pipeline.galfit import write_galfit
 from dja_photplug.psf.model import read_psf
