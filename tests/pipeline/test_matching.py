@@ -39,7 +39,7 @@ def mosaics(tmp_path_factory) -> Path:
 
 def options(folder: Path, match: str | None = LONG, detect: str = LONG, **settings: object) -> dp.Options:
     psf = {LONG: str(folder / "long.fits"), SHORT: str(folder / "short.fits")}
-    return replace(DJA, bands=dp.BandOptions(detect=detect, psf=psf, match=match), **settings)
+    return replace(DJA, bands=dp.BandOptions(detect=detect, psf=psf, match=match, workers=1), **settings)
 
 
 def prefixes(folder: Path) -> list[Path]:

@@ -378,8 +378,9 @@ def test_other_archives_in_every_command(folder, plugged, capsys):
     catalog = QTable.read("c.fits")
     assert catalog.meta["INPUT"] == name
     assert catalog["n_exp"].max() == 6
-    assert main(f"extend c.fits {name} -o e.fits --quiet".split()) == 0
-    assert main(f"inject {name} -o i.fits --photons none --realisations 1 --workers 1 --quiet".split()) == 0
+    assert main(f"extend c.fits {name} -o e.fits --noise dja --quiet".split()) == 0
+    few = "--noise dja --photons none --realisations 1 --workers 1"
+    assert main(f"inject {name} -o i.fits {few} --quiet".split()) == 0
     assert main(f"galfit {name} --catalog c.fits --id 1 -o stamps --quiet".split()) == 0
     assert main(f"epochs {name} --exposure-map m.fits --catalog c.fits -o t.fits --overwrite --quiet".split()) == 0
     assert fits.getdata("m.fits").shape == (401, 530)
