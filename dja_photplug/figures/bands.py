@@ -45,7 +45,7 @@ from dja_photplug.figures.panels.images import (
 )
 from dja_photplug.figures.panels.pixels import choose_colours, mix_colours, name_colours, sample_grid
 from dja_photplug.figures.style import BLUE, GREEN, ORANGE, require_matplotlib, save_figure
-from dja_photplug.files.grammar import find_wavelength, parse_source
+from dja_photplug.files.grammar import find_wavelength, name_field
 from dja_photplug.sky.grid import Grid, Window, coarsen_grid, pixel_positions, pixel_scale
 from dja_photplug.units import flux_of
 
@@ -183,7 +183,7 @@ def bands_figure(
     for row, band in enumerate(bands):
         _draw_band(figure, [rows[row, column] for column in range(5)], band, field)
     inputs = [str(described[band.name].get("INPUT", "")) for band in bands]
-    _add_title(figure, f"{_name_field(inputs)}   {len(bands)} bands   sources: {len(catalog)}")
+    _add_title(figure, f"{name_field(inputs)}   {len(bands)} bands   sources: {len(catalog)}")
     return figure
 
 
@@ -323,13 +323,6 @@ def _draw_band(figure: Figure, cells: Sequence[SubplotSpec], band: _Band, field:
         plot_ratio(figure.add_subplot(cells[3], label=f"{band.name} ratio", sharex=error), band.samples, small=True)
     if band.calibration is not None:
         plot_factor(figure.add_subplot(cells[4], label=f"{band.name} factor"), band.calibration, small=True)
-
-
-def _name_field(inputs: Sequence[str]) -> str:
-    """Return the root that the mosaics of all bands have, or the name of the first."""
-    names = [parse_source(Path(name).name) for name in inputs]
-    roots = {name.root for name in names if name is not None}
-    return roots.pop() if len(roots) == 1 else Path(inputs[0]).name
 
 
 def _add_title(figure: Figure, text: str) -> None:

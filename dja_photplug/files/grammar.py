@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ __all__ = [
     "band_name",
     "find_wavelength",
     "is_mosaic_name",
+    "name_field",
     "parse_source",
 ]
 
@@ -180,6 +181,29 @@ def parse_source(name: str) -> ProductName | None:
     if prefix is None:
         return ProductName.parse(name)
     return ProductName(**prefix.groupdict(default=""), kind="sci", suffix=SUFFIXES[0])
+
+
+def name_field(mosaics: Sequence[str]) -> str:
+    """Return the name of a field that mosaics are of.
+
+    Parameters
+    ----------
+    mosaics : sequence of str
+        Prefixes or files, also with folders.
+
+    Returns
+    -------
+    str
+        The root of all; without one that all have, the name of the first, or nothing.
+
+    Examples
+    --------
+    >>> name_field(["data/uds-v7-f444w-clear", "data/uds-v7-f115w-clear"])
+    'uds-v7'
+    """
+    names = [parse_source(Path(name).name) for name in mosaics]
+    roots = {name.root for name in names if name is not None}
+    return roots.pop() if len(roots) == 1 else Path(next(iter(mosaics), "")).name
 
 
 def is_mosaic_name(text: str | Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from dja_photplug.outputs.whole import check_output, whole_file
 from dja_photplug.pipeline.extend import find_columns
 from dja_photplug.pipeline.steps.result import Result
 from dja_photplug.plugins.manager import get_plugin_manager
-from dja_photplug.reports.mosaics import BandMosaic, find_mosaics, map_pixels, read_planes
+from dja_photplug.reports.mosaics import BandMosaic, Visits, find_mosaics, map_pixels, read_planes, read_visits
 from dja_photplug.reports.page import Views, render_page, require_bokeh
 from dja_photplug.reports.pictures import FIELD_SIDE, PIXEL_BYTES, Tiles, cut_labels, cut_tiles, draw_field
 from dja_photplug.reports.reading import Contents, read_contents
@@ -38,6 +39,7 @@ Labels = tuple[NDArray[np.int32], WCS | None]
 
 MOST_BYTES = 60e6
 OTHERS = 3e6  # bytes of the library and the plots
+MOST_VISITS = 12e6  # bytes of the visits of sources
 SOURCE_BYTES = 120.0  # of a source, and as many of it in each band: a third of them as base64
 
 
@@ -63,65 +65,35 @@ def report(
         Ends in ``.html``.
     mosaics : str or Path, optional
         The folder that the mosaics are in now; by default where the metadata of the catalogue say.
-    segmentation : str or Path, optional
-        Labels by ``id``, whose edges are drawn on the stamps; by default those of the result of `run`.
-    completeness : str or Path, optional
-        The table of ``inject -o``.
+    segmentation, completeness : str or Path, optional
+        Labels by ``id``, whose edges are drawn (by default those of the result of `run`); the table of ``inject -o``.
     columns : CatalogColumns, optional
         Which columns of the catalogue are used; found by default.
     manager : PluginManager, optional
         All plugins by default.
-    progress : bool, optional
-        Show a progress bar where stderr is a terminal.
-    overwrite : bool, optional
-        Replace an existing file.
+    progress, overwrite : bool, optional
+        Show a progress bar where stderr is a terminal; replace an existing file.
 
     Returns
     -------
     Path
-        `path`. Below 60 MB: where the pixels are too many, stamps show means of 2 x 2 or more of them. The page says
-        so, and what is not there, such as mosaics that have moved.
+        `path`. Below 60 MB: of too many pixels, stamps show means of 2 x 2 or more. The page says what is not there.
 
     Warns
     -----
     PhotplugWarning
-        For each thing that is missing.
+        For each thing that is missing, such as mosaics that have moved.
 
     Raises
     ------
     PhotplugError
-        Without bokeh; where the catalogue has no sources or positions, a file that was named cannot be read, or `path`
-        not be written.
+        Without bokeh; where the catalogue has no sources or positions, or a file cannot be read or written.
     """
     require_bokeh()
     path = check_output(Path(path), overwrite=overwrite, suffixes=REPORT_SUFFIXES)
-    manager = manager or get_plugin_manager()
-    labels = None if segmentation is None else read_segmentation(segmentation)
-    inputs = {} if segmentation is None else {"segmentation": str(segmentation)}
-    if isinstance(catalog, Result):
-        labels = labels or (catalog.detection.segmentation, catalog.detection.wcs)
-        catalog = catalog.catalog
-    if isinstance(catalog, Table):
-        table, title = catalog, path.stem
-    else:
-        table, title = read_catalog(catalog), Path(catalog).name
-        inputs = {"catalogue": str(catalog)} | inputs
-    contents = read_contents(table, columns or find_columns(table, ExtendOptions(), manager))
-    found, notes = find_mosaics(contents, None if mosaics is None else Path(mosaics), manager)
-    bins = None
-    if completeness is not None:
-        bins = read_completeness(read_catalog(completeness), str(completeness))
-        inputs["completeness"] = str(completeness)
-    views = _look(contents, found, labels, bins, manager, progress=progress)
-    notes = [*contents.notes, *notes]
-    page = render_page(
-        contents,
-        views,
-        title=title,
-        notes=notes,
-        origin=describe_origin(contents, views.mosaics, inputs),
-        injected=inputs.get("completeness", ""),
-    )
+    given = _read_inputs(catalog, path.stem, segmentation, completeness)
+    folder = None if mosaics is None else Path(mosaics)
+    page, notes = _make_page(given, columns, folder, manager or get_plugin_manager(), progress=progress)
     with whole_file(path, overwrite=overwrite) as temporary:
         temporary.write_text(page, "utf-8")
     for note in notes:
@@ -129,11 +101,86 @@ def report(
     return path
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Given:
+    """What a report is made from; `inputs` are files by what they are."""
+
+    table: Table
+    title: str
+    labels: Labels | None
+    bins: Mapping[str, NDArray[np.float64]] | None
+    inputs: Mapping[str, str]
+
+
+def _read_inputs(
+    catalog: Result | Table | str | Path,
+    title: str,
+    segmentation: str | Path | None,
+    completeness: str | Path | None,
+) -> _Given:
+    inputs, bins = dict[str, str](), None
+    labels = None if segmentation is None else read_segmentation(segmentation)
+    if isinstance(catalog, Result):
+        labels = labels or (catalog.detection.segmentation, catalog.detection.wcs)
+        catalog = catalog.catalog
+    if not isinstance(catalog, Table):
+        inputs["catalogue"], title = str(catalog), Path(catalog).name
+        catalog = read_catalog(catalog)
+    if segmentation is not None:
+        inputs["segmentation"] = str(segmentation)
+    if completeness is not None:
+        bins = read_completeness(read_catalog(completeness), str(completeness))
+        inputs["completeness"] = str(completeness)
+    return _Given(table=catalog, title=title, labels=labels, bins=bins, inputs=inputs)
+
+
+def _make_page(
+    given: _Given,
+    columns: CatalogColumns | None,
+    folder: Path | None,
+    manager: pluggy.PluginManager,
+    *,
+    progress: bool,
+) -> tuple[str, list[str]]:
+    """Return the page, and what is not there."""
+    contents = read_contents(given.table, columns or find_columns(given.table, ExtendOptions(), manager))
+    found, notes = find_mosaics(contents, folder, manager)
+    visits, more = _read_visits(contents, found, manager)
+    views = _look(contents, found, given, visits, manager, progress=progress)
+    notes = [*contents.notes, *notes, *more]
+    origin = describe_origin(contents, views.mosaics, given.inputs)
+    completeness = given.inputs.get("completeness", "")
+    return render_page(contents, views, title=given.title, notes=notes, origin=origin, injected=completeness), notes
+
+
+def _read_visits(
+    contents: Contents, found: Sequence[BandMosaic], manager: pluggy.PluginManager
+) -> tuple[dict[str, Visits], list[str]]:
+    """Return the visits of the sources by band, and which bands have too many or none that can be read."""
+    visits, notes, size = dict[str, Visits](), list[str](), 0
+    with_epochs = {band.name for band in contents.bands if band.epochs is not None}
+    for mosaic in found:
+        if mosaic.band not in with_epochs:
+            continue
+        try:
+            one = read_visits(mosaic, contents, manager)
+        except PhotplugError as error:
+            notes.append(f"{mosaic.label} has no visits on its time line: {error}")
+            continue
+        if one is not None and size + one.size > MOST_VISITS:
+            notes.append(
+                f"{mosaic.label} has no visits on its time line: with its {len(one.visit)} the page is too large"
+            )
+        elif one is not None:
+            visits[mosaic.band], size = one, size + one.size
+    return visits, notes
+
+
 def _look(
     contents: Contents,
     found: Sequence[BandMosaic],
-    labels: Labels | None,
-    completeness: Mapping[str, NDArray[np.float64]] | None,
+    given: _Given,
+    visits: Mapping[str, Visits],
     manager: pluggy.PluginManager,
     *,
     progress: bool,
@@ -146,12 +193,14 @@ def _look(
             mosaics={},
             tiles={},
             depths={},
+            visits=visits,
             counts=count_sources(contents.mag, area),
-            completeness=completeness,
+            completeness=given.bins,
             area=words,
         )
     field = max(found, key=lambda mosaic: mosaic.scale)
-    step, coarse = _choose_step(contents, found), -(-max(field.shape) // FIELD_SIDE)
+    used = sum(each.size for each in visits.values())
+    step, coarse = _choose_step(contents, found, used), -(-max(field.shape) // FIELD_SIDE)
     bands = {band.name: band for band in contents.bands}
     colours = choose_colours({mosaic.band: find_wavelength(mosaic.label, mosaic.header) for mosaic in found})
     tiles, depths, parts, covered = dict[str, Tiles](), {}, {}, 0.0
@@ -175,9 +224,10 @@ def _look(
         tiles=tiles,
         depths=depths,
         picture=draw_field({band: parts[band] for band in colours}, coarse),
-        labels=None if labels is None else cut_labels(_cut_field(*labels, field), step),
+        labels=None if given.labels is None else cut_labels(_cut_field(*given.labels, field), step),
+        visits=visits,
         counts=count_sources(contents.mag, area),
-        completeness=completeness,
+        completeness=given.bins,
         area=f"over {area:.2f} arcmin²",
     )
 
@@ -189,9 +239,9 @@ def _area_of_box(contents: Contents) -> float:
     return max(width * height * float(np.cos(np.radians(np.nanmedian(contents.dec)))) * 3600, 1e-6)
 
 
-def _choose_step(contents: Contents, found: Sequence[BandMosaic]) -> int:
+def _choose_step(contents: Contents, found: Sequence[BandMosaic], used: float) -> int:
     """Return how many pixels along a side are one on the page, so that it stays below `MOST_BYTES`."""
-    rest = MOST_BYTES - OTHERS - len(contents.ids) * SOURCE_BYTES * (1 + len(contents.bands))
+    rest = MOST_BYTES - OTHERS - used - len(contents.ids) * SOURCE_BYTES * (1 + len(contents.bands))
     pixels = sum(float(np.prod(mosaic.shape)) for mosaic in found)
     return int(np.ceil(np.sqrt(PIXEL_BYTES * pixels / max(rest, 5e6))))
 

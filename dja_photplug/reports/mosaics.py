@@ -1,25 +1,31 @@
-"""The mosaics that a catalogue was made from: found by its metadata or in another folder, and where its sources are."""
+"""The mosaics that a catalogue was made from: where they are, where sources are on them, which visits saw these."""
 
 from __future__ import annotations
 
+import json
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pluggy
+from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
-from dja_photplug.errors import PhotplugError
+from dja_photplug.epochs.log import exposure_log
+from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import MosaicFiles, ProductName, Source
 from dja_photplug.files.pixels import ImageReader, read_image
 from dja_photplug.mosaic.blocks import null_pixels
 from dja_photplug.options.presets import PIXEL_DEFAULTS
+from dja_photplug.options.stages import EpochOptions, Options
 from dja_photplug.pipeline.images import find_grid, find_source, load_source
+from dja_photplug.pipeline.one_band import find_epochs
 from dja_photplug.reports.reading import Contents
 from dja_photplug.sky.grid import Grid, Window, pixel_positions, pixel_scale, sky_positions
 
-__all__ = ["BandMosaic", "find_mosaics", "map_pixels", "read_planes"]
+__all__ = ["BandMosaic", "Visits", "find_mosaics", "map_pixels", "read_planes", "read_visits"]
 
 Plane = NDArray[np.float32]
 
@@ -78,6 +84,93 @@ class BandMosaic:
         """
         x, y = pixel_positions(self.grid.wcs, ra, dec)
         return x - self.window[1].start, y - self.window[0].start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Visits:
+    """The visits that saw the sources in one band, one source after the other.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of all visits.
+    first : ndarray
+        uint32, where those of a source begin, and the end, (n + 1,).
+    visit : ndarray
+        uint16, numbers in `names`, (m,).
+    day, seconds : ndarray
+        float32, mean mid-time in days since `start`, and exposure time in s, (m,).
+    start : float
+        MJD (UTC).
+    """
+
+    names: tuple[str, ...]
+    first: NDArray[np.uint32]
+    visit: NDArray[np.uint16]
+    day: NDArray[np.float32]
+    seconds: NDArray[np.float32]
+    start: float
+
+    @property
+    def size(self) -> int:
+        """Bytes in the page, as base64."""
+        return (self.first.nbytes + self.visit.nbytes + self.day.nbytes + self.seconds.nbytes) * 4 // 3
+
+
+def read_visits(mosaic: BandMosaic, contents: Contents, manager: pluggy.PluginManager) -> Visits | None:
+    """Return the visits that saw the sources, by the log beside a mosaic.
+
+    Parameters
+    ----------
+    mosaic : BandMosaic
+    contents : Contents
+    manager : PluginManager
+
+    Returns
+    -------
+    Visits or None
+        None where there is no log, or no visit saw a source.
+
+    Raises
+    ------
+    PhotplugError
+        Where the log cannot be read.
+    """
+    log = exposure_log(mosaic.source)
+    if log is None:
+        return None
+    known = np.isfinite(contents.ra) & np.isfinite(contents.dec)
+    places = SkyCoord(np.where(known, contents.ra, 0), np.where(known, contents.dec, 0), unit="deg")
+    options = Options(epochs=EpochOptions(details=("visits",), visit_gap=_read_gap(contents)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*none of the", PhotplugWarning)  # then there is no time line
+        epochs = find_epochs(log, places, options, manager)
+    each = [str(names).split() if there else [] for names, there in zip(epochs["visits"], known, strict=True)]
+    names = sorted({name for visits in each for name in visits})
+    if not names or len(names) > np.iinfo(np.uint16).max:
+        return None
+    number = {name: i for i, name in enumerate(names)}
+    seen = [i for i, visits in enumerate(each) if visits]
+    days, seconds = (np.concatenate([np.asarray(epochs[f"visit_{name}"][i], float) for i in seen])
+                     for name in ("mjd", "exptime"))  # fmt: skip
+    start = float(np.floor(np.nanmin(days))) if np.isfinite(days).any() else 0.0
+    return Visits(
+        names=tuple(names),
+        first=np.cumsum([0, *map(len, each)]).astype(np.uint32),
+        visit=np.array([number[name] for visits in each for name in visits], np.uint16),
+        day=(days - start).astype(np.float32),
+        seconds=seconds.astype(np.float32),
+        start=start,
+    )
+
+
+def _read_gap(contents: Contents) -> float | None:
+    """Return by which gap in time visits are told apart in a catalogue, if it says so."""
+    try:
+        gap = json.loads(str(contents.meta.get("OPTIONS", "{}")))["epochs"]["visit_gap"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return float(gap) if isinstance(gap, int | float) else None
 
 
 def find_mosaics(

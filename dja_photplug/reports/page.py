@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
 from dja_photplug.figures.panels.pixels import name_colours
-from dja_photplug.files.grammar import find_wavelength
+from dja_photplug.files.grammar import find_wavelength, name_field
 from dja_photplug.reports import plots
-from dja_photplug.reports.mosaics import BandMosaic, map_pixels
+from dja_photplug.reports.mosaics import BandMosaic, Visits, map_pixels
 from dja_photplug.reports.pictures import Picture, Tiles
 from dja_photplug.reports.reading import BandData, Contents
 from dja_photplug.reports.summaries import Counts, list_zones
@@ -45,6 +46,8 @@ class Views:
         By band.
     depths : mapping of str to ndarray
         Maps of depth, AB, by band.
+    visits : mapping of str to Visits
+        By band.
     picture : Picture or None
     labels : Tiles or None
         On the pixels of `field`.
@@ -57,6 +60,7 @@ class Views:
     mosaics: Mapping[str, BandMosaic]
     tiles: Mapping[str, Tiles]
     depths: Mapping[str, NDArray[np.float32]]
+    visits: Mapping[str, Visits]
     field: BandMosaic | None = None
     picture: Picture | None = None
     labels: Tiles | None = None
@@ -110,37 +114,42 @@ def render_page(
     from bokeh.resources import Resources
     from jinja2 import Environment
 
-    parts = files("dja_photplug.reports") / "template"
     place = _place_sources(contents, views)
-    sources = _fill_sources(contents, place)
-    roots = _make_plots(contents, views, sources, place)
+    roots = _make_plots(contents, views, _fill_sources(contents, place), place)
     document = Document(title=title)
     for plot in roots.values():
         document.add_root(plot)
-    variables = {
-        "css": (parts / "report.css").read_text("utf-8"),
-        "script": (parts / "report.js").read_text("utf-8"),
+    told = {"notes": list(notes), "origin": list(origin), "injected": injected, "roots_by_name": list(roots)}
+    variables = _fill_template(contents, views) | told
+    template = Environment(trim_blocks=True).from_string(_read_part("report.html"))
+    return file_html(
+        document, Resources(mode="inline", log_level="error"), title, template=template, template_variables=variables
+    )
+
+
+def _read_part(name: str) -> str:
+    return (files("dja_photplug.reports") / "template" / name).read_text("utf-8")
+
+
+def _fill_template(contents: Contents, views: Views) -> dict[str, object]:
+    """Return what the template takes of catalogue and mosaics."""
+    return {
+        "css": _read_part("report.css"),
+        "script": _read_part("report.js"),
         "data": json.dumps(_describe(contents, views), allow_nan=False).replace("</", "<\\/"),
-        "roots_by_name": list(roots),
         "subtitle": _subtitle(contents, views),
-        "notes": list(notes),
         "picture": _describe_picture(views),
         "has_tiles": bool(views.tiles),
         "outline": "Kron aperture" if contents.bands else "circle of 0.5″ radius",
         "has_labels": views.labels is not None,
         "has_bands": bool(contents.bands),
+        "has_visits": bool(views.visits),
         "spectrum": contents.spectrum[:1].upper() + contents.spectrum[1:],
         "circle": f"{contents.diameters[contents.reference]:.2f}" if len(contents.diameters) else "",
         "area": views.area,
-        "injected": injected,
-        "origin": list(origin),
         "limits": _describe_limits(views),
         "licence": _read_licence(),
     }
-    template = Environment(trim_blocks=True).from_string((parts / "report.html").read_text("utf-8"))
-    return file_html(
-        document, Resources(mode="inline", log_level="error"), title, template=template, template_variables=variables
-    )
 
 
 def _place_sources(contents: Contents, views: Views) -> tuple[Floats, Floats, float, tuple[float, float]]:
@@ -334,8 +343,20 @@ def _describe_band(i: int, rank: int, contents: Contents, views: Views) -> dict[
         "depths": None if depth is None else [float(each) for each in np.nanpercentile(depth, (2, 98))],
         **_draw_factor(band),
         "matching": _draw_matching(band),
+        "visits": _lay_visits(views.visits.get(band.name)),
         **_show(band.name, views),
     }
+
+
+def _lay_visits(visits: Visits | None) -> dict[str, object] | None:
+    """Return the visits of all sources as base64 of little-endian numbers."""
+    if visits is None:
+        return None
+    kinds = {"first": "<u4", "visit": "<u2", "day": "<f4", "seconds": "<f4"}
+    texts = {
+        name: b64encode(getattr(visits, name).astype(kind).tobytes()).decode("ascii") for name, kind in kinds.items()
+    }
+    return {"names": visits.names, "start": visits.start, **texts}
 
 
 def _draw_factor(band: BandData) -> dict[str, dict[str, list[object]]]:
@@ -382,13 +403,13 @@ def _lay_tiles(tiles: Tiles) -> dict[str, object]:
 
 def _subtitle(contents: Contents, views: Views) -> str:
     names = [_label(band, views) for band in contents.bands]
-    words = [f"{len(contents.ids)} sources"]
+    words = [name_field([str(band.meta.get("INPUT", "")) for band in contents.bands]), f"{len(contents.ids)} sources"]
     if names:
         words.append(f"{len(names)} band{'s' if len(names) > 1 else ''}: {', '.join(names)}")
     told = {"DETECT": "detected on", "NOISE": "noise preset"}
     words += [f"{text} {contents.meta[key]}" for key, text in told.items() if key in contents.meta]
     ra, dec = np.nanmedian(contents.ra), np.nanmedian(contents.dec)
-    return " · ".join([*words, f"around RA {ra:.4f} Dec {dec:.4f}"])
+    return " · ".join([*filter(None, words), f"around RA {ra:.4f} Dec {dec:.4f}"])
 
 
 def _describe_picture(views: Views) -> str:

@@ -200,6 +200,7 @@ def spectrum_plot() -> Figure:
         "x", "y", size=11, marker="inverted_triangle", color=ORANGE, fill_alpha=0, line_width=1.5, source=limits
     )
     _add_hover(plot, tips)
+    plot.x_range.range_padding, plot.y_range.range_padding = 0.15, 0.25
     return _plain_ticks(plot)
 
 
@@ -221,7 +222,7 @@ def growth_plot() -> Figure:
 
 
 def epochs_plot(bands: Sequence[str]) -> Figure:
-    """Return the time line of the chosen source: from its first exposure to its last in each band, and their mean.
+    """Return the time line of the chosen source: from its first exposure to its last in each band, visits, their mean.
 
     Parameters
     ----------
@@ -232,13 +233,16 @@ def epochs_plot(bands: Sequence[str]) -> Figure:
     -------
     `~bokeh.plotting.figure`
     """
-    height = 110 + 22 * len(bands)
+    height = 110 + 30 * len(bands)
     plot = _figure("epochs", "date (UTC)", "", x_axis_type="datetime", y_range=list(reversed(bands)), height=height)
-    spans = _source("epochs spans", {"band": [], "first": [], "mean": [], "last": [], "note": []})
-    plot.segment("first", "band", "last", "band", line_width=5, line_alpha=0.4, color=BLUE, source=spans)
-    plot.scatter("first", "band", size=7, color=BLUE, source=spans)
-    plot.scatter("last", "band", size=7, color=BLUE, source=spans)
-    plot.scatter("mean", "band", size=11, marker="diamond", color=ORANGE, source=spans)
+    spans = _source("epochs spans", {"band": [], "first": [], "mean": [], "last": [], "dot": [], "note": []})
+    visits = _source("epochs visits", {"band": [], "time": [], "size": [], "note": []})
+    plot.segment("first", "band", "last", "band", line_width=4, line_alpha=0.35, color=BLUE, source=spans)
+    for end in ("first", "last"):  # a bar as thick as the line where there are visits
+        plot.scatter(end, "band", size="dot", color=BLUE, source=spans)
+    style = {"marker": "dash", "angle": np.pi / 2, "color": BLUE, "line_width": 2, "line_alpha": 0.8}
+    plot.scatter("time", "band", size="size", source=visits, **style)
+    plot.scatter("mean", "band", size=9, marker="diamond", color=ORANGE, source=spans)
     _add_hover(plot, [("band", "@band"), ("", "@note")])
     plot.ygrid.visible = False
     plot.xaxis.ticker.desired_num_ticks = 4
@@ -303,7 +307,7 @@ def factor_plot() -> Figure:
     plot.segment("x", "low", "x", "high", color="colour", source=points)
     plot.scatter("x", "y", size=7, color="colour", fill_alpha="fill", source=points)
     _add_hover(plot, [("", "@zone"), ("radius", "@x{0.00}″"), ("a(r)", "@y{0.00}")])
-    return _plain_ticks(plot, y=False)
+    return _mark_radii(plot)
 
 
 def matching_plot() -> Figure:
@@ -316,7 +320,7 @@ def matching_plot() -> Figure:
     plot = _figure("matching", "radius (″)", "matched / target - 1 (%)", x_axis_type="log")
     curves = _source("matching curves", {"x": [], "y": []})
     plot.multi_line("x", "y", color=BLUE, line_width=1.5, source=curves)
-    return _plain_ticks(plot, y=False)
+    return _mark_radii(plot)
 
 
 def depth_plot(maps: Data, box: tuple[float, float]) -> Figure:
@@ -333,7 +337,7 @@ def depth_plot(maps: Data, box: tuple[float, float]) -> Figure:
     -------
     `~bokeh.plotting.figure`
     """
-    from bokeh.models import CDSView, ColorBar, IndexFilter, LinearColorMapper, Range1d
+    from bokeh.models import BasicTicker, CDSView, ColorBar, IndexFilter, LinearColorMapper, Range1d
 
     width, height = box
     plot = _figure(
@@ -351,7 +355,10 @@ def depth_plot(maps: Data, box: tuple[float, float]) -> Figure:
     view = CDSView(filter=IndexFilter(indices=[0], name="depth shown"))
     plot.image("image", x="x", y="y", dw="dw", dh="dh", color_mapper=mapper, source=_source("depths", maps), view=view)
     words = {"major_label_text_color": "#828c96", "background_fill_alpha": 0}  # read on light and on dark ground
-    plot.add_layout(ColorBar(color_mapper=mapper, height=10, padding=2, **words), "below")
+    words |= {"major_label_text_font_size": "12px", "title": "AB mag", "title_text_color": "#828c96"}
+    ticks = BasicTicker(desired_num_ticks=5)
+    bar = ColorBar(color_mapper=mapper, height=12, padding=4, ticker=ticks, title_standoff=4, **words)
+    plot.add_layout(bar, "below")
     plot.axis.visible = plot.grid.visible = False
     _add_hover(plot, [("5-sigma limit", "@image{0.00}")])
     return plot
@@ -384,6 +391,14 @@ def _add_hover(plot: Figure, tips: list[tuple[str, str]]) -> None:
     from bokeh.models import HoverTool
 
     plot.add_tools(HoverTool(tooltips=tips))
+
+
+def _mark_radii(plot: Figure) -> Figure:
+    """Mark few radii, which are told apart in a narrow plot."""
+    from bokeh.models import FixedTicker
+
+    _plain_ticks(plot, y=False).xaxis.ticker = FixedTicker(ticks=[0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5])
+    return plot
 
 
 def _plain_ticks(plot: Figure, *, x: bool = True, y: bool = True) -> Figure:

@@ -196,7 +196,8 @@ def describe_origin(
         A heading, and its rows of name and value: of the report, the catalogue, and each band.
     """
     meta = contents.meta
-    catalogue = [("catalogue", inputs.get("catalogue", "")), ("sources", str(len(contents.ids)))]
+    catalogue = [("catalogue", inputs["catalogue"])] if "catalogue" in inputs else []
+    catalogue.append(("sources", str(len(contents.ids))))
     catalogue += [
         (words, str(meta[key]))
         for key, words in {"DETECT": "detected on", "INPUT": "detection image", "ENGINE": "engine"}.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 import dja_photplug as dp
@@ -11,9 +12,12 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.files.grammar import find_wavelength
 from dja_photplug.foreign.columns import resolve_columns
 from dja_photplug.foreign.known import OURS
+from dja_photplug.reports.mosaics import BandMosaic, read_visits
 from dja_photplug.reports.pictures import cut_labels, cut_tiles, draw_field
 from dja_photplug.reports.reading import read_contents
 from dja_photplug.reports.summaries import count_sources
+from dja_photplug.simulate.mosaic import SimulatedMosaic
+from dja_photplug.sky.grid import sky_positions
 from tests.reports.conftest import BANDS, Field
 
 
@@ -118,3 +122,23 @@ def test_equal_fluxes_are_white_and_the_sky_is_dark() -> None:
     assert pixels[25, 65].min() > 150
     assert np.ptp(pixels[25, 65]) < 25
     assert np.median(pixels) < 70
+
+
+def test_visits_are_those_of_the_log(simulated: SimulatedMosaic) -> None:
+    files = dp.find_mosaic(simulated.prefix)
+    grid = files.grid()
+    ra, dec = sky_positions(grid.wcs, np.array([260.0, 5.0, 400.0, -1e5]), np.array([200.0, 5.0, 300.0, 0.0]))
+    table = Table({"id": [1, 2, 3, 4], "ra": ra, "dec": dec, "mag": [20.0] * 4})
+    window = slice(0, grid.shape[0]), slice(0, grid.shape[1])
+    mosaic = BandMosaic(band="f444w", source=files, grid=grid, window=window, header={})
+    visits = read_visits(mosaic, read(table), dp.get_plugin_manager())
+    assert visits is not None
+    expected = dp.read_exposure_log(files.wcs_log).epochs(SkyCoord(ra, dec, unit="deg"), details=("visits",))
+    assert visits.first[-1] == len(visits.visit) > 4
+    for i, row in enumerate(expected):
+        part = slice(*visits.first[i : i + 2])
+        assert [visits.names[k] for k in visits.visit[part]] == row["visits"].split()
+        # float32 keeps days of years to half a minute.
+        np.testing.assert_allclose(visits.start + visits.day[part], row["visit_mjd"], rtol=0, atol=4e-4)
+        np.testing.assert_allclose(visits.seconds[part], row["visit_exptime"], rtol=1e-6)
+    assert not len(visits.visit[visits.first[3] :])

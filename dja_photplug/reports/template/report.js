@@ -194,17 +194,41 @@ function drawGrowth(i) {
   give("growth curves", curves); give("growth points", points);
 }
 
+const numbersOf = (text, Type) => new Type(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+
+// The visits that saw a source in a band: [time, seconds, name].
+function findVisits(band, i) {
+  const all = band.visits;
+  if (!all) return [];
+  if (typeof all.first === "string") {
+    const types = {first: Uint32Array, visit: Uint16Array, day: Float32Array, seconds: Float32Array};
+    for (const [name, Type] of Object.entries(types)) all[name] = numbersOf(all[name], Type);
+  }
+  const found = [];
+  for (let k = all.first[i]; k < all.first[i + 1]; k++) {
+    if (Number.isFinite(all.day[k])) found.push([all.start + all.day[k], all.seconds[k], all.names[all.visit[k]]]);
+  }
+  return found;
+}
+
 function drawEpochs(i) {
-  const spans = {band: [], first: [], mean: [], last: [], note: []};
-  for (const band of bands) {
+  const spans = {band: [], first: [], mean: [], last: [], dot: [], note: []};
+  const visits = {band: [], time: [], size: [], note: []}, found = bands.map((band) => findVisits(band, i));
+  const most = Math.max(...found.flat().map(([, seconds]) => seconds), 1);
+  bands.forEach((band, k) => {
+    for (const [day, seconds, name] of found[k]) {
+      visits.band.push(band.label); visits.time.push(toDate(day)); visits.size.push(9 + 17 * Math.sqrt(seconds / most));
+      visits.note.push(`visit ${name}, ${dateWords(day)}, ${digits(seconds / 1000)} ks`);
+    }
     const [first, mean, last] = ["t0", "t1", "t2"].map((name) => value(`${band.key}.${name}`, i));
-    if (!Number.isFinite(mean)) continue;
+    if (!Number.isFinite(mean)) return;
     const time = digits(value(`${band.key}.s`, i) / 1000), number = value(`${band.key}.n`, i);
     spans.band.push(band.label); spans.first.push(toDate(first)); spans.mean.push(toDate(mean));
-    spans.last.push(toDate(last));
-    spans.note.push(`${number} exposures, ${time} ks, ${dateWords(first)} to ${dateWords(last)}`);
-  }
-  give("epochs spans", spans);
+    spans.last.push(toDate(last)); spans.dot.push(found[k].length ? 0 : 7);
+    const inVisits = found[k].length ? ` in ${found[k].length} visits` : "";
+    spans.note.push(`${number} exposures${inVisits}, ${time} ks, ${dateWords(first)} to ${dateWords(last)}`);
+  });
+  give("epochs spans", spans); give("epochs visits", visits);
 }
 
 function writeNumbers(i) {
