@@ -30,6 +30,7 @@ __all__ = [
     "read_radius",
     "read_shapes",
     "resolve_columns",
+    "tells_flux",
 ]
 
 Floats = NDArray[np.float64]
@@ -393,6 +394,27 @@ def read_flux(table: Table, name: str, columns: CatalogColumns, unit: u.UnitBase
     if given is None and schema.flux_unit:
         return convert(_clean(table, name, "", schema), u.Unit(schema.flux_unit), unit)
     return _clean(table, name, unit, schema)
+
+
+def tells_flux(table: Table, name: str, columns: CatalogColumns) -> bool:
+    """Return whether a catalogue tells in which unit the fluxes of a column are.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+    name : str
+    columns : CatalogColumns
+
+    Returns
+    -------
+    bool
+        By the unit of the column, a zero point in the metadata, or the kind of catalogue. photutils writes the unit
+        of its image, often none; :func:`read_flux` takes fluxes that tell nothing as they are.
+    """
+    given = _known_unit(table, name)
+    if given is None or given in (u.dimensionless_unscaled, u.ct, u.adu):
+        return columns.schema.zero_point in table.meta or (given is None and bool(columns.schema.flux_unit))
+    return True
 
 
 def describe_columns(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable, Table
 from astropy.wcs import WCS
 
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.foreign.columns import (
     CatalogColumns,
     read_flux,
@@ -16,6 +18,7 @@ from dja_photplug.foreign.columns import (
     read_position,
     read_radius,
     read_shapes,
+    tells_flux,
 )
 from dja_photplug.foreign.grids import find_scale, fit_grid, north_up
 from dja_photplug.foreign.known import is_ours
@@ -44,6 +47,11 @@ def view_sources(table: Table, columns: CatalogColumns, own: WCS | None = None) 
     wcs : WCS or None
         The grid that ``theta`` is on; None where that is not known, or is the image's.
 
+    Warns
+    -----
+    PhotplugWarning
+        Where nothing tells the unit of the fluxes.
+
     Raises
     ------
     PhotplugError
@@ -66,6 +74,9 @@ def view_sources(table: Table, columns: CatalogColumns, own: WCS | None = None) 
     view["a"], view["b"], view["theta"] = shapes["a"] * u.arcsec, shapes["b"] * u.arcsec, shapes["theta"] * u.deg
     gaussian = _HALF_LIGHT * np.sqrt(shapes["a"] * shapes["b"])
     view["flux_radius"] = np.where(radius > 0, radius, gaussian) * u.arcsec
+    if not tells_flux(table, columns.auto, columns):
+        text = f"{columns.auto} has no unit, and starting magnitudes take it to be in uJy; give it its own"
+        warnings.warn(text, PhotplugWarning, stacklevel=2)
     view["flux_auto"] = read_flux(table, columns.auto, columns) * u.uJy
     if columns.shape is not None and columns.shape.zero == "north":
         return view, north_up(position)

@@ -15,7 +15,7 @@ from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.catalog.metadata import read_bands
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import decode_text
-from dja_photplug.foreign.columns import CatalogColumns, read_flux, read_ids, read_position
+from dja_photplug.foreign.columns import CatalogColumns, read_flux, read_ids, read_position, tells_flux
 from dja_photplug.foreign.known import is_ours
 from dja_photplug.units import flux_of, magnitude
 
@@ -167,14 +167,20 @@ def read_contents(table: Table, columns: CatalogColumns) -> Contents:
         _nothing(table) if name is None else read_flux(table, name, columns)
         for name in (columns.auto, columns.auto_error)
     )
+    told = columns.auto is not None and tells_flux(table, columns.auto, columns)
     if columns.auto is None:
         notes.append("no column of fluxes is known, so there are neither magnitudes nor counts")
+    elif not told:
+        notes.append(
+            f"{columns.auto} has no unit, and catalogues of {columns.schema.name} have none of their own, so there are "
+            "neither magnitudes nor counts; give the column its unit, such as 10 nJy"
+        )
     radius, known = np.full(len(table), 0.5), _read_positions(table, columns)
     return replace(
         known,
         flux=flux,
         error=error,
-        mag=magnitude(flux, error)[0],
+        mag=magnitude(flux, error)[0] if told else _nothing(table),
         major=radius,
         minor=radius,
         notes=(*notes, *known.notes),

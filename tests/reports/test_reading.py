@@ -11,7 +11,7 @@ import dja_photplug as dp
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.grammar import find_wavelength
 from dja_photplug.foreign.columns import resolve_columns
-from dja_photplug.foreign.known import OURS
+from dja_photplug.foreign.known import OURS, SCHEMAS
 from dja_photplug.reports.mosaics import BandMosaic, read_visits
 from dja_photplug.reports.pictures import cut_labels, cut_tiles, draw_field
 from dja_photplug.reports.reading import read_contents
@@ -19,6 +19,8 @@ from dja_photplug.reports.summaries import count_sources
 from dja_photplug.simulate.mosaic import SimulatedMosaic
 from dja_photplug.sky.grid import sky_positions
 from tests.reports.conftest import BANDS, Field
+
+PHOTUTILS = next(schema for schema in SCHEMAS if schema.name == "photutils")
 
 
 def read(table):
@@ -142,3 +144,20 @@ def test_visits_are_those_of_the_log(simulated: SimulatedMosaic) -> None:
         np.testing.assert_allclose(visits.start + visits.day[part], row["visit_mjd"], rtol=0, atol=4e-4)
         np.testing.assert_allclose(visits.seconds[part], row["visit_exptime"], rtol=1e-6)
     assert not len(visits.visit[visits.first[3] :])
+
+
+def test_fluxes_without_a_unit_have_no_magnitudes() -> None:
+    """As photutils writes them of an image without a unit, which here was one in 10 nJy: 5 magnitudes off uJy."""
+    table = Table({"id": [1, 2], "ra": [34.3, 34.4], "dec": [-5.1, -5.2], "segment_flux": [1.0, 2.0]})
+    for name in ("semimajor_sigma", "semiminor_sigma", "orientation", "x", "y"):
+        table[name] = [1.0, 1.0]
+    table["kron_flux"], table["kron_fluxerr"] = [100.0, 1.0], [1.0, 1.0]
+    contents = read_contents(table, resolve_columns(table, PHOTUTILS))
+    assert np.isnan(contents.mag).all()
+    assert "kron_flux has no unit" in contents.notes[1]
+    np.testing.assert_array_equal(contents.flux / contents.error, [100, 1])
+    table["kron_flux"].unit = table["kron_fluxerr"].unit = "10 nJy"
+    contents = read_contents(table, resolve_columns(table, PHOTUTILS))
+    # 23.9 is the zero point of 1 uJy, which is rounded (6e-6 mag).
+    np.testing.assert_allclose(contents.mag, [23.9, 28.9], atol=1e-5)
+    assert len(contents.notes) == 1
