@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.figures.panels.graphs import (
     CROWDED,
+    Samples,
     find_zones,
     plot_errors,
     plot_factor,
@@ -132,13 +133,7 @@ def catalog_figure(
     """
     require_matplotlib()
     calibration = NoiseCalibration.from_metadata(catalog.meta)
-    number, flux, error_of = read_aperture(catalog)
-    alone = None if background_catalog is None else read_aperture(background_catalog)[2]
-    x, y = (catalog[axis].value for axis in "xy")
-    zone = find_zones(getattr(image, "background_weight", None), x, y, calibration)
-    samples = select_samples(flux, error_of, alone, zone, f"{catalog.meta[f'ASEC_{number}']:.2f}″ aperture")
-    merit = np.divide(flux, error_of, out=np.zeros_like(flux), where=error_of > 0)
-    windows = choose_windows(image.data.shape, x, y, merit)
+    samples, windows = _select(image, catalog, background_catalog, calibration)
     figure, images, graphs = _lay_out(windows, 3 if calibration else 2)
     _draw_images(figure, images, windows, image, _make_planes(image, exposure))
     _draw_outlines(figure, windows[-1], pixel_scale(image.wcs), catalog, segmentation)
@@ -150,6 +145,19 @@ def catalog_figure(
         plot_factor(figure.add_subplot(graphs[2], label="factor"), calibration)
     _add_title(figure, image, catalog)
     return figure
+
+
+def _select(
+    image: CCDData, catalog: QTable, background_catalog: QTable | None, calibration: NoiseCalibration | None
+) -> tuple[Samples, list[Window]]:
+    """Return the sources that graphs show, and the parts of the image."""
+    number, flux, error = read_aperture(catalog)
+    alone = None if background_catalog is None else read_aperture(background_catalog)[2]
+    x, y = (catalog[axis].value for axis in "xy")
+    zone = find_zones(getattr(image, "background_weight", None), x, y, calibration)
+    samples = select_samples(flux, error, alone, zone, f"{catalog.meta[f'ASEC_{number}']:.2f}″ aperture")
+    merit = np.divide(flux, error, out=np.zeros_like(flux), where=error > 0)
+    return samples, choose_windows(image.data.shape, x, y, merit)
 
 
 def _lay_out(windows: list[Window], number: int) -> tuple[Figure, GridSpec, GridSpec]:

@@ -64,7 +64,6 @@ def option(
     choices : tuple of str, optional
         The only values.
     minimum, maximum : float, optional
-        Bounds of a number, which are allowed.
     flag : str, optional
         On the command line, such as ``--sky``; the name of the field without it.
     by_band : bool, optional
@@ -77,22 +76,11 @@ def option(
     -------
     dataclasses.Field
         For the body of a frozen dataclass that is a `Stage`; to type checkers it is the default.
-
-    Examples
-    --------
-    >>> @dataclasses.dataclass(frozen=True, kw_only=True)
-    ... class Flat(Stage):
-    ...     error: float = option(0.02, "error of the flat field, as a fraction of the signal", minimum=0)
-    >>> Flat(error=-1)
-    Traceback (most recent call last):
-        ...
-    dja_photplug.errors.PhotplugError: option error: -1.0 is below its minimum 0
     """
-    first = default[0] if isinstance(default, tuple) else default
     declaration: Declaration = {
         "help": help,
         "unit": unit,
-        "kind": kind or cast(Kind, type(first)),
+        "kind": kind or cast(Kind, type(default[0] if isinstance(default, tuple) else default)),
         "many": isinstance(default, tuple),
         "by_band": by_band or isinstance(default, dict),
         "optional": default is None,
@@ -189,6 +177,16 @@ class Stage:
 
     A plugin's own group, which it names in ``photplug_options``, is a frozen dataclass of this class too: the table
     ``[name]`` of a TOML file, and the flags ``--name-option`` of the commands in ``commands``.
+
+    Examples
+    --------
+    >>> @dataclasses.dataclass(frozen=True, kw_only=True)
+    ... class Flat(Stage):
+    ...     error: float = option(0.02, "error of the flat field, as a fraction of the signal", minimum=0)
+    >>> Flat(error=-1)
+    Traceback (most recent call last):
+        ...
+    dja_photplug.errors.PhotplugError: option error: -1.0 is below its minimum 0
     """
 
     commands: ClassVar[tuple[str, ...]] = ()

@@ -137,7 +137,7 @@ CASES = (
     place("a declination in hours", f"epochs {PREFIX} --position 2h -5h", "refused", "no declination", status=2),
     place("beyond the pole", f"epochs {PREFIX} --position 34.4 95", "refused", "declination is 95 deg"),
     place("off the mosaic", f"{CUT} 02:18:36 -05:12:00 4", "refused", "around 34.65 -5.2", "lies off the mosaic"),
-    place("not covered", f"epochs {PREFIX} --position 02:18:36.1 -05:12:00", "refused", "position 34.65041667 -5.2;"),
+    place("not covered", f"epochs {PREFIX} --position 02:18:36.1 -05:12:00", "refused", "position 34.6504167 -5.2;"),
     other(
         TEXT,
         "a folder",
