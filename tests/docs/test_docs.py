@@ -66,7 +66,8 @@ def expect_taken(program: str, names: dict[str, Any]) -> None:
             red = Table.read("red.fits")
             assert 0 < len(red) < len(catalog)
             assert (red["colour"].unit, red["ra"].unit) == (u.mag, u.deg)
-            assert red["f444w_mag_auto"].description == catalog["f444w_mag_auto"].description
+            described = catalog["f444w_mag_auto"].info.description
+            assert fits.getheader("red.fits", 1)["TCOMM5"] == described  # by STILTS; astropy does not read it
         case "galfit":
             assert Path("14_model.fits").exists()
         case "eazy":

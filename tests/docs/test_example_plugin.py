@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import json
 import os
 import shutil
@@ -54,10 +55,28 @@ def copy_project(source: Path, folder: Path, names: list[str]) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a new environment's programs, with the wheels of dja_photplug and of the example installed."""
+    """Folder of a new environment's programs, with the wheels of dja_photplug and of the example installed.
+
+    All processes of a run of the tests share one.
+    """
     pytest.importorskip("setuptools", minversion="77", reason="building wheels needs the extra test")
     pytest.importorskip("wheel", reason="building wheels needs the extra test")
-    folder = tmp_path_factory.mktemp("example")
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    programs = folder / "example" / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    with (folder / "example.lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.seek(0)
+        if lock.read() != "made":
+            make_environment(folder / "example", programs)
+            lock.write("made")
+    return programs
+
+
+def make_environment(folder: Path, programs: Path) -> None:
+    """Build both wheels, and install them in a new environment."""
+    folder.mkdir()
     parts = ["pyproject.toml", "README.md", "LICENSE", "dja_photplug", "hooks"]
     projects = [
         copy_project(ROOT, folder / "dja_photplug", parts),
@@ -73,7 +92,6 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "photplug_jwst_i2d-1.0-py3-none-any.whl",
     ]
     succeed(sys.executable, "-m", "venv", "--without-pip", new, folder=folder)
-    programs = new / ("Scripts" if os.name == "nt" else "bin")
     succeed(*pip, "--python", programs / "python", "install", "--no-index", "--no-deps", *built, folder=folder)
     # The dependencies are those of the running environment. They come after the new one's own packages on the path, so
     # that these win over a dja_photplug there.
@@ -84,7 +102,6 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code = "import dja_photplug.hooks, photplug_jwst_i2d as example; print(dja_photplug.__file__, example.__file__)"
     imported = succeed(programs / "python", "-c", code, folder=folder).split()
     assert imported == [str(site / name / "__init__.py") for name in ("dja_photplug", "photplug_jwst_i2d")]
-    return programs
 
 
 def load_writer() -> ModuleType:
