@@ -108,7 +108,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     folder = tmp_path_factory.mktemp("mosaic") / "data"
     scene = simulate_scene(
-        SceneOptions(ra=34.3033, dec=-5.1113, shape=(300, 360), bands=("f444w", "f115w"), n_sources=60)
+        SceneOptions(ra=34.3033, dec=-5.1113, shape=(240, 300), bands=("f444w", "f115w"), n_sources=40)
     )
     for name, subsample, fwhm in (("nrca5-f444w", 1, 0.145), ("nrca3-f115w", 2, 0.06)):
         filter = f"{name[-5:]}-clear"
@@ -241,7 +241,7 @@ def test_commands_and_python_of_page_run(
     page: Path, simulated: Path, read_page: Callable[[Path], Reader], monkeypatch: pytest.MonkeyPatch, slow: bool
 ) -> None:
     if not slow:
-        monkeypatch.setattr(demonstration, "SCENE", SceneOptions(shape=(500, 500), n_sources=60, isolated=True))
+        monkeypatch.setattr(demonstration, "SCENE", SceneOptions(shape=(360, 360), n_sources=30, isolated=True))
     reader = read_page(simulated)
     reader(page)
     if page == README:
@@ -285,6 +285,7 @@ def test_every_program_of_a_page_is_tried() -> None:
     assert needed == {(HANDOVERS, name) for name in names}
 
 
+@pytest.mark.slow  # the build of the documentation runs it too
 def test_tutorial_prints_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     outputs = list(pages.run_tutorial())

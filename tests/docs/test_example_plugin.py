@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -31,8 +32,11 @@ FLUX = np.geomspace(1, 20, 16)  # uJy, of the sources in the files that its test
 
 def call(*command: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder, with nothing of this checkout on its path."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "DJA_PHOTPLUG", "PYTEST"))}
-    return subprocess.run([*map(str, command)], cwd=folder, env=kept, capture_output=True, text=True)
+    return subprocess.run([*map(str, command)], cwd=folder, env=keep_environment(), capture_output=True, text=True)
+
+
+def keep_environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "DJA_PHOTPLUG", "PYTEST"))}
 
 
 def succeed(*command: str | Path, folder: Path) -> str:
@@ -114,6 +118,31 @@ def load_writer() -> ModuleType:
     return module
 
 
+# Runs commands in the new environment, each in a copy of a process that has imported what it needs: half of the time.
+SERVER = """
+import io, json, os, sys
+import dja_photplug.cli.commands.catalog, dja_photplug.pipeline.one_band, dja_photplug.engines.sep_engine, photutils
+from dja_photplug.cli.app import main
+
+for line in sys.stdin:
+    read, write = os.pipe()
+    if child := os.fork():
+        os.close(write)
+        said = os.fdopen(read).read()
+        os.waitpid(child, 0)
+        print(said, flush=True)
+        continue
+    sys.argv[0], sys.stdout, sys.stderr = "dja-photplug", io.StringIO(), io.StringIO()
+    try:
+        status = main(json.loads(line))
+    except SystemExit as end:
+        status = end.code or 0
+    with os.fdopen(write, "w") as answer:
+        json.dump([status, sys.stdout.getvalue(), sys.stderr.getvalue()], answer)
+    os._exit(0)
+"""
+
+
 class Shell:
     """``dja-photplug`` of the new environment, in a folder with i2d files of two bands and one TOML file."""
 
@@ -124,23 +153,38 @@ class Shell:
         writer.write_i2d(folder / F444W, pixel=0.06, seed=2)
         np.testing.assert_array_equal(writer.FLUX, FLUX)
         (folder / "flat.toml").write_text("[flat]\nerror = 0.03\n")
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        command = [programs / "python", "-c", SERVER]
+        self.server = subprocess.Popen(command, cwd=folder, env=keep_environment(), text=True, **pipes)
+
+    def ask(self, arguments: str) -> tuple[int, str, str]:
+        """Return status, stdout and stderr of a command."""
+        assert self.server.stdin is not None
+        assert self.server.stdout is not None
+        self.server.stdin.write(json.dumps(arguments.split()) + "\n")
+        self.server.stdin.flush()
+        return tuple(json.loads(self.server.stdout.readline()))
 
     def __call__(self, arguments: str) -> str:
-        return succeed(self.program, *arguments.split(), folder=self.folder)
+        status, stdout, stderr = self.ask(arguments)
+        assert (status, stderr) == (0, ""), arguments
+        return stdout
 
     def refuse(self, arguments: str) -> str:
         """Return the one line on stderr of a command that ends with status 1."""
-        ran = call(self.program, *arguments.split(), folder=self.folder)
-        assert (ran.returncode, ran.stdout) == (1, "")
-        return ran.stderr
+        status, stdout, stderr = self.ask(arguments)
+        assert (status, stdout) == (1, "")
+        return stderr
 
     def read(self, name: str) -> Table:
         return Table.read(self.folder / name)
 
 
 @pytest.fixture(scope="module")
-def shell(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    return Shell(environment, tmp_path_factory.mktemp("shell"))
+def shell(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    shell = Shell(environment, tmp_path_factory.mktemp("shell"))
+    with shell.server:  # which ends with its input
+        yield shell
 
 
 def test_its_own_tests_pass(environment: Path, tmp_path: Path) -> None:
@@ -151,7 +195,7 @@ def test_its_own_tests_pass(environment: Path, tmp_path: Path) -> None:
 
 
 def test_plugins_and_help_show_it(shell: Shell) -> None:
-    assert shell("plugins").splitlines()[0] == (
+    assert succeed(shell.program, "plugins", folder=shell.folder).splitlines()[0] == (
         "jwst-i2d         photplug-jwst-i2d 1.0 photplug_calibrate, photplug_columns, photplug_find, photplug_load, "
         "photplug_options, photplug_register_commands, photplug_variance"
     )
