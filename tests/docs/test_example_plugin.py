@@ -202,8 +202,8 @@ def test_plugins_and_help_show_it(shell: Shell) -> None:
     assert "i2d-noise" in shell("--help")
     for command in ("catalog", "extend", "galfit", "inject", "weight"):
         assert (
-            "flat: --flat-error ERROR error of the flat field, as a fraction of the signal (default 0.01)"
-            in " ".join(shell(f"{command} --help").split())
+            "flat: The table [flat] of TOML files --flat-error ERROR error of the flat field, as a fraction of the "
+            "signal (default 0.01)" in " ".join(shell(f"{command} --help").split())
         )
     said = " ".join(shell("i2d-noise --help").split())
     # Which is quick, as plugins of others import nothing heavy, and nothing is imported on their account.
