@@ -6,6 +6,7 @@ import argparse
 import errno
 import io
 import os
+import re
 import signal
 import sys
 import traceback
@@ -15,6 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
+
+try:
+    import resource  # now, when there is memory to load it
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 import pluggy
 
@@ -93,6 +99,44 @@ def _describe_bug(error: Exception, manager: pluggy.PluginManager | None) -> str
     frame = traceback.extract_tb(error.__traceback__)[-1]
     what = f"{type(error).__name__}: {error}, in {Path(frame.filename).name}, line {frame.lineno}"
     return f"{whose}: {what}; this is a bug, --debug shows its traceback"
+
+
+def _is_short(error: Exception) -> bool:
+    """Return whether memory is what is missing, also where a library tells it in its own way."""
+    no_room = "failed to map segment", "annot allocate memory"
+    is_told = isinstance(error, ImportError) and any(text in str(error) for text in no_room)
+    return is_told or isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+
+
+def _describe_shortage(error: Exception) -> str:
+    """Return one line on memory that is short: how much was needed, as far as it is known, and what is held."""
+    asked = re.search(r"allocate ([\d.]+ \w+)", str(error))
+    needed = f"{asked[1]} more were needed" if asked else "more was needed"
+    held = f", and this process held {_held_bytes() / 1e6:.0f} MB" if _held_bytes() else ""
+    return f"memory is short: {needed}{held}; use --cutout, a smaller --tile-size or fewer --workers, or free memory"
+
+
+def _held_bytes() -> int:
+    """Return the most memory that this process has held; 0 where the system does not tell."""
+    if resource is None:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _describe(error: Exception, manager: pluggy.PluginManager | None) -> str:
+    """Return what the user is told of an exception."""
+    if isinstance(error, PhotplugError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is None and error.errno in _FULL:
+        _close_stdout()
+        return f"what is printed cannot be written ({error.strerror}); free space, or print elsewhere"
+    if _is_short(error):
+        return _describe_shortage(error)
+    ours = manager is None or find_raiser(manager, error) is None
+    if ours and isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: cannot be used ({error.strerror}); check the path, and the rights to it"
+    return _describe_bug(error, manager)
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -195,10 +239,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in argv:
             raise
-        text = str(error) if isinstance(error, PhotplugError) else _describe_bug(error, manager)
-        if isinstance(error, OSError) and error.filename is None and error.errno in _FULL:
-            text = f"what is printed cannot be written ({error.strerror}); free space, or print elsewhere"
-            _close_stdout()
-        print(f"dja-photplug: {' '.join(text.split())}", file=sys.stderr)
+        print(f"dja-photplug: {' '.join(_describe(error, manager).split())}", file=sys.stderr)
         return 1
     return 0

@@ -150,6 +150,8 @@ def _try_extract(data: NDArray[np.float32], settings: _Settings) -> Extraction |
     while True:
         try:
             return sep.extract(data, segmentation_map=True, **settings)
+        except MemoryError:
+            raise
         except Exception as error:  # sep raises nothing more specific
             stack, sub_objects = sep.get_extract_pixstack(), sep.get_sub_object_limit()
             if "active object pixels" in str(error) and stack <= data.size:

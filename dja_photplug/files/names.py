@@ -19,6 +19,7 @@ from dja_photplug.files.grammar import (
     is_mosaic_name,
     parse_source,
 )
+from dja_photplug.outputs.run import follow_links
 from dja_photplug.remote.paths import as_path, is_url, list_files
 
 if TYPE_CHECKING:
@@ -172,7 +173,9 @@ class MosaicFiles(Source):
         bool
         """
         name, folder = ProductName.parse(path.name), self.science.parent
-        return name is not None and name.mosaic == self.name and path.parent in (folder.absolute(), folder.resolve())
+        return (
+            name is not None and name.mosaic == self.name and path.parent in (folder.absolute(), follow_links(folder))
+        )
 
     def grid(self) -> Grid:
         """Return the grid of the mosaic, from the header of the science image.

@@ -28,6 +28,7 @@ from dja_photplug.files.fitsbytes import (
 from dja_photplug.files.formats import CATALOG_FORMATS, EXTENDED_FORMATS, TABLE_SUFFIXES, decode_text, encode_values
 from dja_photplug.files.parquet import extend_parquet, need_pyarrow, read_parquet
 from dja_photplug.files.structure import open_fits
+from dja_photplug.outputs.run import follow_links
 from dja_photplug.outputs.whole import check_output, whole_file
 from dja_photplug.readers.csvtext import extend_csv, format_csv, read_csv
 from dja_photplug.readers.hdf5 import read_hdf5, write_hdf5
@@ -540,7 +541,7 @@ def write_extended(
     PhotplugError
         For another suffix, an existing file, an original that has changed or is `path`, or what the format cannot hold.
     """
-    if original is not None and Path(path).resolve() == split_name(Path(original))[0].resolve():
+    if original is not None and follow_links(Path(path)) == follow_links(split_name(Path(original))[0]):
         raise PhotplugError(f"{path}: is the catalogue that is extended; name another output")
     path = check_output(Path(path), overwrite=overwrite, suffixes=tuple(EXTENDED_FORMATS))
     suffix = path.suffix.lower()

@@ -27,6 +27,7 @@ __all__ = [
     "after_outputs",
     "current_outputs",
     "declare",
+    "follow_links",
     "mend",
     "named_files",
     "protect",
@@ -36,6 +37,26 @@ __all__ = [
 HIDDEN = f".{PREFIX}"
 JOURNAL = "journal"
 MAIN = "main"  # in the hidden folder of another place: where the journal is
+
+
+def follow_links(path: str | Path) -> Path:
+    """Return where a path leads, as far as its links can be followed: those in a circle are refused when it is used.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    Path
+        Absolute.
+
+    Raises
+    ------
+    OSError
+        Where it is relative, and the working directory is no more.
+    """
+    return Path(os.path.realpath(path))  # pathlib's own raises RuntimeError for circles, in some versions
 
 
 class Members(Protocol):
@@ -118,7 +139,7 @@ class Outputs:
             What it is, for the message.
         """
         with suppress(OSError, ValueError):
-            place = path.resolve()
+            place = follow_links(path)
             if place.is_file() and place not in self._inputs:
                 self._inputs[place] = label
                 for declared, named in self._declared.items():
@@ -173,7 +194,7 @@ class Outputs:
         PhotplugError
             Where it is an input, or two outputs are one file.
         """
-        place = path.resolve()
+        place = follow_links(path)
         if place in self._declared:
             raise PhotplugError(f"{path}: two outputs have the same name; give each its own")
         self.check_apart(place, path)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dja_photplug.errors import PhotplugError, suggest
-from dja_photplug.outputs.run import Outputs, current_outputs, mend
+from dja_photplug.outputs.run import Outputs, current_outputs, follow_links, mend
 from dja_photplug.remote.paths import is_url
 
 __all__ = ["check_output", "hand_out", "whole_file", "whole_folder"]
@@ -47,6 +47,8 @@ def check_output(path: Path, *, overwrite: bool = False, suffixes: tuple[str, ..
     current = current_outputs()
     with _telling(path):
         place = _find_place(path)
+        if place.is_symlink():
+            raise PhotplugError(f"{path}: its links lead in a circle; name another file")
         if place.is_dir():
             raise PhotplugError(f"{path}: is a folder; name a file in it")
         mend(place.parent)
@@ -55,7 +57,8 @@ def check_output(path: Path, *, overwrite: bool = False, suffixes: tuple[str, ..
         if place.exists() and not overwrite and not (current and current.may_replace(place)):
             raise PhotplugError(f"{path}: exists already; name another file or add --overwrite")
         if not place.parent.is_dir():
-            raise PhotplugError(f"{path}: the folder {path.parent} does not exist; create it or name another")
+            shown = place.parent if path.is_symlink() else path.parent
+            raise PhotplugError(f"{path}: the folder {shown} does not exist; create it or name another")
         if not os.access(place.parent, os.W_OK | os.X_OK):
             raise PhotplugError(f"{path}: the folder {path.parent} cannot be written; name another")
     if current is not None:
@@ -66,7 +69,7 @@ def check_output(path: Path, *, overwrite: bool = False, suffixes: tuple[str, ..
 def _find_place(path: Path) -> Path:
     """Return the file that is meant, also by a path that was handed out."""
     current = current_outputs()
-    return (current and current.find_place(path)) or path.resolve()
+    return (current and current.find_place(path)) or follow_links(path)
 
 
 @contextmanager
@@ -120,7 +123,7 @@ def whole_file(path: str | Path, *, overwrite: bool = False, suffixes: tuple[str
         yield path
         return
     with _run_or_own() as outputs, _telling(path):
-        temporary = outputs.stage(path.resolve(), overwrite=overwrite)
+        temporary = outputs.stage(follow_links(path), overwrite=overwrite)
         try:
             yield temporary
             if not temporary.is_file():
@@ -153,7 +156,7 @@ def hand_out(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     check_output(path, overwrite=overwrite)
     with _run_or_own() as outputs, _telling(path):
-        place = path.resolve()
+        place = follow_links(path)
         folder = outputs.folder(place.parent)
         if overwrite:
             outputs.replace(place.parent)

@@ -237,7 +237,6 @@ class Workers:
             context = multiprocessing.get_context(METHOD)
             if METHOD == "forkserver":
                 context.set_forkserver_preload(["dja_photplug.parallel.orphans", *self._modules])
-                _hold_socket()
             self._pool = ProcessPoolExecutor(self.count, context, _start_process, start)
         return self._pool
 
@@ -255,9 +254,11 @@ class Workers:
 
 
 # Characters of a folder for sockets, whose whole names have 107 at most.
-_SOCKET = 60
+_SOCKET = 50
 # What is raised where the process ended that copies itself for others.
 _LOST = (EOFError, ConnectionError, BrokenPipeError)
+# Of this process, by its number: copies of it have their own.
+_sockets: dict[int, HeldFolder] = {}
 
 
 @contextmanager
@@ -267,7 +268,11 @@ def _starting() -> Iterator[None]:
     They would run it anew, and without its guard it would start others in turn.
     """
     script = sys.modules["__main__"]
-    with hold_signals():
+    try:
+        Path.cwd()
+    except FileNotFoundError:  # processes begin there
+        raise PhotplugError("the working directory is no more; go to another one, or use one worker") from None
+    with hold_signals(), _holding_sockets():
         sys.modules["__main__"] = ModuleType("__main__")
         os.environ[PARENT_VARIABLE] = str(os.getpid())
         try:
@@ -277,16 +282,27 @@ def _starting() -> Iterator[None]:
             os.environ.pop(PARENT_VARIABLE, None)
 
 
-def _hold_socket() -> None:
-    """Let the folder of the socket by which processes are asked for end with this process, also where it is killed."""
-    settings: dict[str, object] = getattr(multiprocessing.current_process(), "_config", {})  # nothing public says it
-    if settings.get("tempdir") is None:
-        temporary = tempfile.gettempdir()
-        place = Path(temporary if len(temporary) < _SOCKET else "/tmp")
+@contextmanager
+def _holding_sockets() -> Iterator[None]:
+    """Let the folder of the socket by which processes are asked for end with this process, also where it is killed.
+
+    It is a temporary folder, and is made when the first process starts.
+    """
+    if METHOD != "forkserver":
+        yield
+        return
+    temporary = tempfile.gettempdir()
+    place = Path(temporary if len(temporary) < _SOCKET else "/tmp")
+    if os.getpid() not in _sockets:
         sweep(place)
-        folder = HeldFolder(place)
-        settings["tempdir"] = str(folder.path)
-        multiprocessing.util.Finalize(None, folder.remove, exitpriority=-100)
+        folder = _sockets[os.getpid()] = HeldFolder(place)
+        # After multiprocessing has removed its own folder in it, whose priority is -100.
+        multiprocessing.util.Finalize(None, folder.remove, exitpriority=-101)
+    before, tempfile.tempdir = tempfile.tempdir, str(_sockets[os.getpid()].path)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _succeeded(future: Future[tuple[object, list[str]]]) -> bool:

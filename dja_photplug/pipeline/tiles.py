@@ -267,10 +267,12 @@ def _telling_memory(window: Window) -> Iterator[None]:
     """Say what to do where there is too little memory for a tile."""
     try:
         yield
-    except MemoryError:
+    except MemoryError as error:
         ny, nx = (part.stop - part.start for part in window)
+        told = f" ({error})" if str(error) else ""  # numpy says how much it wanted
         raise PhotplugError(
-            f"memory is too short for a tile of {nx} x {ny} pixels; use smaller ones (--tile-size), or fewer --workers"
+            f"memory is too short for a tile of {nx} x {ny} pixels{told}; use smaller ones (--tile-size), or fewer "
+            "--workers"
         ) from None
 
 

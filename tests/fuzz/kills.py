@@ -28,23 +28,37 @@ from dja_photplug.outputs.held import sweep
 from dja_photplug.outputs.run import mend
 from tests.helpers import simulate_isolated
 
-__all__ = ["Kills", "kill_one"]
+__all__ = ["Kills", "count_steps", "kill_one", "run_kills"]
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 STATUS = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
 ORPHANS = 5.0  # s
-START = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from dja_photplug.cli.app import main; sys.exit(main(sys.argv[1:]))"
-)
+# A run that marks each file that it opens, makes, moves or removes, and each process that it starts: by one byte.
+START = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from dja_photplug.cli.app import main
+marks = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+mine = os.getpid()
+def mark(event, arguments):
+    if event.partition(".")[0] in ("open", "os", "subprocess", "shutil") and os.getpid() == mine:
+        os.write(marks, b".")
+sys.addaudithook(mark)
+sys.exit(main(sys.argv[2:]))
+"""
 
 
 @dataclass(slots=True, kw_only=True)
 class Kills:
-    """What was seen; `finished` are runs that ended by themselves before, or whose lost worker was replaced."""
+    """What was seen of runs that were killed before their end.
+
+    `finished` are those that ended well all the same, as their lost worker was replaced or files were being moved;
+    `late` were not killed, because they had ended, and count nowhere.
+    """
 
     kills: int = 0
     finished: int = 0
+    late: int = 0
     partial: int = 0
     mixed: int = 0
     orphans: int = 0
@@ -84,7 +98,13 @@ def _judge(out: Path, kills: Kills, told: str) -> None:
         kills.fault("mixed", f"{told}: {rows} rows beside {labels} segments")
 
 
-def kill_one(prefix: Path, place: Path, rng: random.Random, last: float, kills: Kills) -> None:
+def _await_moment(run: subprocess.Popen[bytes], marks: Path, wanted: int) -> None:
+    """Wait until a run has done so many of the steps that it counts, or has ended."""
+    while run.poll() is None and (len(marks.read_bytes()) if marks.exists() else 0) < wanted:
+        time.sleep(0.002)
+
+
+def kill_one(prefix: Path, place: Path, rng: random.Random, steps: int, kills: Kills) -> None:
     """Start a run, kill it or one of its workers at a random moment, and see what it leaves.
 
     Parameters
@@ -92,38 +112,40 @@ def kill_one(prefix: Path, place: Path, rng: random.Random, last: float, kills: 
     prefix : Path
         Of the mosaic.
     place : Path
-        An empty folder.
+        A folder, which has the outputs of the last run, if any.
     rng : random.Random
-    last : float
-        Seconds in which the moment is.
+    steps : int
+        Of :func:`count_steps`; the moment is that of one of them, and up to a twentieth of a second later.
     kills : Kills
         Is added to.
     """
-    out, scratch = place / "out", place / "tmp"
+    out, scratch, marks = place / "out", place / "tmp", place / "marks"
     out.mkdir(exist_ok=True)
     scratch.mkdir(exist_ok=True)
+    marks.unlink(missing_ok=True)
     number, worker = rng.choice(SIGNALS), rng.random() < 0.25
-    workers = "2" if worker or rng.random() < 0.5 else "1"
+    workers = 2 if worker or rng.random() < 0.5 else 1
     sigma = rng.choice(("3", "8", "20"))  # other sources than those of last time
-    words = ["catalog", str(prefix), "-o", "cat.fits", "--segmentation", "seg.fits", "--noise", "dja", "--overwrite"]
-    words += ["--workers", workers, "--tile-size", "200", "--tile-overlap", "40", "--n-sigma", sigma, "--sky", "none"]
-    root = Path(__file__).resolve().parents[2]
-    environment = os.environ | {"TMPDIR": str(scratch), "PYTHONPATH": str(root)}
-    run = subprocess.Popen(
-        [sys.executable, "-c", START, *words], cwd=out, env=environment, stdout=-3, stderr=-1, start_new_session=True
-    )
-    time.sleep(rng.uniform(0, last))
+    run = _start(prefix, out, scratch, marks, workers, sigma)
+    # Half of them in the last tenth, in which outputs are written and moved.
+    _await_moment(run, marks, rng.randrange(steps) if rng.random() < 0.5 else steps - 1 - rng.randrange(steps // 10))
+    time.sleep(rng.uniform(0, 0.05))
     victim = run.pid
     if worker:
         number = signal.SIGKILL
-        others = [pid for pid in _session(run.pid) if pid != run.pid]
-        victim = rng.choice(others) if others else run.pid
+        while run.poll() is None and not (others := [pid for pid in _session(run.pid) if pid != run.pid]):
+            time.sleep(0.002)  # until there are workers
+        victim = rng.choice(others) if run.poll() is None else run.pid
     told = f"{number.name} to {'a worker' if victim != run.pid else 'the run'}, {workers} workers"
+    ended_before = run.poll() is not None
     with suppress(ProcessLookupError):
         os.kill(victim, number)
     err = _wait(run, told, kills)
-    kills.kills += 1
-    kills.finished += run.returncode == 0
+    if ended_before:
+        kills.late += 1
+    else:
+        kills.kills += 1
+        kills.finished += run.returncode == 0
     if victim == run.pid and run.returncode not in (0, STATUS[number], -number):
         kills.fault("", f"{told}: status {run.returncode}")
     if b"Traceback" in err and number != signal.SIGKILL and victim == run.pid:
@@ -146,6 +168,22 @@ def kill_one(prefix: Path, place: Path, rng: random.Random, last: float, kills: 
         kills.fault("leftovers", f"{told}: {odd}")
 
 
+def _start(prefix: Path, out: Path, scratch: Path, marks: Path, workers: int, sigma: str) -> subprocess.Popen[bytes]:
+    """Start a run of a session of its own."""
+    words = ["catalog", str(prefix), "-o", "cat.fits", "--segmentation", "seg.fits", "--noise", "dja", "--overwrite"]
+    words += ["--workers", str(workers), "--tile-size", "200", "--tile-overlap", "40", "--n-sigma", sigma]
+    root = Path(__file__).resolve().parents[2]
+    environment = os.environ | {"TMPDIR": str(scratch), "PYTHONPATH": str(root)}
+    return subprocess.Popen(
+        [sys.executable, "-c", START, str(marks), *words, "--sky", "none"],
+        cwd=out,
+        env=environment,
+        stdout=-3,
+        stderr=-1,
+        start_new_session=True,
+    )
+
+
 def _wait(run: subprocess.Popen[bytes], told: str, kills: Kills) -> bytes:
     """Wait for the end of a run, but not for ever."""
     try:
@@ -156,39 +194,56 @@ def _wait(run: subprocess.Popen[bytes], told: str, kills: Kills) -> bytes:
         return run.communicate()[1]
 
 
+def count_steps(prefix: Path, place: Path) -> int:
+    """Return how many steps a run marks from its start to its end.
+
+    Parameters
+    ----------
+    prefix : Path
+    place : Path
+        A folder, in which a run leaves its outputs.
+
+    Returns
+    -------
+    int
+    """
+    out, scratch, marks = (place / name for name in ("out", "tmp", "marks"))
+    out.mkdir(exist_ok=True, parents=True)
+    scratch.mkdir(exist_ok=True)
+    run = _start(prefix, out, scratch, marks, 1, "3")
+    run.communicate()
+    if run.returncode:
+        raise RuntimeError(f"a run that nobody killed ended with {run.returncode}")
+    return len(marks.read_bytes())
+
+
 def run_kills(count: int, seed: int, say: Callable[[str], None] = print) -> Kills:
-    """Kill runs one after the other, half of them with the outputs of an older one there."""
+    """Kill so many runs one after the other, half of them with the outputs of an older one there.
+
+    Parameters
+    ----------
+    count : int
+        Of kills that came before the end of their run.
+    seed : int
+    say : callable, optional
+        Told of each.
+
+    Returns
+    -------
+    Kills
+    """
     kills, rng = Kills(), random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="kills") as place:
         prefix = simulate_isolated(Path(place, "mosaic")).prefix
+        steps = count_steps(prefix, Path(place, "sound"))
         start = time.monotonic()
-        folder = Path(place, "1")
-        folder.mkdir()
-        last = 0.0
-        for i in range(count):
-            if i % 2 == 0:
-                folder = Path(place, str(i))
-                folder.mkdir(exist_ok=True)
-            if i % 20 == 0:  # a whole run, to know how long one takes now
-                (folder / "out").mkdir(exist_ok=True)
-                last = _time_run(prefix, folder)
-            kill_one(prefix, folder, rng, last, kills)
-            say(f"{i + 1}: {time.monotonic() - start:.0f} s, {kills.faults[-1:] if kills.faults else ''}")
+        while kills.kills < count:
+            number = kills.kills + kills.late
+            folder = Path(place, str(number // 2))  # every second time with what the run before left
+            folder.mkdir(exist_ok=True)
+            kill_one(prefix, folder, rng, steps, kills)
+            say(f"{kills.kills}: {time.monotonic() - start:.0f} s, {kills.faults[-1:] if kills.faults else ''}")
     return kills
-
-
-def _time_run(prefix: Path, folder: Path) -> float:
-    """Return how long a run takes that nobody kills, and leave its outputs."""
-    start = time.monotonic()
-    words = ["catalog", str(prefix), "-o", "cat.fits", "--segmentation", "seg.fits", "--noise", "dja", "--overwrite"]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    subprocess.run(
-        [sys.executable, "-c", START, *words, "--sky", "none", "--quiet"],
-        cwd=folder / "out",
-        env=environment,
-        check=True,
-    )
-    return time.monotonic() - start
 
 
 def main() -> int:

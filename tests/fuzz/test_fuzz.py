@@ -11,7 +11,7 @@ from dja_photplug.simulate.mosaic import SimulatedMosaic
 from tests.fuzz.apart import call_apart
 from tests.fuzz.campaign import attack_command, attack_reader
 from tests.fuzz.commands import COMMANDS, make_folder
-from tests.fuzz.kills import Kills, kill_one
+from tests.fuzz.kills import Kills, count_steps, kill_one
 from tests.fuzz.mutate import mutate
 from tests.fuzz.properties import PROPERTIES, examine
 from tests.fuzz.readers import READERS, make_seeds
@@ -97,6 +97,8 @@ def test_properties(name: str, slow: bool) -> None:
 
 def test_killed_runs(simulated: SimulatedMosaic, tmp_path: Path, slow: bool) -> None:
     kills, rng = Kills(), random.Random(5)
+    steps = count_steps(simulated.prefix, tmp_path)
     for _ in range(20 if slow else 2):
-        kill_one(simulated.prefix, tmp_path, rng, 4.0, kills)
+        kill_one(simulated.prefix, tmp_path, rng, steps, kills)
     assert kills.faults == []
+    assert kills.kills > 0
