@@ -1,0 +1,137 @@
+"""Folders, names, streams and memory that are not as programs expect: one line, or the right thing."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.apart import call_apart
+from tests.fuzz.commands import run_command
+
+PREFIX = "sim-test-v7.4-f444w-clear"
+WEIGHT = f"weight {PREFIX} -o w.fits"
+
+
+def end(folder: Path, command: str, prepare: Callable[[], object] | None = None) -> tuple[str | None, str]:
+    """Run a command in a process of its own; return how it ended, and what it said."""
+
+    def call() -> str:
+        os.chdir(folder)
+        if prepare is not None:
+            prepare()
+        return run_command(command.split(), folder)
+
+    ended = call_apart(call)
+    said = folder.parent / f"{folder.name}.err"
+    return ended.said or ended.how, said.read_text() if said.exists() else ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rights of POSIX")
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (WEIGHT, "the folder . cannot be written"),
+        (f"epochs {PREFIX}_wcs.csv --footprints out.reg", "the folder . cannot be written"),
+        ("survey fields.toml -o out", "cannot be written"),
+    ],
+)
+def test_a_folder_that_cannot_be_written(folder: Path, command: str, told: str, monkeypatch) -> None:
+    (folder / "fields.toml").write_text(f'[fields.one]\nbands = ["{PREFIX}"]\n')
+    if os.geteuid() == 0:  # who may write everywhere; the system's answer for others
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+        if command.startswith("survey"):
+            pytest.skip("root makes folders everywhere")
+    ended, said = end(folder, command, lambda: folder.chmod(0o555))
+    assert ended == "refused"
+    assert told in said
+
+
+def test_a_working_folder_that_was_deleted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    gone = tmp_path_factory.mktemp("gone")
+
+    def leave() -> None:
+        os.chdir(gone)
+        gone.rmdir()
+
+    def call() -> str:
+        from dja_photplug.cli.app import main
+
+        leave()
+        return str(main(["info", str(folder / PREFIX)]) + 10 * main(["weight", str(folder / PREFIX), "-o", "w.fits"]))
+
+    assert call_apart(call).said == "10"
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (f"weight {PREFIX} -o {'x' * 300}.fits", "File name too long"),
+        (f"survey fields.toml -o {'x' * 300}", "File name too long"),
+        (f"catalog {PREFIX} -o c.fits --psf {'x' * 300}.fits", "File name too long"),
+        (f"info {'x' * 300}-f444w-clear", "File name too long"),
+        (f"weight {PREFIX} -o one.fits", "its links lead in a circle"),
+        (f"extend one.fits {PREFIX} -o x.fits", "Too many levels of symbolic links"),
+        (f"weight {PREFIX} -o dangling.fits", "nowhere does not exist"),
+        (f"weight {PREFIX} -o pipe.fits --overwrite", "is a device or a pipe"),
+        (f"extend pipe.fits {PREFIX} -o x.fits", "is a pipe or a device"),
+    ],
+)
+def test_names_and_links(folder: Path, command: str, told: str) -> None:
+    (folder / "fields.toml").write_text(f'[fields.one]\nbands = ["{PREFIX}"]\n')
+    (folder / "one.fits").symlink_to("two.fits")
+    (folder / "two.fits").symlink_to("one.fits")
+    (folder / "dangling.fits").symlink_to("nowhere/x.fits")
+    os.mkfifo(folder / "pipe.fits")
+    ended, said = end(folder, command)
+    assert (ended, told in said) == ("refused", True), said
+
+
+def test_a_link_to_a_mosaic_is_followed(folder: Path) -> None:
+    (folder / "links").mkdir()
+    for path in folder.glob(f"{PREFIX}_*"):
+        (folder / "links" / path.name).symlink_to(path)
+    assert end(folder, f"weight links/{PREFIX} -o w.fits")[0] == "obeyed"
+
+
+def run_short(folder: Path, shell: str) -> subprocess.CompletedProcess[str]:
+    command = f"{sys.executable} -m dja_photplug info {PREFIX}"
+    return subprocess.run(
+        ["bash", "-c", shell.format(command)], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+@pytest.mark.parametrize(
+    ("shell", "status", "lines"),
+    [
+        ("{} >/dev/full", 1, 1),
+        ("{} >&-", 0, 0),
+        pytest.param("LC_ALL=C PYTHONUTF8=0 PYTHONIOENCODING=ascii {}\u00e4", 1, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_streams(folder: Path, shell: str, status: int, lines: int) -> None:
+    run = run_short(folder, shell)
+    assert run.returncode == status
+    assert len(run.stderr.splitlines()) == lines, run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")
+def test_memory_that_is_short(folder: Path) -> None:
+    """A limit that the planes of a catalogue do not fit into: how much was wanted is said."""
+
+    def limit() -> None:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        size = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmSize")) + (2 << 20)
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+
+    ended, said = end(folder, f"catalog {PREFIX} -o c.fits --noise dja", limit)
+    assert ended == "refused", said
+    assert "memory is " in said
+    assert "MB" in said or "MiB" in said or "KiB" in said
