@@ -80,7 +80,7 @@ def format_page(
         lines.append(f"| {case.part} | {case.given} | {before.get(name, '')} | {after[name]} |")
     lines += ["\n## Mutated files, read by functions\n", *format_findings("reader", readers)]
     text = "A fault is an exception that is not `PhotplugError`, 20 s of a processor, or 1 GB."
-    more = "Of a command it is a traceback, more than one line, or a file left where it fails, too."
+    more = "It is a traceback, a second line or a file that is left, too."
     lines += ["\n## Mutated files and words of commands\n", *format_findings("command", commands), f"\n{text} {more}"]
     lines += ["\n## Fuzzers\n", "| what | by | inputs | seconds | faults |", "| --- " * 5 + "|"]
     for name, done in fuzzed.items():
