@@ -446,7 +446,9 @@ def _dress(table: Table, suffix: str) -> Table:
         return table
     dressed = table.copy(copy_data=False)
     if suffix == ".fits":
-        dressed.meta = encode_values(table.meta)
+        # A key of these would set the cards of all others that it matches.
+        plain = {key: value for key, value in table.meta.items() if not any(text in key for text in ("*", "?", "..."))}
+        dressed.meta = encode_values(plain)
     for name in table.colnames:
         column = dressed[name]
         if not isinstance(column, Column):

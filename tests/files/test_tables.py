@@ -18,8 +18,15 @@ from astropy.units import UnitsWarning
 from astropy.utils.masked import Masked
 
 from dja_photplug.catalog.columns import find_positions
-from dja_photplug.errors import PhotplugError
-from dja_photplug.files.tables import add_columns, choose_table, read_catalog, write_catalog, write_extended
+from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.files.tables import (
+    add_columns,
+    check_extended,
+    choose_table,
+    read_catalog,
+    write_catalog,
+    write_extended,
+)
 from tests.helpers import make_catalog, need_pyarrow
 
 STRUCTURE = {"NAXIS1", "PCOUNT", "TFIELDS", "THEAP"}
@@ -379,6 +386,17 @@ def test_headers_that_say_no_size_are_refused(tmp_path: Path, card: str, by: str
         assert choose_table(tmp_path / "cat.fits").name == "cat.fits"
         with pytest.raises(PhotplugError, match=message):
             read_catalog(tmp_path / "cat.fits")
+
+
+@pytest.mark.parametrize("key", ["[*", "NAX*", "T?", "A..."])
+def test_metadata_that_would_match_other_cards_are_left_out_of_fits(tmp_path: Path, key: str) -> None:
+    """astropy takes such a key for a pattern, sets all cards that match, and fails on what is no pattern."""
+    table = Table({"ra": [1.0, 2.0]}, meta={key: 7, "ZP": 23.9})
+    with pytest.warns(PhotplugWarning, match="will be left out or change"):
+        check_extended(table, tmp_path / "cat.fits")
+    back = read_catalog(write_extended(table, tmp_path / "cat.fits", added=[]))
+    assert dict(back.meta) == {"ZP": 23.9, "EXTNAME": "CATALOG"}
+    assert len(back) == 2
 
 
 def test_nothing_is_written_where_it_cannot_be(tmp_path: Path) -> None:
