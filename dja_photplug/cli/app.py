@@ -103,8 +103,8 @@ def _describe_bug(error: Exception, manager: pluggy.PluginManager | None) -> str
 
 def _is_short(error: Exception) -> bool:
     """Return whether memory is what is missing, also where a library tells it in its own way."""
-    no_room = "failed to map segment", "annot allocate memory"
-    is_told = isinstance(error, ImportError) and any(text in str(error) for text in no_room)
+    no_room = "failed to map segment", "annot allocate memory", "can't start new thread"
+    is_told = isinstance(error, ImportError | RuntimeError) and any(text in str(error) for text in no_room)
     return is_told or isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
 
 

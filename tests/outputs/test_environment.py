@@ -122,13 +122,14 @@ def test_streams(folder: Path, shell: str, status: int, lines: int) -> None:
     assert "Traceback" not in run.stderr
 
 
+@pytest.mark.filterwarnings("ignore")  # tqdm tells that it gets no thread
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")
 def test_memory_that_is_short(folder: Path) -> None:
     """A limit that the planes of a catalogue do not fit into: how much was wanted is said."""
 
     def limit() -> None:
         lines = Path("/proc/self/status").read_text().splitlines()
-        size = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmSize")) + (2 << 20)
+        size = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmSize")) + (4 << 20)
         resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
     ended, said = end(folder, f"catalog {PREFIX} -o c.fits --noise dja", limit)
