@@ -97,8 +97,9 @@ class GivenCatalog:
         str
             One line.
         """
-        from dja_photplug.foreign.columns import describe_columns, read_places, read_position
+        from dja_photplug.foreign.columns import read_places, read_position
         from dja_photplug.foreign.grids import find_scale
+        from dja_photplug.foreign.recognise import describe_columns
 
         places, position = read_places(self.table, self.columns), read_position(self.table, self.columns)
         scale = find_scale(self.table, self.columns.schema, position, places, self.grid)

@@ -12,7 +12,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from dja_photplug.catalog.columns import column_values, find_ids, find_positions, name_positions
+from dja_photplug.catalog.columns import column_values, find_ids, find_positions
 from dja_photplug.errors import PhotplugError
 from dja_photplug.foreign.known import is_ours
 from dja_photplug.foreign.schema import CatalogSchema, Pair, ShapeColumns, find_column, find_pair
@@ -21,7 +21,6 @@ from dja_photplug.units import ZERO_POINT, convert, flux_ratio, read_unit
 __all__ = [
     "CatalogColumns",
     "aperture_diameters",
-    "describe_columns",
     "needs_scale",
     "read_flux",
     "read_ids",
@@ -415,45 +414,3 @@ def tells_flux(table: Table, name: str, columns: CatalogColumns) -> bool:
     if given is None or given in (u.dimensionless_unscaled, u.ct, u.adu):
         return columns.schema.zero_point in table.meta or (given is None and bool(columns.schema.flux_unit))
     return True
-
-
-def describe_columns(
-    table: Table, columns: CatalogColumns, scale: float | None = None, *, places_alone: bool = False
-) -> str:
-    """Return in one line what a catalogue is read as, and what of it is used.
-
-    Parameters
-    ----------
-    table : `~astropy.table.Table`
-    columns : CatalogColumns
-    scale : float, optional
-        Of a pixel of its own image in arcsec.
-    places_alone : bool, optional
-        Whether nothing is used but the positions.
-
-    Returns
-    -------
-    str
-    """
-    schema, told = columns.schema, []
-    used = name_positions(table, *(columns.position or (None, None)))
-    told.append(f"positions {' '.join(used)}")
-    if not places_alone:
-        told += _describe_measured(table, columns, scale)
-        used += columns.used
-    left = len(set(table.colnames) - set(used))
-    return f"read as {schema.name}: {', '.join(told)}; {left} of {len(table.colnames)} columns are kept and not used"
-
-
-def _describe_measured(table: Table, columns: CatalogColumns, scale: float | None) -> list[str]:
-    """Return which ids, shapes and fluxes are used."""
-    told = [f"ids {columns.ids}" if columns.ids else "no ids"]
-    if columns.axes and columns.shape:
-        names = " ".join([*columns.axes, columns.theta or "", columns.kron or ""]).split()
-        unit = f" in pixels of {scale:.4f} arcsec" if scale and needs_scale(table, columns) else ""
-        told.append(f"shapes {' '.join(names)}{unit}")
-    else:
-        told.append("no shapes")
-    if columns.auto:
-        told.append(f"fluxes {' '.join([columns.auto, *columns.apertures.values()])}")
-    return told

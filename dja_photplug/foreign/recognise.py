@@ -1,4 +1,4 @@
-"""Which kind of catalogue a table is, by its columns or by name."""
+"""Which kind of catalogue a table is, by its columns or by name, and what of it is used."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from astropy.table import Table
 
+from dja_photplug.catalog.columns import name_positions
 from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.tables import name_some
+from dja_photplug.foreign.columns import CatalogColumns, needs_scale
 from dja_photplug.foreign.known import PLAIN, SCHEMAS
 from dja_photplug.foreign.schema import CatalogSchema
 
-__all__ = ["choose_schema", "preferred_tables"]
+__all__ = ["choose_schema", "describe_columns", "preferred_tables"]
 
 
 def choose_schema(table: Table, name: str | None = None, others: Sequence[CatalogSchema] = ()) -> CatalogSchema:
@@ -73,3 +75,45 @@ def preferred_tables(others: Sequence[CatalogSchema] = ()) -> tuple[str, ...]:
     tuple of str
     """
     return tuple(schema.hdu for schema in (*others, *SCHEMAS) if schema.hdu)
+
+
+def describe_columns(
+    table: Table, columns: CatalogColumns, scale: float | None = None, *, places_alone: bool = False
+) -> str:
+    """Return in one line what a catalogue is read as, and what of it is used.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+    columns : CatalogColumns
+    scale : float, optional
+        Of a pixel of its own image in arcsec.
+    places_alone : bool, optional
+        Whether nothing is used but the positions.
+
+    Returns
+    -------
+    str
+    """
+    schema, told = columns.schema, []
+    used = name_positions(table, *(columns.position or (None, None)))
+    told.append(f"positions {' '.join(used)}")
+    if not places_alone:
+        told += _describe_measured(table, columns, scale)
+        used += columns.used
+    left = len(set(table.colnames) - set(used))
+    return f"read as {schema.name}: {', '.join(told)}; {left} of {len(table.colnames)} columns are kept and not used"
+
+
+def _describe_measured(table: Table, columns: CatalogColumns, scale: float | None) -> list[str]:
+    """Return which ids, shapes and fluxes are used."""
+    told = [f"ids {columns.ids}" if columns.ids else "no ids"]
+    if columns.axes and columns.shape:
+        names = " ".join([*columns.axes, columns.theta or "", columns.kron or ""]).split()
+        unit = f" in pixels of {scale:.4f} arcsec" if scale and needs_scale(table, columns) else ""
+        told.append(f"shapes {' '.join(names)}{unit}")
+    else:
+        told.append("no shapes")
+    if columns.auto:
+        told.append(f"fluxes {' '.join([columns.auto, *columns.apertures.values()])}")
+    return told

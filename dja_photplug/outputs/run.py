@@ -7,10 +7,8 @@ of it, and removes the folder where it was killed before.
 
 from __future__ import annotations
 
-import json
 import os
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
@@ -18,8 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.outputs.held import PREFIX, HeldFolder, hold_signals, sweep
+from dja_photplug.errors import PhotplugError
+from dja_photplug.outputs.held import HeldFolder, hold_signals
+from dja_photplug.outputs.moves import HIDDEN, MAIN, mend, move_files, write_journal
 
 __all__ = [
     "Members",
@@ -28,15 +27,10 @@ __all__ = [
     "current_outputs",
     "declare",
     "follow_links",
-    "mend",
     "named_files",
     "protect",
     "protect_source",
 ]
-
-HIDDEN = f".{PREFIX}"
-JOURNAL = "journal"
-MAIN = "main"  # in the hidden folder of another place: where the journal is
 
 
 def follow_links(path: str | Path) -> Path:
@@ -81,17 +75,6 @@ class Members(Protocol):
         -------
         bool
         """
-
-
-def mend(place: Path) -> None:
-    """Finish what a killed run was moving to a folder, and remove what others left in it.
-
-    Parameters
-    ----------
-    place : Path
-        Of outputs.
-    """
-    sweep(place, HIDDEN, _finish)
 
 
 class Outputs:
@@ -323,12 +306,9 @@ class Outputs:
             return
         try:
             if len(moves) > 1:
-                main = next(iter(self._folders.values())).path
-                text = json.dumps([[str(one), str(other)] for one, other in moves])
-                (main / f".{JOURNAL}").write_text(text, encoding="utf-8")
-                os.replace(main / f".{JOURNAL}", main / JOURNAL)
+                write_journal(next(iter(self._folders.values())).path, moves)
                 self._moving = True
-            _move(moves)
+            move_files(moves)
             self._moving = False
         except OSError as error:
             raise PhotplugError(
@@ -337,37 +317,6 @@ class Outputs:
 
 
 _current: ContextVar[Outputs | None] = ContextVar("outputs", default=None)
-
-
-def _move(moves: Sequence[tuple[Path, Path]]) -> None:
-    """Move files to their places. Old ones go first, so that at no time some are beside some of the new ones."""
-    if len(moves) > 1:
-        for _, place in moves:
-            place.unlink(missing_ok=True)
-    for staged, place in moves:
-        place.parent.mkdir(exist_ok=True, parents=True)
-        os.replace(staged, place)
-
-
-def _finish(folder: Path) -> None:
-    """Move the files of a run that was killed while it did so; without a journal it was killed before."""
-    with suppress(FileNotFoundError):
-        folder = Path((folder / MAIN).read_text(encoding="utf-8", errors="surrogateescape"))
-    try:
-        moves = [(Path(one), Path(other)) for one, other in json.loads((folder / JOURNAL).read_text(encoding="utf-8"))]
-    except FileNotFoundError:
-        return
-    left = [(staged, place) for staged, place in moves if staged.exists()]
-    if len(left) == len(moves):  # else the old ones went before
-        _move(left)
-    else:
-        for staged, place in left:
-            place.parent.mkdir(exist_ok=True, parents=True)
-            os.replace(staged, place)
-    names = ", ".join(place.name for _, place in left)
-    if left:
-        told = f"{moves[0][1].parent}: a run was killed while its outputs took their places; {names} now have theirs"
-        warnings.warn(told, PhotplugWarning, stacklevel=2)
 
 
 def declare(path: Path) -> None:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dja_photplug.errors import PhotplugError, suggest
-from dja_photplug.outputs.run import Outputs, current_outputs, follow_links, mend
+from dja_photplug.outputs.moves import mend
+from dja_photplug.outputs.run import Outputs, current_outputs, follow_links
 from dja_photplug.remote.paths import is_url
 
 __all__ = ["check_output", "hand_out", "whole_file", "whole_folder"]

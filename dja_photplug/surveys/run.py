@@ -23,7 +23,8 @@ from dja_photplug.files.pixels import write_image
 from dja_photplug.files.tables import check_names, write_catalog
 from dja_photplug.options.stages import Options
 from dja_photplug.outputs.held import held_folder
-from dja_photplug.outputs.run import Outputs, mend
+from dja_photplug.outputs.moves import mend
+from dja_photplug.outputs.run import Outputs
 from dja_photplug.outputs.whole import whole_file
 from dja_photplug.parallel.cluster import join_cluster
 from dja_photplug.parallel.workers import Workers

@@ -17,7 +17,6 @@ from dja_photplug.files.fitsbytes import split_name
 from dja_photplug.files.tables import choose_table, read_catalog
 from dja_photplug.foreign.columns import (
     aperture_diameters,
-    describe_columns,
     read_ids,
     read_places,
     read_position,
@@ -26,7 +25,7 @@ from dja_photplug.foreign.columns import (
 )
 from dja_photplug.foreign.grids import find_scale, fit_grid, north_up, read_own_grid
 from dja_photplug.foreign.known import PLAIN, SCHEMAS
-from dja_photplug.foreign.recognise import choose_schema, preferred_tables
+from dja_photplug.foreign.recognise import choose_schema, describe_columns, preferred_tables
 from dja_photplug.foreign.schema import CatalogSchema, ShapeColumns
 from dja_photplug.foreign.view import view_sources
 from dja_photplug.pipeline.extend import find_columns, find_schema
@@ -233,5 +232,6 @@ def test_the_command_says_what_it_reads(photplug_mosaic, tmp_path, monkeypatch, 
     expect_error(
         capsys,
         f"extend test.ldac {photplug_mosaic.prefix} -o no.fits {words} --hdu OBJECTS",
-        "test.ldac[OBJECTS]: cannot be read as a catalogue (HDU OBJECTS is none of its tables, [LDAC_OBJECTS])",
+        "test.ldac[OBJECTS]: cannot be read as a catalogue (HDU OBJECTS is none of its tables, [LDAC_OBJECTS]; did you mean "
+        "LDAC_OBJECTS?)",
     )

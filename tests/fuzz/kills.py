@@ -25,7 +25,7 @@ import numpy as np
 from dja_photplug.files.pixels import read_image
 from dja_photplug.files.tables import read_catalog
 from dja_photplug.outputs.held import sweep
-from dja_photplug.outputs.run import mend
+from dja_photplug.outputs.moves import mend
 from tests.helpers import simulate_isolated
 
 __all__ = ["Kills", "count_steps", "kill_one", "run_kills"]

@@ -13,7 +13,8 @@ import pytest
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.outputs.held import held_folder
-from dja_photplug.outputs.run import Outputs, mend, protect
+from dja_photplug.outputs.moves import mend
+from dja_photplug.outputs.run import Outputs, protect
 from dja_photplug.outputs.whole import hand_out, whole_file, whole_folder
 
 NAMES = ("one", "two", "three")

@@ -344,7 +344,7 @@ def test_a_run_that_ends_between_two_files_is_known(place: Path, monkeypatch: py
 
     options = dp.Options(calibration=dp.CalibrationOptions(seed=2))
     with monkeypatch.context() as patch:
-        patch.setattr("dja_photplug.outputs.run.os.replace", replace_one)
+        patch.setattr("dja_photplug.outputs.moves.os.replace", replace_one)
         with pytest.raises(KeyboardInterrupt):
             dp.survey("fields.toml", "out", options)
     assert not Path("out/three.fits.json").exists()
