@@ -17,6 +17,8 @@ from dja_photplug.simulate.mosaic import SimulatedMosaic
 from dja_photplug.testing import photplug_manager, photplug_mosaic  # noqa: F401  # fixtures
 from tests.helpers import copy_products, simulate_isolated
 
+collect_ignore = ["fuzz/guided.py"]  # a script, for the extra `fuzz`
+
 if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import WorkStealingScheduling

@@ -190,12 +190,13 @@ def test_interrupted_benchmark_ends_what_it_runs(number: int, status: int, tmp_p
     told = tmp_path / "pid"
     sleeping = f"import os, time; open({str(told)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     code = f"""
-import sys, benchmark, cases
+import signal, sys, benchmark, cases
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a run in the background of a shell has not
 cases.CASES["decompress"] = cases.Case(
     title="sleep", job=lambda *_: cases.Job(commands=[[sys.executable, "-c", {sleeping!r}]], outputs=())
 )
 benchmark.make = lambda arguments: None
-sys.exit(benchmark.main(["run", {str(tmp_path)!r}, "-o", {str(tmp_path / "r.json")!r}, "--cases", "decompress"]))
+sys.exit(benchmark.main(["run", {str(tmp_path)!r}, "-o", {str(tmp_path / "r.json")!r}, "--cases", "decompress", "--sides", "100"]))
 """
     place = Path(benchmark.__file__).parent
     process = subprocess.Popen([sys.executable, "-c", code], cwd=place, stderr=subprocess.PIPE, text=True)

@@ -232,6 +232,6 @@ def test_the_command_says_what_it_reads(photplug_mosaic, tmp_path, monkeypatch, 
     expect_error(
         capsys,
         f"extend test.ldac {photplug_mosaic.prefix} -o no.fits {words} --hdu OBJECTS",
-        "test.ldac[OBJECTS]: cannot be read as a catalogue (HDU OBJECTS is none of its tables, [LDAC_OBJECTS]; did you mean "
-        "LDAC_OBJECTS?)",
+        "test.ldac[OBJECTS]: cannot be read as a catalogue (HDU OBJECTS is none of its tables, "
+        "[LDAC_OBJECTS]; did you mean LDAC_OBJECTS?)",
     )
