@@ -196,7 +196,8 @@ cases.CASES["decompress"] = cases.Case(
     title="sleep", job=lambda *_: cases.Job(commands=[[sys.executable, "-c", {sleeping!r}]], outputs=())
 )
 benchmark.make = lambda arguments: None
-sys.exit(benchmark.main(["run", {str(tmp_path)!r}, "-o", {str(tmp_path / "r.json")!r}, "--cases", "decompress", "--sides", "100"]))
+where = [{str(tmp_path)!r}, "-o", {str(tmp_path / "r.json")!r}]
+sys.exit(benchmark.main(["run", *where, "--cases", "decompress", "--sides", "1000"]))
 """
     place = Path(benchmark.__file__).parent
     process = subprocess.Popen([sys.executable, "-c", code], cwd=place, stderr=subprocess.PIPE, text=True)
