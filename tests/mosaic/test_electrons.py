@@ -31,6 +31,12 @@ def test_phot_scale_of_hst_drops_photmjsr_and_counts_a_missing_photscal_as_one()
     assert cards["PHOTSCLE"][0] == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize("value", [1e308, 1e-308])
+def test_a_scale_that_no_detector_has_is_refused(value):
+    with pytest.raises(PhotplugError, match=r"keywords .*PHOTFNU 1e.308.* make .* DN/s of 10 nJy, as no detector does"):
+        phot_scale({**JWST_HEADER, "PHOTFNU": value})
+
+
 @pytest.mark.parametrize("bunit", ["10.0*nanoJansky", "10*nanoJansky", "10 nJy"])
 def test_spellings_of_the_unit(bunit):
     check_unit({"BUNIT": bunit})

@@ -64,6 +64,10 @@ def check_unit(header: Header) -> None:
         raise PhotplugError(f"keyword {key} says that its unit is {bunit!r}, not 10 nJy; {_CONVERT}")
 
 
+# Beyond it, or below its inverse, is no detector, and what it is multiplied with would not be finite in float32.
+MOST_SCALE = 1e15
+
+
 def phot_scale(header: Header) -> float:
     """Return DN/s of a detector per unit of the mosaic: 1/(PHOTMJSR*PHOTSCAL) * PHOTFNU/OPHOTFNU.
 
@@ -83,7 +87,7 @@ def phot_scale(header: Header) -> float:
     ------
     PhotplugError
         Where PHOTFNU, OPHOTFNU, or for JWST PHOTMJSR is missing or not positive, or PHOTSCAL is not; the message names
-        all that are.
+        all that are. Where they make a scale that no detector can have.
         (Dropping OPHOTFNU, as copies of the recipe do, makes the gain about 10 times wrong.)
     """
     hst = _is_hst(header)
@@ -91,16 +95,15 @@ def phot_scale(header: Header) -> float:
     if not hst:
         # Without TELESCOP it is PHOTMJSR that tells JWST: HST headers have none.
         needed[:0] = ["PHOTMJSR"] if {"TELESCOP", "PHOTMJSR"} & set(header) else ["TELESCOP", "PHOTMJSR"]
-    factors = read_numbers(
-        header,
-        needed,
-        "so electrons cannot be counted: correct it, give the scale by the option phot_scale (--phot-scale), or use "
-        "the noise preset 'background'",
-        optional=("PHOTSCAL",),
-        kind="positive number",
-    )
+    advice = "correct it, give the scale by the option phot_scale (--phot-scale), or use the noise preset 'background'"
+    why = f"so electrons cannot be counted: {advice}"
+    factors = read_numbers(header, needed, why, optional=("PHOTSCAL",), kind="positive number")
     scale = factors["PHOTFNU"] / factors["OPHOTFNU"] / factors.get("PHOTSCAL", 1.0)
-    return scale if hst else scale / factors["PHOTMJSR"]
+    scale = scale if hst else scale / factors["PHOTMJSR"]
+    if not 1 / MOST_SCALE < scale < MOST_SCALE:
+        given = ", ".join(f"{key} {value:g}" for key, value in factors.items())
+        raise PhotplugError(f"keywords {given} make {scale:g} DN/s of 10 nJy, as no detector does: {advice}")
+    return scale
 
 
 def _is_hst(header: Header) -> bool:
