@@ -101,7 +101,7 @@ def ahead(items: Iterable[Item], most: int, name: str) -> Generator[Item]:
                 if stopping.is_set():
                     break
                 waiting.put((item,))
-        except Exception as error:
+        except Exception as error:  # for whoever takes the items
             end = error
         waiting.put(end)
 
