@@ -26,10 +26,9 @@ from dja_photplug.light.mesh import Background, cell_size, measure_mesh
 from dja_photplug.light.planes import (
     Floats,
     Shapes,
-    convolve_pixels,
     sum_overlap,
 )
-from dja_photplug.light.significance import gaussian_kernel
+from dja_photplug.light.smoothing import gaussian_kernel
 from dja_photplug.mosaic.blocks import (
     NULL_VARIANCE,
     Plane,
@@ -38,7 +37,7 @@ from dja_photplug.mosaic.blocks import (
     variance_map,
 )
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions, Options
-from dja_photplug.parallel.islands import Islands
+from dja_photplug.parallel.islands import Islands, relabel
 from dja_photplug.parallel.tiles import make_window, widen
 from dja_photplug.parallel.workers import shared_map
 from dja_photplug.sky.grid import Window
@@ -270,7 +269,7 @@ def _settle_blends(
     number[1:][place] = np.arange(1, count + 1)
     lookup = np.zeros(len(islands.number), np.int32)
     lookup[first[single]] = number[1 : 1 + np.count_nonzero(single)]
-    settled = lookup[labels]
+    settled = relabel(labels, lookup)
     for window, own, theirs in placed:
         settled[window][own] = number[theirs[own]]
     return np.concatenate(parts)[place], settled
@@ -358,9 +357,8 @@ def detect_sep(image: NDData, background: Background, options: Options) -> Detec
         found = replace(found, sources=hstack([found.sources, _describe(objects, image)]))
     if not options.detect.clean or settings["clean"]:
         return found
-    threshold = np.float32(settings["thresh"]) * np.sqrt(settings["var"])
-    smooth = convolve_pixels(data, settings["filter_kernel"])
-    wings = find_wings(objects, segmentation, data, smooth, threshold, settings["minarea"], options.detect.clean)
+    variance, kernel = settings["var"], settings["filter_kernel"]
+    wings = find_wings(objects, segmentation, data, variance, kernel, options.detect)
     return clean_detection(found, wings)
 
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from dja_photplug.light.planes import Floats
+from dja_photplug.light.smoothing import Kernel, convolve_pixels, segment_strips
+from dja_photplug.options.stages import DetectOptions
 
 __all__ = ["Uncleaned", "Wings", "find_wings"]
 
@@ -161,10 +163,9 @@ def find_wings(
     rows: NDArray[np.void],
     labels: NDArray[np.int32],
     data: NDArray[np.float32],
-    smooth: NDArray[np.float32],
-    threshold: NDArray[np.float32],
-    pixels: int,
-    beta: float,
+    variance: NDArray[np.float32],
+    kernel: Kernel | None,
+    options: DetectOptions,
 ) -> Wings:
     """Return the wings of sources that sep found.
 
@@ -174,29 +175,34 @@ def find_wings(
         From `sep.extract`, (n,).
     labels : ndarray
         (ny, nx), 1 to n.
-    data, smooth, threshold : ndarray
-        (ny, nx), pixels, smoothed pixels and the threshold that they were compared with.
-    pixels : int
-        Least number of pixels of a source.
-    beta : float
-        Exponent of the wings.
+    data, variance : ndarray
+        (ny, nx), pixels and their variance.
+    kernel : ndarray or None
+        Which pixels were smoothed with before they were compared with the threshold.
+    options : DetectOptions
+        That threshold, the least number of pixels of a source, and the exponent of the wings.
 
     Returns
     -------
     Wings
         (n,).
     """
-    members = np.flatnonzero(labels != 0)
-    owner = labels.ravel()[members] - 1
-    above = smooth.ravel()[members] - threshold.ravel()[members]
+    sigma, least_pixels, beta = np.float32(options.n_sigma), options.n_pixels, options.clean
+    parts = [(np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.float32))]
+    for strip in segment_strips(labels, kernel):
+        own, light = strip.labels > 0, strip.cut(data)
+        above = convolve_pixels(light, kernel, strip.inner) - sigma * np.sqrt(strip.cut(variance)[strip.inner])
+        parts.append((strip.labels[own] - 1, light[strip.inner][own], above[own]))
+    owner, light, above = (np.concatenate(part) for part in zip(*parts, strict=True))
     half = (rows["thresh"] + rows["peak"]) / 2
-    steep = np.bincount(owner[data.ravel()[members] > half[owner]], minlength=len(rows))
-    order = np.lexsort((-above, owner))
+    steep = np.bincount(owner[light > half[owner]], minlength=len(rows))
+    # By owner and falling height: bits of positive floats rise with them, and whole numbers are sorted fastest.
+    height_bits = np.maximum(above, 0).view(np.uint32)
+    falling = np.sort(owner.astype(np.uint64) << np.uint64(32) | ~height_bits)
     count = np.bincount(owner, minlength=len(rows))
-    place = np.cumsum(count) - count + pixels - 1
-    least = np.where(
-        count >= pixels, np.append(above, 0)[np.append(order, len(above))[np.minimum(place, len(above))]], 0
-    )
+    large, place = count >= least_pixels, np.cumsum(count) - count + least_pixels - 1
+    least = np.zeros(len(rows), np.float32)
+    least[large] = (~falling[place[large]].astype(np.uint32)).view(np.float32)
     area = np.pi * rows["a"].astype(float) * rows["b"]
     with np.errstate(all="ignore"):
         # The area above half of the height, over that of a Gaussian of this shape: sep's `abcor`.

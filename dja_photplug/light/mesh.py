@@ -35,6 +35,7 @@ GOOD_CELL, CELLS_AT_A_TIME = 0.5, 2000
 CLIP, MOST_SCATTER = 2.5, 10**6
 
 Nodes = NDArray[np.float32]
+Index = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,6 +54,8 @@ class Mesh:
         (rows, columns), what is added in the middles of cells, linear between them; see :func:`center_mesh`.
     window : pair of slices
         The pixels of that image that this is the sky of; all by default.
+    bends : tuple of ndarray
+        A sixth of the second derivatives along x, along y, and along both, (rows, columns), which the nodes give.
 
     Notes
     -----
@@ -66,6 +69,12 @@ class Mesh:
     grid: tuple[int, int]
     shift: Nodes | None = None
     window: Window = field(default=(slice(0, None), slice(0, None)))
+    bends: tuple[Floats, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.bends:  # else it is a part of another, which has the same
+            along_x = _bend(self.nodes.T).T if len(self.nodes) > 1 else np.zeros(self.nodes.shape)
+            object.__setattr__(self, "bends", (along_x, _bend(self.nodes), _bend(along_x)))
 
     def _spans(self) -> tuple[range, range]:
         """Return the rows and columns of its pixels on the grid."""
@@ -98,28 +107,48 @@ class Mesh:
         ndarray
             (ny, nx) float32.
         """
-        (rows, columns), (height, width) = self._spans(), self.cells
+        (rows, columns), width = self._spans(), self.cells[1]
         level = np.empty(self.shape, np.float32) if out is None else out
-        curves = np.stack([self.nodes, _bend(self.nodes.T).T if len(self.nodes) > 1 else np.zeros_like(self.nodes)])
-        bends = np.stack([_bend(curve) for curve in curves])
         begins = self._begin_curves()
         # Whole curves are drawn, and what of them is in the window is kept.
         first = int(np.searchsorted(begins[1:-1], columns.start, side="right"))
         last = int(np.searchsorted(begins[1:], columns.stop, side="left"))
         inside = slice(columns.start - begins[first], columns.stop - begins[first])
         for part in cached_rows(level.shape):
-            at = (rows.start + np.arange(part.start, part.stop, dtype=np.float32)) / np.float32(height) - 0.5
-            low = np.clip(at.astype(int), 0, max(len(self.nodes) - 2, 0))
-            high = np.minimum(low + 1, len(self.nodes) - 1)
-            weights = _weigh_nodes(at - low)[:, None, :, None]
-            ends = (curves[:, low], curves[:, high], bends[:, low], bends[:, high])
-            nodes, bend = sum(weight * end for weight, end in zip(weights, ends, strict=True)).astype(np.float32)
+            nodes, bend = self._cross(np.array(rows[part]))
             drawn = np.empty((len(nodes), begins[last + 1] - begins[first]), np.float32)
             _draw_curves(nodes, bend, begins, (first, last), width, drawn)
             level[part] = drawn[:, inside]
         if self.shift is not None:
-            self._add_shift(level)
+            self._add_shift(level, *(np.array(span) for span in self._spans()))
         return level
+
+    def at(self, rows: Index, columns: Index) -> NDArray[np.float32]:
+        """Return the level where some rows and columns cross, to the rounding of float32.
+
+        Parameters
+        ----------
+        rows, columns : ndarray of int
+            Of its pixels, (m,) and (n,).
+
+        Returns
+        -------
+        ndarray
+            (m, n) float32.
+        """
+        rows, columns = (np.array(span)[some] for span, some in zip(self._spans(), (rows, columns), strict=True))
+        nodes, bend = self._cross(rows)
+        level = _go_between((columns + 0.5) / self.cells[1] - 0.5, nodes.T, bend.T).T.astype(np.float32)
+        if self.shift is not None:
+            self._add_shift(level, rows, columns)
+        return level
+
+    def _cross(self, rows: Index) -> tuple[Nodes, Nodes]:
+        """Return the levels of the curves along y at some rows of the grid, and how a curve through them bends."""
+        at = rows.astype(np.float32) / np.float32(self.cells[0]) - 0.5
+        along_x, along_y, along_both = self.bends
+        nodes, bend = _go_between(at, self.nodes, along_y), _go_between(at, along_x, along_both)
+        return nodes.astype(np.float32), bend.astype(np.float32)
 
     def _begin_curves(self) -> list[int]:
         """Return the columns at which the curve between the next two nodes begins, and the end of the last one.
@@ -129,15 +158,14 @@ class Mesh:
         count, width = self.nodes.shape[1], self.cells[1]
         return [0, *range(width + width // 2, (count - 2) * width + width // 2 + 1, width), self.grid[1]]
 
-    def _add_shift(self, level: NDArray[np.float32]) -> None:
-        """Add what is linear between the middles of cells."""
+    def _add_shift(self, level: NDArray[np.float32], rows: Index, columns: Index) -> None:
+        """Add what is linear between the middles of cells to the level of some rows and columns of the grid."""
         assert self.shift is not None
         y, x = (
             np.minimum(edge + size, n) / 2 + edge / 2 - 0.5
             for n, size in zip(self.grid, self.cells, strict=True)
             for edge in [np.arange(0, n, size)]
         )
-        rows, columns = (np.arange(span.start, span.stop) for span in self._spans())
         place = np.interp(rows, y, np.arange(len(y)))
         low = np.minimum(place.astype(int), max(len(y) - 2, 0))
         high = np.minimum(low + 1, len(y) - 1)
@@ -170,6 +198,21 @@ class Background:
         """Return that of a part of the image."""
         return Background(level=self._level[box])
 
+    def at(self, rows: Index, columns: Index) -> NDArray[np.float32]:
+        """Return the level where some rows and columns cross; of a mesh without drawing it.
+
+        Parameters
+        ----------
+        rows, columns : ndarray of int
+            (m,) and (n,).
+
+        Returns
+        -------
+        ndarray
+            (m, n) float32.
+        """
+        return self._level.at(rows, columns) if isinstance(self._level, Mesh) else self._level[np.ix_(rows, columns)]
+
     def share(self) -> Background:
         """Return the same for other processes.
 
@@ -201,6 +244,14 @@ def _draw_curves(
         span = slice(begins[low] - begins[which[0]], begins[high + 1] - begins[which[0]])
         between = out[:, span].reshape(len(out), high + 1 - low, width)
         np.matmul(ends[:, low : high + 1], _weigh_steps(later, step, width), out=between)
+
+
+def _go_between(at: NDArray[np.floating], nodes: NDArray[np.floating], bend: NDArray[np.floating]) -> Floats:
+    """Return the values at places along the first axis of curves through nodes, 0 at the first; (n, columns)."""
+    low = np.clip(at.astype(int), 0, max(len(nodes) - 2, 0))
+    high = np.minimum(low + 1, len(nodes) - 1)
+    ends = nodes[low], nodes[high], bend[low], bend[high]
+    return sum(weight[:, None] * end for weight, end in zip(_weigh_nodes(at - low), ends, strict=True))
 
 
 def _weigh_nodes(at: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -380,11 +431,11 @@ def center_mesh(mesh: Mesh, image: NDData, mask: NDArray[np.bool_], smooth: int,
 
 def _sample_scatter(whole: Planes, mesh: Mesh, mask: NDArray[np.bool_], step: int, rows: slice) -> NDArray[np.floating]:
     """Return some pixels of the sky in some rows, less its level, in units of their sigma."""
-    first = -(-rows.start // step) * step
-    part = slice(first, rows.stop, step), slice(None, None, step)
+    first, nx = -(-rows.start // step) * step, mask.shape[1]
+    part = slice(first, rows.stop, step), slice(0, nx, step)
     some = whole[part]
     free = ~(some.null() | mask[part])
-    level = mesh[rows].draw()[first - rows.start :: step, ::step]
+    level = mesh.at(np.arange(first, rows.stop, step), np.arange(0, nx, step))
     return ((native_pixels(some.data) - level) / np.sqrt(some.variance("background")))[free]
 
 

@@ -32,7 +32,6 @@ __all__ = [
     "Plane",
     "Planes",
     "Shapes",
-    "convolve_pixels",
     "find_hole",
     "mask_sources",
     "measure_sky",
@@ -43,55 +42,10 @@ __all__ = [
     "weigh_segments",
 ]
 
-CONVOLVED_ROWS = 64  # at a time
 BLOCK = 1 << 22  # pixels of segments that are summed at a time
 
 # Pixels that tell the median of the sky; of larger images every n-th block of rows is looked at.
 MOST_SKY = 4 * 10**6
-
-
-def convolve_pixels(
-    data: NDArray[np.float32], kernel: NDArray[np.float32] | None, rows: slice | None = None
-) -> NDArray[np.float32]:
-    """Return the pixels convolved with a kernel; 0 is assumed off the image.
-
-    Parameters
-    ----------
-    data : ndarray
-        (ny, nx), finite.
-    kernel : ndarray or None
-        Of odd sides, the product of a column and a row, as a Gaussian is.
-    rows : slice, optional
-        Those that are wanted; all by default.
-
-    Returns
-    -------
-    ndarray
-        (rows, nx); without a kernel the same array, or a view.
-    """
-    first, last, _ = slice(None).indices(len(data)) if rows is None else rows.indices(len(data))
-    if kernel is None:
-        return data if rows is None else data[rows]
-    column, row = kernel.sum(axis=1)[::-1], kernel.sum(axis=0)[::-1] / kernel.sum()
-    (ny, nx), y, x = data.shape, len(column) // 2, len(row) // 2
-    convolved = np.empty((last - first, nx), np.float32)
-    # In blocks of rows that a cache holds: four times as fast as 49 products of whole images.
-    for start in range(first, last, CONVOLVED_ROWS):
-        stop = min(start + CONVOLVED_ROWS, last)
-        padded = np.zeros((stop - start + 2 * y, nx + 2 * x), np.float32)
-        low, high = max(start - y, 0), min(stop + y, ny)
-        padded[low - start + y : high - start + y, x : x + nx] = data[low:high]
-        down = _add_shifted(padded, column, stop - start)
-        convolved[start - first : stop - first] = _add_shifted(down.T, row, nx).T
-    return convolved
-
-
-def _add_shifted(plane: NDArray[np.float32], factors: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Return the sum of so many rows of a plane from the first on, the second on ..., each times its factor."""
-    total = factors[0] * plane[:size]
-    for i, factor in enumerate(factors[1:], start=1):
-        total += factor * plane[i : i + size]
-    return total
 
 
 # The mask of sources: growth of their segments, in radii and beyond that in arcsec, and the least axis ratio. With less

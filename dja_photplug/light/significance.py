@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,43 +10,21 @@ import numpy as np
 from astropy.nddata import NDData
 from astropy.stats import mad_std
 from numpy.typing import NDArray
-from scipy.special import erf
 
 from dja_photplug.light.mesh import Background
-from dja_photplug.light.planes import CONVOLVED_ROWS, Floats, convolve_pixels
+from dja_photplug.light.planes import Floats
+from dja_photplug.light.smoothing import STRIP, Kernel, convolve_pixels, gaussian_kernel, segment_strips
 from dja_photplug.mosaic.blocks import Planes, native_pixels
 from dja_photplug.options.stages import DetectOptions
 from dja_photplug.parallel.scratch import keep_memory
 from dja_photplug.parallel.workers import Map
 
-__all__ = ["gaussian_kernel", "measure_significance"]
+__all__ = ["measure_significance"]
 
 # Pixels of sky that tell a scatter: smoothed by a kernel of 3 pixels 40 of them are independent, for an error of 20 %.
-# Of large images every n-th pixel is enough, for an error below 0.1 %.
+# Of large images so many are enough, for an error of 0.1 %.
 LEAST_SKY, MOST_SKY = 400, 4 * 10**6
-SMOOTHED_ROWS = 256  # at a time
-
-
-def gaussian_kernel(fwhm: float) -> NDArray[np.float32] | None:
-    """Return a Gaussian integrated over its pixels, of unit sum.
-
-    At 3 pixels it is Source Extractor's ``gauss_3.0_7x7.conv`` to 0.4 % of its peak.
-
-    Parameters
-    ----------
-    fwhm : float
-        In pixels.
-
-    Returns
-    -------
-    ndarray or None
-        (7, 7) float32; None for a width of 0.
-    """
-    if fwhm == 0:
-        return None
-    edges = erf(np.arange(-3.5, 4) / (np.sqrt(2) * fwhm / (2 * np.sqrt(2 * np.log(2)))))
-    profile = np.diff(edges) / (edges[-1] - edges[0])
-    return np.outer(profile, profile).astype(np.float32)
+SMOOTHED_ROWS = 8 * STRIP  # at a time
 
 
 def measure_significance(
@@ -125,7 +104,7 @@ class _Field:
 Ratios = tuple[NDArray[np.intp], NDArray[np.float32], list[NDArray[np.float32]]]
 
 
-def _measure_ratios(field: _Field, kernel: NDArray[np.float32] | None, size: int, rows: slice) -> Ratios:
+def _measure_ratios(field: _Field, kernel: Kernel | None, size: int, rows: slice) -> Ratios:
     """Return the highest pixels of the segments in some rows of the smoothed image over its noise, and some of the sky.
 
     The first array says of which zone and label the second one's are: ``zone * size + label``. Of the sky there is a
@@ -133,43 +112,46 @@ def _measure_ratios(field: _Field, kernel: NDArray[np.float32] | None, size: int
     """
     keep_memory()
     best = np.full((len(field.edges) + 1) * size, -np.inf, np.float32)
-    samples: list[list[NDArray[np.float32]]] = [[] for _ in range(len(field.edges) + 1)]
-    step, skip = 1 + field.mask.size // MOST_SKY, 0
-    half = 0 if kernel is None else len(kernel) // 2
-    low = max(rows.start - half, 0)
-    level = field.background[low : rows.stop + half].level
-    for first in range(rows.start, rows.stop, CONVOLVED_ROWS):
-        block = slice(first, min(first + CONVOLVED_ROWS, rows.stop))
-        around = slice(max(block.start - half, 0), block.stop + half)
-        inner = slice(block.start - around.start, block.stop - around.start)
-        part_of_level = level[around.start - low : around.stop - low]
-        ratio, variance, null = _smooth_ratio(field.planes[around], part_of_level, kernel, inner)
-        labels = field.segmentation[block].ravel()
-        own = np.flatnonzero((labels > 0) & ~null)
+    for strip in segment_strips(field.segmentation, kernel, rows):
+        level = field.background.at(np.arange(strip.around.start, strip.around.stop), strip.columns)
+        ratio, variance, null = _smooth_ratio(field.planes.map(strip.cut), level, kernel, strip.inner)
+        own = (strip.labels > 0) & ~null
         zone = np.searchsorted(field.edges, variance[own])
-        np.maximum.at(best, zone * size + labels[own], ratio[own])
-        null |= field.mask[block].ravel()
-        sky = np.flatnonzero(~null)
-        some = sky[skip::step]
-        skip = (skip - len(sky)) % step
-        zone = np.searchsorted(field.edges, variance[some])
-        for i, sample in enumerate(samples):
-            sample.append(ratio[some[zone == i]])
+        np.maximum.at(best, zone * size + strip.labels[own], ratio[own])
     found = np.flatnonzero(best > -np.inf)
-    return found, best[found], [np.concatenate(sample) for sample in samples]
+    return found, best[found], _sample_sky(field, kernel, rows)
+
+
+def _sample_sky(field: _Field, kernel: Kernel | None, rows: slice) -> list[NDArray[np.float32]]:
+    """Return some pixels of the sky in some rows of the smoothed image over its noise, of each depth zone."""
+    samples: list[list[NDArray[np.float32]]] = [[np.empty(0, np.float32)] for _ in range(len(field.edges) + 1)]
+    # Of large images every n-th strip of rows, and of those every n-th pixel.
+    apart = math.isqrt(1 + field.mask.size // MOST_SKY)
+    step, half = -(-(1 + field.mask.size // MOST_SKY) // apart), 0 if kernel is None else len(kernel) // 2
+    for start in range(rows.start, rows.stop, STRIP):
+        if start // STRIP % apart:
+            continue
+        block = slice(start, min(start + STRIP, rows.stop))
+        around = slice(max(start - half, 0), min(block.stop + half, len(field.mask)))
+        inner = slice(start - around.start, block.stop - around.start)
+        ratio, variance, null = _smooth_ratio(field.planes[around], field.background[around].level, kernel, inner)
+        some = np.flatnonzero(~(null | field.mask[block]))[::step]
+        zone = np.searchsorted(field.edges, variance.ravel()[some])
+        for i, sample in enumerate(samples):
+            sample.append(ratio.ravel()[some[zone == i]])
+    return [np.concatenate(sample) for sample in samples]
 
 
 def _smooth_ratio(
-    planes: Planes, level: NDArray[np.float32], kernel: NDArray[np.float32] | None, inner: slice
+    planes: Planes, level: NDArray[np.float32], kernel: Kernel | None, inner: slice
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
     """Return smoothed pixels of inner rows over the noise that the weight says they have, variances, and null pixels.
 
-    All in one dimension. The ratio is 0 without noise, and the variance that of the background, 0 for null pixels.
+    The ratio is 0 without noise, and the variance that of the background, 0 for null pixels.
     """
     null, variance = planes.null(), planes.variance("background")
     data = native_pixels(planes.data) - level
     data[null] = variance[null] = 0
     signal = convolve_pixels(data, kernel, inner)
     noise = np.sqrt(convolve_pixels(variance, None if kernel is None else np.square(kernel), inner))
-    ratio = np.divide(signal, noise, out=np.zeros_like(signal), where=noise > 0)
-    return ratio.ravel(), variance[inner].ravel(), null[inner].ravel()
+    return np.divide(signal, noise, out=np.zeros_like(signal), where=noise > 0), variance[inner], null[inner]

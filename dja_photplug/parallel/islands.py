@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from dja_photplug.sky.grid import Window
 
-__all__ = ["Islands", "find_boxes"]
+__all__ = ["Islands", "find_boxes", "relabel"]
 
 Index = NDArray[np.intp]
 
@@ -33,6 +33,27 @@ def find_boxes(labels: NDArray[np.int32]) -> Index:
     found = find_objects(labels)
     boxes = [(0, 0, 0, 0) if box is None else (box[0].start, box[1].start, box[0].stop, box[1].stop) for box in found]
     return np.array([(0, 0, 0, 0), *boxes], dtype=np.intp)
+
+
+def relabel(labels: NDArray[np.int32], number: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return labels by other numbers, which takes a tenth of ``number[labels]`` where most pixels are sky.
+
+    Parameters
+    ----------
+    labels : ndarray
+        (ny, nx), 0 for none.
+    number : ndarray
+        The new label of each, (greatest label + 1,); 0 stays 0.
+
+    Returns
+    -------
+    ndarray
+        (ny, nx).
+    """
+    renamed = labels.copy()
+    members = np.flatnonzero(labels != 0)  # of bools it takes a third of the time
+    renamed.ravel()[members] = number[labels.ravel()[members]]
+    return renamed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,12 +93,17 @@ class Islands:
         -------
         Islands
         """
-        box = find_boxes(labels)
-        members = np.flatnonzero(labels != 0)  # of bools it takes a third of the time
+        members = np.flatnonzero(labels != 0)
         flat = labels.ravel()
         owner = flat[members]
         pairs, width = [], labels.shape[1]
-        column = members % width
+        row, column = np.divmod(members, width)
+        box = np.zeros((int(owner.max(initial=0)) + 1, 4), np.intp)
+        box[1:, :2] = labels.shape
+        for i, place in enumerate((row, column)):
+            np.minimum.at(box[:, i], owner, place)
+            np.maximum.at(box[:, i + 2], owner, place + 1)
+        box[box[:, 2] == 0] = 0
         for down, right in ((0, 1), (1, -1), (1, 0), (1, 1)):
             there = members + down * width + right
             # Beyond the end of a row is the next one, which does not touch.

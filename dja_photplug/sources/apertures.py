@@ -485,7 +485,7 @@ def sum_segments(pixels: Pixels, segmentation: NDArray[np.int32], label: NDArray
     Sums
         (n,); NaN without a pixel with data, where the area is 0.
     """
-    members = np.flatnonzero(segmentation)
+    members = np.flatnonzero(segmentation != 0)  # of bools it takes a third of the time
     members = members[~pixels.null.ravel()[members]]
     owner, size = segmentation.ravel()[members], label.max(initial=0) + 1
 

@@ -18,6 +18,7 @@ from dja_photplug.light.cleaning import Uncleaned, Wings
 from dja_photplug.light.mesh import Background
 from dja_photplug.light.planes import Floats, Shapes
 from dja_photplug.mosaic.blocks import native_pixels
+from dja_photplug.parallel.islands import relabel
 from dja_photplug.sky.grid import pixel_positions, pixel_scale, sky_positions
 from dja_photplug.sky.nesting import regrid_labels
 
@@ -154,7 +155,7 @@ def clean_detection(detection: Detection, wings: Wings) -> Detection:
     sources["id"] = np.arange(1, len(sources) + 1)
     known = {"sources": detection.sources, "segmentation": detection.segmentation}
     before = Uncleaned(**known, wings=wings, cleaned=sources)
-    return replace(detection, sources=sources, segmentation=number[detection.segmentation], uncleaned=before)
+    return replace(detection, sources=sources, segmentation=relabel(detection.segmentation, number), uncleaned=before)
 
 
 def add_significance(detection: Detection, significance: Floats) -> Detection:

@@ -21,8 +21,8 @@ from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.pixels import ImageReader
 from dja_photplug.light.mesh import Background
-from dja_photplug.light.planes import Floats, Plane, Shapes, convolve_pixels, null_pixels
-from dja_photplug.light.significance import gaussian_kernel
+from dja_photplug.light.planes import Floats, Plane, Shapes, null_pixels
+from dja_photplug.light.smoothing import convolve_pixels, gaussian_kernel
 from dja_photplug.options.stages import DetectOptions, Options
 from dja_photplug.sky.grid import Grid, header_wcs, pixel_positions, sky_positions
 from dja_photplug.sky.nesting import regrid_labels

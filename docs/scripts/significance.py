@@ -15,8 +15,7 @@ import numpy as np
 from scipy.stats import median_abs_deviation
 
 import dja_photplug as dp
-from dja_photplug.light.planes import convolve_pixels
-from dja_photplug.light.significance import gaussian_kernel
+from dja_photplug.light.smoothing import convolve_pixels, gaussian_kernel
 from dja_photplug.options.stages import ENGINES
 from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.simulate.field import FieldOptions, SimulatedField, simulate_field, write_field

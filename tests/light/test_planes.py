@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 import sep
 from astropy.nddata import InverseVariance, NDData, StdDevUncertainty
-from scipy.ndimage import convolve
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light import planes
 from dja_photplug.light.planes import (
     Planes,
-    convolve_pixels,
     mask_sources,
     measure_sky,
     native_pixels,
@@ -66,19 +64,6 @@ def test_native_pixels_copy_only_what_sep_refuses() -> None:
     with pytest.raises(ValueError, match="byte order"):
         sep.Background(native.astype(">f4"))
     assert native_pixels(native.astype(">f4")).dtype.isnative
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (7, 200), (131, 40)])  # more and fewer rows than a block has
-@pytest.mark.parametrize("sides", [(7, 7), (3, 5), (1, 1)])
-def test_convolution_is_that_of_scipy(shape, sides) -> None:
-    rng = np.random.default_rng(2)
-    data = rng.normal(size=shape).astype(np.float32)
-    kernel = np.outer(rng.random(sides[0]), rng.random(sides[1])).astype(np.float32)
-    before = data.copy()
-    # float32: 1e-6 of the sums of up to 49 products of order 1.
-    np.testing.assert_allclose(convolve_pixels(data, kernel), convolve(data, kernel, mode="constant"), atol=3e-5)
-    np.testing.assert_array_equal(data, before)
-    assert convolve_pixels(data, None) is data
 
 
 def segments(shape: tuple[int, int], seed: int = 4) -> np.ndarray:

@@ -16,7 +16,8 @@ from dja_photplug.hookspecs import hookimpl
 from dja_photplug.light import significance as significance_module
 from dja_photplug.light.mesh import Background
 from dja_photplug.light.planes import mask_sources
-from dja_photplug.light.significance import gaussian_kernel, measure_significance
+from dja_photplug.light.significance import measure_significance
+from dja_photplug.light.smoothing import gaussian_kernel
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.load import load_mosaic
 from dja_photplug.options.stages import ENGINES, DetectOptions, Options
@@ -230,8 +231,8 @@ def test_catalogue_of_a_detection_that_tells_no_significance_has_nan() -> None:
     assert np.isnan(untold).all()
 
 
-@pytest.mark.parametrize(("smoothed", "convolved"), [(256, 64), (16, 5), (7, 7)])
-def test_significance_is_the_same_by_any_blocks_and_in_processes(monkeypatch, smoothed: int, convolved: int) -> None:
+@pytest.mark.parametrize("smoothed", [256, 16, 7])
+def test_significance_is_the_same_by_any_blocks_and_in_processes(monkeypatch, smoothed: int) -> None:
     rng = np.random.default_rng(3)
     weight = np.where(np.arange(90) < 45, 1.0, 4.0) * np.ones((80, 1))
     weight[30:33, 20:50] = 0
@@ -252,7 +253,6 @@ def test_significance_is_the_same_by_any_blocks_and_in_processes(monkeypatch, sm
             (smooth / noise)[own].max() / one for (_, own), one in zip(parts, scatter, strict=True) if own.any()
         )
     monkeypatch.setattr(significance_module, "SMOOTHED_ROWS", smoothed)
-    monkeypatch.setattr(significance_module, "CONVOLVED_ROWS", convolved)
     for parallel in (map, by_pickles):
         found = measure_significance(
             image, sky, labels, mask, find_zones_off(image, mask), DetectOptions(), parallel=parallel
@@ -260,15 +260,15 @@ def test_significance_is_the_same_by_any_blocks_and_in_processes(monkeypatch, sm
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_sampled_sky_does_not_depend_on_blocks(monkeypatch) -> None:
-    """Every third pixel of the sky, wherever blocks end."""
-    image = make_image(np.random.default_rng(3).normal(size=(80, 90)))
-    labels = np.zeros((80, 90), np.int32)
+@pytest.mark.parametrize("most", [2, 10])  # every third pixel; of every third strip of rows every fourth pixel
+def test_sampled_sky_does_not_depend_on_blocks(monkeypatch, most: int) -> None:
+    image = make_image(np.random.default_rng(3).normal(size=(180, 90)))
+    labels = np.zeros((180, 90), np.int32)
     labels[28:34, 30:36] = 1
-    monkeypatch.setattr(significance_module, "MOST_SKY", 80 * 90 // 2 - 1)
+    monkeypatch.setattr(significance_module, "MOST_SKY", 180 * 90 // most - 1)
     found = []
-    for convolved in (64, 5, 1):
-        monkeypatch.setattr(significance_module, "CONVOLVED_ROWS", convolved)
+    for smoothed in (256, 64, 32):
+        monkeypatch.setattr(significance_module, "SMOOTHED_ROWS", smoothed)
         found += significance(image, labels)
     assert found[0] == found[1] == found[2]
     whole = found[0]
