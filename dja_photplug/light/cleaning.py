@@ -196,13 +196,12 @@ def find_wings(
     owner, light, above = (np.concatenate(part) for part in zip(*parts, strict=True))
     half = (rows["thresh"] + rows["peak"]) / 2
     steep = np.bincount(owner[light > half[owner]], minlength=len(rows))
-    # By owner and falling height: bits of positive floats rise with them, and whole numbers are sorted fastest.
-    height_bits = np.maximum(above, 0).view(np.uint32)
-    falling = np.sort(owner.astype(np.uint64) << np.uint64(32) | ~height_bits)
     count = np.bincount(owner, minlength=len(rows))
-    large, place = count >= least_pixels, np.cumsum(count) - count + least_pixels - 1
+    large, place = np.flatnonzero(count >= least_pixels), np.cumsum(count) - count + least_pixels - 1
+    # By owner and falling height, as whole numbers: those are sorted ten times as fast as rows of two keys.
+    falling = np.sort((owner.astype(np.int64) << 32) - _rank_bits(above.view(np.int32).astype(np.int64)))
     least = np.zeros(len(rows), np.float32)
-    least[large] = (~falling[place[large]].astype(np.uint32)).view(np.float32)
+    least[large] = _rank_bits((large << 32) - falling[place[large]]).astype(np.int32).view(np.float32)
     area = np.pi * rows["a"].astype(float) * rows["b"]
     with np.errstate(all="ignore"):
         # The area above half of the height, over that of a Gaussian of this shape: sep's `abcor`.
@@ -222,3 +221,8 @@ def find_wings(
             least=least.astype(float),
             **{name: rows[name].astype(float) for name in ("cxx", "cyy", "cxy")},
         )
+
+
+def _rank_bits(bits: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the bits of floats as numbers that rise with them, which are below 0 for those; and the bits of these."""
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)

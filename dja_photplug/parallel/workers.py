@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from functools import lru_cache, partial
 from importlib import import_module
+from multiprocessing import forkserver
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Generic, Protocol, TypeVar, TypeVarTuple, cast
@@ -152,12 +153,16 @@ class Workers:
         self._folder = None
 
     def begin(self) -> None:
-        """Start the processes, which import what they need while something else is done."""
-        if self.count > 1 and self._executor is None:
-            pool = self._processes()
-            with _starting(), suppress(BrokenProcessPool, *_LOST):  # told when there is work
-                for _ in range(self.count):
-                    pool.submit(_idle)
+        """Let what the processes need be imported while something else is done."""
+        if self.count <= 1 or self._executor is not None:
+            return
+        pool = self._processes()
+        with _starting(), suppress(BrokenProcessPool, *_LOST):  # told when there is work
+            if METHOD == "forkserver":  # it imports, and copies itself in no time when there is work
+                forkserver.ensure_running()
+                return
+            for _ in range(self.count):
+                pool.submit(_idle)
 
     def map(self, work: Callable[[Item], Outcome], items: Iterable[Item], /) -> Iterator[Outcome]:
         """Yield ``work(item)`` for each item, in order.
