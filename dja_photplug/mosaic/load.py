@@ -117,7 +117,8 @@ def load_mosaic(
 
     from dja_photplug.mosaic.image import MosaicImage
 
-    with open_mosaic(files, noise, cutout, variance=variance) as stream:
+    # The exposure map too in a file where processes share the planes: the noise model goes to each of them.
+    with open_mosaic(files, noise, cutout, variance=variance, allocate=new_plane) as stream:
         data, full, weight, mask = _read_planes(stream)
     model = stream.model
     return MosaicImage(
