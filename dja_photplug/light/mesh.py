@@ -115,9 +115,9 @@ class Mesh:
         last = int(np.searchsorted(begins[1:], columns.stop, side="left"))
         inside = slice(columns.start - begins[first], columns.stop - begins[first])
         for part in cached_rows(level.shape):
-            nodes, bend = self._cross(np.array(rows[part]))
+            nodes, bend = self._cross(np.array(rows[part]), slice(first, last + 2))
             drawn = np.empty((len(nodes), begins[last + 1] - begins[first]), np.float32)
-            _draw_curves(nodes, bend, begins, (first, last), width, drawn)
+            _draw_curves(nodes, bend, begins, first, width, drawn)
             level[part] = drawn[:, inside]
         if self.shift is not None:
             self._add_shift(level, *(np.array(span) for span in self._spans()))
@@ -143,11 +143,11 @@ class Mesh:
             self._add_shift(level, rows, columns)
         return level
 
-    def _cross(self, rows: Index) -> tuple[Nodes, Nodes]:
-        """Return the levels of the curves along y at some rows of the grid, and how a curve through them bends."""
+    def _cross(self, rows: Index, some: slice = slice(None)) -> tuple[Nodes, Nodes]:
+        """Return the levels of some curves along y at rows of the grid, and how a curve through them bends."""
         at = rows.astype(np.float32) / np.float32(self.cells[0]) - 0.5
-        along_x, along_y, along_both = self.bends
-        nodes, bend = _go_between(at, self.nodes, along_y), _go_between(at, along_x, along_both)
+        levels, along_x, along_y, along_both = (plane[:, some] for plane in (self.nodes, *self.bends))
+        nodes, bend = _go_between(at, levels, along_y), _go_between(at, along_x, along_both)
         return nodes.astype(np.float32), bend.astype(np.float32)
 
     def _begin_curves(self) -> list[int]:
@@ -224,26 +224,24 @@ class Background:
 
 
 def _draw_curves(
-    nodes: Nodes, bend: Nodes, begins: list[int], which: tuple[int, int], width: int, out: NDArray[np.float32]
+    nodes: Nodes, bend: Nodes, begins: list[int], first: int, width: int, out: NDArray[np.float32]
 ) -> None:
-    """Draw some of the curves through the nodes of rows that bend so much there, (rows, columns), into (rows, nx)."""
-    count = nodes.shape[1]
-    if count == 1:
+    """Draw the curves from the first one on through nodes of rows that bend so much there, into (rows, nx)."""
+    if nodes.shape[1] == 1:
         out[:] = nodes
         return
     ends = np.stack([nodes[:, :-1], nodes[:, 1:], bend[:, :-1], bend[:, 1:]], axis=-1)
-    step = np.float32(1 / width)
-    first, later = (step - 1) / 2, (width + 1) % 2 * step / 2
-    for i, start in [(0, first), (count - 2, later)][: count - 1]:
-        if which[0] <= i <= which[1]:
-            size = begins[i + 1] - begins[i]
-            place = begins[i] - begins[which[0]]
-            np.matmul(ends[:, i], _weigh_steps(start, step, size), out=out[:, place : place + size])
-    low, high = max(which[0], 1), min(which[1], count - 3)
+    step, last, final = np.float32(1 / width), first + ends.shape[1] - 1, len(begins) - 2
+    at_edge, later = (step - 1) / 2, (width + 1) % 2 * step / 2
+    for i, start in [(0, at_edge), (final, later)][: final + 1]:
+        if first <= i <= last:
+            size, place = begins[i + 1] - begins[i], begins[i] - begins[first]
+            np.matmul(ends[:, i - first], _weigh_steps(start, step, size), out=out[:, place : place + size])
+    low, high = max(first, 1), min(last, final - 1)
     if high >= low:
-        span = slice(begins[low] - begins[which[0]], begins[high + 1] - begins[which[0]])
+        span = slice(begins[low] - begins[first], begins[high + 1] - begins[first])
         between = out[:, span].reshape(len(out), high + 1 - low, width)
-        np.matmul(ends[:, low : high + 1], _weigh_steps(later, step, width), out=between)
+        np.matmul(ends[:, low - first : high + 1 - first], _weigh_steps(later, step, width), out=between)
 
 
 def _go_between(at: NDArray[np.floating], nodes: NDArray[np.floating], bend: NDArray[np.floating]) -> Floats:

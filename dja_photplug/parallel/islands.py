@@ -36,7 +36,7 @@ def find_boxes(labels: NDArray[np.int32]) -> Index:
 
 
 def relabel(labels: NDArray[np.int32], number: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return labels by other numbers, which takes a tenth of ``number[labels]`` where most pixels are sky.
+    """Change labels in place, which takes a tenth of ``number[labels]`` where most pixels are sky.
 
     Parameters
     ----------
@@ -48,12 +48,11 @@ def relabel(labels: NDArray[np.int32], number: NDArray[np.int32]) -> NDArray[np.
     Returns
     -------
     ndarray
-        (ny, nx).
+        The same labels.
     """
-    renamed = labels.copy()
     members = np.flatnonzero(labels != 0)  # of bools it takes a third of the time
-    renamed.ravel()[members] = number[labels.ravel()[members]]
-    return renamed
+    np.put(labels, members, number[labels.take(members)])
+    return labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -150,26 +150,28 @@ class FullWeight:
         number = int(np.count_nonzero(positive))
         if number < gain.size:
             np.copyto(gain, 0, where=~positive)
-        n_filled = int(np.count_nonzero(filled[place] & positive)) if filled.any() else 0
+        n_filled = 0 if filled is None else int(np.count_nonzero(filled[place] & positive))
         with self.lock:  # blocks may run in several threads
             self.n_null += int(np.count_nonzero(weighted)) - number
             self.n_filled += n_filled
         return gain
 
-    def _grow(self, samples: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return gain (electrons per 10 nJy) and whether it is a neighbour's, for rows of samples by all columns."""
+    def _grow(self, samples: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+        """Return gain (electrons per 10 nJy) for rows of samples by all columns, and where it is a neighbour's, if."""
         n_samples, n_columns = self.seconds.shape
         gain = np.zeros((len(samples), n_columns + 1), np.float32)  # the last column is what index -1 reaches
-        filled = np.zeros(gain.shape, bool)
+        filled = np.zeros(gain.shape, bool) if self.fills else None
         known = samples >= 0
         if known.any():
             reach = FILL_REACH if self.fills else 0
             first, last = max(int(samples[known][0]) - reach, 0), min(int(samples[-1]) + reach + 1, n_samples)
             seconds = np.nan_to_num(self.seconds[first:last].astype(np.float32), posinf=0)
-            seconds, gaps = fill_gaps(seconds) if self.fills else (seconds, np.zeros(seconds.shape, bool))
+            if filled is not None:
+                seconds, gaps = fill_gaps(seconds)
+                filled[known, :-1] = gaps[samples[known] - first]
             gain[known, :-1] = seconds[samples[known] - first] * self.electrons
-            filled[known, :-1] = gaps[samples[known] - first]
-        return np.take(gain, self.columns, axis=1), np.take(filled, self.columns, axis=1)
+        grown = np.take(gain, self.columns, axis=1)
+        return grown, np.take(filled, self.columns, axis=1) if filled is not None and filled.any() else None
 
     @property
     def provenance(self) -> Cards:
