@@ -188,12 +188,15 @@ def find_wings(
         (n,).
     """
     sigma, least_pixels, beta = np.float32(options.n_sigma), options.n_pixels, options.clean
-    parts = [(np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.float32))]
+    none = np.empty(0, np.float32)
+    owners, lights, heights = [np.empty(0, np.int32)], [none], [none]
     for strip in segment_strips(labels, kernel):
-        own, light = strip.labels > 0, strip.cut(data)
-        above = convolve_pixels(light, kernel, strip.inner) - sigma * np.sqrt(strip.cut(variance)[strip.inner])
-        parts.append((strip.labels[own] - 1, light[strip.inner][own], above[own]))
-    owner, light, above = (np.concatenate(part) for part in zip(*parts, strict=True))
+        own, pixels = strip.labels > 0, strip.cut(data)
+        smooth, error = convolve_pixels(pixels, kernel, strip.inner), np.sqrt(strip.cut(variance)[strip.inner])
+        owners.append(strip.labels[own] - 1)
+        lights.append(pixels[strip.inner][own])
+        heights.append((smooth - sigma * error)[own].astype(np.float32, copy=False))
+    owner, light, above = np.concatenate(owners), np.concatenate(lights), np.concatenate(heights)
     half = (rows["thresh"] + rows["peak"]) / 2
     steep = np.bincount(owner[light > half[owner]], minlength=len(rows))
     count = np.bincount(owner, minlength=len(rows))

@@ -146,8 +146,8 @@ class Mesh:
     def _cross(self, rows: Index, some: slice = slice(None)) -> tuple[Nodes, Nodes]:
         """Return the levels of some curves along y at rows of the grid, and how a curve through them bends."""
         at = rows.astype(np.float32) / np.float32(self.cells[0]) - 0.5
-        levels, along_x, along_y, along_both = (plane[:, some] for plane in (self.nodes, *self.bends))
-        nodes, bend = _go_between(at, levels, along_y), _go_between(at, along_x, along_both)
+        along_x, along_y, along_both = (bend[:, some] for bend in self.bends)
+        nodes, bend = _go_between(at, self.nodes[:, some], along_y), _go_between(at, along_x, along_both)
         return nodes.astype(np.float32), bend.astype(np.float32)
 
     def _begin_curves(self) -> list[int]:

@@ -155,7 +155,9 @@ def clean_detection(detection: Detection, wings: Wings) -> Detection:
     sources["id"] = np.arange(1, len(sources) + 1)
     known = {"sources": detection.sources, "segmentation": detection.segmentation}
     before = Uncleaned(**known, wings=wings, cleaned=sources)
-    return replace(detection, sources=sources, segmentation=relabel(detection.segmentation.copy(), number), uncleaned=before)
+    return replace(
+        detection, sources=sources, segmentation=relabel(detection.segmentation.copy(), number), uncleaned=before
+    )
 
 
 def add_significance(detection: Detection, significance: Floats) -> Detection:
