@@ -85,15 +85,11 @@ class HeldFolder:
         self._lock: int | None = None
         while True:
             self.path = place / f"{prefix}{secrets.token_hex(4)}"
-            try:
+            with suppress(FileExistsError):  # another's
                 self.path.mkdir(mode=0o700)
-                self._lock = _lock(self.path / LOCK, os.O_CREAT)
-            except (FileExistsError, FileNotFoundError):
-                # Another's, or swept before it was locked; without the place itself there is nothing to try again.
-                if place.is_dir():
-                    continue
-                raise
-            return
+                with suppress(FileNotFoundError):  # it was swept before it was locked
+                    self._lock = _lock(self.path / LOCK, os.O_CREAT)
+                    return
 
     def remove(self) -> None:
         """Remove the folder with all that is in it."""

@@ -134,6 +134,13 @@ def test_a_kill_between_two_renames_is_mended(tmp_path: Path) -> None:
         assert [path.name for path in place.rglob(".*")] == []
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no file system without new folders")
+def test_where_no_folder_can_be_made_is_said_at_once() -> None:
+    """It says of a folder that is there that it is not found."""
+    with pytest.raises(FileNotFoundError, match="/proc/"), held_folder(Path("/proc")):
+        pass
+
+
 def test_folders_of_the_living_stay(tmp_path: Path) -> None:
     with held_folder(tmp_path) as one:
         (one / "file").touch()
