@@ -169,8 +169,8 @@ class Mesh:
         place = np.interp(rows, y, np.arange(len(y)))
         low = np.minimum(place.astype(int), max(len(y) - 2, 0))
         high = np.minimum(low + 1, len(y) - 1)
-        lines = slice(low.min(initial=0), high.max(initial=0) + 1)
-        across = {i: np.interp(columns, x, self.shift[i]).astype(np.float32) for i in range(len(y))[lines]}
+        lines = np.union1d(low, high).tolist()
+        across = {i: np.interp(columns, x, self.shift[i]).astype(np.float32) for i in lines}
         for row, at, below, above in zip(level, place, low.tolist(), high.tolist(), strict=True):
             row += across[below] + np.float32(at - below) * (across[above] - across[below])
 
