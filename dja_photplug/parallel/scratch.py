@@ -282,14 +282,21 @@ def unseen(path: str, error: OSError) -> PhotplugError:
     )
 
 
+# Files that are mapped here, as long as somebody looks at them: each page of a new map is a fault of the processor, and
+# the next work of a process is often on the same planes.
+_mapped: weakref.WeakValueDictionary[str, np.memmap] = weakref.WeakValueDictionary()
+
+
 def _open_view(
     path: str, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[np.generic]
 ) -> Shared:
     """Return a view of a file's pixels."""
-    try:
-        mapped = np.memmap(path, np.uint8, "r+")
-    except OSError as error:
-        raise unseen(path, error) from None
+    mapped = _mapped.get(path)
+    if mapped is None:
+        try:
+            mapped = _mapped[path] = np.memmap(path, np.uint8, "r+")
+        except OSError as error:
+            raise unseen(path, error) from None
     return np.ndarray(shape, dtype, buffer=mapped, offset=offset, strides=strides)
 
 
