@@ -198,7 +198,7 @@ def _run(parallel: Map, work: Callable[[Item], Outcome], items: list[Item]) -> l
     return list((parallel if len(items) > 1 else map)(work, items))
 
 
-def _measure_profiles(data: Image, planes: Planes, segmentation: NDArray[np.int32], sources: _Sources) -> Image:
+def _measure_profiles(data: Image, segmentation: NDArray[np.int32], sources: _Sources) -> Image:
     """Return the levels of the rings of some sources, (m, k), each on the image with its own wing put back."""
     whole, rings = np.zeros_like(sources.profiles.level), sources.profiles.rings
     for half, chosen in batch_stamps(sources.profiles.reach):
@@ -208,17 +208,17 @@ def _measure_profiles(data: Image, planes: Planes, segmentation: NDArray[np.int3
         last = min(int(np.searchsorted(rings.number, k)), len(rings.number) - 1)
         stamps = cut_stamps(part.owners, part.axis_ratio, half, segmentation, last)
         values, own = stamps.cut(data), stamps.label == label
+        use = stamps.label == 0
+        use |= own
+        use &= ~np.isnan(values)
         if part.level.any():
             wings = evaluate_profiles(part.level, stamps.step, rings, last)
             wings *= ~own
             values += wings
         # Within the segment nothing is asked of a profile; its last rings there are the most that follows.
         inner = np.searchsorted(rings.number, np.searchsorted(rings.radius, segment) - 2).astype(np.int32)
-        use = stamps.label == 0
-        use |= own
         use &= stamps.step >= inner[:, None, None]
         use &= stamps.step < last
-        use &= ~planes.map(stamps.cut).null()
         levels = measure_rings(values, stamps.step, use, rings, k)
         whole[chosen, :k] = _end_profiles(*levels, rings.radius[:k], segment, half)
     return whole
@@ -283,7 +283,8 @@ def find_neighbours(
     Parameters
     ----------
     data : ndarray
-        (ny, nx), less the sky, in the unit of the image; it is overwritten, and becomes `NeighbourLight.clear`.
+        (ny, nx), less the sky, in the unit of the image, NaN in all pixels without data; it is overwritten, and becomes
+        `NeighbourLight.clear`.
     planes : Planes
         Of the image: which pixels have data, and their background variance.
     segmentation : ndarray
@@ -305,10 +306,9 @@ def find_neighbours(
         The same by whatever `parallel`.
     """
     sources = _choose_sources(data, planes, segmentation, scale, targets, extent, parallel)
-    planes = replace(planes, background=None)  # from here on they tell which pixels have data, and nothing else
     profiles, ny = sources.profiles, len(data)
     step = np.floor(-2.5 / STEP * np.log10(np.maximum(sources.flux, 1e-30)))
-    measure, take_off = partial(_measure_profiles, data, planes, segmentation), partial(_take_off, data, segmentation)
+    measure, take_off = partial(_measure_profiles, data, segmentation), partial(_take_off, data, segmentation)
     for again in (False, True):
         if again:
             profiles = replace(profiles, reach=np.minimum(profiles.reach, profiles.end().reach))

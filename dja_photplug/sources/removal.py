@@ -153,10 +153,12 @@ def remove_sky(
     return Removed(sky=Sky(mesh=level, pixels=pixels, mask=covered, note=note))
 
 
-def _take_sky(data: Plane, sky: Sky, left: NDArray[np.float32], rows: slice) -> None:
-    """Write some rows of an image less its sky."""
-    part = np.asarray(left)[rows]
-    part[...] = sky[rows].take_off(np.asarray(data)[rows])
+def _take_sky(planes: Planes, sky: Sky, left: NDArray[np.float32], rows: slice) -> None:
+    """Write some rows of an image less its sky, NaN where there are no data."""
+    part, some = np.asarray(left)[rows], planes[rows]
+    part[...] = some.data
+    sky[rows].take_off(part, out=part)
+    np.copyto(part, np.float32(np.nan), where=some.null())
 
 
 def remove_neighbours(
@@ -185,8 +187,9 @@ def remove_neighbours(
     largest = max(options.measure.kron_circle * max(GROWTH), *options.measure.apertures) / scale
     extent = np.maximum(KRON_EXTENT * np.nan_to_num(shapes.a), largest)
     left = new_plane(image.data.shape, np.float32)
-    take_sky, blocks = partial(_take_sky, image.data, removed.sky, left), list(row_blocks(left.shape, BAND))
-    arguments = Planes.of(image), detection.segmentation, scale, shapes, extent
+    planes, blocks = Planes.of(image), list(row_blocks(left.shape, BAND))
+    take_sky = partial(_take_sky, planes, removed.sky, left)
+    arguments = planes, detection.segmentation, scale, shapes, extent
 
     def find() -> NeighbourLight:
         list(parallel(take_sky, blocks))
