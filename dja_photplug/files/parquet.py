@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.fitsbytes import ColumnDescriptions, merge_descriptions
+from dja_photplug.readers.kinds import check_held
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["extend_parquet", "need_pyarrow", "read_parquet"]
 
 _DESCRIPTION = b"table_meta_yaml"  # where astropy keeps what Parquet has no place for
+_WIDTH = 8  # bytes of a number
+_ROWS = 64  # that are looked at together where their sizes are not known before
 
 
 def need_pyarrow(path: Path) -> None:
@@ -59,22 +62,55 @@ def read_parquet(path: Path) -> Table:
     ------
     PhotplugError
         Without pyarrow.
+    ValueError
+        Where it is far larger than the file.
     """
     need_pyarrow(path)
-    from pyarrow import parquet
-
-    with parquet.ParquetFile(path) as file:
-        arrow = file.read()
+    arrow = _read_held(path)
     header = _read_description(arrow)
     table = Table(meta=header["meta"])
     for name in arrow.column_names:
-        table[name] = _make_column(arrow[name])
+        table[name] = _make_column(arrow[name], path)
     for entry in header["datatype"]:
         column = table[str(entry["name"])]
         for attribute in ("description", "format", "unit", "meta"):
             if attribute in entry:
                 setattr(column, attribute, entry[attribute])
     return _construct_mixins_from_columns(table)
+
+
+def _read_held(path: Path) -> pa.Table:
+    """Read a file, unless that takes far more memory than its size: values that are alike are written once."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as file:
+        groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+        counts = [group.column(i).num_values for group in groups for i in range(file.metadata.num_columns)]
+        check_held(path, _WIDTH * sum(counts))
+        fields = list(file.schema_arrow)
+        nested = [field.name for field in fields if pa.types.is_nested(field.type)]
+        held = 0
+        for batch in file.iter_batches(_ROWS, columns=nested) if nested else ():
+            held += batch.nbytes
+            check_held(path, held)
+    texts = [field.name for field in fields if _is_text(field.type)]
+    with parquet.ParquetFile(path, read_dictionary=texts) as file:  # as it is written, each text once
+        return file.read()
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return kind in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+
+
+def _check_text(path: Path, values: pa.ChunkedArray) -> None:
+    """Refuse text that is far longer in one row than in the others: an array gives that room to all of them."""
+    from pyarrow import compute
+
+    lengths = [compute.max(compute.binary_length(chunk.dictionary)).as_py() or 0 for chunk in values.chunks]
+    check_held(path, 4 * len(values) * max(lengths, default=0))
 
 
 def _read_description(arrow: pa.Table) -> ColumnDescriptions:
@@ -135,12 +171,14 @@ def extend_parquet(original: Path, table: Table, added: Sequence[str]) -> list[b
     return [stream.getvalue().to_pybytes()]
 
 
-def _make_column(values: pa.ChunkedArray) -> Column:
+def _make_column(values: pa.ChunkedArray, path: Path) -> Column:
     """Return a column of the values, masked where they are null."""
     import pyarrow as pa
 
     kind = values.type
     if pa.types.is_dictionary(kind):
+        if _is_text(kind.value_type):
+            _check_text(path, values)
         values = values.cast(kind.value_type)
         kind = values.type
     null = np.asarray(values.is_null())

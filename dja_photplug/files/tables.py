@@ -32,7 +32,7 @@ from dja_photplug.outputs.run import follow_links
 from dja_photplug.outputs.whole import check_output, whole_file
 from dja_photplug.readers.csvtext import extend_csv, format_csv, read_csv
 from dja_photplug.readers.hdf5 import read_hdf5, write_hdf5
-from dja_photplug.readers.kinds import check_numbers, find_kind, read_content
+from dja_photplug.readers.kinds import check_lines, check_numbers, find_kind, read_content
 from dja_photplug.readers.votable import read_votable, write_votable
 
 __all__ = [
@@ -131,6 +131,7 @@ def read_catalog(path: str | Path) -> Table:
             text = read_content(file).decode("utf-8-sig")
             if kind == "ascii.sextractor":
                 check_numbers(text)
+            check_lines(file, (line for line in text.splitlines() if not line.startswith("#")))
             return Table.read(text, format=kind)
     except PhotplugError:
         raise

@@ -16,7 +16,7 @@ from astropy.table import Column, MaskedColumn, Table
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.readers.kinds import read_content
+from dja_photplug.readers.kinds import check_lines, read_content
 
 __all__ = ["extend_csv", "format_csv", "read_csv"]
 
@@ -204,9 +204,11 @@ def read_csv(path: Path) -> Table:
     Raises
     ------
     ValueError
-        Where it is no such table: rows with other numbers of cells, two columns of a name, decimal commas.
+        Where it is no such table: rows with other numbers of cells, two columns of a name, decimal commas; or a row is
+        far longer than the others.
     """
     text = _parse(read_content(path), path)
+    check_lines(path, (text.records[i] for i in text.rows))
     table = Table()
     for i, name in enumerate(text.names):
         table[name] = _make_column([row[i] for row in text.cells], name, text.separator)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from isal import igzip
 
 from dja_photplug.errors import PhotplugError
 
-__all__ = ["check_inflated", "check_numbers", "find_kind", "read_content", "refuse_pipe"]
+__all__ = ["check_held", "check_inflated", "check_lines", "check_numbers", "find_kind", "read_content", "refuse_pipe"]
 
 # Of columns in SExtractor's text: astropy makes one for each number up to the highest, whatever there is.
 MOST_COLUMNS = 10_000
@@ -32,6 +33,8 @@ _HEAD = 1 << 16
 
 # Of gzip: what a table may take, and how many times its size where it takes more. Columns of zeros shrink 100-fold.
 _MOST_BYTES, _MOST_TIMES = 1 << 30, 300
+# Of a table as arrays: HDF5 and Parquet can say in a few bytes that all rows are alike, and one long text widens all.
+_MOST_HELD = 1 << 28
 
 
 def refuse_pipe(path: Path) -> None:
@@ -76,6 +79,43 @@ def check_inflated(path: Path) -> None:
             held += len(piece)
             if held > most:
                 raise OSError(f"its {size} bytes hold more than {most / 1e9:.1f} GB, as no catalogue does")
+
+
+def check_held(path: Path, held: int) -> None:
+    """Refuse a file that holds far more than a table of its size, before memory is taken for it.
+
+    Parameters
+    ----------
+    path : Path
+    held : int
+        Bytes that its table takes in memory, where each character of text has four.
+
+    Raises
+    ------
+    ValueError
+        Where it does.
+    """
+    size = path.stat().st_size
+    if held > max(_MOST_HELD, _MOST_TIMES * size):
+        raise ValueError(f"its {size} bytes hold a table of {held / 1e9:.1f} GB, as no catalogue does")
+
+
+def check_lines(path: Path, lines: Iterable[str]) -> None:
+    """Refuse text of which a row is far longer than the others: an array has room for the longest in each row.
+
+    Parameters
+    ----------
+    path : Path
+    lines : iterable of str
+        Its rows.
+
+    Raises
+    ------
+    ValueError
+        Where that is far more than a table of its size takes.
+    """
+    lengths = [len(line) for line in lines]
+    check_held(path, 4 * len(lengths) * max(lengths, default=0))
 
 
 def read_content(path: Path) -> bytes:

@@ -15,7 +15,7 @@ __all__ = ["Ended", "Findings", "call_apart"]
 SECONDS = 20  # of a processor
 MEMORY = 1 << 30  # bytes, above what the process held before
 _ROOM = 4 << 30  # more than a fault, so that one is measured; less than the machine has
-_WALL = 180  # s, of a machine that others use too: what counts is the time of the process
+WALL = 180  # s, of a machine that others use too: what counts is the time of the process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ def _work(call: Callable[[], str], writing: int) -> None:
     """Call, tell, and end without what the process does at its end otherwise."""
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)  # nothing that is written in Python, which C may not let run
-        signal.alarm(_WALL)
+        signal.alarm(WALL)
         resource.setrlimit(resource.RLIMIT_CPU, (2 * SECONDS, 2 * SECONDS))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         before = _status("VmSize"), _status("VmRSS")

@@ -18,7 +18,7 @@ import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.fuzz.apart import MEMORY, SECONDS
+from tests.fuzz.apart import MEMORY, WALL
 from tests.fuzz.properties import PROPERTIES, examine
 from tests.fuzz.targets import TARGETS
 
@@ -40,7 +40,7 @@ class Fuzzed:
 def _guide(name: str, seconds: float, seed: int, corpus: Path) -> Fuzzed:
     """Run atheris in a process of its own, which it ends itself."""
     limits = [
-        f"-timeout={SECONDS}",
+        f"-timeout={WALL}",
         f"-rss_limit_mb={(MEMORY >> 20) + 500}",
         f"-max_total_time={max(1, round(seconds))}",
     ]

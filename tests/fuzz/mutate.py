@@ -6,6 +6,8 @@ import gzip
 import random
 import re
 
+from tests.fuzz.structures import spoil_hdf5, spoil_parquet
+
 __all__ = ["mutate"]
 
 NUMBERS = (
@@ -98,6 +100,9 @@ def _spoil_bytes(content: bytes, rng: random.Random) -> bytes:
     return content[:start] + content[stop:] if kind < 0.9 else content[:stop] + content[start:]
 
 
+_FORMATS = {b"SIMPLE  =": _spoil_cards, b"\x89HDF": spoil_hdf5, b"PAR1": spoil_parquet}
+
+
 def mutate(content: bytes, rng: random.Random) -> bytes:
     """Return a file with something wrong in it.
 
@@ -111,9 +116,8 @@ def mutate(content: bytes, rng: random.Random) -> bytes:
     -------
     bytes
     """
-    of_format = _spoil_cards if content.startswith(b"SIMPLE  =") else _spoil_text
-    spoil = of_format if rng.random() < 0.8 and content[:4] != b"PAR1" else _spoil_bytes
-    return spoil(content, rng)
+    of_format = next((spoil for mark, spoil in _FORMATS.items() if content.startswith(mark)), _spoil_text)
+    return (of_format if rng.random() < 0.8 else _spoil_bytes)(content, rng)
 
 
 def pack(content: bytes, rng: random.Random) -> bytes:

@@ -19,6 +19,7 @@ from dja_photplug.files.tables import write_extended
 from dja_photplug.options.arguments import collect_options
 from dja_photplug.psf.regions import read_psf_model
 from dja_photplug.sources.segments import read_segmentation
+from tests.fuzz.structures import FOREIGN, OTHER_FILES
 
 __all__ = ["READERS", "Reader", "make_seeds"]
 
@@ -57,6 +58,9 @@ def _catalog(path: Path) -> object:
     from dja_photplug.pipeline.extend import find_columns
 
     table = dp.read_catalog(path)
+    for name in ("ra", "dec"):
+        if name in table.colnames and table[name].dtype.kind == "f":
+            assert not np.any(np.asarray(table[name]) == FOREIGN), "another file was read"
     columns = find_columns(table, dp.ExtendOptions(), dp.get_plugin_manager())
     return read_position(table, columns)
 
@@ -121,6 +125,9 @@ def make_seeds(mosaic: Path, folder: Path) -> dict[str, bytes]:
         path = folder / f"seed{suffix}"
         write_extended(table, path, added=[], overwrite=True)
         seeds[f"cat{suffix}"] = path.read_bytes()
+    table["ra"] = table["dec"] = FOREIGN  # what links lead to
+    write_extended(table, folder / OTHER_FILES[0], added=[], overwrite=True)
+    (folder / OTHER_FILES[1]).write_bytes(np.full(1000, FOREIGN).tobytes())
     seeds["cat.cat"] = (
         b"#   1 NUMBER  Running object number\n#   2 ALPHA_J2000  RA  [deg]\n#   3 DELTA_J2000  Dec  [deg]\n"
     )

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.files.grammar import ProductName, band_name, is_mosaic_name, parse_source
 from dja_photplug.files.names import find_mosaic
 from dja_photplug.files.pixels import ImageReader, read_grid
+from tests.fuzz.apart import SECONDS
 from tests.helpers import make_row, make_wcs
 
 __all__ = ["TARGETS", "call_target", "sound_input"]
@@ -85,9 +87,12 @@ def call_target(name: str, content: bytes) -> None:
     name : str
     content : bytes
     """
+    start = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         TARGETS[name](content)
+    if (taken := time.process_time() - start) > SECONDS:
+        raise TimeoutError(f"took {taken:.0f} s")
 
 
 def sound_input(name: str) -> bytes:
