@@ -26,7 +26,7 @@ __all__ = ["read_log", "split_name"]
 _REQUIRED = ("file", "exptime", "crpix1", "crpix2", "crval1", "crval2", "naxis1", "naxis2")
 # What no detector or exposure exceeds: an absurd number in one row would make all of the geometry so.
 _LIMITS = {
-    **{"naxis1": (-np.inf, 1e5), "naxis2": (-np.inf, 1e5), "crpix1": (-1e6, 1e6), "crpix2": (-1e6, 1e6)},
+    **{"naxis1": (1, 1e5), "naxis2": (1, 1e5), "crpix1": (-1e6, 1e6), "crpix2": (-1e6, 1e6)},
     **{"crval1": (-360, 360), "crval2": (-90, 90), "exptime": (-np.inf, 1e7)},
 }
 _DATES = (40000, 100000)  # MJD: HST was launched on 48005
@@ -82,8 +82,7 @@ def read_log(name: str) -> tuple[QTable, Footprints, Array, int]:
     """
     cells = _read_cells(name)
     crval, crpix, naxis = (
-        np.stack([cells.require(f"{stem}{axis}", positive=stem == "naxis") for axis in (1, 2)])
-        for stem in ("crval", "crpix", "naxis")
+        np.stack([cells.require(f"{stem}{axis}") for axis in (1, 2)]) for stem in ("crval", "crpix", "naxis")
     )
     _check_projection(cells)
     gnomonic = _build_gnomonic(crval, _read_matrix(cells))

@@ -182,11 +182,11 @@ def _make_column(values: pa.ChunkedArray, path: Path) -> Column:
         values = values.cast(kind.value_type)
         kind = values.type
     null = np.asarray(values.is_null())
-    plain = _to_array(values, null)
+    plain = _to_array(values, null, path)
     return MaskedColumn(plain, mask=null) if null.any() and plain.dtype != object else Column(plain)
 
 
-def _to_array(values: pa.ChunkedArray, null: NDArray[np.bool_]) -> NDArray[np.generic]:
+def _to_array(values: pa.ChunkedArray, null: NDArray[np.bool_], path: Path) -> NDArray[np.generic]:
     """Return an array of the values, with something in place of nulls."""
     import pyarrow as pa
 
@@ -208,7 +208,7 @@ def _to_array(values: pa.ChunkedArray, null: NDArray[np.bool_]) -> NDArray[np.ge
     ):
         return np.stack(values.to_numpy())
     if nested:
-        return _to_objects(values)
+        return _to_objects(values, path)
     binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
     text = (values if binary else values.cast(pa.string())).to_pylist()
     return np.array(
@@ -222,9 +222,13 @@ def _time_unit(kind: pa.DataType) -> str:
     return str(kind.unit) if pa.types.is_timestamp(kind) else "D"
 
 
-def _to_objects(values: pa.ChunkedArray) -> NDArray[np.object_]:
+def _to_objects(values: pa.ChunkedArray, path: Path) -> NDArray[np.object_]:
     """Return an array of objects: an array for each list of numbers or text."""
     plain = np.empty(len(values), dtype=object)
-    for i, value in enumerate(values.to_pylist()):
+    held = 0
+    for i, each in enumerate(values):
+        value = each.as_py()
         plain[i] = np.array(value) if isinstance(value, list) else value
+        held += getattr(plain[i], "nbytes", 0)
+        check_held(path, held)
     return plain

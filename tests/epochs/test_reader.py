@@ -48,6 +48,7 @@ def without(*columns: str) -> dict[str, Any]:
         (without("crpix1", "naxis2"), "lacks the columns crpix1, naxis2; name a DJA"),
         (without("cd1_1", "cd1_2", "cd2_1", "cd2_2"), r"lacks the columns cd1_1 \.\.\. cd2_2 \(or pc"),
         (make_row(crval1=""), r"row 2 \(jw.*_rate\.fits\) of the WCS log .*_wcs\.csv has no number in crval1"),
+        (make_row(naxis2="0.04"), "has 0.04 in naxis2, which must be 1 to"),  # found by the fuzzer of logs
         (make_row(exptime="long"), "has 'long' for exptime, which is no number"),
         (make_row(cd1_1="", cd1_2="", cd2_1="", cd2_2=""), "has an empty or singular matrix"),
         (make_row(cd1_1=0), "has an empty or singular matrix"),
