@@ -15,7 +15,15 @@ from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.tables import name_some
 from dja_photplug.units import convert, read_unit
 
-__all__ = ["column_values", "describe_missing", "find_ids", "find_positions", "has_position", "name_positions"]
+__all__ = [
+    "column_values",
+    "describe_missing",
+    "express_flux",
+    "find_ids",
+    "find_positions",
+    "has_position",
+    "name_positions",
+]
 
 Floats = NDArray[np.float64]
 
@@ -74,6 +82,35 @@ def column_values(table: Table, name: str, unit: str | u.UnitBase = "") -> Float
     except u.UnitsError:
         wanted = str(unit) or "numbers without a unit"
         raise PhotplugError(f"column {name} holds no {wanted} but {known}; correct its unit, or rename it") from None
+
+
+def express_flux(column: Column | u.Quantity, unit: str | u.UnitBase) -> Column | u.Quantity:
+    """Return a column in another unit of flux densities; one that holds none as it is.
+
+    Parameters
+    ----------
+    column : `~astropy.table.Column` or `~astropy.units.Quantity`
+    unit : str or unit
+
+    Returns
+    -------
+    `~astropy.table.Column` or `~astropy.units.Quantity`
+        With its name and description.
+
+    Examples
+    --------
+    >>> from astropy.table import QTable
+    >>> table = QTable({"flux": [1.5, -0.1] * u.uJy, "snr": [3.0, 1.0]})
+    >>> [express_flux(table[name], "nJy") for name in table.colnames]
+    [<Quantity [1500., -100.] nJy>, <Column name='snr' dtype='float64' length=2>
+    3.0
+    1.0]
+    """
+    if getattr(column, "unit", None) in (None, u.Unit(unit)) or not u.Unit(column.unit).is_equivalent(u.Jy):
+        return column
+    expressed = column.to(unit)
+    expressed.info.name, expressed.info.description = column.info.name, column.info.description
+    return expressed
 
 
 def _column_unit(table: Table, name: str) -> u.UnitBase | None:

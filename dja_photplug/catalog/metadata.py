@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TypeVar
 
+from astropy import units as u
+
 from dja_photplug import __version__
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import decode_text
 from dja_photplug.options.stages import Options
-from dja_photplug.units import ZERO_POINT
 
 __all__ = ["encode_metadata", "find_ucd", "make_metadata", "read_bands", "record_options"]
 
@@ -105,7 +106,7 @@ def make_metadata(options: Options) -> dict[str, object]:
     """
     versions = {name: version(name) for name in ("astropy", "numpy", "sep", "photutils")}
     return {
-        "ZEROPNT": ZERO_POINT,
+        "ZEROPNT": round(u.Quantity(1, options.output.unit).to_value(u.ABmag), 6),
         "ENGINE": options.engine,
         **{f"ASEC_{i}": diameter for i, diameter in enumerate(options.measure.apertures)},
         "KRONCIRC": options.measure.kron_circle,

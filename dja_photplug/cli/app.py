@@ -58,7 +58,7 @@ def build_parser(manager: pluggy.PluginManager) -> Parser:
         prog="dja-photplug",
         description="Photometry on DAWN JWST Archive mosaics with the full, Poisson-inclusive weight.",
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"%(prog)s {__version__}")
     of_commands: type[argparse.ArgumentParser] = Parser
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=of_commands)
     register_commands(manager, subparsers)

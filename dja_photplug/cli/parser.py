@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NoReturn
 
 from dja_photplug.errors import PhotplugError, suggest
@@ -105,6 +105,7 @@ class Parser(argparse.ArgumentParser):
             With 2 on a usage error, with 0 after ``--help`` and ``--version``.
         """
         commands = next((each for each in self._actions if isinstance(each, argparse._SubParsersAction)), None)
+        argv = self._ask_for_help(argv, () if commands is None else commands.choices)
         place = next((i for i, word in enumerate(argv) if not word.startswith("-")), len(argv))
         command = None if commands is None else commands.choices.get("".join(argv[place : place + 1]))
         if isinstance(command, Parser):
@@ -113,6 +114,13 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             (command or self).error(f"unrecognized arguments: {' '.join(unknown)}")
         return arguments
+
+    def _ask_for_help(self, argv: Sequence[str], commands: Collection[str]) -> Sequence[str]:
+        """Return a command line with the flag for what people type who want help: nothing, ``help``, ``help COMMAND``."""
+        first = argv[0] if argv else "help"
+        if first == "help" and first not in commands:
+            return [*argv[1:], "--help"]
+        return ["--version"] if list(argv) == ["version"] and first not in commands else argv
 
     def error(self, message: str) -> NoReturn:
         """Print a usage error on one line, and end.

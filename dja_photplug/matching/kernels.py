@@ -306,6 +306,12 @@ def find_target(wanted: str | None, bands: Collection[str], psfs: Mapping[str, P
     """
     if wanted is None:
         return None
+    if wanted.lower() not in (*bands, *psfs, BROADEST) and not Path(wanted).is_file():
+        meant = suggest(wanted.lower(), [*filter(None, bands), BROADEST])
+        raise PhotplugError(
+            f"option match: {wanted} is neither one of the bands {', '.join(filter(None, bands))} nor a file"
+            f"{meant or '; give a band, broadest, or the FITS image of a PSF'}"
+        )
     if lacking := [band or "the image" for band in bands if band not in psfs]:
         raise PhotplugError(
             f"option match: {', '.join(lacking)} has no PSF, without which it cannot be matched; give one (psf), or "
@@ -313,7 +319,7 @@ def find_target(wanted: str | None, bands: Collection[str], psfs: Mapping[str, P
         )
     name = choose_broadest(psfs) if wanted == BROADEST else wanted.lower()
     own = name in psfs
-    target = Target(name=name, psf=max(psfs[name].stamps, key=_mean_width)) if own else _read_target(wanted, bands)
+    target = Target(name=name, psf=max(psfs[name].stamps, key=_mean_width)) if own else _read_target(wanted)
     for band, model in psfs.items():
         # Regions of one band differ by their roll: none is narrower than another in all directions.
         for psf in model.stamps if band in bands and band != target.name else ():
@@ -321,14 +327,8 @@ def find_target(wanted: str | None, bands: Collection[str], psfs: Mapping[str, P
     return target
 
 
-def _read_target(path: str, bands: Collection[str]) -> Target:
+def _read_target(path: str) -> Target:
     """Return the PSF of a file."""
-    if not Path(path).is_file():
-        meant = suggest(path.lower(), [*filter(None, bands), BROADEST])
-        raise PhotplugError(
-            f"option match: {path} is neither one of the bands {', '.join(filter(None, bands))} nor a file"
-            f"{meant or '; give a band, broadest, or the FITS image of a PSF'}"
-        )
     try:
         psf = read_psf(path)
     except PhotplugError as error:

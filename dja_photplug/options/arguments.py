@@ -148,7 +148,7 @@ def _add_group(
 
 def _describe_flag(name: str, meta: Declaration, default: object) -> dict[str, object]:
     """Return the keywords of a flag that follow from its declaration."""
-    label, unit = name.upper(), f" [{meta['unit']}]" if meta["unit"] else ""
+    label, unit = _label(name, meta), f" [{meta['unit']}]" if meta["unit"] else ""
     keywords: dict[str, Any] = {"type": meta["kind"], "metavar": label}
     if meta["by_band"]:
         keywords = {"type": band_value(meta["kind"]), "metavar": f"FILTER={label}", "action": "append"}
@@ -165,6 +165,16 @@ def _describe_flag(name: str, meta: Declaration, default: object) -> dict[str, o
         default = "auto"
     shown = "" if default is None else f" (default {_show(default)})"
     return keywords | {"help": (meta["help"] + unit + shown).replace("%", "%%")}
+
+
+_UNIT_LABELS = {"arcsec": "ARCSEC", "d": "DAYS", "deg": "DEG", "mag": "MAG", "pix": "PIXELS", "uJy": "UJY"}
+
+
+def _label(name: str, meta: Declaration) -> str:
+    """Return what stands for the value of a flag in its help."""
+    if meta["kind"] is str:
+        return "PATH" if meta["path"] else name.upper()
+    return _UNIT_LABELS.get(meta["unit"], "N" if meta["kind"] is int else "NUMBER") + ",..." * meta["many"]
 
 
 def _show(default: object) -> str:

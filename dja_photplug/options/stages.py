@@ -41,6 +41,7 @@ SCIENCE_NOISE, PIXEL_NOISE = "calibrated", "dja"
 ENGINES = ("sep", "photutils")
 SKIES = ("auto", "none", "mesh", "masked", "unmasked", "annulus")
 OUTPUT_SCHEMAS = ("photplug", "dja", "sextractor")
+FLUX_UNITS = ("uJy", "nJy", "mJy", "Jy")
 EPOCH_DETAILS = ("visits", "angles", "detectors", "programs", "gap", "barycentric", "edge")
 
 
@@ -353,9 +354,22 @@ class OutputOptions(Stage):
         choices=OUTPUT_SCHEMAS,
         flag="--write-schema",
     )
+    unit: str = option(
+        "uJy",
+        "unit of fluxes and their errors, of the sky and of thresholds; magnitudes are AB beside them",
+        choices=FLUX_UNITS,
+        flag="--unit",
+    )
     eazy_aperture: int = option(
         1, "number of the aperture whose total fluxes eazy and lephare get (0 is the first)", minimum=0
     )
+
+    def __post_init__(self) -> None:
+        """Check each field; what others read has the unit that they expect."""
+        Stage.__post_init__(self)
+        theirs = self.format if self.format in ("eazy", "lephare") else self.schema
+        if self.unit != "uJy" and theirs != "photplug":
+            raise PhotplugError(f"option unit: {theirs} has units of its own, so fluxes cannot be in {self.unit}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

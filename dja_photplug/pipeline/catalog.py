@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import pluggy
 from astropy.table import QTable
 
+from dja_photplug.catalog.columns import express_flux
 from dja_photplug.catalog.metadata import encode_metadata, make_metadata
 from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.names import MosaicFiles, ProductName, Source
@@ -95,8 +96,12 @@ def run(
     ):
         begin, parallel = stages.begin, stages.watch(shared)
         if list(bands) == [detect] and source is not None and not options.apart:
-            return _run_alone(plan, source, options, manager, begin, parallel)
-        return _run_together(plan, options, manager, begin, parallel, keep_image=keep_image)
+            result = _run_alone(plan, source, options, manager, begin, parallel)
+        else:
+            result = _run_together(plan, options, manager, begin, parallel, keep_image=keep_image)
+    for name in result.catalog.colnames:
+        result.catalog[name] = express_flux(result.catalog[name], options.output.unit)
+    return result
 
 
 def list_images(sources: Sequence[Products], options: Options, manager: pluggy.PluginManager) -> list[Source]:

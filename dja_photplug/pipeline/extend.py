@@ -16,7 +16,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from dja_photplug.catalog.columns import column_values, describe_missing
+from dja_photplug.catalog.columns import column_values, describe_missing, express_flux
 from dja_photplug.catalog.metadata import record_options
 from dja_photplug.catalog.schema import (
     MASK_COLUMNS,
@@ -40,7 +40,7 @@ from dja_photplug.foreign.schema import CatalogSchema
 from dja_photplug.matching.kernels import choose_reference, find_target
 from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.commands import EXTENSIONS, ExtendOptions
-from dja_photplug.options.stages import Options
+from dja_photplug.options.stages import FLUX_UNITS, Options
 from dja_photplug.pipeline.images import Products
 from dja_photplug.pipeline.many_bands import (
     KRON_COLUMNS,
@@ -118,7 +118,7 @@ def find_columns(table: Table, extend: ExtendOptions, manager: pluggy.PluginMana
 
 
 def catalog_options(table: Table, options: Options | None = None, schema: CatalogSchema = OURS) -> Options:
-    """Return options with the apertures of a catalogue.
+    """Return options with the apertures of a catalogue, and with the unit of its fluxes where it is one of ours.
 
     Parameters
     ----------
@@ -140,6 +140,9 @@ def catalog_options(table: Table, options: Options | None = None, schema: Catalo
         Where one of the diameters is no number.
     """
     options, known = options or Options(), aperture_diameters(table, schema)
+    unit = str(getattr(table["flux_auto"], "unit", None)) if schema is OURS and "flux_auto" in table.colnames else ""
+    if unit in FLUX_UNITS:
+        options = replace(options, output=replace(options.output, unit=unit))
     if list(known) != list(range(len(known))) or not known:
         return options
     return replace(options, measure=replace(options.measure, apertures=tuple(known.values())))
@@ -290,7 +293,7 @@ def measure_columns(
             short = name.removeprefix(f"{band}_")
             # Those of plugins come with all.
             if short in names or ("all" in extend.columns and short not in SEGMENT_COLUMNS):
-                columns[extend.prefix + name] = column
+                columns[extend.prefix + name] = express_flux(column, options.output.unit)
     meta = {f"ASEC_{i}": diameter for i, diameter in zip(numbers, options.measure.apertures, strict=True)}
     meta |= describe_bands(tables, psfs, first)
     return columns, {key: value for key, value in meta.items() if key not in table.meta}

@@ -171,12 +171,14 @@ def _tabulate(sources: QTable, rows: slice = slice(None)) -> Array:
     return np.column_stack([u.Quantity(sources[name][rows]).value for name in names])
 
 
-def simulate_field(options: FieldOptions) -> SimulatedField:
+def simulate_field(options: FieldOptions, sources: QTable | None = None) -> SimulatedField:
     """Simulate a mosaic of a real field.
 
     Parameters
     ----------
     options : FieldOptions
+    sources : `~astropy.table.QTable`, optional
+        With the columns of `SimulatedField.sources`, instead of those that are drawn: the same in another band.
 
     Returns
     -------
@@ -192,7 +194,7 @@ def simulate_field(options: FieldOptions) -> SimulatedField:
     """
     rng = np.random.default_rng(options.seed)
     wcs = field_grid(options.ra, options.dec, options.shape, options.pixel_scale)
-    sources = _draw_sources(options, wcs, rng)
+    sources = _draw_sources(options, wcs, rng) if sources is None else sources
     if options.noise_seed is not None:
         rng = np.random.default_rng(options.noise_seed)
     truth = np.zeros(options.shape)

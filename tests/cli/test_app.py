@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import suppress
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,9 @@ from astropy.table import QTable
 from regions import Regions
 
 from dja_photplug import load_mosaic
-from dja_photplug.cli.app import main
+from dja_photplug.cli.app import build_parser, main
 from dja_photplug.files.pixels import write_image
-from dja_photplug.plugins.manager import BUILTINS
+from dja_photplug.plugins.manager import BUILTINS, get_plugin_manager
 
 
 @pytest.fixture
@@ -286,6 +287,67 @@ def test_the_nearest_name_is_offered(folder, capsys, arguments, meant):
     captured = capsys.readouterr()
     assert f"; did you mean {meant}?" in captured.err
     assert captured.err.count("\n") == 1
+
+
+def misspell(word: str) -> set[str]:
+    """Return a word as people mistype it: two letters swapped, one left out, one twice, capitals."""
+    start = len(word) - len(word.lstrip("-"))
+    middle = start + (len(word) - start) // 2
+    one, two = word[middle - 1], word[middle]
+    before, after = word[: middle - 1], word[middle + 1 :]
+    typos = {before + two + one + after, before + two + after, before + one + one + two + after, word.upper()}
+    return {typo for typo in typos if typo != word and len(typo) - start > 2}
+
+
+def list_typos() -> list[tuple[str, list[str], str]]:
+    """Return command lines with one typo in the name of a command, in a flag, or in a value that is one of several."""
+    commands = next(each for each in build_parser(get_plugin_manager())._actions if each.dest == "command").choices
+    lines = [([typo], name) for name in commands for typo in misspell(name)]
+    for name, command in commands.items():
+        for action in command._actions:
+            flags = [flag for flag in action.option_strings if flag.startswith("--")]
+            lines += [([name, typo], flag) for flag in flags for typo in misspell(flag)]
+            values = [
+                ([name, *flags[:1], typo], choice) for choice in action.choices or () for typo in misspell(choice)
+            ]
+            lines += values if action.option_strings or action.nargs is None else []
+    return [(f"{words[0]} {words[-1]}", words, meant) for words, meant in lines]
+
+
+def test_the_nearest_name_is_offered_of_every_command_flag_and_choice(capsys):
+    """Another name than the one meant is as near to the typo: ``Juy`` is ``Jy`` with a letter more."""
+    typos, others = list_typos(), []
+    parser = build_parser(get_plugin_manager())
+    for what, words, meant in typos:
+        with suppress(SystemExit):
+            parser.parse(words)
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1, what
+        offered = said.partition("did you mean ")[2].partition("?")[0]
+        near, far = (SequenceMatcher(None, words[-1].lower(), name.lower()).ratio() for name in (offered, meant))
+        others += [what] if offered != meant and near < far else []
+    assert len(typos) > 800
+    assert others == []
+
+
+@pytest.mark.parametrize(
+    ("words", "beginning"),
+    [
+        ("", "usage: dja-photplug [-h]"),
+        ("help", "usage: dja-photplug [-h]"),
+        ("help catalog", "usage: dja-photplug catalog PREFIX"),
+        ("catalog --help", "usage: dja-photplug catalog PREFIX"),
+        ("-V", "dja-photplug 0."),
+        ("version", "dja-photplug 0."),
+        ("help catalgo", "dja-photplug: argument COMMAND: 'catalgo' is not one of"),
+    ],
+)
+def test_whoever_asks_for_help_gets_it(words, beginning, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(words.split())
+    printed, told = capsys.readouterr()
+    assert (told if end.value.code else printed).startswith(beginning)
+    assert (end.value.code, told.count("\n")) in ((0, 0), (2, 1))
 
 
 def test_values_with_one_dash_are_no_flags(folder):

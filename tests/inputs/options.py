@@ -137,6 +137,28 @@ CASES = (
     typo("a format", f"catalog {PREFIX} -o c.fits --format easy", "did you mean eazy?"),
     typo("a band", f"{WEIGHT} --phot-scale f44w=0.3", "option phot_scale: f44w", "did you mean f444w?"),
     typo("a zero point's band", f"catalog {PREFIX} -o c.fits --zero-point f144w=25", "did you mean f444w?"),
+    typo("the band to match", f"catalog {PREFIX} -o c.fits --match f44w", "option match: f44w", "did you mean f444w?"),
+    typo("a unit", f"catalog {PREFIX} -o c.fits --unit njy", "did you mean nJy?", status=2),
+    typo(
+        "a unit in a file",
+        f"catalog {PREFIX} -o c.fits --config mine.toml",
+        "option unit",
+        "did you mean nJy?",
+        prepare=write_config('[output]\nunit = "njy"\n'),
+    ),
+    make(
+        "another unit than the archive's in its columns",
+        f"catalog {PREFIX} -o c.fits --unit nJy --like-dja",
+        "refused",
+        "option unit: dja has units of its own",
+        "change --unit",
+    ),
+    make(
+        "another unit than eazy's",
+        f"catalog {PREFIX} -o c.fits --unit nJy --format eazy",
+        "refused",
+        "option unit: eazy",
+    ),
     typo("the band to detect on", f"catalog {PREFIX} -o c.fits --detect f444", "did you mean f444w?"),
     typo(
         "a key in a file",

@@ -61,6 +61,21 @@ def extended_on_segments(pair, detected, segments) -> QTable:
     return dp.extend_catalog(detected.catalog, [pair[SHORT]], on_segments(segments))
 
 
+def test_fluxes_are_in_the_unit_that_is_asked_for(pair, detected) -> None:
+    options = replace(DJA, output=dp.OutputOptions(unit="nJy"))
+    catalog = dp.run([pair[LONG]], options).catalog
+    assert (catalog.meta["ZEROPNT"], json.loads(catalog.meta["OPTIONS"])["output"]["unit"]) == (31.4, "nJy")
+    fluxes = [name for name in catalog.colnames if detected.catalog[name].unit == u.uJy]
+    assert {"flux_auto", "fluxerr_auto", "flux_iso", "flux_aper_1", "fluxerr_aper_1"} <= set(fluxes)
+    for name, column in detected.catalog.items():
+        factor, unit = (1000, u.nJy) if name in fluxes else (1, column.unit)
+        assert (catalog[name].unit, catalog[name].info.description) == (unit, column.info.description)
+        np.testing.assert_allclose(plain(catalog[name]), factor * plain(column), rtol=1e-14, err_msg=name)
+    # Bands that come later have the unit of those that are there.
+    extended = dp.extend_catalog(catalog, [pair[SHORT]], catalog_options(catalog, DJA))
+    assert {str(extended[f"{SHORT}_{name}"].unit) for name in ("flux_aper_1", "corr_1", "etot_1")} == {"nJy"}
+
+
 def on_segments(path: str, **settings: object) -> dp.Options:
     return replace(DJA, detect=dp.DetectOptions(use_segmentation=path), **settings)
 
