@@ -116,11 +116,12 @@ class Parser(argparse.ArgumentParser):
         return arguments
 
     def _ask_for_help(self, argv: Sequence[str], commands: Collection[str]) -> Sequence[str]:
-        """Return a command line with the flag for what people type who want help: nothing, ``help``, ``help COMMAND``."""
-        first = argv[0] if argv else "help"
-        if first == "help" and first not in commands:
+        """Return a command line with the flags for what people type instead: ``help``, ``help COMMAND``, ``version``."""
+        if not argv and commands:
+            self.error(f"no command is given; there are {', '.join(commands)}")
+        if argv and argv[0] == "help" and "help" not in commands:
             return [*argv[1:], "--help"]
-        return ["--version"] if list(argv) == ["version"] and first not in commands else argv
+        return ["--version"] if list(argv) == ["version"] and "version" not in commands else argv
 
     def error(self, message: str) -> NoReturn:
         """Print a usage error on one line, and end.

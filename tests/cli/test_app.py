@@ -333,7 +333,7 @@ def test_the_nearest_name_is_offered_of_every_command_flag_and_choice(capsys):
 @pytest.mark.parametrize(
     ("words", "beginning"),
     [
-        ("", "usage: dja-photplug [-h]"),
+        ("", "dja-photplug: no command is given; there are info, weight, catalog"),
         ("help", "usage: dja-photplug [-h]"),
         ("help catalog", "usage: dja-photplug catalog PREFIX"),
         ("catalog --help", "usage: dja-photplug catalog PREFIX"),
