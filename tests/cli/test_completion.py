@@ -1,4 +1,4 @@
-"""What bash offers: commands, flags, choices, mosaics and their bands."""
+"""What bash, zsh and fish offer: commands, flags, choices, mosaics and their bands."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from select import select
+from time import monotonic
 
 import pytest
 
@@ -28,6 +30,31 @@ while IFS= read -r COMP_LINE; do
 done
 """
 
+BOTH = "data/uds-v7-f444w-clear data/uds-v7-f115w-clear"
+# What is typed, and its end once the tabulator was pressed, where there is only one.
+TYPED = {
+    "dja-photplug ca": "catalog",
+    "dja-photplug catalog --neigh": "--neighbours",
+    "dja-photplug catalog --sky mes": "mesh",
+    "dja-photplug catalog data/uds-v7-f4": "data/uds-v7-f444w-clear",
+    f"dja-photplug catalog {BOTH} --match f4": "f444w",
+    f"dja-photplug catalog {BOTH} --noise ca": "calibrated",
+}
+# An interactive shell that tells what is on its line when Ctrl-X is pressed.
+ZSH = """\
+PS1='> '; autoload -Uz compinit && compinit -u -D; eval "$(register-python-argcomplete dja-photplug)"
+show() { print -r -- "LINE[$BUFFER]"; zle kill-whole-line }; zle -N show; bindkey '^X' show; echo REA''DY
+"""
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """That of a shell in which the commands of this environment are found."""
+    pytest.importorskip("argcomplete")
+    if not (SCRIPTS / "register-python-argcomplete").is_file():
+        pytest.skip("needs argcomplete beside Python")
+    return os.environ | {"PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}", "TERM": "dumb"}
+
 
 @pytest.fixture
 def mosaics(tmp_path: Path) -> Path:
@@ -39,25 +66,58 @@ def mosaics(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_bash_completes(mosaics: Path) -> None:
-    pytest.importorskip("argcomplete")
+def test_bash_completes(mosaics: Path, environment: dict[str, str]) -> None:
     bash = shutil.which("bash")
-    if bash is None or not (SCRIPTS / "register-python-argcomplete").is_file():
-        pytest.skip("needs bash, and argcomplete beside Python")
-    both = "data/uds-v7-f444w-clear data/uds-v7-f115w-clear"
-    expected = {
-        "dja-photplug ca": "catalog",
-        "dja-photplug catalog --neigh": "--neighbours",
+    if bash is None:
+        pytest.skip("needs bash")
+    more = {
         "dja-photplug catalog --sky m": "mesh masked",
         "dja-photplug catalog data/u": "data/uds-v7-f115w-clear data/uds-v7-f444w-clear",
-        f"dja-photplug catalog {both} --match f4": "f444w",
-        f"dja-photplug catalog {both} --noise ca": "calibrated",
-        f"dja-photplug epochs {both.split()[0]} --position 34.3 -5.1 --epoch-details visits,an": "visits,angles",
+        f"dja-photplug epochs {BOTH.split()[0]} --position 34.3 -5.1 --epoch-details visits,an": "visits,angles",
     }
-    environment = os.environ | {"PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
+    expected = TYPED | more
     given = {"input": "\n".join(expected) + "\n", "cwd": mosaics, "env": environment}
     done = subprocess.run([bash, "-c", ASK], capture_output=True, text=True, check=True, timeout=120, **given)
     assert dict(zip(expected, map(str.strip, done.stdout.splitlines()), strict=True)) == expected
+
+
+def test_fish_completes(mosaics: Path, environment: dict[str, str]) -> None:
+    fish = shutil.which("fish")
+    if fish is None:
+        pytest.skip("needs fish: apt-get install fish")
+    asked = "; ".join(f"complete -C '{line}'" for line in TYPED)
+    ask = [fish, "--no-config", "-c", f"register-python-argcomplete --shell fish dja-photplug | source; {asked}"]
+    run = {"cwd": mosaics, "env": environment, "text": True, "timeout": 120}
+    done = subprocess.run(ask, capture_output=True, check=True, **run)
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == list(TYPED.values())
+
+
+def test_zsh_completes(mosaics: Path, environment: dict[str, str]) -> None:
+    """In a terminal: zsh completes nowhere else."""
+    zsh = shutil.which("zsh")
+    if zsh is None:
+        pytest.skip("needs zsh: apt-get install zsh")
+    terminal, end = os.openpty()
+    with subprocess.Popen(
+        [zsh, "-f", "-i"], stdin=end, stdout=end, stderr=end, cwd=mosaics, env=environment, start_new_session=True
+    ) as shell:
+        os.close(end)
+
+        def type(text: str, until: str) -> str:
+            os.write(terminal, text.encode())
+            shown, last = "", monotonic() + 60
+            while until not in shown and monotonic() < last:
+                if select([terminal], [], [], 0.2)[0]:
+                    shown += os.read(terminal, 4096).decode()
+            return shown
+
+        try:
+            assert "READY" in type(ZSH, "READY")
+            lines = [type(f"{line}\t\x18", "]").partition("LINE[")[2].partition("]")[0] for line in TYPED]
+        finally:
+            shell.kill()
+            os.close(terminal)
+    assert [line.split(" ")[-2:] for line in lines] == [[last, ""] for last in TYPED.values()]
 
 
 def test_mosaics_are_completed_by_their_prefixes(mosaics: Path, monkeypatch: pytest.MonkeyPatch) -> None:
