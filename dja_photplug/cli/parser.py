@@ -116,7 +116,7 @@ class Parser(argparse.ArgumentParser):
         return arguments
 
     def _ask_for_help(self, argv: Sequence[str], commands: Collection[str]) -> Sequence[str]:
-        """Return a command line with the flags for what people type instead: ``help``, ``help COMMAND``, ``version``."""
+        """Return a command line with the flags that ``help``, ``help COMMAND`` and ``version`` mean."""
         if not argv and commands:
             self.error(f"no command is given; there are {', '.join(commands)}")
         if argv and argv[0] == "help" and "help" not in commands:
