@@ -81,7 +81,7 @@ LONG_MODULES = {
     "files/pixels.py",
     "files/tables.py",
     "light/mesh.py",
-    "light/profiles.py",
+    "neighbours/profiles.py",
     "mosaic/load.py",
     "options/stages.py",
     "sources/apertures.py",

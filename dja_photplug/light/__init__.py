@@ -1,1 +1,1 @@
-"""What light of an image is whose: shapes and sums, the wings of sources, how well they are known, and cleaning."""
+"""The planes that are measured: where sources are, the sky and its level, smoothed light, and what stands out of it."""

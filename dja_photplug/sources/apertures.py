@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.light.mesh import Mesh
-from dja_photplug.light.neighbours import NeighbourLight, Neighbours
-from dja_photplug.light.own_light import Ellipses, sum_opposite, sum_own_light
 from dja_photplug.light.planes import Flags, Floats, Plane, Shapes, sum_overlap
-from dja_photplug.light.profile_error import ProfileError
 from dja_photplug.mosaic.blocks import native_pixels
+from dja_photplug.neighbours.error import ProfileError
+from dja_photplug.neighbours.models import NeighbourLight, Neighbours
+from dja_photplug.neighbours.own_light import Ellipses, sum_opposite, sum_own_light
 from dja_photplug.options.stages import MeasureOptions
 
 __all__ = [

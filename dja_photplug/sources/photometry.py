@@ -28,7 +28,7 @@ from dja_photplug.catalog.schema import (
 )
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.planes import Floats, Shapes, find_hole, sum_overlap
-from dja_photplug.light.profile_error import ProfileError
+from dja_photplug.neighbours.error import ProfileError
 from dja_photplug.options.stages import MeasureOptions, Options
 from dja_photplug.psf.growth import scale_to_total_at
 from dja_photplug.psf.model import PSF

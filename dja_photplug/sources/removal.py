@@ -13,10 +13,10 @@ from scipy.ndimage import maximum_filter
 from dja_photplug.calibration.curve import NoiseCalibration, find_errors
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.mesh import cell_size, center_mesh, measure_mesh
-from dja_photplug.light.neighbours import NeighbourLight, find_neighbours
 from dja_photplug.light.planes import Floats, mask_sources
-from dja_photplug.light.profile_error import measure_profile_error
-from dja_photplug.mosaic.blocks import Plane, Planes
+from dja_photplug.mosaic.blocks import Planes
+from dja_photplug.neighbours.error import measure_profile_error
+from dja_photplug.neighbours.models import NeighbourLight, find_neighbours
 from dja_photplug.options.stages import Options
 from dja_photplug.parallel.scratch import new_plane, share_plane
 from dja_photplug.parallel.workers import LostWork, Map

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dja_photplug.light.neighbours import NeighbourLight, Neighbours
 from dja_photplug.light.planes import FLATTEST, Floats, Shapes, sum_overlap
-from dja_photplug.light.profiles import (
+from dja_photplug.neighbours.models import NeighbourLight, Neighbours
+from dja_photplug.neighbours.profiles import (
     HALVES,
     Image,
     Index,

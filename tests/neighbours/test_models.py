@@ -21,10 +21,7 @@ from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.engines.photutils_engine import PHOTUTILS
 from dja_photplug.engines.sep_engine import SEP
 from dja_photplug.errors import PhotplugError
-from dja_photplug.light import neighbours as module
 from dja_photplug.light import planes as planes_module
-from dja_photplug.light.neighbours import NeighbourLight, Neighbours, find_neighbours
-from dja_photplug.light.own_light import sum_opposite, sum_own_light
 from dja_photplug.light.planes import (
     Map,
     Shapes,
@@ -33,6 +30,9 @@ from dja_photplug.light.planes import (
     weigh_segments,
 )
 from dja_photplug.mosaic.blocks import Planes
+from dja_photplug.neighbours import models as module
+from dja_photplug.neighbours.models import NeighbourLight, Neighbours, find_neighbours
+from dja_photplug.neighbours.own_light import sum_opposite, sum_own_light
 from dja_photplug.options.stages import MeasureOptions, Options
 from dja_photplug.simulate.field import FieldOptions, simulate_field, write_field
 from dja_photplug.sources.empty import calibrate_with

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from dja_photplug.light.planes import FLATTEST, Floats, Planes, Shapes, weigh_segments
-from dja_photplug.light.profiles import (
+from dja_photplug.neighbours.profiles import (
     HALVES,
     Image,
     Index,

@@ -9,9 +9,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from dja_photplug.light.neighbours import NeighbourLight
 from dja_photplug.light.planes import Floats, Shapes, sum_overlap
 from dja_photplug.mosaic.blocks import Planes
+from dja_photplug.neighbours.models import NeighbourLight
 from dja_photplug.parallel.workers import Map
 
 __all__ = ["ProfileError", "measure_profile_error"]
