@@ -22,7 +22,8 @@ from scipy.optimize import brentq
 
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
-from dja_photplug.light.mesh import Background, mesh_cells
+from dja_photplug.light.cells import mesh_cells
+from dja_photplug.light.mesh import Background
 from dja_photplug.light.planes import Floats, Shapes, native_pixels, null_pixels, variance_map
 from dja_photplug.light.smoothing import convolve_pixels, gaussian_kernel
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions, Options

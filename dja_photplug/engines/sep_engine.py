@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import DETAIL_COLUMNS, dress_table
 from dja_photplug.errors import PhotplugError
+from dja_photplug.light.cells import cell_size, measure_mesh
 from dja_photplug.light.cleaning import find_wings
-from dja_photplug.light.mesh import Background, cell_size, measure_mesh
+from dja_photplug.light.mesh import Background
 from dja_photplug.light.planes import (
     Floats,
     Shapes,

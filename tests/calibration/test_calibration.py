@@ -30,7 +30,7 @@ from dja_photplug.calibration.zones import find_zones
 from dja_photplug.catalog.metadata import encode_metadata, make_metadata
 from dja_photplug.completeness.bins import SCATTER_ERROR
 from dja_photplug.engines.sep_engine import SEP, detect_sep, mesh_background
-from dja_photplug.light.mesh import center_mesh, measure_mesh
+from dja_photplug.light.cells import center_mesh, measure_mesh
 from dja_photplug.light.planes import mask_sources, native_pixels, null_pixels, variance_map
 from dja_photplug.options.stages import CalibrationOptions, MeasureOptions, Options
 from dja_photplug.sources import empty

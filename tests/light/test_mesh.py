@@ -7,8 +7,9 @@ import pytest
 import sep
 from scipy.ndimage import gaussian_filter
 
-from dja_photplug.light import mesh as mesh_module
-from dja_photplug.light.mesh import Mesh, _fill_cells, center_mesh, measure_mesh
+from dja_photplug.light import cells as cells_module
+from dja_photplug.light.cells import _fill_cells, center_mesh, measure_mesh
+from dja_photplug.light.mesh import Mesh
 from tests.helpers import by_pickles, make_image
 
 
@@ -73,7 +74,7 @@ def test_mesh_does_not_depend_on_the_pieces_of_its_work(monkeypatch) -> None:
     image = make_image(clouds((523, 617)), np.where(holes((523, 617)), 0, 1))
     whole = measure_mesh(image, (50, 50), 3)
     for cells in (1, 30):
-        monkeypatch.setattr(mesh_module, "CELLS_AT_A_TIME", cells)
+        monkeypatch.setattr(cells_module, "CELLS_AT_A_TIME", cells)
         pieces = measure_mesh(image, (50, 50), 3, parallel=by_pickles)
         np.testing.assert_array_equal(pieces.nodes, whole.nodes)
 

@@ -20,7 +20,7 @@ from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import describe_columns
 from dja_photplug.engines.sep_engine import SEP, detect_sep, mesh_background
 from dja_photplug.errors import PhotplugError
-from dja_photplug.light.mesh import center_mesh, measure_mesh
+from dja_photplug.light.cells import center_mesh, measure_mesh
 from dja_photplug.light.planes import variance_map
 from dja_photplug.options.stages import BackgroundOptions, Options
 from dja_photplug.psf.model import half_light_radius, read_psf
