@@ -9,7 +9,7 @@ from dja_photplug.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from dja_photplug.mosaic.image import MosaicImage
-    from dja_photplug.mosaic.load import VarianceHook
+    from dja_photplug.mosaic.plan import VarianceHook
     from dja_photplug.options.stages import Options
 
 

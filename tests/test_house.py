@@ -81,7 +81,6 @@ LONG_MODULES = {
     "files/pixels.py",
     "files/tables.py",
     "neighbours/profiles.py",
-    "mosaic/load.py",
     "options/stages.py",
     "sources/apertures.py",
 }

@@ -18,9 +18,9 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.files.names import MosaicFiles, Source
 from dja_photplug.mosaic.blocks import BackgroundVariance, Planes
 from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.mosaic.load import load_noise_model
 from dja_photplug.mosaic.models.fullweight import NoiseModel
 from dja_photplug.mosaic.models.noise import RescaledModel, counts_electrons
+from dja_photplug.mosaic.plan import load_noise_model
 from dja_photplug.options.commands import InjectionOptions
 from dja_photplug.options.stages import NOISE_PRESETS, Options
 from dja_photplug.pipeline.images import load_source, zero_point_factor

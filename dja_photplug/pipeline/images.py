@@ -17,11 +17,12 @@ from tqdm import tqdm
 from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import MosaicFiles, Source, explain_name
-from dja_photplug.mosaic.load import VarianceHook, open_mosaic
+from dja_photplug.mosaic.load import open_mosaic
 from dja_photplug.mosaic.models import fullweight
 from dja_photplug.mosaic.models.electrons import Header, HeaderValue
 from dja_photplug.mosaic.models.exposure import ExposureMap
 from dja_photplug.mosaic.models.fullweight import NoiseModel
+from dja_photplug.mosaic.plan import VarianceHook
 from dja_photplug.mosaic.scatter import WeightCheck, check_weight
 from dja_photplug.mosaic.weights import rescale_weight, write_weight, write_weight_blocks
 from dja_photplug.options.bands import of_band, settle_bands

@@ -27,6 +27,7 @@ from dja_photplug.files.pixels import write_image
 from dja_photplug.injection.field import Job, prepare
 from dja_photplug.mosaic import load as dja
 from dja_photplug.mosaic.models.noise import crop_model
+from dja_photplug.mosaic.plan import load_exposure
 from dja_photplug.pipeline import images
 from dja_photplug.pipeline.images import find_source, load_source, write_source_weight
 from dja_photplug.plugin import SEP, Source, Stage, calibrate_with, hookimpl, make_noise_model, measure_with, option
@@ -273,8 +274,8 @@ def test_member_that_was_named_is_remembered(folder):
     assert result.catalog.meta["INPUT"] == f"{PREFIX}_drz"
     assert result.source.science.name == f"{PREFIX}_drz_sci.fits.gz"
     assert find_mosaic(result.catalog.meta["INPUT"]) == result.source
-    once, twice = (dja.load_exposure(find_mosaic(f"{PREFIX}{which}")) for which in ("", "_drz"))
-    np.testing.assert_array_equal(dja.load_exposure(result.source), twice)
+    once, twice = (load_exposure(find_mosaic(f"{PREFIX}{which}")) for which in ("", "_drz"))
+    np.testing.assert_array_equal(load_exposure(result.source), twice)
     assert twice.max() == 2 * once.max()
     assert dp.run([PREFIX], DJA).catalog.meta["INPUT"] == PREFIX
     assert str(find_mosaic(f"{PREFIX}_drc_wht.fits.gz")) == PREFIX

@@ -19,7 +19,7 @@ from dja_photplug.figures.catalog import plot_catalog
 from dja_photplug.files.names import band_name
 from dja_photplug.files.pixels import read_image, write_image
 from dja_photplug.mosaic.image import replace_planes
-from dja_photplug.mosaic.load import load_exposure
+from dja_photplug.mosaic.plan import load_exposure
 from dja_photplug.mosaic.weights import write_weight
 from dja_photplug.options.stages import Options
 from dja_photplug.outputs.run import Outputs

@@ -130,7 +130,7 @@ def _draw_catalog(
     """Draw planes, sources and errors of a run: of its only mosaic, or a row for each band."""
     from dja_photplug.figures.bands import plot_bands
     from dja_photplug.figures.catalog import plot_catalog
-    from dja_photplug.mosaic.load import load_exposure
+    from dja_photplug.mosaic.plan import load_exposure
     from dja_photplug.pipeline.images import load_source
     from dja_photplug.pipeline.one_band import measure_background_errors
     from dja_photplug.pipeline.steps.result import fill_columns

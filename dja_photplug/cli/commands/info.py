@@ -123,8 +123,8 @@ def _describe_totals(facts: Facts, files: MosaicFiles, header: fits.Header) -> N
 
 def _describe_noise(facts: Facts, files: MosaicFiles, header: fits.Header, log: ExposureLog | None) -> None:
     """Tell what the preset of catalogues makes of the mosaic, or why it cannot be had."""
-    from dja_photplug.mosaic.load import check_detector_gain, load_noise_model
     from dja_photplug.mosaic.models.electrons import detector_gain, phot_scale
+    from dja_photplug.mosaic.plan import check_detector_gain, load_noise_model
 
     lines: list[str] = []
     values: dict[str, Json] = {"preset": "calibrated"}
