@@ -6,7 +6,8 @@ noise. What it says there is the source's wing: it is taken off for all others, 
 in the pixels of neighbours. Sources are modelled by falling flux, and all of them twice.
 
 Those of one step of brightness are all measured on the same image, and then taken off, band of rows by band: the
-outcome is the same in whatever order, or by however many processes, that is done.
+outcome is the same in whatever order, or by however many processes, that is done. Sources whose stamps do not touch
+know nothing of each other, so that most, of whatever brightness, are done at once: the first generation.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from scipy.spatial import KDTree
 
 from dja_photplug.light.planes import FLATTEST, Floats, Planes, Shapes, weigh_segments
 from dja_photplug.neighbours.profiles import (
+    GROWTH,
     HALVES,
     Image,
     Index,
     Profiles,
     batch_stamps,
+    begin_stamps,
     cut_stamps,
     evaluate_profiles,
     fill_rings,
@@ -178,19 +181,61 @@ def _choose_sources(
 
 def _matter(shapes: Shapes, reach: Index, targets: Shapes, extent: Floats) -> NDArray[np.bool_]:
     """Return whether the stamp of each source reaches the aperture of any other."""
-    found = np.zeros(len(reach), bool)
     somewhere = np.isfinite(targets.x) & np.isfinite(targets.y)
     targets, extent = targets[somewhere], extent[somewhere]
+    places, others = (np.column_stack([who.x, who.y]) for who in (shapes, targets))
+    row, column = _find_pairs(places, reach, others, extent, 2)
+    found = np.zeros(len(reach), bool)
+    found[row[shapes.label[row] != targets.label[column]]] = True
+    return found
+
+
+def _find_pairs(
+    places: Floats, reach: Floats | Index, others: Floats, extent: Floats, norm: float
+) -> tuple[Index, Index]:
+    """Return which of the places (m, 2) and others (n, 2) are less far apart than both reach, by a Minkowski norm."""
     near, far = (np.frexp(np.maximum(size, 1))[1] for size in (reach, extent))
+    first, second = [np.zeros(0, np.intp)], [np.zeros(0, np.intp)]
     # Radii of up to a factor of two at a time: with the largest of all of them there were too many pairs.
     for i, j in product(np.unique(near), np.unique(far)):
         one, other = np.flatnonzero(near == i), np.flatnonzero(far == j)
-        trees = [KDTree(np.column_stack([who.x, who.y])) for who in (shapes[one], targets[other])]
-        pairs = trees[0].sparse_distance_matrix(trees[1], 2.0**i + 2.0**j, output_type="ndarray")
+        trees = KDTree(places[one]), KDTree(others[other])
+        pairs = trees[0].sparse_distance_matrix(trees[1], 2.0**i + 2.0**j, p=norm, output_type="ndarray")
         row, column = one[pairs["i"]], other[pairs["j"]]
         touch = pairs["v"] < reach[row] + extent[column]
-        found[row[touch & (shapes.label[row] != targets.label[column])]] = True
-    return found
+        first.append(row[touch])
+        second.append(column[touch])
+    return np.concatenate(first), np.concatenate(second)
+
+
+def _find_generations(profiles: Profiles, flux: Floats, shape: tuple[int, ...]) -> Index:
+    """Return when each source is measured: after the wings of all brighter ones that may reach its stamp.
+
+    What reaches the stamp of one that is brighter, or as bright, is not taken off before that is measured.
+    """
+    step = np.floor(-2.5 / STEP * np.log10(np.maximum(flux, 1e-30)))
+    measured = _place_stamps(profiles.owners, profiles.reach, shape)
+    # A profile ends at a ring beyond its stamp at the latest, and is drawn as far as it reaches along its major axis.
+    most = (GROWTH * measured[1] + 1) / np.sqrt(profiles.axis_ratio)
+    painted = _place_stamps(profiles.owners, np.ceil(most).astype(np.intp) + 1, shape)
+    painter, other = _find_pairs(*painted, *measured, np.inf)
+    first = step[painter] < step[other]
+    before, after = np.where(first, painter, other), np.where(first, other, painter)
+    order = np.argsort(step[after], kind="stable")
+    generation = np.zeros(len(flux), np.intp)
+    for part in np.split(order, np.flatnonzero(np.diff(step[after[order]])) + 1):
+        one, two, least = before[part], after[part], first[part].astype(np.intp)
+        while (generation[two] < generation[one] + least).any():
+            np.maximum.at(generation, two, generation[one] + least)
+    return generation
+
+
+def _place_stamps(owners: Shapes, reach: Index, shape: tuple[int, ...]) -> tuple[Floats, Floats]:
+    """Return the middles of stamps on an image, (m, 2), and half of their sides, (m,)."""
+    half = HALVES[np.searchsorted(HALVES, reach)]
+    places = zip((owners.x, owners.y), shape[::-1], strict=True)
+    middles = [begin_stamps(place, half, size) + np.minimum(half, (size - 1) / 2) for place, size in places]
+    return np.column_stack(middles), half + 0.5
 
 
 def _run(parallel: Map, work: Callable[[Item], Outcome], items: list[Item]) -> list[Outcome]:
@@ -307,12 +352,12 @@ def find_neighbours(
     """
     sources = _choose_sources(data, planes, segmentation, scale, targets, extent, parallel)
     profiles, ny = sources.profiles, len(data)
-    step = np.floor(-2.5 / STEP * np.log10(np.maximum(sources.flux, 1e-30)))
+    generation = _find_generations(profiles, sources.flux, data.shape)
     measure, take_off = partial(_measure_profiles, data, segmentation), partial(_take_off, data, segmentation)
     for again in (False, True):
         if again:
             profiles = replace(profiles, reach=np.minimum(profiles.reach, profiles.end().reach))
-        for group in (np.flatnonzero(step == value) for value in np.unique(step)):
+        for group in (np.flatnonzero(generation == number) for number in np.unique(generation)):
             parts = [group[part] for part in _share(profiles.reach[group])]
             now, rows = replace(sources, profiles=profiles), np.concatenate(parts)
             level = np.concatenate(_run(parallel, measure, [now[part] for part in parts]))

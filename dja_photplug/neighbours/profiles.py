@@ -14,13 +14,16 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from dja_photplug.light.planes import Floats, Shapes
+from dja_photplug.parallel.scratch import keep_memory
 
 __all__ = [
+    "GROWTH",
     "HALVES",
     "Image",
     "Index",
     "Profiles",
     "batch_stamps",
+    "begin_stamps",
     "cut_stamps",
     "evaluate_profiles",
     "fill_rings",
@@ -44,7 +47,6 @@ FINE = 16  # steps of a pixel in which radii are told apart
 HALVES = np.unique(np.ceil(6 * 1.12 ** np.arange(120)).astype(np.intp))
 BATCH = 200_000  # pixels of stamps at a time, which a cache holds
 LOWEST = np.int32(-(2**31))
-KEPT = 31 << 20  # bytes of memory that stay with a process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -245,6 +247,26 @@ def _windows(plane: NDArray[T], shape: tuple[int, ...], x: Index, y: Index) -> N
     return sliding_window_view(np.asarray(plane), shape)[y, x]  # no subclass, which takes longer to cut
 
 
+def begin_stamps(centre: Floats, half: int | Index, size: int) -> Index:
+    """Return the first pixels along one axis of stamps, which are moved where they would reach beyond the image.
+
+    Parameters
+    ----------
+    centre : ndarray
+        Of m stamps, in pixels, (m,).
+    half : int or ndarray of int
+        Pixels to each side, (m,).
+    size : int
+        Of the image.
+
+    Returns
+    -------
+    ndarray of int
+        (m,).
+    """
+    return np.clip(np.rint(centre).astype(np.intp) - half, 0, np.maximum(size - 2 * half - 1, 0))
+
+
 def cut_stamps(
     owners: Shapes, axis_ratio: Image, half: int, segmentation: NDArray[np.int32], last: int | NDArray[np.int32]
 ) -> Stamps:
@@ -266,12 +288,10 @@ def cut_stamps(
     Stamps
         (m,).
     """
-
-    def span(centre: Floats, size: int) -> Index:
-        side = min(2 * half + 1, size)
-        return np.clip(np.rint(centre).astype(np.intp) - half, 0, size - side)[:, None] + np.arange(side)
-
-    py, px = (span(*place) for place in zip((owners.y, owners.x), segmentation.shape, strict=True))
+    py, px = (
+        begin_stamps(centre, half, size)[:, None] + np.arange(min(2 * half + 1, size))
+        for centre, size in zip((owners.y, owners.x), segmentation.shape, strict=True)
+    )
     dx, dy = ((pixel - at[:, None]).astype(np.float32) for pixel, at in ((px, owners.x), (py, owners.y)))
     theta, q = owners.theta.astype(np.float32)[:, None], axis_ratio[:, None]
     cos, sin = np.cos(theta), np.sin(theta)
@@ -446,9 +466,7 @@ def batch_stamps(reach: Index) -> Iterator[tuple[int, Index]]:
     chosen : ndarray of int
         Which sources.
     """
-    # glibc gives freed arrays back to the system, and has to clear them each time: that took half of the time. Once an
-    # array of up to 32 MB has been freed it keeps as much; this one is never written, and takes no memory.
-    np.empty(KEPT, np.uint8)
+    keep_memory()  # without it half of the time goes to clearing new arrays
     size_of = np.searchsorted(HALVES, reach)
     for k in np.unique(size_of):
         chosen, half = np.flatnonzero(size_of == k), int(HALVES[k])
