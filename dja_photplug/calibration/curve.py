@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -99,12 +99,13 @@ class NoiseCalibration:
         PhotplugError
             Where there are depth zones and no variance.
         """
-        radius = plain_array(radius, u.arcsec, "radius").astype(float)
-        curves = [
-            interpolate_curve(self.radius[n > 0], factor[n > 0], n[n > 0], radius)
-            for factor, n in zip(self.factor, self.n_effective, strict=True)
-        ]
-        return self._choose_zone(np.stack(curves), variance)
+
+        def curve(zone: int, radius: Floats) -> Floats:
+            known = self.n_effective[zone] > 0
+            n_effective, factor = self.n_effective[zone, known], self.factor[zone, known]
+            return interpolate_curve(self.radius[known], factor, n_effective, radius)
+
+        return self._by_zone(curve, radius, variance)
 
     def error(self, radius: ArrayLike, variance: ArrayLike | None = None) -> Floats:
         """Return the relative sampling error of a(r), linear in log r; outside of the measured radii the nearest one's.
@@ -124,18 +125,25 @@ class NoiseCalibration:
         PhotplugError
             Where there are depth zones and no variance.
         """
-        wanted = np.log(np.maximum(plain_array(radius, u.arcsec, "radius").astype(float), self.radius[0]))
-        curves = [np.interp(wanted, np.log(self.radius), zone) for zone in self.measured_error / self.measured]
-        return self._choose_zone(np.stack(curves), variance)
+        relative = self.measured_error / self.measured
 
-    def _choose_zone(self, curves: Floats, variance: ArrayLike | None) -> Floats:
-        """Return from curves (zones, ...) that of the zone that each variance lies in."""
+        def curve(zone: int, radius: Floats) -> Floats:
+            return np.interp(np.log(np.maximum(radius, self.radius[0])), np.log(self.radius), relative[zone])
+
+        return self._by_zone(curve, radius, variance)
+
+    def _by_zone(self, curve: Callable[[int, Floats], Floats], radius: ArrayLike, variance: ArrayLike | None) -> Floats:
+        """Return what the curve of the zone that each variance lies in says of a radius."""
+        radius = plain_array(radius, u.arcsec, "radius").astype(float)
         if len(self.edges) == 0:
-            return curves[0]
+            return curve(0, radius)
         if variance is None:
             raise PhotplugError("a calibration by depth zones needs the background variance of each place; give it")
-        zone = np.searchsorted(self.edges, variance)
-        return np.select([zone == i for i in range(len(curves))], list(curves))
+        zone, radius = np.broadcast_arrays(np.searchsorted(self.edges, variance), radius)
+        found = np.empty(radius.shape)
+        for i in np.unique(zone).tolist():
+            found[zone == i] = curve(i, radius[zone == i])
+        return found
 
     def metadata(self) -> dict[str, Nested | str]:
         """Return what a catalogue says of its calibration.
@@ -263,10 +271,8 @@ def find_errors(
         depth = background / area
     radius = np.sqrt(area / np.pi) * scale
 
-    def find_factor(radius: Floats) -> Floats:
-        return np.ones_like(radius) if calibration is None else calibration(radius, depth)
-
-    factor, around = find_factor(radius), find_factor(np.maximum(radius, hole))
+    reach = np.stack([radius, np.maximum(radius, hole)])
+    factor, around = np.ones_like(reach) if calibration is None else calibration(reach, depth)
     own, share = np.square(area * sky_error), 2 * area / sky_pixels * background
     error = np.sqrt(combine_variance(background, total, factor) + own + share * np.square(around))
     return error, np.sqrt(combine_variance(background, background, factor) + own + share * np.square(factor))
