@@ -80,7 +80,6 @@ def test_folders_are_of_a_size_that_a_stranger_takes_in() -> None:
 LONG_MODULES = {
     "files/pixels.py",
     "files/tables.py",
-    "neighbours/profiles.py",
     "options/stages.py",
     "sources/apertures.py",
 }

@@ -25,20 +25,14 @@ from scipy.spatial import KDTree
 from dja_photplug.light.planes import FLATTEST, Floats, Planes, Shapes, weigh_segments
 from dja_photplug.neighbours.profiles import (
     GROWTH,
-    HALVES,
-    Image,
-    Index,
     Profiles,
-    batch_stamps,
-    begin_stamps,
-    cut_stamps,
     evaluate_profiles,
     fill_rings,
     make_rings,
     measure_rings,
     render_wings,
-    touches,
 )
+from dja_photplug.neighbours.stamps import HALVES, Image, Index, batch_stamps, begin_stamps, cut_stamps, touches
 from dja_photplug.parallel.workers import Map, once
 
 __all__ = ["NeighbourLight", "Neighbours", "find_neighbours"]

@@ -10,18 +10,8 @@ from numpy.typing import NDArray
 
 from dja_photplug.light.planes import FLATTEST, Floats, Shapes, sum_overlap
 from dja_photplug.neighbours.models import NeighbourLight, Neighbours
-from dja_photplug.neighbours.profiles import (
-    HALVES,
-    Image,
-    Index,
-    batch_stamps,
-    cut_stamps,
-    evaluate_profiles,
-    fill_rings,
-    make_rings,
-    measure_rings,
-    render_wings,
-)
+from dja_photplug.neighbours.profiles import evaluate_profiles, fill_rings, make_rings, measure_rings, render_wings
+from dja_photplug.neighbours.stamps import HALVES, Image, Index, batch_stamps, cut_stamps
 
 __all__ = ["Ellipses", "OwnLight", "draw_wings", "sum_opposite", "sum_own_light"]
 

@@ -1,4 +1,4 @@
-"""Profiles of sources in rings of elliptical radius, and the stamps that they are measured and drawn on."""
+"""Profiles of sources in rings of elliptical radius, measured and drawn on stamps."""
 
 from __future__ import annotations
 
@@ -7,45 +7,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
-from typing import TypeVar
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from dja_photplug.light.planes import Floats, Shapes
-from dja_photplug.parallel.scratch import keep_memory
+from dja_photplug.neighbours.stamps import FINE, Image, Index, Stamps, batch_stamps, cut_stamps, touches
 
 __all__ = [
     "GROWTH",
-    "HALVES",
-    "Image",
-    "Index",
     "Profiles",
-    "batch_stamps",
-    "begin_stamps",
-    "cut_stamps",
     "evaluate_profiles",
     "fill_rings",
     "make_rings",
     "measure_rings",
     "render_wings",
-    "touches",
 ]
 
-T = TypeVar("T", bound=np.generic)
-Image = NDArray[np.float32]
-Index = NDArray[np.intp]
 # Edges of the rings grow by this factor, and by a pixel at least.
 GROWTH = 1.13
 # Rings within so many pixels have their mean, as a profile is too steep there for a median.
 CORE = 2.5
 # A ring counts that is above so many times its error: of a median, of correlated pixels.
 SIGNIFICANCE = 1.5 * 1.5 * 1.2533
-FINE = 16  # steps of a pixel in which radii are told apart
-# Half-sides of stamps: a source takes the next of these.
-HALVES = np.unique(np.ceil(6 * 1.12 ** np.arange(120)).astype(np.intp))
-BATCH = 200_000  # pixels of stamps at a time, which a cache holds
 LOWEST = np.int32(-(2**31))
 
 
@@ -171,141 +155,6 @@ class Profiles:
         near = touches(y, self.reach, rows) & touches(x, self.reach, columns)
         owners = self.owners[near]
         return replace(self[near], owners=replace(owners, x=owners.x - columns.start, y=owners.y - rows.start))
-
-
-def touches(centre: Floats, reach: Index, span: slice) -> NDArray[np.bool_]:
-    """Return whether stamps reach pixels from the start of a span to its end, along one axis.
-
-    Parameters
-    ----------
-    centre : ndarray
-        Of m stamps, in pixels, (m,).
-    reach : ndarray of int
-        Half of their sides, (m,).
-    span : slice
-
-    Returns
-    -------
-    ndarray of bool
-        (m,).
-    """
-    return (centre + reach + 1 >= span.start) & (centre - reach - 1 < span.stop)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Stamps:
-    """Pixels around m sources. Stamps end at the edges of the image: near them they are moved.
-
-    Attributes
-    ----------
-    step, label : ndarray
-        Step of the elliptical radius, and label of each pixel, (m, sy, sx).
-    x, y : ndarray of int
-        Pixels of the image at their first column and row, (m,).
-    """
-
-    step: NDArray[np.int32]
-    label: NDArray[np.int32]
-    x: Index
-    y: Index
-
-    def cut(self, plane: NDArray[T]) -> NDArray[T]:
-        """Return the pixels of an image.
-
-        Parameters
-        ----------
-        plane : ndarray
-            (ny, nx).
-
-        Returns
-        -------
-        ndarray
-            (m, sy, sx).
-        """
-        return _windows(plane, self.step.shape[1:], self.x, self.y)
-
-    def places(self, rows: slice) -> Iterator[tuple[tuple[slice, slice], slice]]:
-        """Yield rows and columns of each in the image, the rows only of those given, and which of its own they are.
-
-        Parameters
-        ----------
-        rows : slice
-
-        Yields
-        ------
-        place : pair of slices
-        rows : slice
-        """
-        _, height, width = self.step.shape
-        for y, x in zip(self.y.tolist(), self.x.tolist(), strict=True):
-            low = max(y, rows.start)
-            high = max(min(y + height, rows.stop), low)
-            yield (slice(low, high), slice(x, x + width)), slice(low - y, high - y)
-
-
-def _windows(plane: NDArray[T], shape: tuple[int, ...], x: Index, y: Index) -> NDArray[T]:
-    return sliding_window_view(np.asarray(plane), shape)[y, x]  # no subclass, which takes longer to cut
-
-
-def begin_stamps(centre: Floats, half: int | Index, size: int) -> Index:
-    """Return the first pixels along one axis of stamps, which are moved where they would reach beyond the image.
-
-    Parameters
-    ----------
-    centre : ndarray
-        Of m stamps, in pixels, (m,).
-    half : int or ndarray of int
-        Pixels to each side, (m,).
-    size : int
-        Of the image.
-
-    Returns
-    -------
-    ndarray of int
-        (m,).
-    """
-    return np.clip(np.rint(centre).astype(np.intp) - half, 0, np.maximum(size - 2 * half - 1, 0))
-
-
-def cut_stamps(
-    owners: Shapes, axis_ratio: Image, half: int, segmentation: NDArray[np.int32], last: int | NDArray[np.int32]
-) -> Stamps:
-    """Return the stamps of sources on the image, `half` pixels to each side; steps are `last` at most.
-
-    Parameters
-    ----------
-    owners : Shapes
-        (m,).
-    axis_ratio : ndarray
-        (m,).
-    half : int
-    segmentation : ndarray
-        (ny, nx), labels.
-    last : int or ndarray of int
-
-    Returns
-    -------
-    Stamps
-        (m,).
-    """
-    py, px = (
-        begin_stamps(centre, half, size)[:, None] + np.arange(min(2 * half + 1, size))
-        for centre, size in zip((owners.y, owners.x), segmentation.shape, strict=True)
-    )
-    dx, dy = ((pixel - at[:, None]).astype(np.float32) for pixel, at in ((px, owners.x), (py, owners.y)))
-    theta, q = owners.theta.astype(np.float32)[:, None], axis_ratio[:, None]
-    cos, sin = np.cos(theta), np.sin(theta)
-    # u^2 q + v^2 / q with u along the major axis is xx dx^2 + yy dy^2 + 2 xy dx dy, with xx yy - xy^2 = 1.
-    root = np.sqrt(cos**2 * q + sin**2 / q)
-    xy = sin * cos * (q - 1 / q)
-    radius = (FINE * root * dx)[:, None, :] + (FINE * xy / root * dy)[:, :, None]
-    radius *= radius
-    radius += np.square(FINE / root * dy)[:, :, None]
-    np.sqrt(radius, out=radius)
-    np.minimum(radius, np.float32(last), out=radius)
-    x, y = px[:, 0], py[:, 0]
-    label = _windows(segmentation, (py.shape[1], px.shape[1]), x, y)
-    return Stamps(step=radius.astype(np.int32), label=label, x=x, y=y)
 
 
 def evaluate_profiles(level: Image, step: NDArray[np.int32], rings: Rings, last: int) -> Image:
@@ -449,27 +298,3 @@ def fill_rings(level: Image, error: Image) -> tuple[Image, Image]:
     clean = (np.where(known, plane, np.float32(0)) for plane in (level, error))
     level, error = (np.take_along_axis(plane, nearest, axis=1) for plane in clean)
     return level, error
-
-
-def batch_stamps(reach: Index) -> Iterator[tuple[int, Index]]:
-    """Yield half-sides of stamps, and which sources have them, so many as fit into a batch.
-
-    Parameters
-    ----------
-    reach : ndarray of int
-        How far the stamp of each reaches, in pixels, (n,).
-
-    Yields
-    ------
-    half : int
-        In pixels.
-    chosen : ndarray of int
-        Which sources.
-    """
-    keep_memory()  # without it half of the time goes to clearing new arrays
-    size_of = np.searchsorted(HALVES, reach)
-    for k in np.unique(size_of):
-        chosen, half = np.flatnonzero(size_of == k), int(HALVES[k])
-        step = max(1, BATCH // (2 * half + 1) ** 2)
-        for start in range(0, len(chosen), step):
-            yield half, chosen[start : start + step]
