@@ -188,10 +188,17 @@ def _sep_positions(field: Field, setup: Setup, n: int) -> Job:
 
 
 def _sources(field: Field, setup: Setup, n: int) -> Job:
-    """A catalogue with its segmentation, to cut stamps for."""
+    """A catalogue with its segmentation, to model neighbours of and to cut stamps for."""
     outputs = (field.folder / "stamped.fits", field.folder / "stamped_seg.fits")
     flags = ("--noise", "dja", "--neighbours", "mask", "--segmentation", outputs[1])
     return Job(commands=[_ours("catalog", field.prefix(0), "-o", outputs[0], *flags)], outputs=outputs)
+
+
+def _neighbours(field: Field, setup: Setup, n: int) -> Job:
+    catalog, segments = _sources(field, setup, n).outputs
+    return Job(
+        commands=[_plain("neighbours", field.prefix(0), catalog, segments)], outputs=(), rows=count_rows(catalog)
+    )
 
 
 def _stamps(field: Field, setup: Setup, n: int) -> Job:
@@ -279,6 +286,9 @@ CASES: dict[str, Case] = {
     "catalog-mask": Case(title="`catalog --neighbours mask`", job=_catalog("--neighbours", "mask")),
     "catalog": Case(title="`catalog`", job=_catalog()),
     "catalog-1": Case(title="`catalog --workers 1`", job=_catalog("--workers", "1")),
+    "neighbours": Case(
+        title="models of the light of all sources beyond their segments (call)", job=_neighbours, before=_sources
+    ),
     "sep": Case(title="plain sep, unzipped files", job=_sep),
     "se": Case(title="source-extractor, unzipped files", job=_extract(), external=True),
     "se-dual": Case(title="source-extractor, dual-image mode", job=_extract(dual=True), external=True),

@@ -45,6 +45,38 @@ def load(prefix: str) -> Callable[[], None]:
     return call
 
 
+def model_neighbours(prefix: str, catalog: str, segmentation: str) -> Callable[[], None]:
+    """Model the light of sources beyond their segments, and take it off the image less its sky, on all cores."""
+    import atexit
+    from contextlib import ExitStack
+
+    from astropy.table import QTable
+
+    from dja_photplug.mosaic.image import share_image
+    from dja_photplug.options.stages import Options
+    from dja_photplug.parallel.scratch import share_plane
+    from dja_photplug.pipeline.images import find_source, load_source
+    from dja_photplug.pipeline.tiles import share_work
+    from dja_photplug.plugins.manager import get_plugin_manager
+    from dja_photplug.sources.detection import Detection
+    from dja_photplug.sources.removal import remove_neighbours, remove_sky
+    from dja_photplug.sources.segments import read_segmentation
+
+    manager, options = get_plugin_manager(), Options().settle()
+    source, stack = find_source(prefix, manager), ExitStack()
+    atexit.register(stack.close)
+    parallel = stack.enter_context(share_work([source], options, manager))
+    image = share_image(load_source(source, options, manager))
+    labels, _ = read_segmentation(segmentation)
+    detection = Detection(sources=QTable.read(catalog), segmentation=share_plane(labels), wcs=image.wcs)
+    removed = remove_sky(image, detection.segmentation, options, parallel=parallel)
+
+    def call() -> None:
+        remove_neighbours(removed, image, detection, options, parallel=parallel)
+
+    return call
+
+
 def read_with_astropy(science: str, weight: str) -> Callable[[], None]:
     """Read science image and weight as most do, and invert the weight."""
     import numpy as np
@@ -139,6 +171,7 @@ WAYS: dict[str, Callable[..., Callable[[], None]]] = {
     "astropy": read_with_astropy,
     "decompress": decompress,
     "load": load,
+    "neighbours": model_neighbours,
     "recipe": weigh_as_published,
     "sep": measure_with_sep,
 }

@@ -112,9 +112,9 @@ class NeighbourLight:
         -------
         Neighbours
         """
-        clear, segmentation = np.ascontiguousarray(self.clear), np.ascontiguousarray(self.segmentation)
+        clear = np.ascontiguousarray(self.clear)
         wings, brightest = np.zeros((2, *clear.shape), np.float32)
-        for _, stamps, lights in render_wings(self.profiles, segmentation):
+        for _, stamps, lights in render_wings(self.profiles, self.segmentation):
             skies = lights * (stamps.label == 0)
             places = stamps.places(slice(0, len(wings)))
             for (where, part), light, sky in zip(places, lights, skies, strict=True):

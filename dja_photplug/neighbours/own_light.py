@@ -95,12 +95,14 @@ def sum_own_light(
     far += np.maximum(np.abs(places.x - part.owners.x), np.abs(places.y - part.owners.y))
     part = replace(part, reach=np.minimum(part.reach, np.ceil(np.nan_to_num(far)).astype(np.intp) + 1))
     for batch, stamps, wings in render_wings(part, segmentation):
-        chosen, on_sky = pairs[batch], stamps.label == 0
-        place = targets.x[chosen] - stamps.x, targets.y[chosen] - stamps.y
-        planes = wings * on_sky, wings * ~on_sky
-        for name, (a, b, theta) in apertures.items():
-            one = (a[chosen], b[chosen], theta[chosen])
-            sums[name][:, chosen] = [_sum_stamps(plane, *place, one) for plane in planes]
+        on_sky = stamps.label == 0
+        for i, plane in enumerate((wings * on_sky, wings * ~on_sky)):
+            lit = np.flatnonzero(plane.any(axis=(1, 2)))
+            chosen = pairs[batch][lit]
+            place = targets.x[chosen] - stamps.x[lit], targets.y[chosen] - stamps.y[lit]
+            ellipses = {name: (a[chosen], b[chosen], theta[chosen]) for name, (a, b, theta) in apertures.items()}
+            for name, total in _sum_stamps(plane[lit], *place, ellipses).items():
+                sums[name][i, chosen] = total
     return {name: OwnLight(sky=sky, taken=taken) for name, (sky, taken) in sums.items()}
 
 
@@ -161,16 +163,18 @@ def sum_opposite(
         fill = np.where(good, data[opposite], fill)
         fill = np.where((stamps.label > 0) & (stamps.label != label), fill, np.float32(0))
         place = one.x - stamps.x, one.y - stamps.y
-        total[chosen] = _sum_stamps(fill, *place, (a[chosen], b[chosen], theta[chosen]))
+        ellipses = {"": (a[chosen], b[chosen], theta[chosen])}
+        total[chosen] = _sum_stamps(fill, *place, ellipses)[""]
     return total
 
 
-def _sum_stamps(plane: Image, x: Floats, y: Floats, ellipse: Ellipse) -> Floats:
-    """Return the sum over an ellipse on each stamp of (m, sy, sx), from the place of the source on it; 0 beyond it."""
+def _sum_stamps(plane: Image, x: Floats, y: Floats, ellipses: Ellipses) -> dict[str, Floats]:
+    """Return sums over ellipses on each stamp of (m, sy, sx), from the place of the source on it; 0 beyond it."""
     m, height, width = plane.shape
     # One below the other they are an image, on which each is the segment of its source: without a mask sep zeroes the
     # others.
     label = np.arange(1, m + 1, dtype=np.int32)
     places = Shapes(label=label, x=x, y=y + height * np.arange(m), a=x, b=x, theta=x)
     stacked, labels = plane.reshape(-1, width), np.repeat(label, height * width).reshape(-1, width)
-    return sum_overlap(np.ascontiguousarray(stacked), places, *ellipse, segmap=labels, seg_id=label)[0]
+    segments = {"segmap": labels, "seg_id": label}
+    return {name: sum_overlap(stacked, places, *where, **segments)[0] for name, where in ellipses.items()}

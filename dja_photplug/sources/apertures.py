@@ -469,7 +469,9 @@ def _join_sums(parts: list[Sums]) -> Sums:
     return Sums(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in Sums.__slots__})
 
 
-def sum_segments(pixels: Pixels, segmentation: NDArray[np.int32], label: NDArray[np.int32]) -> Sums:
+def sum_segments(
+    pixels: Pixels, segmentation: NDArray[np.int32], label: NDArray[np.int32]
+) -> tuple[Sums, Floats | None]:
     """Sum over the pixels with data in the segment of each label.
 
     Parameters
@@ -482,8 +484,10 @@ def sum_segments(pixels: Pixels, segmentation: NDArray[np.int32], label: NDArray
 
     Returns
     -------
-    Sums
+    sums : Sums
         (n,); NaN without a pixel with data, where the area is 0.
+    removed : ndarray or None
+        Light of neighbours that was taken off them, in the unit of the image, (n,); None where none is.
     """
     members = np.flatnonzero(segmentation != 0)  # of bools it takes a third of the time
     members = members[~pixels.null.ravel()[members]]
@@ -497,4 +501,6 @@ def sum_segments(pixels: Pixels, segmentation: NDArray[np.int32], label: NDArray
     flux, total, background = (
         np.where(area > 0, add(plane), np.nan) for plane in (pixels.data, pixels.variance, pixels.background)
     )
-    return Sums(flux=flux, total=total, background=background, area=area, flag=np.zeros(len(label), dtype=np.int64))
+    flag = np.zeros(len(label), dtype=np.int64)
+    sums = Sums(flux=flux, total=total, background=background, area=area, flag=flag)
+    return sums, None if pixels.neighbours is None else add(pixels.neighbours.wings)

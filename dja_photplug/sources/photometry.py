@@ -173,11 +173,10 @@ def _measure(
         kind: Sums(**{name: _spread(getattr(part, name), placed, size) for name in Sums.__slots__})
         for kind, part in sums.items()
     }
-    iso = sum_segments(pixels, segmentation, shapes.label)
+    iso, removed = sum_segments(pixels, segmentation, shapes.label)
     sums["iso"] = replace(iso, flux=iso.flux - sky * iso.area)
-    if pixels.neighbours is not None:
-        wings = sum_segments(replace(pixels, data=pixels.neighbours.wings), segmentation, shapes.label)
-        columns |= {"removed_iso": np.nan_to_num(wings.flux), "filled_iso": np.zeros(size)}
+    if removed is not None:
+        columns |= {"removed_iso": removed, "filled_iso": np.zeros(size)}
     return columns, {kind: _blank(part, known, not_covered) for kind, part in sums.items()}, sky_error
 
 
