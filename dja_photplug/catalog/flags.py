@@ -47,6 +47,10 @@ class SourceFlag(enum.IntFlag):
     SATURATED_CORE = 32768, "looks saturated: no data within 0.1 arcsec of the centre, but light with data around it"
     POINT_LIKE = 65536, "the half-light radius is that of a point source; judged where a PSF is given"
     NEIGHBOUR_LIGHT = 131072, "more than 2 sigma of neighbours' light was taken off; only with neighbours subtract"
+    NOT_WINDOWED = (
+        262144,
+        "no windowed position was found, x and y are isophotal; only with positions windowed",
+    )
 
 
 def decode_flags(value: int) -> list[str]:

@@ -25,6 +25,8 @@ _UCDS = {
     "dec": "pos.eq.dec;meta.main",
     "x": "pos.cartesian.x;instr.det",
     "y": "pos.cartesian.y;instr.det",
+    "x_iso": "pos.cartesian.x;instr.det",
+    "y_iso": "pos.cartesian.y;instr.det",
     "a": "phys.angSize.smajAxis",
     "b": "phys.angSize.sminAxis",
     "theta": "pos.posAng;instr.det",

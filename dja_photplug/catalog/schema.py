@@ -25,6 +25,7 @@ __all__ = [
     "MASK_COLUMNS",
     "MATCHED_TOTAL_COLUMNS",
     "MATCH_COLUMNS",
+    "POSITION_COLUMNS",
     "SKY_COLUMNS",
     "TOTAL_COLUMNS",
     "ColumnSpec",
@@ -66,10 +67,10 @@ class ColumnSpec:
 
 COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("id", "", "source number, its label in the segmentation image, from 1", "i8"),
-    ColumnSpec("ra", "deg", "right ascension of the barycentre, ICRS"),
-    ColumnSpec("dec", "deg", "declination of the barycentre, ICRS"),
-    ColumnSpec("x", "pix", "barycentre, 0-based: the centre of the first pixel is 0"),
-    ColumnSpec("y", "pix", "barycentre, 0-based: the centre of the first pixel is 0"),
+    ColumnSpec("ra", "deg", "right ascension, ICRS"),
+    ColumnSpec("dec", "deg", "declination, ICRS"),
+    ColumnSpec("x", "pix", "windowed position or barycentre, 0-based: the centre of the first pixel is 0"),
+    ColumnSpec("y", "pix", "windowed position or barycentre, 0-based: the centre of the first pixel is 0"),
     ColumnSpec("a", "arcsec", "rms of the light along the major axis"),
     ColumnSpec("b", "arcsec", "rms of the light along the minor axis"),
     ColumnSpec("theta", "deg", "angle of the major axis, counter-clockwise from +x of the mosaic, -90 to 90"),
@@ -161,6 +162,11 @@ MASK_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("mask_aper_{i}", "", "pixels without data in the circle of diameter ASEC_{i} arcsec"),
 )
 """Columns of each aperture on request."""
+
+POSITION_COLUMNS: tuple[ColumnSpec, ...] = tuple(
+    ColumnSpec(f"{axis}_iso", "pix", "barycentre of the source's pixels, 0-based") for axis in "xy"
+)
+"""Columns where x and y are windowed positions."""
 
 GROWTH_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec(

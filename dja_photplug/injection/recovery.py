@@ -32,7 +32,7 @@ from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.detection import FOUND, place_sources, sample_labels
 from dja_photplug.units import flux_of
 
-__all__ = ["realise"]
+__all__ = ["measure_forced", "realise"]
 
 
 def realise(field: Field, number: int) -> tuple[QTable, Places | None]:
@@ -104,16 +104,35 @@ def _recover(
     return columns
 
 
-def _force(sources: QTable, after: Result, field: Field) -> dict[str, Floats]:
-    """Return fluxes and errors at the true positions, as sources of the segments that they lie on."""
-    found = dict.fromkeys(FOUND, np.full(len(sources), np.nan))  # no shapes: apertures are circles
+def measure_forced(sources: QTable, result: Result, field: Field) -> QTable:
+    """Measure at the true positions of sources, as sources of the segments that they lie on.
+
+    Parameters
+    ----------
+    sources : `~astropy.table.QTable`
+        (n,), with their true ``x y``.
+    result : Result
+        Of an image with or without them.
+    field : Field
+
+    Returns
+    -------
+    `~astropy.table.QTable`
+        (n,), what the engine measures; apertures are circles, because no shapes are known.
+    """
+    found = dict.fromkeys(FOUND, np.full(len(sources), np.nan))
     found |= {name: sources[name].value for name in "xy"} | dict.fromkeys(("npix", "flag"), np.zeros(len(sources), int))
-    segmentation = after.detection.segmentation
+    segmentation = result.detection.segmentation
     # Those on none get labels that no pixel has: no segment is theirs, and all are masked.
     ids = sample_labels(segmentation, sources)
     ids = np.where(ids > 0, ids, segmentation.max(initial=0) + 1 + np.arange(len(ids)))
-    targets = place_sources(found, segmentation, after.image.wcs, ids)
-    catalog = remeasure(replace(after, detection=targets), after.image, field.manager)
+    targets = place_sources(found, segmentation, result.image.wcs, ids)
+    return remeasure(replace(result, detection=targets), result.image, field.manager)
+
+
+def _force(sources: QTable, after: Result, field: Field) -> dict[str, Floats]:
+    """Return fluxes and errors at the true positions."""
+    catalog = measure_forced(sources, after, field)
     names = {name: f"{name}_aper_{field.job.injection.aperture}" for name in ("flux", "fluxerr")}
     return {f"{name}_forced": read_fluxes(catalog, column) for name, column in names.items()}
 

@@ -192,6 +192,20 @@ class MeasureOptions(Stage):
         "own in their pixels; 'auto' is 'subtract' with the noise preset calibrated and no sky annulus, else 'mask'",
         choices=("auto", "mask", "mean", "keep", "subtract"),
     )
+    positions: str = option(
+        "auto",
+        "where sources are, and apertures centred: 'windowed', where the light within a Gaussian is in balance, or "
+        "'isophotal', the barycentre of the segment, as the archive does; 'auto' is 'windowed' with the noise preset "
+        "calibrated, else 'isophotal'",
+        choices=("auto", "windowed", "isophotal"),
+    )
+    window: float = option(
+        0.06,
+        "sigma of that Gaussian, 0.4 of the PSF's FWHM; larger sources have 0.7 of the root of a b, up to 0.24",
+        unit="arcsec",
+        minimum=1e-3,
+        maximum=10,
+    )
     photon_gain: float | None = option(
         None,
         "gain whose photon noise is added to the errors in circles, beside that in the weights; 2000 in the archive's "
@@ -412,7 +426,8 @@ class Options(Stage):
         -------
         Options
             The same where nothing is left open. The preset ``calibrated`` takes off sky and neighbours, because its
-            errors say nothing of them; others measure what is published.
+            errors say nothing of them, and centres apertures where noise moves them least; others measure what is
+            published.
         """
         measure, calibrated = self.measure, self.variance.noise == "calibrated"
         sky, neighbours = measure.background, measure.neighbours
@@ -420,7 +435,11 @@ class Options(Stage):
             sky = "mesh" if calibrated else "none"
         if neighbours == "auto":
             neighbours = "subtract" if calibrated and sky != "annulus" else "mask"
-        return dataclasses.replace(self, measure=dataclasses.replace(measure, background=sky, neighbours=neighbours))
+        positions = measure.positions
+        if positions == "auto":
+            positions = "windowed" if calibrated else "isophotal"
+        settled = dataclasses.replace(measure, background=sky, neighbours=neighbours, positions=positions)
+        return dataclasses.replace(self, measure=settled)
 
     @property
     def apart(self) -> bool:

@@ -257,6 +257,8 @@ def measure_columns(
         told = "leave out --detect, --stack and --rescale-weights"
         raise PhotplugError(f"a catalogue that is extended has its sources already; {told}")
     options = settle_bands(options, list(bands)).for_bands()
+    # Those that the catalogue has, whichever they are.
+    options = replace(options, measure=replace(options.measure, positions="auto"))
     first = max(_find_numbers("BAND_", table.meta), default=-1) + 1
     if set(extend.columns) == {"epochs"}:
         tables = _find_epochs(table, given, bands, options, extend, manager, check)

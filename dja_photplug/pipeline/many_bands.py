@@ -25,6 +25,7 @@ from dja_photplug.catalog.schema import (
     MASK_COLUMNS,
     MATCH_COLUMNS,
     MATCHED_TOTAL_COLUMNS,
+    POSITION_COLUMNS,
     SKY_COLUMNS,
     TOTAL_COLUMNS,
     ColumnSpec,
@@ -70,7 +71,7 @@ Floats = NDArray[np.float64]
 # What a source is, in whichever band it is measured.
 SOURCE_COLUMNS = (
     *("id", "ra", "dec", "x", "y", "a", "b", "theta", "npix", "snr_detect", "kron_radius"),
-    *(spec.name for spec in DETAIL_COLUMNS),
+    *(spec.name for spec in (*POSITION_COLUMNS, *DETAIL_COLUMNS)),
 )
 
 
@@ -344,6 +345,7 @@ def describe_own(options: Options) -> list[ColumnSpec]:
     """
     numbers = range(len(options.measure.apertures))
     own = list(describe_columns(len(numbers)))
+    own += POSITION_COLUMNS if options.measure.positions == "windowed" else ()
     if options.details:
         sky = SKY_COLUMNS if options.measure.background != "none" else ()
         own += [*DETAIL_COLUMNS, *KRON_DETAIL_COLUMNS, *describe_apertures(numbers, sky + MASK_COLUMNS)]

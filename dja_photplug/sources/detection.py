@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from astropy import units as u
@@ -12,19 +13,24 @@ from astropy.table import QTable
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import COLUMNS, dress_table
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.cleaning import Uncleaned, Wings
 from dja_photplug.light.mesh import Background
 from dja_photplug.light.planes import Floats, Shapes
-from dja_photplug.mosaic.blocks import native_pixels
+from dja_photplug.light.windows import WINDOW_REACH, Windows, find_windowed
+from dja_photplug.mosaic.blocks import Planes, native_pixels
 from dja_photplug.parallel.islands import relabel
-from dja_photplug.sky.grid import pixel_positions, pixel_scale, sky_positions
+from dja_photplug.parallel.workers import Map
+from dja_photplug.sky.grid import pixel_positions, pixel_scale, row_blocks, sky_positions
 from dja_photplug.sky.nesting import regrid_labels
+from dja_photplug.sources.apertures import Removed
 
 __all__ = [
     "Detection",
     "add_significance",
+    "center_detection",
     "clean_detection",
     "place_sources",
     "regrid_detection",
@@ -38,6 +44,11 @@ DETECTION_COLUMNS = tuple(
     spec for spec in COLUMNS if spec.name in {"id", "ra", "dec", "x", "y", "a", "b", "theta", "npix", "flag"}
 )
 
+
+# Sigma of the window of a source: so many times the root of a b, at most so many arcsec, at least so many pixels.
+WINDOW_SIZE, LARGEST_WINDOW, SMALLEST_WINDOW = 0.7, 0.24, 1.0
+# Pixels of a band of rows in which windowed positions are looked for at a time.
+BAND = 2**22
 
 Found = NDArray[np.float64] | NDArray[np.int64]
 # What an engine says of each source.
@@ -184,6 +195,73 @@ def add_significance(detection: Detection, significance: Floats) -> Detection:
     sources.add_column(dress_table({spec.name: snr}, [spec])[spec.name], name=spec.name, index=place)
     sources[spec.name].info.description = spec.description
     return replace(detection, sources=sources)
+
+
+def center_detection(
+    detection: Detection, image: NDData, removed: Removed, least: float, *, parallel: Map = map
+) -> Detection:
+    """Return sources at their windowed positions, found in the image less its sky and the light of neighbours.
+
+    Parameters
+    ----------
+    detection : Detection
+    image : `~astropy.nddata.NDData`
+        On the grid of the detection.
+    removed : Removed
+        What is taken off it.
+    least : float
+        Sigma of the smallest window, arcsec.
+    parallel : Map, optional
+        Does bands of rows.
+
+    Returns
+    -------
+    Detection
+        With ``x y ra dec`` there, ``x_iso y_iso`` as they were, and the flag NOT_WINDOWED where none was found.
+
+    Notes
+    -----
+    Of windows of 0.4 to 1 of the PSF's FWHM in simulated fields, 0.4 gave faint sources fluxes in 0.36 arcsec that are
+    nearest to those at true places, and places as good as any.
+    """
+    scale = pixel_scale(image.wcs)
+    shapes, sources = shapes_on_grid(detection, scale), detection.sources.copy()
+    size = WINDOW_SIZE * np.sqrt(np.nan_to_num(shapes.a * shapes.b))
+    sigma = np.maximum(np.clip(size, least / scale, max(least, LARGEST_WINDOW) / scale), SMALLEST_WINDOW)
+    (ny, nx), far = detection.segmentation.shape, int(np.ceil(WINDOW_REACH * sigma.max(initial=1))) + 1
+    with np.errstate(invalid="ignore"):
+        placed = np.flatnonzero((abs(shapes.x - (nx - 1) / 2) <= nx / 2) & (abs(shapes.y - (ny - 1) / 2) <= ny / 2))
+    placed = placed[np.argsort(shapes.y[placed], kind="stable")]
+    windows = Windows(label=shapes.label[placed], x=shapes.x[placed], y=shapes.y[placed], sigma=sigma[placed])
+    # Windows move by two sigma, less than they reach.
+    rows = list(row_blocks((ny, nx), BAND))
+    ends = np.searchsorted(windows.y, [part.stop - 0.5 for part in rows])
+    bands = [
+        (slice(max(part.start - 2 * far, 0), part.stop + 2 * far), windows[np.arange(first, last)])
+        for part, first, last in zip(rows, [0, *ends], ends, strict=False)
+    ]
+    work = partial(_find_windowed, image, removed, detection.segmentation)
+    x, y, found = (np.concatenate(parts) for parts in zip(*parallel(work, bands), strict=True))
+    for axis, values in (("x", x), ("y", y)):
+        sources[f"{axis}_iso"] = sources[axis]
+        sources[axis][placed] = values * u.pix
+    sources["ra"][placed], sources["dec"][placed] = (part * u.deg for part in sky_positions(image.wcs, x, y))
+    lost = np.ones(len(sources), bool)
+    lost[placed] = ~found
+    sources["flag"] |= np.where(lost, SourceFlag.NOT_WINDOWED.value, 0).astype(sources["flag"].dtype)
+    return replace(detection, sources=sources)
+
+
+def _find_windowed(
+    image: NDData, removed: Removed, segmentation: NDArray[np.int32], band: tuple[slice, Windows]
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Return the windowed positions of the sources in some rows."""
+    rows, windows = band
+    if removed.neighbours is not None:
+        data = np.asarray(removed.neighbours.clear)[rows]
+    else:
+        data = removed.sky[rows].take_off(np.asarray(image.data)[rows])
+    return find_windowed(data, Planes.of(image)[rows], np.asarray(segmentation)[rows], windows, rows.start)
 
 
 def sample_labels(segmentation: NDArray[np.int32], sources: QTable) -> NDArray[np.int64]:

@@ -21,6 +21,7 @@ from dja_photplug.catalog.schema import (
     GROWTH_COLUMNS,
     KRON_DETAIL_COLUMNS,
     MASK_COLUMNS,
+    POSITION_COLUMNS,
     describe_apertures,
     describe_columns,
     describe_removed,
@@ -391,7 +392,7 @@ def measure_with(
     positions = {name: column for name, column in detection.sources.items() if name != "flag"}
     positions.setdefault("snr_detect", np.full(len(positions["id"]), np.nan))  # where its engine does not tell
     described = [*describe_columns(len(numbers)), *off, *(() if psf is None else GROWTH_COLUMNS)]
-    described += [spec for spec in DETAIL_COLUMNS if spec.name in positions]
+    described += [spec for spec in (*POSITION_COLUMNS, *DETAIL_COLUMNS) if spec.name in positions]
     described += [*KRON_DETAIL_COLUMNS, *describe_apertures(numbers, MASK_COLUMNS)] if options.details else []
     table = dress_table({**positions, **columns}, described)
     table.meta.update({} if profiles is None else profiles.metadata())

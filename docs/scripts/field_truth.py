@@ -5,7 +5,8 @@ python docs/scripts/field_truth.py --density 300 --seeds 1 2 3 4 --options keep/
 The truth is the source's own light in the very aperture that was measured (its place, its Kron ellipse), summed over
 all pixels by exact overlap. A detection is that of the brightest source within 0.3 arcsec. With `/other` sources are
 found in one image of a field and measured in another, which has noise of its own, as where bands are detected in one;
-with `/true` they are measured at their true places.
+with `/true` they are measured at their true places, with `/isophotal` at the barycentres of their segments. The last
+column but those of biases is the scatter of both coordinates about the true ones, in milliarcsec.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class Measured:
     error: np.ndarray
     kept: np.ndarray  # flux less all that is not of the source, in the pixels that were summed; NaN where not known
     neighbour: np.ndarray  # whether the aperture reaches into segments of others
+    dx: np.ndarray  # place less the true one, in milliarcsec
+    dy: np.ndarray
 
     @property
     def pull(self) -> np.ndarray:
@@ -101,6 +104,8 @@ def compare(result: dp.Result, field: SimulatedField) -> dict[str, Measured]:
     use = np.flatnonzero(rows >= 0)
     x, y = (catalog[name].value for name in "xy")
     stamps = [field.own_light(row) for row in rows[use]]
+    true = (field.sources[name].value[rows[use]] for name in "xy")
+    dx, dy = (1000 * field.options.pixel_scale * (v[use] - place) for v, place in zip((x, y), true, strict=True))
     others, kept = result.detection.segmentation, result.options.measure.neighbours == "keep"
     measured = {}
     for kind, (major, minor, theta) in find_apertures(result, field.options.pixel_scale).items():
@@ -117,7 +122,7 @@ def compare(result: dp.Result, field: SimulatedField) -> dict[str, Measured]:
         left = flux - given / 100 + sky * clear + light * flux
         total = field.sources["flux"].value[rows[use]]
         known = np.isfinite(flux) & (error > 0)
-        columns = (total, own / 100, flux, error, left, masked > 0.01)  # own light is in 10 nJy
+        columns = (total, own / 100, flux, error, left, masked > 0.01, dx, dy)  # own light is in 10 nJy
         measured[kind] = Measured(*(column[known] for column in columns))
     return measured
 
@@ -161,8 +166,10 @@ def format_rows(name: str, measured: dict[str, Measured], labels: dict[str, str]
             biases.append(
                 "{:+.3f} {:+.3f} ({})".format(*np.percentile(m.bias[use], [50, 84]), beside) if beside else ""
             )
+        away = np.concatenate([m.dx, m.dy])[np.tile((m.total >= low) & (m.total < high), 2)]
+        place = f"{median_abs_deviation(away, scale='normal'):.1f}"
         sampling = f"{100 * SCATTER_ERROR / np.sqrt(max(count, 1)):.0f} %"
-        lines.append(" | ".join([f"| {name}", label, f"{count}", sampling, *pulls, *biases]) + " |")
+        lines.append(" | ".join([f"| {name}", label, f"{count}", sampling, *pulls, place, *biases]) + " |")
     return lines
 
 
@@ -173,7 +180,8 @@ def measure_field(options: FieldOptions, choices: Iterable[str], zones: int | No
         prefix = write_field(field, Path(folder), "sim-v1")
         for choice in choices:
             neighbours, sky, elsewhere = [*choice.split("/"), "", ""][:3]
-            measure = dp.MeasureOptions(neighbours=neighbours, background=sky or "none")
+            positions = elsewhere if elsewhere == "isophotal" else "auto"
+            measure = dp.MeasureOptions(neighbours=neighbours, background=sky or "none", positions=positions)
             chosen = dp.Options(measure=measure, calibration=dp.CalibrationOptions(zones=zones))
             result = dp.run([prefix], chosen)
             if elsewhere == "true":
@@ -196,7 +204,7 @@ def measure_fields(arguments: argparse.Namespace) -> list[str]:
             parts[name].append(measured)
     diameters = dp.MeasureOptions().apertures
     labels = {f"aper_{i}": f'{diameter:.2f}"' for i, diameter in enumerate(diameters)} | {"auto": "Kron"}
-    header = ["neighbours/sky", "true flux", "N", "sampling error", *labels.values()]
+    header = ["neighbours/sky", "true flux", "N", "sampling error", *labels.values(), "place"]
     header += [f"bias {label}" for label in labels.values()]
     lines = [f"| {' | '.join(header)} |", "| --- | --- |" + " ---: |" * (len(header) - 2)]
     for name, fields in parts.items():
@@ -209,7 +217,10 @@ if __name__ == "__main__":
     parser.add_argument("--density", type=float, default=300, help="sources above 20 nJy in a square arcmin")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4], help="one field of 1 square arcmin each")
     parser.add_argument(
-        "--options", nargs="+", default=["mask", "keep"], help="measure.neighbours/.background[/other or /true]"
+        "--options",
+        nargs="+",
+        default=["mask", "keep"],
+        help="measure.neighbours/.background[/other, /true, /isophotal]",
     )
     parser.add_argument("--zones", type=int, help="value of calibration.zones; without it those that the field has")
     start = time.perf_counter()

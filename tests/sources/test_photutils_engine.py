@@ -13,7 +13,7 @@ from photutils.segmentation import SegmentationImage, SourceCatalog
 
 import dja_photplug as dp
 from dja_photplug.catalog.flags import SourceFlag
-from dja_photplug.catalog.schema import describe_columns, describe_removed
+from dja_photplug.catalog.schema import POSITION_COLUMNS, describe_columns, describe_removed
 from dja_photplug.cli.app import main
 from dja_photplug.engines import photutils_engine
 from dja_photplug.engines.photutils_engine import PHOTUTILS, detect_photutils, mesh_background_2d
@@ -122,6 +122,7 @@ def test_command_on_real_bands(data, band, tmp_path) -> None:
     assert catalog.meta["ENGINE"] == "photutils"
     assert "AR" in catalog.meta
     specs = [*describe_columns(4, epochs=True), *describe_removed(range(4), sky=True, neighbours=True)]
+    specs += POSITION_COLUMNS
     assert set(catalog.colnames) == {spec.name for spec in specs}
     # 152 and 193; sep, which cleans, finds 130 and 163.
     assert 130 < len(catalog) < 215

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dja_photplug.cli.given import add_catalog_flags, read_given
 from dja_photplug.cli.shared import ANALYSIS, Subparsers, add_command, check_outputs, find_mosaics, make_options, say
+from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import EXTENDED_FORMATS, TABLE_SUFFIXES
 from dja_photplug.hookspecs import hookimpl
 from dja_photplug.options.arguments import collect_stage
@@ -44,7 +45,10 @@ def run(arguments: Namespace) -> None:
     given = read_given(arguments)
     table = given.table
     defaults = catalog_options(table, schema=given.columns.schema)
-    options = complete_options(make_options(arguments, defaults), manager)
+    options = make_options(arguments, defaults)
+    if options.measure.positions != "auto":
+        raise PhotplugError("option positions: a catalogue that is extended has its positions already; leave it out")
+    options = complete_options(options, manager)
     output = options.output
     written_here = output.format == "table" and output.schema == "photplug"
     suffixes = tuple(EXTENDED_FORMATS) if written_here else catalog_suffixes(manager, output.format, output.schema)

@@ -35,6 +35,7 @@ from dja_photplug.sources.apertures import Removed, find_reach
 from dja_photplug.sources.detection import (
     Detection,
     add_significance,
+    center_detection,
     regrid_detection,
     regrid_sources,
     sample_labels,
@@ -107,6 +108,7 @@ def analyse_image(
     background = background.share()
     if detection is None and targets is None and options.background.rescale_weights == "yes":
         image = share_image(scale_errors(image, measure_error_scale(image, options.background)))
+    found = detection is None
     if detection is None:
         begin("detecting")
         detection = _find_sources(image, background, tiles, options, manager, parallel)
@@ -125,6 +127,8 @@ def analyse_image(
         detection = _adopt_segments(targets, detection)
     removed = work.take_neighbours(image, removed, detection, calibration)
     begin("measuring")
+    if found and options.measure.positions == "windowed":
+        detection = center_detection(detection, image, removed, options.measure.window, parallel=parallel)
     catalog = work.measure(image, removed, detection, calibration, psf)
     if target is not None:
         begin("matching")
