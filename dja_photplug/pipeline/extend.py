@@ -256,9 +256,7 @@ def measure_columns(
     if options.bands.detect or options.bands.stack or options.background.rescale_weights == "yes":
         told = "leave out --detect, --stack and --rescale-weights"
         raise PhotplugError(f"a catalogue that is extended has its sources already; {told}")
-    options = settle_bands(options, list(bands)).for_bands()
-    # Those that the catalogue has, whichever they are.
-    options = replace(options, measure=replace(options.measure, positions="auto"))
+    options = _leave_positions(settle_bands(options, list(bands)).for_bands())
     first = max(_find_numbers("BAND_", table.meta), default=-1) + 1
     if set(extend.columns) == {"epochs"}:
         tables = _find_epochs(table, given, bands, options, extend, manager, check)
@@ -299,6 +297,11 @@ def measure_columns(
     meta = {f"ASEC_{i}": diameter for i, diameter in zip(numbers, options.measure.apertures, strict=True)}
     meta |= describe_bands(tables, psfs, first)
     return columns, {key: value for key, value in meta.items() if key not in table.meta}
+
+
+def _leave_positions(options: Options) -> Options:
+    """Return options that say nothing of positions: they are those that the catalogue has."""
+    return replace(options, measure=replace(options.measure, positions="auto"))
 
 
 def _find_epochs(

@@ -19,8 +19,8 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.light.cleaning import Uncleaned, Wings
 from dja_photplug.light.mesh import Background
 from dja_photplug.light.planes import Floats, Shapes
-from dja_photplug.light.windows import WINDOW_REACH, Windows, find_windowed
 from dja_photplug.mosaic.blocks import Planes, native_pixels
+from dja_photplug.neighbours.windows import WINDOW_REACH, Windows, find_windowed
 from dja_photplug.parallel.islands import relabel
 from dja_photplug.parallel.workers import Map
 from dja_photplug.sky.grid import pixel_positions, pixel_scale, row_blocks, sky_positions

@@ -30,6 +30,7 @@ from dja_photplug.catalog.schema import (
     MASK_COLUMNS,
     MATCH_COLUMNS,
     MATCHED_TOTAL_COLUMNS,
+    POSITION_COLUMNS,
     SKY_COLUMNS,
     TOTAL_COLUMNS,
     ColumnSpec,
@@ -215,6 +216,7 @@ def tables() -> dict[str, str]:
     return {
         "columns": columns(COLUMNS),
         "aperture columns": columns(APERTURE_COLUMNS),
+        "position columns": columns(POSITION_COLUMNS),
         "sky columns": columns(SKY_COLUMNS),
         "detection details": columns(DETAIL_COLUMNS),
         "kron details": columns(KRON_DETAIL_COLUMNS + MASK_COLUMNS),

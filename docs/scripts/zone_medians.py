@@ -2,6 +2,10 @@
 
 Needs the UDS cut-outs: DJA_PHOTPLUG_DATA=folder python docs/scripts/zone_medians.py
 
+With `--simulated SEED ...` it needs none: fields of 4 square arcmin with steps of depth, 1/f noise and sky that
+was left in: there is enough sky, and a row tells scatter (median) too, where one half of the apertures of each zone and
+field, drawn by chance, is measured in units of the scatter of the other.
+
 The sampling error is that of the sky: squares of 6 arcsec are drawn again and again from those of a zone, each with
 all its apertures. Where noise is correlated beyond an aperture it is larger than by the number of apertures. The last
 column is the mean of the pixels of the sky, without those beyond 2.5 of their scatter, in sigma.
@@ -9,8 +13,10 @@ column is the mean of the pixels of the sky, without those beyond 2.5 of their s
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from scipy.stats import median_abs_deviation
@@ -19,6 +25,7 @@ import dja_photplug as dp
 from dja_photplug.calibration.measure import ApertureSums, Places
 from dja_photplug.engines.sep_engine import SEP, detect_sep, mesh_background
 from dja_photplug.mosaic.image import MosaicImage
+from dja_photplug.simulate.field import FieldOptions, simulate_field, write_field
 from dja_photplug.sources import empty
 from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.removal import remove_sky
@@ -75,22 +82,73 @@ def average_pixels(image: MosaicImage, detection: Detection, edges: np.ndarray) 
     return means
 
 
-if __name__ == "__main__":
-    rng, header = np.random.default_rng(1), True
-    for band, name in MOSAICS.items():
+def measure(image: MosaicImage) -> tuple[Detection, np.ndarray, list[tuple[Places, ApertureSums]]]:
+    """Return the sources of an image, the variances between its zones, and all empty apertures of each radius."""
+    detection = detect_sep(image, mesh_background(image, dp.BackgroundOptions()), dp.Options())
+    return detection, *collect(image, detection)
+
+
+def read_pulls(places: Places, sums: ApertureSums, edges: np.ndarray, zone: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return flux over error in the apertures of a zone, and the square that each is in."""
+    x, y, radius = places
+    use = np.searchsorted(edges, sums.background / (np.pi * radius**2)) == zone
+    return sums.flux[use] / np.sqrt(sums.background[use]), (x[use] // BLOCK) * 1000 + y[use] // BLOCK
+
+
+def print_header(found: list[tuple[Places, ApertureSums]], *more: str) -> None:
+    print("| zone |" + "".join(f' {radius * 0.04:.2f}" |' for (*_, radius), _ in found) + "".join(more))
+    print("| --- |" + " ---: |" * (len(found) + len(more)))
+
+
+def print_real() -> None:
+    """Print a row for each zone of the cut-outs."""
+    rng = np.random.default_rng(1)
+    for i, (band, name) in enumerate(MOSAICS.items()):
         image = dp.load_mosaic(Path(os.environ["DJA_PHOTPLUG_DATA"]) / name, noise="calibrated")
-        detection = detect_sep(image, mesh_background(image, dp.BackgroundOptions()), dp.Options())
-        edges, found = collect(image, detection)
-        if header:
-            print("| zone |" + "".join(f' {radius * 0.04:.2f}" |' for (*_, radius), _ in found) + " pixels |")
-            print("| --- |" + " ---: |" * (len(found) + 1))
-            header = False
+        detection, edges, found = measure(image)
+        if i == 0:
+            print_header(found, " pixels |")
         for zone, mean in enumerate(average_pixels(image, detection, edges)):
             cells = []
-            for (x, y, radius), sums in found:
-                use = np.searchsorted(edges, sums.background / (np.pi * radius**2)) == zone
-                pull = sums.flux[use] / np.sqrt(sums.background[use])
+            for places, sums in found:
+                pull, block = read_pulls(places, sums, edges, zone)
                 pull /= median_abs_deviation(pull, scale="normal")
-                block = (x[use] // BLOCK) * 1000 + y[use] // BLOCK
                 cells.append(f"{np.median(pull):+.2f} +- {resample(pull, block, rng):.2f}")
             print(f"| {band} {zone + 1} | {' | '.join([*cells, mean])} |", flush=True)
+
+
+def print_simulated(seeds: list[int]) -> None:
+    """Print scatter and median of each zone of simulated fields, with their sampling errors, and the numbers."""
+    rng, pulls = np.random.default_rng(1), {}
+    for seed in seeds:
+        field = simulate_field(FieldOptions(shape=(3000, 3000), seed=seed))
+        with TemporaryDirectory() as folder:
+            image = dp.load_mosaic(write_field(field, Path(folder), "sim-v1"), noise="calibrated")
+        _, edges, found = measure(image)
+        assert len(edges) == len(field.options.depths) - 1, edges
+        for zone in range(len(edges) + 1):
+            for i, (places, sums) in enumerate(found):
+                pull, block = read_pulls(places, sums, edges, zone)
+                half = rng.permutation(len(pull)) < len(pull) // 2
+                pull = pull[half] / median_abs_deviation(pull[~half], scale="normal")
+                pulls.setdefault((zone, i), []).append((pull, block[half] + 1e7 * seed))
+    print_header(found)
+    for zone in range(len(edges) + 1):
+        cells, counts = [], []
+        for i in range(len(found)):
+            pull, block = (np.concatenate(parts) for parts in zip(*pulls[zone, i], strict=True))
+            scatter = median_abs_deviation(pull, scale="normal")
+            error = 1.17 * scatter / np.sqrt(len(pull) / 2)  # that of the half that calibrates, too
+            cells.append(f"{scatter:.2f} +- {error:.2f} ({np.median(pull):+.3f} +- {resample(pull, block, rng):.3f})")
+            counts.append(f"{len(pull)}")
+        print(f"| {zone + 1} | {' | '.join(cells)} |\n| n | {' | '.join(counts)} |", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--simulated", type=int, nargs="+", metavar="SEED", help="fields, instead of the cut-outs")
+    arguments = parser.parse_args()
+    if arguments.simulated:
+        print_simulated(arguments.simulated)
+    else:
+        print_real()

@@ -106,9 +106,9 @@ def analyse_image(
     begin("background")
     background = ask_engine(manager, "photplug_background", Background, options, image=image)
     background = background.share()
-    if detection is None and targets is None and options.background.rescale_weights == "yes":
+    own = detection is None and targets is None
+    if own and options.background.rescale_weights == "yes":
         image = share_image(scale_errors(image, measure_error_scale(image, options.background)))
-    found = detection is None
     if detection is None:
         begin("detecting")
         detection = _find_sources(image, background, tiles, options, manager, parallel)
@@ -127,8 +127,7 @@ def analyse_image(
         detection = _adopt_segments(targets, detection)
     removed = work.take_neighbours(image, removed, detection, calibration)
     begin("measuring")
-    if found and options.measure.positions == "windowed":
-        detection = center_detection(detection, image, removed, options.measure.window, parallel=parallel)
+    detection = work.center(image, removed, detection) if own else detection
     catalog = work.measure(image, removed, detection, calibration, psf)
     if target is not None:
         begin("matching")
@@ -173,6 +172,12 @@ class _Work:
         self.begin("neighbours")
         removed = remove_neighbours(removed, image, detection, self.options, parallel=self.parallel)
         return measure_profiles(removed, image, calibration, parallel=self.parallel)
+
+    def center(self, image: MosaicImage, removed: Removed, detection: Detection) -> Detection:
+        """Return sources at the positions that the options ask for."""
+        if self.options.measure.positions != "windowed":
+            return detection
+        return center_detection(detection, image, removed, self.options.measure.window, parallel=self.parallel)
 
     def measure(
         self,

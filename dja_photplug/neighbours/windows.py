@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dja_photplug.light.planes import Floats
-from dja_photplug.light.profiles import Image, Index
 from dja_photplug.mosaic.blocks import Planes
+from dja_photplug.neighbours.profiles import Image, Index
 
 __all__ = ["WINDOW_REACH", "Windows", "find_windowed"]
 
@@ -29,7 +29,17 @@ Found = tuple[Floats, Floats, NDArray[np.bool_]]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Windows:
-    """Where sources are looked for, all (n,): labels, pixels of the whole image, and the sigma of the Gaussians."""
+    """Where sources are looked for, all (n,).
+
+    Attributes
+    ----------
+    label : ndarray
+        In the segmentation.
+    x, y : ndarray
+        Where windows begin, in pixels of the image.
+    sigma : ndarray
+        Of the Gaussians, in pixels.
+    """
 
     label: NDArray[np.int32]
     x: Floats
@@ -57,9 +67,9 @@ class _Light:
         return self.segmentation[np.clip(y - self.first, 0, ny - 1), np.clip(x, 0, nx - 1)]
 
     def cut(self, label: NDArray[np.int32], middle: Index, half: int) -> Floats:
-        """Return stamps around x and y, (2, n).
+        """Return stamps around x and y, (2, n): the light, and 1 where none is known, (n, 2, side, side).
 
-        They are 0 where a pixel, or the one opposite, is another's, has no data, or is off the image.
+        That is in pixels of others, without data, and off the image; their light is 0.
         """
         (x, y), span = middle, np.arange(-half, half + 1)
         rows, columns = (y - self.first)[:, None] + span, x[:, None] + span
@@ -69,8 +79,7 @@ class _Light:
         owner = self.segmentation[where]
         use &= (owner == 0) | (owner == label[:, None, None])
         use &= ~self.null[where]
-        use &= use[:, ::-1, ::-1]
-        return np.where(use, self.data[where], 0).astype(np.float64)
+        return np.stack([np.where(use, self.data[where], 0), ~use], axis=1, dtype=np.float64)
 
 
 def find_windowed(
@@ -143,13 +152,21 @@ def _follow(light: _Light, windows: Windows, half: int) -> Found:
 def _step(stamps: Floats, offset: Floats, sigma: Floats) -> Floats:
     """Return how far windows are to be moved, (2, n), by the first and second moments of the light in them.
 
-    NaN where there is no light.
+    To the first moments is added what a Gaussian of the window's size has in the pixels that do not count. NaN where
+    there is no light.
     """
-    half = stamps.shape[1] // 2
-    across, up = np.arange(-half, half + 1) - offset[:, :, None]
-    weights = (np.exp(-0.5 * np.square(d / sigma[:, None])) for d in (across, up))
-    wide, high = (np.stack([w, w * d, w * d * d], axis=-1) for w, d in zip(weights, (across, up), strict=True))
-    moments = np.swapaxes(high, 1, 2) @ (stamps @ wide)  # (n, power of y, power of x)
-    total = np.where(moments[:, 0, 0] > 0, moments[:, 0, 0], np.nan)
-    mean, square = (np.stack([moments[:, 0, i], moments[:, i, 0]]) / total for i in (1, 2))
+    half = stamps.shape[-1] // 2
+    away = np.arange(-half, half + 1) - offset[:, :, None]
+    weights = np.exp(-0.5 * np.square(away / sigma[:, None]))
+    light, lacking = _moments(stamps[:, 0], away, weights), _moments(stamps[:, 1], away, np.square(weights))
+    total = np.where(light[0, 0] > 0, light[0, 0], np.nan)
+    mean = np.stack([light[0, 1], light[1, 0]]) / total
+    mean += np.stack([lacking[0, 1], lacking[1, 0]]) / (np.pi * sigma**2 - lacking[0, 0])
+    square = np.stack([light[0, 2], light[2, 0]]) / total
     return mean / np.maximum(1 - square / sigma**2, LEAST_CURVATURE)
+
+
+def _moments(stamps: Floats, away: Floats, weights: Floats) -> Floats:
+    """Return sums of pixels times powers of y and x, up to 2, and their weights, (3, 3, n)."""
+    across, up = (np.stack([w, w * d, w * d * d], axis=-1) for d, w in zip(away, weights, strict=True))
+    return np.moveaxis(np.swapaxes(up, 1, 2) @ (stamps @ across), 0, -1)
