@@ -161,24 +161,22 @@ def _describe_flag(name: str, meta: Declaration, default: object) -> dict[str, o
         keywords["type"], default = _numbers(meta["kind"]), ",".join(map(str, default))
     elif meta["choices"]:
         keywords |= {"choices": meta["choices"], "metavar": None}
-    if default is None and str(keywords.get("metavar")).endswith("|auto"):
+    if isinstance(default, bool):
+        default = "yes" if default else "no"
+    elif default is None and str(keywords.get("metavar")).endswith("|auto"):
         default = "auto"
-    shown = "" if default is None else f" (default {_show(default)})"
+    shown = "" if default is None else f" (default {default})"
     return keywords | {"help": (meta["help"] + unit + shown).replace("%", "%%")}
 
 
+# What stands for values in the help, by their units.
 _UNIT_LABELS = {"arcsec": "ARCSEC", "d": "DAYS", "deg": "DEG", "mag": "MAG", "pix": "PIXELS", "uJy": "UJY"}
 
 
 def _label(name: str, meta: Declaration) -> str:
-    """Return what stands for the value of a flag in its help."""
     if meta["kind"] is str:
         return "PATH" if meta["path"] else name.upper()
     return _UNIT_LABELS.get(meta["unit"], "N" if meta["kind"] is int else "NUMBER") + ",..." * meta["many"]
-
-
-def _show(default: object) -> str:
-    return {True: "yes", False: "no"}[default] if isinstance(default, bool) else str(default)
 
 
 def read_toml(path: Path, what: str, check: str = "its name") -> dict[str, Any]:

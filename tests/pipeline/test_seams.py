@@ -620,7 +620,7 @@ def test_options_of_a_plugin_from_flag_file_and_python(folder, plugged, capsys):
     with pytest.raises(SystemExit):
         main(["catalog", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert "--flat-error ERROR error of the flat field, as a fraction of the signal (default 0.02)" in text
+    assert "--flat-error NUMBER error of the flat field, as a fraction of the signal (default 0.02)" in text
     wrong = "option error: 2.0 is above its maximum 1; change"
     expect_error(capsys, f"catalog {PREFIX} -o x.fits --flat-error 2", f"{wrong} --flat-error")
     Path("t.toml").write_text("[flat]\nerror = 2\n")
