@@ -169,14 +169,12 @@ def _describe_flag(name: str, meta: Declaration, default: object) -> dict[str, o
     return keywords | {"help": (meta["help"] + unit + shown).replace("%", "%%")}
 
 
-# What stands for values in the help, by their units.
-_UNIT_LABELS = {"arcsec": "ARCSEC", "d": "DAYS", "deg": "DEG", "mag": "MAG", "pix": "PIXELS", "uJy": "UJY"}
-
-
 def _label(name: str, meta: Declaration) -> str:
+    """Return what stands for the value of a flag in its help."""
+    units = {"arcsec": "ARCSEC", "d": "DAYS", "deg": "DEG", "mag": "MAG", "pix": "PIXELS", "uJy": "UJY"}
     if meta["kind"] is str:
         return "PATH" if meta["path"] else name.upper()
-    return _UNIT_LABELS.get(meta["unit"], "N" if meta["kind"] is int else "NUMBER") + ",..." * meta["many"]
+    return units.get(meta["unit"], "N" if meta["kind"] is int else "NUMBER") + ",..." * meta["many"]
 
 
 def read_toml(path: Path, what: str, check: str = "its name") -> dict[str, Any]:
