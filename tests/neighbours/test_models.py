@@ -77,7 +77,9 @@ def subtract(data: np.ndarray, segmentation: np.ndarray, null: np.ndarray | None
     )
     targets = replace(targets, label=np.append(targets.label, 0))
     extent = np.full(len(targets.x), 20.0)
-    return find_neighbours(data.copy(), planes, segmentation, SCALE, targets, extent).draw()
+    return find_neighbours(
+        np.where(null, np.float32(np.nan), data), planes, segmentation, SCALE, targets, extent
+    ).draw()
 
 
 def crowd() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -89,7 +91,8 @@ def crowd() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     segmentation = np.where(total > 1.5, 1 + np.argmax(lights, axis=0), 0).astype(np.int32)
     weight = np.ones(shape, np.float32)
     weight[300:304] = 0
-    return (total + rng.normal(size=shape)).astype(np.float32), weight, segmentation
+    data = np.where(weight > 0, total + rng.normal(size=shape), np.nan)
+    return data.astype(np.float32), weight, segmentation
 
 
 def model(planes: Iterable[np.ndarray], **how) -> NeighbourLight:
@@ -310,6 +313,51 @@ def test_segments_in_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
             assert npix[i] == own.sum()
             assert flux[i] == pytest.approx(data[own & ~null].sum(dtype=float), rel=1e-12)
             assert noise[i] == 2 * np.count_nonzero(own & ~null)
+
+
+def scatter(count: int, side: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Elongated sources of five magnitudes anywhere in a field, as `crowd` has them."""
+    rng = np.random.default_rng(seed)
+    total, brightest, segmentation = np.zeros((side, side)), np.zeros((side, side)), np.zeros((side, side), np.int32)
+    for label, flux in enumerate(10 ** rng.uniform(2.5, 4.8, count), start=1):
+        corner, theta, ratio = rng.integers(0, side, 2), rng.uniform(0, np.pi), rng.uniform(0.3, 1)
+        rows, columns = (slice(max(first - 60, 0), min(first + 61, side)) for first in corner)
+        dy, dx = np.mgrid[rows, columns] - corner[:, None, None] - rng.uniform(-0.5, 0.5, (2, 1, 1))
+        along, across = dx * np.cos(theta) + dy * np.sin(theta), dy * np.cos(theta) - dx * np.sin(theta)
+        light = flux / (np.pi * 6) * 1.5 * (1 + (along**2 * ratio + across**2 / ratio) / 4) ** -2.5
+        total[rows, columns] += light
+        mine = light > brightest[rows, columns]
+        brightest[rows, columns][mine] = light[mine]
+        segmentation[rows, columns][mine] = label
+    data = (total + rng.normal(size=total.shape)).astype(np.float32)
+    return data, np.ones_like(data), np.where(total > 1.5, segmentation, 0).astype(np.int32)
+
+
+@pytest.mark.parametrize(("count", "side", "most"), [(60, 900, 5), (200, 1200, 9)])
+def test_generations_stand_for_steps_of_brightness(
+    monkeypatch: pytest.MonkeyPatch, count: int, side: int, most: int
+) -> None:
+    """Fewer of them do the same, bit by bit, as all sources of a step of brightness after all brighter ones."""
+    numbers: list[int] = []
+    find = module._find_generations
+
+    def by_generation(*arguments) -> np.ndarray:
+        generation = find(*arguments)
+        numbers.append(int(generation.max()) + 1)
+        return generation
+
+    def by_step(profiles, flux: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        steps, step = np.unique(np.floor(-2.5 / module.STEP * np.log10(flux)), return_inverse=True)
+        numbers.append(len(steps))
+        return step
+
+    found = []
+    for way in (by_generation, by_step):
+        monkeypatch.setattr(module, "_find_generations", way)
+        found.append(model(scatter(count, side, seed=5)))
+    assert numbers[0] <= most < numbers[1], numbers
+    np.testing.assert_array_equal(found[0].profiles.level, found[1].profiles.level)
+    np.testing.assert_array_equal(found[0].clear, found[1].clear)
 
 
 def shuffle(work: Callable, items: Iterable) -> Iterator:

@@ -63,6 +63,10 @@ def test_a_pickle_names_the_file(tmp_path: Path) -> None:
             np.testing.assert_array_equal(one, other)
         again[1][...] = 7
         assert np.all(plane[10:20, 5:9] == 7)
+        # Who looks at the same file looks at the same map of it, as long as anybody does.
+        last = pickle.loads(dump_shared(plane[5:9]))
+        assert np.shares_memory(last, again[0])
+        assert not np.shares_memory(last, plane)
         # An array of an array of a file is known too.
         assert len(dump_shared(again[0])) < 1000
 
