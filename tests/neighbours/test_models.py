@@ -33,6 +33,8 @@ from dja_photplug.mosaic.blocks import Planes
 from dja_photplug.neighbours import models as module
 from dja_photplug.neighbours.models import NeighbourLight, Neighbours, find_neighbours
 from dja_photplug.neighbours.own_light import sum_opposite, sum_own_light
+from dja_photplug.neighbours.profiles import Profiles
+from dja_photplug.neighbours.stamps import HALVES, batch_stamps, cut_stamps
 from dja_photplug.options.stages import MeasureOptions, Options
 from dja_photplug.simulate.field import FieldOptions, simulate_field, write_field
 from dja_photplug.sources.empty import calibrate_with
@@ -358,6 +360,40 @@ def test_generations_stand_for_steps_of_brightness(
     assert numbers[0] <= most < numbers[1], numbers
     np.testing.assert_array_equal(found[0].profiles.level, found[1].profiles.level)
     np.testing.assert_array_equal(found[0].clear, found[1].clear)
+
+
+def test_what_a_generation_waits_for() -> None:
+    """A stamp is measured after all brighter wings that may be drawn on it, and not after those of others."""
+    rng, shape, count = np.random.default_rng(2), (1500, 800), 300
+    x, y = rng.uniform(0, shape[1], count), rng.uniform(0, shape[0], count)
+    owners = replace(
+        Shapes.at(x, y), label=np.arange(1, count + 1, dtype=np.int32), theta=rng.uniform(-1.5, 1.5, count)
+    )
+    ratio, flux = rng.uniform(0.3, 1, count).astype(np.float32), np.sort(10 ** rng.uniform(2, 5, count))[::-1]
+    reach = rng.integers(8, 60, count)
+    profiles = Profiles(
+        owners=owners, axis_ratio=ratio, level=np.zeros((count, 40), np.float32), reach=reach, longest=200.0
+    )
+    generation = module._find_generations(profiles, flux, shape)
+    # As late as a profile can end: its first ring beyond its stamp.
+    last = np.searchsorted(profiles.rings.radius, HALVES[np.searchsorted(HALVES, reach)], side="right")
+    level = np.where(np.arange(40) < last[:, None], np.float32(1), np.float32(0))
+    drawn = replace(profiles, level=level).end().reach
+    wing, stamp = np.zeros((2, 2, 2, count), int)  # rows and columns, their first and the one after their last
+    for boxes, reaches in ((wing, drawn), (stamp, reach)):
+        for half, chosen in batch_stamps(reaches):
+            stamps = cut_stamps(owners[chosen], ratio[chosen], half, np.zeros(shape, np.int32), 10)
+            for i, (place, _) in zip(chosen, stamps.places(slice(0, shape[0])), strict=True):
+                boxes[..., i] = [(part.start, part.stop) for part in place]
+    apart = (wing[:, 0, :, None] >= stamp[:, 1, None]) | (wing[:, 1, :, None] <= stamp[:, 0, None])
+    touches = ~apart.any(axis=0)
+    step = np.floor(-2.5 / module.STEP * np.log10(flux))
+    brighter = step[:, None] < step
+    later = generation[:, None] < generation
+    assert np.all(later[touches & brighter])
+    assert not np.any(later[touches & ~brighter])
+    assert np.count_nonzero(generation == 0) > 0.1 * count
+    assert generation.max() < len(np.unique(step)) - 1
 
 
 def shuffle(work: Callable, items: Iterable) -> Iterator:
