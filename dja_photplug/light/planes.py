@@ -15,13 +15,14 @@ from dja_photplug.mosaic.blocks import (
     Plane,
     Planes,
     cached_rows,
+    count_clear,
     native_pixels,
     null_pixels,
     variance_map,
 )
 from dja_photplug.parallel.scratch import new_plane
 from dja_photplug.parallel.workers import Map
-from dja_photplug.sky.grid import Scalar
+from dja_photplug.sky.grid import Scalar, row_blocks
 
 __all__ = [
     "FLATTEST",
@@ -33,6 +34,7 @@ __all__ = [
     "Planes",
     "Shapes",
     "find_hole",
+    "mask_ellipses",
     "mask_sources",
     "measure_sky",
     "native_pixels",
@@ -241,9 +243,12 @@ def mask_sources(
     planes = Planes.of(image)
     shapes, npix, _, _ = weigh_segments(planes.data, planes, segmentation, parallel=parallel)
     mask, growth = new_plane(segmentation.shape, np.bool_), 1.0
+    ratio = np.sqrt(np.maximum(shapes.b / shapes.a, FLATTEST))
     for growth, margin in MASKS:
-        _grow_segments(mask, segmentation, shapes, npix, growth, margin / scale)
-        known, left = planes.count_clear(mask)
+        radius = growth * np.sqrt(npix / np.pi) + margin / scale
+        grow = partial(_grow_segments, mask, segmentation, replace(shapes, a=radius / ratio, b=radius * ratio))
+        list(parallel(grow, list(row_blocks(mask.shape, BLOCK))))
+        known, left = count_clear(planes, mask, parallel=parallel)
         if left >= least * known:
             break
     widest = growth == MASKS[0][0]
@@ -270,19 +275,29 @@ def find_hole(npix: Floats, scale: float) -> Floats:
     return np.where(npix > 0, growth * np.sqrt(npix / np.pi) * scale + margin, 0.0)
 
 
-def _grow_segments(
-    mask: NDArray[np.bool_],
-    segmentation: NDArray[np.int32],
-    shapes: Shapes,
-    npix: NDArray[np.int64],
-    growth: float,
-    margin: float,
-) -> None:
-    """Mask segments, and ellipses around them, `growth` times as large and `margin` pixels more."""
-    np.greater(segmentation, 0, out=mask)
-    ratio = np.sqrt(np.maximum(shapes.b / shapes.a, FLATTEST))
-    radius = growth * np.sqrt(npix / np.pi) + margin
-    sep.mask_ellipse(mask, shapes.x, shapes.y, radius / ratio, radius * ratio, shapes.theta, r=1.0)
+def _grow_segments(mask: NDArray[np.bool_], segmentation: NDArray[np.int32], ellipses: Shapes, rows: slice) -> None:
+    """Mask segments, and ellipses around them, in some rows."""
+    part = np.asarray(mask)[rows]
+    np.greater(np.asarray(segmentation)[rows], 0, out=part)
+    mask_ellipses(part, ellipses, 1.0, rows)
+
+
+def mask_ellipses(mask: NDArray[np.bool_], shapes: Shapes, reach: float, rows: slice) -> None:
+    """Mask ellipses around sources in some rows of an image.
+
+    Parameters
+    ----------
+    mask : ndarray of bool
+        Those rows, contiguous; what is True stays.
+    shapes : Shapes
+        Of n sources, on the whole image.
+    reach : float
+        Semi-axes in units of a and b.
+    rows : slice
+    """
+    far = reach * shapes.a + 1
+    near = shapes[(shapes.y + far >= rows.start) & (shapes.y - far < rows.stop)]
+    sep.mask_ellipse(mask, near.x, near.y - rows.start, near.a, near.b, near.theta, r=reach)
 
 
 def measure_sky(image: NDData, covered: NDArray[np.bool_]) -> tuple[float, float]:

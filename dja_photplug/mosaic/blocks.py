@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.parallel.scratch import keep_memory
+from dja_photplug.parallel.workers import Map
 from dja_photplug.sky.grid import row_blocks
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "Plane",
     "Planes",
     "cached_rows",
+    "count_clear",
     "native_pixels",
     "null_pixels",
     "variance_map",
@@ -30,6 +33,8 @@ NULL_VARIANCE = np.float32(1e30)
 
 # Pixels at a time that a cache holds with all that is made of them.
 CACHED = 2**17
+# Pixels that are counted in one piece of work.
+COUNTED = 2**22
 
 
 Plane = NDArray[np.generic]
@@ -195,26 +200,6 @@ class Planes:
             null |= self.mask
         return null
 
-    def count_clear(self, mask: NDArray[np.bool_]) -> tuple[int, int]:
-        """Return how many pixels have data, and how many of them a mask leaves.
-
-        Parameters
-        ----------
-        mask : ndarray of bool
-            Of the shape of the planes.
-
-        Returns
-        -------
-        known, left : int
-        """
-        known = left = mask.size
-        for rows in cached_rows(mask.shape):
-            null = self[rows].null()
-            known -= int(np.count_nonzero(null))
-            null |= mask[rows]
-            left -= int(np.count_nonzero(null))
-        return known, left
-
     def variance(self, kind: str = "full", out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Return the variance of each pixel; see :func:`variance_map`.
 
@@ -230,6 +215,37 @@ class Planes:
             float32, of the shape of the planes.
         """
         return _invert(self.background if kind == "background" and self.background is not None else self.weight, out)
+
+
+def count_clear(planes: Planes, mask: NDArray[np.bool_], *, parallel: Map = map) -> tuple[int, int]:
+    """Return how many pixels have data, and how many of them a mask leaves.
+
+    Parameters
+    ----------
+    planes : Planes
+    mask : ndarray of bool
+        Of the shape of the planes.
+    parallel : Map, optional
+        Does the work of some rows.
+
+    Returns
+    -------
+    known, left : int
+    """
+    counts = parallel(partial(_count_rows, planes, mask), list(row_blocks(mask.shape, COUNTED)))
+    known, left = (sum(count) for count in zip(*counts, strict=True))
+    return known, left
+
+
+def _count_rows(planes: Planes, mask: NDArray[np.bool_], rows: slice) -> tuple[int, int]:
+    known = left = 0
+    for part in cached_rows((rows.stop - rows.start, mask.shape[1])):
+        here = slice(rows.start + part.start, rows.start + part.stop)
+        null = planes[here].null()
+        known += null.size - int(np.count_nonzero(null))
+        null |= mask[here]
+        left += null.size - int(np.count_nonzero(null))
+    return known, left
 
 
 def _invert(weight: Plane, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:

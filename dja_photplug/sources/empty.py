@@ -7,14 +7,13 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import sep
 from astropy.nddata import NDData
 from numpy.typing import NDArray
 
 from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.calibration.measure import ApertureSums, Places, calibrate
 from dja_photplug.calibration.places import Blocked
-from dja_photplug.light.planes import Floats, Shapes
+from dja_photplug.light.planes import Floats, Shapes, mask_ellipses
 from dja_photplug.mosaic.blocks import BackgroundVariance, Planes
 from dja_photplug.options.stages import Options
 from dja_photplug.parallel.workers import Map, shared_map
@@ -87,9 +86,7 @@ def _block(
     if sky_mask is not None:
         blocked |= np.asarray(sky_mask)[rows]
     # Beyond its segment a source still has light: without the ellipses a(r) of simulations is 1 to 2 % too large.
-    reach = kron_max * sources.a + 1
-    near = sources[(sources.y + reach >= rows.start) & (sources.y - reach < rows.stop)]
-    sep.mask_ellipse(blocked, near.x, near.y - rows.start, near.a, near.b, near.theta, r=kron_max)
+    mask_ellipses(blocked, sources, kron_max, rows)
     return Blocked.pack(blocked)
 
 

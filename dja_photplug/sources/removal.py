@@ -14,7 +14,7 @@ from dja_photplug.calibration.curve import NoiseCalibration, find_errors
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.cells import cell_size, center_mesh, measure_mesh
 from dja_photplug.light.planes import Floats, mask_sources
-from dja_photplug.mosaic.blocks import Planes
+from dja_photplug.mosaic.blocks import Planes, count_clear
 from dja_photplug.neighbours.error import measure_profile_error
 from dja_photplug.neighbours.models import NeighbourLight, find_neighbours
 from dja_photplug.options.stages import Options
@@ -141,7 +141,7 @@ def remove_sky(
     else:
         covered = grow_segments(segmentation, pixel_scale(image.wcs))
     covered = share_plane(covered)
-    known, clear = Planes.of(image).count_clear(covered)
+    known, clear = count_clear(Planes.of(image), covered, parallel=parallel)
     if known and not clear:
         note = "no pixel is left between the sources: no sky is taken off"
         return Removed(sky=Sky(mask=covered, note=note))
