@@ -45,6 +45,7 @@ DETECTION_FLAGS = (
     | SourceFlag.DEBLEND_OVERFLOW
     | SourceFlag.SINGULAR
     | SourceFlag.NOT_DEBLENDED
+    | SourceFlag.NOT_WINDOWED
 )
 
 # Rounder sources have no direction to speak of.
