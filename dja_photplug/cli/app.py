@@ -9,10 +9,11 @@ import os
 import re
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -28,6 +29,7 @@ from dja_photplug import __version__
 from dja_photplug.cli.parser import Parser
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.options.arguments import PluginStages, add_plugin_flags
+from dja_photplug.outputs.held import ENDING
 from dja_photplug.outputs.run import Outputs
 from dja_photplug.plugins.manager import find_raiser, get_plugin_manager
 from dja_photplug.plugins.options import plugin_stages, register_commands
@@ -166,25 +168,31 @@ def _close_stdout() -> None:
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, as a scheduler of batch jobs sends it: all is tidied up as after Ctrl-C."""
+    """SIGTERM, as a scheduler of batch jobs sends it, or SIGHUP, of a terminal that is closed: all is tidied up."""
 
 
 @contextmanager
 def _ending_as_by_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM raise where that can be done, in the main thread."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
-
-    try:
-        before = signal.signal(signal.SIGTERM, end)
-    except ValueError:  # of another thread
+    """Let signals that end a process raise where that can be done, in the main thread; once, however many come."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise _Terminated(number)
+
+    # Not one that is ignored, as nohup does, or that somebody who is not in Python has set.
+    before = {each: signal.getsignal(each) for each in ENDING[1:]}
+    before = {each: handler for each, handler in before.items() if handler not in (None, signal.SIG_IGN)}
+    for each in before:
+        signal.signal(each, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -198,7 +206,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status: 0 on success, 1 on bad input (one line on stderr), 130 on Ctrl-C, 143 where it is terminated.
+        The exit status: 0 on success, 1 on bad input (one line on stderr), 130 on Ctrl-C, 143 where it is terminated,
+        129 where its terminal is closed.
 
     Raises
     ------
@@ -230,9 +239,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:  # `dja-photplug plugins | head`: nobody reads on, which is no error
         _close_stdout()
-    except _Terminated:
-        print("dja-photplug: terminated", file=sys.stderr)
-        return 143
+    except _Terminated as ended:
+        with suppress(OSError):  # of a terminal that is no more
+            print("dja-photplug: terminated", file=sys.stderr)
+        return 128 + int(ended.args[0])
     except KeyboardInterrupt:
         print("dja-photplug: interrupted", file=sys.stderr)
         return 130

@@ -16,7 +16,7 @@ from dja_photplug.cli.examples import show_example
 from dja_photplug.cli.parser import HelpFormatter, PlaceAction
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import decode_text
-from dja_photplug.files.names import band_name
+from dja_photplug.files.names import band_name, find_owner
 from dja_photplug.options.arguments import add_flags, band_value, collect_options
 from dja_photplug.options.bands import settle_values
 from dja_photplug.options.stages import Options
@@ -292,6 +292,10 @@ def check_outputs(arguments: argparse.Namespace, **suffixes: tuple[str, ...]) ->
     protect(named_files(others))
     for name, path in given.items():
         declare(check_output(path, overwrite=arguments.overwrite, suffixes=suffixes[name]))
+        if (mosaic := find_owner(path)) is not None:
+            if path.exists():
+                raise PhotplugError(f"{path}: is a member of {mosaic}; name another output")
+            raise PhotplugError(f"{path}: would be taken for a member of {mosaic} by the next run; rename it")
     return list(given.values())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -33,6 +34,7 @@ __all__ = [
     "explain_name",
     "find_band",
     "find_mosaic",
+    "find_owner",
     "is_mosaic_name",
     "list_near",
 ]
@@ -356,6 +358,25 @@ def find_band(folder: Path, root: str, filter: str) -> MosaicFiles | None:
         if asked and all(found[kind] for kind in REQUIRED_KINDS):
             return find_mosaic(folder / asked.mosaic)
     return None
+
+
+def find_owner(path: Path) -> str | None:
+    """Return the mosaic of which a file would be a product, were it there.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    str or None
+        Its name, where the folder has another product of it.
+    """
+    named = ProductName.parse(path.name)
+    if named is None or not path.parent.is_dir():
+        return None
+    others = (ProductName.parse(name) for name in os.listdir(path.parent) if name != path.name)
+    return named.mosaic if any(other is not None and other.mosaic == named.mosaic for other in others) else None
 
 
 def find_mosaic(source: str | Path | MosaicFiles) -> MosaicFiles:

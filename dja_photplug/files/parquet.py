@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.fitsbytes import ColumnDescriptions, merge_descriptions
-from dja_photplug.readers.kinds import check_held
+from dja_photplug.readers.kinds import check_aliases, check_held
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -116,6 +116,7 @@ def _check_text(path: Path, values: pa.ChunkedArray) -> None:
 def _read_description(arrow: pa.Table) -> ColumnDescriptions:
     """Return what astropy has written of columns; of those of others only the names."""
     described = (arrow.schema.metadata or {}).get(_DESCRIPTION)
+    check_aliases(described.decode() if described else "")
     found = get_header_from_yaml(described.decode().split("\n")) if described else {}
     names = [{"name": name} for name in arrow.column_names]
     return cast(ColumnDescriptions, {"datatype": names, "meta": {}} | found)

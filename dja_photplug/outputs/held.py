@@ -16,16 +16,18 @@ try:
 except ImportError:  # Windows: nobody's folders are left, because they cannot be told from somebody's
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["PREFIX", "HeldFolder", "held_folder", "hold_signals", "sweep"]
+__all__ = ["ENDING", "PREFIX", "HeldFolder", "held_folder", "hold_signals", "sweep"]
 
 PREFIX = "dja-photplug-"
 """How the names of all temporary folders begin, behind a dot where they are beside outputs."""
 LOCK = "lock"
+ENDING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+"""Signals that end a run, which tidies up before it does."""
 
 
 @contextmanager
 def hold_signals() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until something short is done, such as renaming files.
+    """Let Ctrl-C, SIGTERM and SIGHUP wait until something short is done, such as renaming files.
 
     By handlers and not by a mask, which processes that are started meanwhile would inherit.
 
@@ -37,7 +39,7 @@ def hold_signals() -> Iterator[None]:
         yield
         return
     caught: list[int] = []
-    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    before = {each: signal.getsignal(each) for each in ENDING}
     held = {each: handler for each, handler in before.items() if handler not in (None, signal.SIG_IGN)}
     for each in held:
         signal.signal(each, lambda number, frame: caught.append(number))

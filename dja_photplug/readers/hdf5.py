@@ -12,7 +12,7 @@ from astropy import units as u
 from astropy.table import Column, Table
 
 from dja_photplug.errors import PhotplugError, suggest
-from dja_photplug.readers.kinds import check_held
+from dja_photplug.readers.kinds import check_aliases, check_held
 
 if TYPE_CHECKING:
     import h5py
@@ -82,6 +82,9 @@ def read_hdf5(path: Path, wanted: str | None = None) -> tuple[Table, list[str]]:
             raise ValueError(f"{wanted} is none of its tables, {' '.join(names)}{suggest(name, names)}")
         for each in (name, f"{name}{_DESCRIBED}"):
             _check_set(file, each, path)
+        if (described := file.get(f"{name}{_DESCRIBED}")) is not None:
+            lines = np.ravel(described[()]).astype("S").tolist()
+            check_aliases("\n".join(str(line, "utf-8", "replace") for line in lines))
     table = Table.read(path, path=name, format="hdf5", character_as_bytes=False)
     for column in table.colnames:
         if isinstance(table[column], u.Quantity):  # as a QTable was written

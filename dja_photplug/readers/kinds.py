@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import codecs
+import math
 import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from isal import igzip
 
 from dja_photplug.errors import PhotplugError
 
-__all__ = ["check_held", "check_inflated", "check_lines", "check_numbers", "find_kind", "read_content", "refuse_pipe"]
+if TYPE_CHECKING:
+    import yaml
+
+__all__ = [
+    "check_aliases",
+    "check_held",
+    "check_inflated",
+    "check_lines",
+    "check_numbers",
+    "find_kind",
+    "read_content",
+    "refuse_pipe",
+]
 
 # Of columns in SExtractor's text: astropy makes one for each number up to the highest, whatever there is.
 MOST_COLUMNS = 10_000
+
+# That YAML stands for: of a header with more no table is made in 20 s.
+MOST_NODES = 100_000
+_ALIAS = re.compile(r"(^|[\s,:\[{-])\*\w", re.MULTILINE)
 
 _GZIP = b"\x1f\x8b"
 _MARKS = {
@@ -98,6 +116,41 @@ def check_held(path: Path, held: int) -> None:
     size = path.stat().st_size
     if held > max(_MOST_HELD, _MOST_TIMES * size):
         raise ValueError(f"its {size} bytes hold a table of {held / 1e9:.1f} GB, as no catalogue does")
+
+
+def check_aliases(text: str) -> None:
+    """Refuse YAML in which aliases stand for far more than is written.
+
+    Parameters
+    ----------
+    text : str
+
+    Raises
+    ------
+    ValueError
+        Where they do, or contain themselves.
+    """
+    if not _ALIAS.search(text):
+        return
+    import yaml
+
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError):
+        return  # told by whoever reads it
+    if _count_nodes(root, {}) > MOST_NODES:
+        raise ValueError(f"its header stands for more than {MOST_NODES} values, by aliases of YAML")
+
+
+def _count_nodes(node: yaml.Node | None, known: dict[int, float]) -> float:
+    """Return how many values a node stands for; infinitely many where it contains itself."""
+    if node is None or isinstance(node.value, str):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        parts = [each for pair in node.value for each in (pair if isinstance(pair, tuple) else (pair,))]
+        known[id(node)] = 1 + sum(_count_nodes(part, known) for part in parts)
+    return known[id(node)]
 
 
 def check_lines(path: Path, lines: Iterable[str]) -> None:
