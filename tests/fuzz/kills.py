@@ -28,7 +28,7 @@ from dja_photplug.outputs.held import sweep
 from dja_photplug.outputs.moves import mend
 from tests.helpers import simulate_isolated
 
-__all__ = ["Kills", "count_steps", "kill_one", "run_kills"]
+__all__ = ["Kills", "count_steps", "find_processes", "kill_one", "run_kills"]
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 STATUS = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
@@ -72,8 +72,17 @@ class Kills:
         self.faults.append(told)
 
 
-def _session(leader: int) -> dict[int, int]:
-    """Return the processes of a session that live, and their parents."""
+def find_processes(leader: int) -> dict[int, int]:
+    """Return the processes of a session that live, and their parents.
+
+    Parameters
+    ----------
+    leader : int
+
+    Returns
+    -------
+    dict of int to int
+    """
     found = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -133,7 +142,7 @@ def kill_one(prefix: Path, place: Path, rng: random.Random, steps: int, kills: K
     victim = run.pid
     if worker:
         number = signal.SIGKILL
-        while run.poll() is None and not (others := [pid for pid in _session(run.pid) if pid != run.pid]):
+        while run.poll() is None and not (others := [pid for pid in find_processes(run.pid) if pid != run.pid]):
             time.sleep(0.002)  # until there are workers
         victim = rng.choice(others) if run.poll() is None else run.pid
     told = f"{number.name} to {'a worker' if victim != run.pid else 'the run'}, {workers} workers"
@@ -151,7 +160,7 @@ def kill_one(prefix: Path, place: Path, rng: random.Random, steps: int, kills: K
     if b"Traceback" in err and number != signal.SIGKILL and victim == run.pid:
         kills.fault("", f"{told}: {err[-300:]!r}")
     start = time.monotonic()
-    while (left := _session(run.pid)) and time.monotonic() - start < ORPHANS:
+    while (left := find_processes(run.pid)) and time.monotonic() - start < ORPHANS:
         time.sleep(0.05)
     if left:
         kills.fault("orphans", f"{told}: {len(left)} processes live on")

@@ -31,24 +31,57 @@ def end(folder: Path, command: str, prepare: Callable[[], object] | None = None)
     return ended.said or ended.how, said.read_text() if said.exists() else ""
 
 
+def bound_by_rights(folder: Path) -> list[str]:
+    """Return what stands before a command that the rights of a folder bind, as they do not bind root."""
+    words = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    folder.chmod(0o555)
+    try:
+        run = subprocess.run([*words, "mkdir", folder / "x"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("this is root, and there is no setpriv to be bound by rights")
+    if "Permission denied" not in run.stderr:
+        pytest.skip(f"rights do not bind this user here: {run.stderr}")
+    return words
+
+
+def run_words(folder: Path, words: list[str], command: str) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-W", "ignore", "-m", "dja_photplug", *command.split()]
+    return subprocess.run([*words, *program], cwd=folder, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="rights of POSIX")
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        (WEIGHT, "the folder . cannot be written"),
-        (f"epochs {PREFIX}_wcs.csv --footprints out.reg", "the folder . cannot be written"),
-        ("survey fields.toml -o out", "cannot be written"),
+        (WEIGHT, "w.fits: the folder . cannot be written"),
+        pytest.param(f"epochs {PREFIX}_wcs.csv --footprints out.reg", "the folder . cannot", marks=pytest.mark.slow),
+        (f"catalog {PREFIX} -o c.fits --scratch .", "c.fits: the folder . cannot be written"),
+        ("survey fields.toml -o out", "out: cannot be written (Permission denied)"),
     ],
 )
-def test_a_folder_that_cannot_be_written(folder: Path, command: str, told: str, monkeypatch) -> None:
+def test_a_folder_that_cannot_be_written(folder: Path, command: str, told: str) -> None:
     (folder / "fields.toml").write_text(f'[fields.one]\nbands = ["{PREFIX}"]\n')
-    if os.geteuid() == 0:  # who may write everywhere; the system's answer for others
-        monkeypatch.setattr(os, "access", lambda path, mode: False)
-        if command.startswith("survey"):
-            pytest.skip("root makes folders everywhere")
-    ended, said = end(folder, command, lambda: folder.chmod(0o555))
-    assert ended == "refused"
-    assert told in said
+    words, before = bound_by_rights(folder), sorted(folder.iterdir())
+    run = run_words(folder, words, command)
+    folder.chmod(0o755)
+    assert (run.returncode, run.stderr.count("\n")) == (1, 1), run.stderr
+    assert told in run.stderr
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts of Linux")
+def test_a_file_system_that_is_read_only(folder: Path) -> None:
+    mount = f"mount --bind {folder} {folder} && mount -o remount,bind,ro {folder} && cd {folder} && exec "
+    words = ["unshare", "-m", "bash", "-c", f'{mount} "$@"', "bash"]
+    try:
+        tried = subprocess.run([*words, "touch", "x"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare")
+    if "Read-only" not in tried.stderr:
+        pytest.skip(f"no file system can be mounted here: {tried.stderr}")
+    run = run_words(folder, words, WEIGHT)
+    assert (run.returncode, run.stderr.count("\n")) == (1, 1), run.stderr
+    assert "w.fits: the folder . cannot be written" in run.stderr
 
 
 def test_a_working_folder_that_was_deleted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
