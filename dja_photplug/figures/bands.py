@@ -182,8 +182,12 @@ def bands_figure(
         _draw_colours(figure, [top[len(field.parts) + i] for i in range(graphs)], catalog, known)
     for row, band in enumerate(bands):
         _draw_band(figure, [rows[row, column] for column in range(5)], band, field)
-    inputs = [str(described[band.name].get("INPUT", "")) for band in bands]
-    _add_title(figure, f"{name_field(inputs)}   {len(bands)} bands   sources: {len(catalog)}")
+    told = [described[band.name] for band in bands]
+    name = name_field([str(each.get("INPUT", "")) for each in told])
+    detected = f", detected on {catalog.meta['DETECT']}" if "DETECT" in catalog.meta else ""
+    words = [name, f"{len(bands)} bands", f"sources: {len(catalog)}{detected}"]
+    noise = sorted({str(each["NOISE"]) for each in told if "NOISE" in each})
+    _add_title(figure, "   ".join([*words, *([f"noise: {', '.join(noise)}"] if noise else [])]))
     return figure
 
 

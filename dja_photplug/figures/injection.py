@@ -105,7 +105,8 @@ def injection_figure(table: QTable, completeness: Completeness) -> Figure:
             axes.text(0.5, 0.6, words, transform=axes.transAxes, ha="center", color="0.4")
     elif not enough.all():
         words = f"no point: fewer than {FEWEST} sources whose fluxes are compared"
-        bias.text(0.01, 0.04, words, transform=bias.transAxes, color="0.4", fontsize=8)
+        style = {"color": "0.4", "fontsize": 8, "ha": "right", "bbox": WHITE}  # faint bins are those without
+        bias.text(0.99, 0.06, words, transform=bias.transAxes, **style)
     for axes, name in zip((found, bias, scatter), ("completeness", "bias", "scatter"), strict=True):
         axes.set_label(name)
         axes.grid(alpha=0.25)

@@ -12,7 +12,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
-from dja_photplug.figures.style import BLUE, NO_DATA, ORANGE, require_matplotlib, save_figure
+from dja_photplug.figures.style import BLUE, NO_DATA, ORANGE, ZONES, require_matplotlib, save_figure
 from dja_photplug.psf.from_stars import StarStack
 from dja_photplug.psf.model import PSF, encircled_energy
 from dja_photplug.psf.regions import NOT_COVERED, PSFModel
@@ -87,7 +87,7 @@ def stars_figure(stack: StarStack) -> Figure:
         axes.set_title(f"source {stack.stars.ids[i]}", fontsize="small")
         axes.set_axis_off()
     more = f", the brightest {shown} below" if len(stack.stars) > shown else ""
-    figure.suptitle(f"{stack.psf.name}: PSF of {len(stack.stars)} stars{more}")
+    figure.suptitle(f"{Path(stack.psf.name).name}: PSF of {len(stack.stars)} stars{more}")
     return figure
 
 
@@ -143,31 +143,53 @@ def regions_figure(model: PSFModel, places: SkyCoord, off: Floats) -> Figure:
     regions = model.regions_at(places)
     number = np.bincount(regions[regions != NOT_COVERED], minlength=len(model.stamps))
     shown = np.argsort(-number, kind="stable")[:REGIONS_SHOWN].tolist()
-    figure = Figure(figsize=(13, 9.5), layout="constrained")
-    rows = figure.add_gridspec(2, 1, height_ratios=(1, 1.4))
-    top, grid = rows[0].subgridspec(1, 3), rows[1].subgridspec(2, max(len(shown), 2))
-    _draw_map(figure.add_subplot(top[0]), model, places)
+    alone = len(shown) == 1
+    figure = Figure(figsize=(13, 7.5 if alone else 9.5), layout="constrained")
+    rows = figure.add_gridspec(2, 1, height_ratios=(1, 1.0 if alone else 1.4))
+    top, grid = rows[0].subgridspec(1, 3), rows[1].subgridspec(1 if alone else 2, max(len(shown), 2))
+    colours = _choose_colours(len(model.stamps))
+    _draw_map(figure.add_subplot(top[0]), model, places, colours)
     curves = figure.add_subplot(top[1])
     _draw_stars(figure.add_subplot(top[2]), off)
     first = model.stamps[shown[0]]
     for column, region in enumerate(shown):
         psf = model.stamps[region]
-        show_psf(figure.add_subplot(grid[0, column]), psf, f"region {region}: {number[region]} places")
-        _draw_difference(figure.add_subplot(grid[1, column]), psf, first, shown[0])
-        _draw_ratio(curves, psf, first, f"region {region}")
+        axes = figure.add_subplot(grid[:] if alone else grid[0, column])
+        show_psf(axes, psf, f"region {region}: {_count(int(number[region]), 'place')}")
+        _draw_curve(curves, psf, None if alone else first, f"region {region}", colours[region % len(colours)])
+        if not alone:
+            _draw_difference(figure.add_subplot(grid[1, column]), psf, first, shown[0])
     curves.set_xlabel("radius [arcsec]")
-    curves.set_title(f"curves of growth against region {shown[0]} [%]")
-    curves.legend()
-    figure.suptitle(f"{model.name}: {len(model.stamps)} PSFs of {len(places)} places, the {len(shown)} of most below")
+    curves.set_title("share of the light within" if alone else f"curves of growth against region {shown[0]} [%]")
+    if not alone:
+        curves.legend()
+    more = f", the {len(shown)} of most below" if len(model.stamps) > len(shown) else ""
+    name = Path(str(model.meta.get("INPUT", model.name))).name
+    figure.suptitle(f"{name}: {_count(len(model.stamps), 'PSF')} of {_count(len(places), 'place')}{more}")
     return figure
 
 
-def _draw_map(axes: Axes, model: PSFModel, places: SkyCoord) -> None:
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _choose_colours(number: int) -> list[str]:
+    """Return the colours of regions, in the map as in the curves: told apart by all as far as there are such."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return list(ZONES) if number <= len(ZONES) else [to_hex(colour) for colour in colormaps["tab20"].colors]
+
+
+def _draw_map(axes: Axes, model: PSFModel, places: SkyCoord, colours: list[str]) -> None:
     """Draw the map of regions, and the places."""
+    from matplotlib.colors import ListedColormap
+
     assert model.labels is not None
     assert model.wcs is not None
-    shown = np.ma.masked_less(model.labels, 0)
-    axes.imshow(shown, origin="lower", cmap="tab20", interpolation="nearest", vmin=0, vmax=max(len(model.stamps), 20))
+    shown = np.ma.masked_less(model.labels, 0) % len(colours)
+    style = {"cmap": ListedColormap(colours), "vmin": -0.5, "vmax": len(colours) - 0.5, "interpolation": "nearest"}
+    axes.imshow(shown, origin="lower", **style)
     axes.set_facecolor(NO_DATA)
     x, y = pixel_positions(model.wcs, places.icrs.ra.deg, places.icrs.dec.deg)
     axes.plot(x, y, ".", color="black", ms=2)
@@ -198,10 +220,14 @@ def _draw_difference(axes: Axes, psf: PSF, first: PSF, number: int) -> None:
     axes.set_title(f"less region {number}, to {largest:g} of the peak", fontsize="small")
 
 
-def _draw_ratio(axes: Axes, psf: PSF, first: PSF, label: str) -> None:
+def _draw_curve(axes: Axes, psf: PSF, first: PSF | None, label: str, colour: str) -> None:
+    """Draw a curve of growth, or by how much it is off that of another region, in percent."""
     radius = np.linspace(0.05, len(psf.data) * psf.scale / 2, 200)
-    ratio = encircled_energy(psf, radius) / encircled_energy(first, radius)
-    axes.plot(radius, 100 * (ratio - 1), label=label, lw=1)
+    light = encircled_energy(psf, radius)
+    shown = light if first is None else 100 * (light / encircled_energy(first, radius) - 1)
+    axes.plot(radius, shown, label=label, color=colour, lw=1)
+    if first is None:
+        axes.set_ylim(0, 1.02)
 
 
 def show_image(axes: Axes, data: Floats, scale: float) -> None:

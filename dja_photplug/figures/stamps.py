@@ -113,7 +113,7 @@ def _cells(n: int, centre: float) -> Floats:
     return np.unique(edges[(edges >= -0.5) & (edges <= n - 0.5)])
 
 
-def plot_stamps(path: str | Path, stamps: Iterable[Stamp], *, overwrite: bool = False) -> list[Path]:
+def plot_stamps(path: str | Path, stamps: Iterable[Stamp], *, name: str = "", overwrite: bool = False) -> list[Path]:
     """Write the contact sheet of stamps, whole or not at all, with 100 dots per inch; see :func:`stamp_figure`.
 
     No more than two pages of stamps are held at a time.
@@ -125,6 +125,8 @@ def plot_stamps(path: str | Path, stamps: Iterable[Stamp], *, overwrite: bool = 
         holds any number and can be searched for their names.
     stamps : iterable of Stamp
         In the order of the sheet.
+    name : str, optional
+        Of their mosaic, for the title.
     overwrite : bool, optional
         Replace existing files.
 
@@ -142,7 +144,7 @@ def plot_stamps(path: str | Path, stamps: Iterable[Stamp], *, overwrite: bool = 
     path = check_output(Path(path), overwrite=overwrite, suffixes=SHEET_SUFFIXES)
     if path.suffix.lower() == ".html":
         with whole_file(path, overwrite=overwrite) as temporary:
-            _write_html(temporary, path.stem, stamps)
+            _write_html(temporary, path.stem, stamps, name)
         return [path]
     pages = _batches(stamps, ROWS)
     page, following = next(pages, None), next(pages, None)
@@ -150,7 +152,7 @@ def plot_stamps(path: str | Path, stamps: Iterable[Stamp], *, overwrite: bool = 
     with ExitStack() as files:
         while page:
             paths.append(path.with_stem(f"{path.stem}_{len(paths) + 1}") if numbered else path)
-            stamp_figure(page).savefig(files.enter_context(whole_file(paths[-1], overwrite=overwrite)), dpi=100)
+            stamp_figure(page, name).savefig(files.enter_context(whole_file(paths[-1], overwrite=overwrite)), dpi=100)
             page, following = following, next(pages, None)
     return paths
 
@@ -161,7 +163,7 @@ def _batches(stamps: Iterable[Stamp], size: int) -> Iterator[list[Stamp]]:
         yield batch
 
 
-def _write_html(path: Path, title: str, stamps: Iterable[Stamp]) -> None:
+def _write_html(path: Path, title: str, stamps: Iterable[Stamp], name: str) -> None:
     """Write one page with an image for each stamp, one at a time."""
     with path.open("w", encoding="utf-8") as page:
         page.write(f'<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>\n')
@@ -169,18 +171,20 @@ def _write_html(path: Path, title: str, stamps: Iterable[Stamp]) -> None:
         for stamp in stamps:
             image = BytesIO()
             # A fifth of the size of PNG, which noise fills: 55 MB for 1,000 stamps.
-            stamp_figure([stamp]).savefig(image, dpi=100, format="webp", pil_kwargs={"quality": 80})
+            stamp_figure([stamp], name).savefig(image, dpi=100, format="webp", pil_kwargs={"quality": 80})
             name, data = escape(stamp.name), b64encode(image.getvalue()).decode("ascii")
             page.write(f'<h2 id="{name}">{name}</h2><img loading="lazy" alt="" src="data:image/webp;base64,{data}">\n')
 
 
-def stamp_figure(stamps: list[Stamp]) -> Figure:
+def stamp_figure(stamps: list[Stamp], name: str = "") -> Figure:
     """Return a figure with a row for each stamp: science, sigma, mask, the model that a fit starts from, and the rest.
 
     Parameters
     ----------
     stamps : list of Stamp
         One or more of the same mosaic; the title is that of the first.
+    name : str, optional
+        Of the mosaic, for the title.
 
     Returns
     -------
@@ -209,7 +213,7 @@ def stamp_figure(stamps: list[Stamp]) -> Figure:
         hspace=(GAP + BOTTOM) / SIDE,
     )
     header = stamps[0].header
-    words = [str(header[key]) for key in ("INSTRUME", "FILTER") if key in header]
+    words = [name] * bool(name) + [str(header[key]) for key in ("INSTRUME", "FILTER") if key in header]
     title = (
         f"{' '.join(words)}   noise: {stamps[0].noise}   arcsec; scales in 10 nJy; ellipses of half the light   "
         "orange: target, blue: fitted with it, grey: masked, pale: no data"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
 from dja_photplug.figures.panels.pixels import name_colours
+from dja_photplug.figures.style import ZONES
 from dja_photplug.files.grammar import find_wavelength, name_field
 from dja_photplug.reports import plots
 from dja_photplug.reports.mosaics import BandMosaic, Visits, map_pixels
@@ -365,7 +366,7 @@ def _draw_factor(band: BandData) -> dict[str, dict[str, list[object]]]:
     points: dict[str, list[object]] = {name: [] for name in ("x", "y", "low", "high", "colour", "fill", "zone")}
     if band.calibration is not None:
         for k, (radius, factor, error, measured) in enumerate(list_zones(band.calibration)):
-            colour, zone = plots.ZONES[k % len(plots.ZONES)], f"zone {k + 1}"
+            colour, zone = ZONES[k % len(ZONES)], f"zone {k + 1}"
             row = {"x": radius.tolist(), "y": factor.tolist(), "colour": colour, "zone": zone}
             for name, value in row.items():
                 curves[name].append(value)
@@ -425,9 +426,12 @@ def _describe_limits(views: Views) -> str:
     if not views.tiles:
         return ""
     coarse = {views.mosaics[name].label: tiles.step for name, tiles in views.tiles.items() if tiles.step > 1}
+    each = set(coarse.values())
     text = "Images on this page are grey levels of 8 bits, compressed: to look at, not to measure."
     if coarse:
         steps = ", ".join(f"{name} {step} x {step}" for name, step in coarse.items())
+        if len(coarse) == len(views.tiles) > len(each) == 1:
+            steps = "{0} x {0} in all bands".format(*each)
         text += f" So that the page stays small, stamps show means of pixels: {steps}."
     return text
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dja_photplug.figures.style import BLUE, GREEN, ORANGE
+from dja_photplug.figures.style import BLUE, ORANGE
 from dja_photplug.reports.summaries import Counts
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ Data = Mapping[str, Sequence[object] | NDArray[np.generic]]
 
 MANY = 3000  # ellipses that are drawn at ease; of more, circles
 TOOLS = "pan,box_zoom,wheel_zoom,reset,save"
-ZONES = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9")
 
 
 def _figure(name: str, x: str, y: str, tools: str = TOOLS, **options: object) -> Figure:

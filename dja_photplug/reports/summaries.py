@@ -193,7 +193,7 @@ def describe_origin(
     Returns
     -------
     list of tuple
-        A heading, and its rows of name and value: of the report, the catalogue, and each band.
+        A heading, and its rows of name and value: of the report, the catalogue, its options, and each band.
     """
     meta = contents.meta
     catalogue = [("catalogue", inputs["catalogue"])] if "catalogue" in inputs else []
@@ -204,11 +204,11 @@ def describe_origin(
         if key in meta
     ]
     catalogue += [(what, text) for what, text in inputs.items() if what != "catalogue"]
-    for key, words in (("VERSIONS", "versions"), ("OPTIONS", "options")):
-        if key in meta:
-            catalogue.append((words, _flatten(str(meta[key]))))
+    if "VERSIONS" in meta:
+        catalogue += [("versions", text) for _, text in _read_json(str(meta["VERSIONS"]))]
+    options = _read_json(str(meta["OPTIONS"])) if "OPTIONS" in meta else []
     bands = [(_title(band, mosaics), list(_describe_band(band, mosaics.get(band.name)))) for band in contents.bands]
-    return [("Catalogue", catalogue), *bands]
+    return [("Catalogue", catalogue), *([("Options", options)] if options else []), *bands]
 
 
 def _title(band: BandData, mosaics: Mapping[str, BandMosaic]) -> str:
@@ -223,15 +223,16 @@ def _describe_band(band: BandData, mosaic: BandMosaic | None) -> Iterator[tuple[
     yield "pixels here", "not found" if mosaic is None else str(mosaic.source)
 
 
-def _flatten(text: str) -> str:
-    """Return JSON text of nested tables as ``name value`` in one line."""
+def _read_json(text: str) -> list[tuple[str, str]]:
+    """Return the tables of JSON text by name, each as ``name value`` in one line; what is in none comes first."""
     try:
         values = json.loads(text)
     except ValueError:
-        return text
-    parts: list[str] = []
-    for key, value in values.items():
-        inner = value.items() if isinstance(value, dict) else ((None, value),)
-        parts += [f"{key}{f'.{name}' if name else ''} {json.dumps(one) if not isinstance(one, str) else one}" \
-                  for name, one in inner]  # fmt: skip
-    return "; ".join(parts)
+        return [("", text)]
+    tables = {"": {key: value for key, value in values.items() if not isinstance(value, dict)}}
+    tables |= {key: value for key, value in values.items() if isinstance(value, dict)}
+    return [
+        (name, "; ".join(f"{key} {one if isinstance(one, str) else json.dumps(one)}" for key, one in table.items()))
+        for name, table in tables.items()
+        if table
+    ]

@@ -448,6 +448,14 @@ def test_house_page_names_files_that_are_there() -> None:
     assert [name for name in named if not any((place / name).exists() for place in places)] == []
 
 
+def test_code_fits_the_column() -> None:
+    """A page of 1280 pixels shows 103 characters; messages and what is printed may be longer, and are broken."""
+    blocks = [(page, block) for page in PAGES for block in pages.read_blocks(page) if block.language != "text"]
+    lines = [(page.name, line) for page, block in blocks for line in block.text.splitlines()]
+    assert len(lines) > 1000
+    assert [each for each in lines if len(each[1]) > 100] == []
+
+
 def test_index_has_a_question_for_every_page() -> None:
     text = (ROOT / "docs" / "index.md").read_text()
     listed = re.findall(r"^\| \[.+\]\((\S+)\.md\) \| .+\? \|$", text, re.MULTILINE)

@@ -247,3 +247,17 @@ def test_the_figure_shows_the_regions(model, field):
     assert "stars of the field against their PSF [%]" in titles
     assert sum(title.startswith("region ") for title in titles) == 4
     assert "PSFs of 49 places" in figure.get_suptitle()
+
+
+def test_the_figure_of_one_place_has_no_empty_panel(model, field):
+    """Nothing is compared with itself: there is the PSF, its curve of growth, the map and the stars."""
+    mosaic, _ = field
+    alone = replace(model, stamps=model.stamps[:1], labels=np.where(model.labels > 0, 0, model.labels))
+    places = SkyCoord(mosaic.scene["ra"][:1], mosaic.scene["dec"][:1])
+    figure = regions_figure(alone, places, np.zeros((7, len(STAR_RADII))))
+    assert [axes.get_title().split(":")[0] for axes in figure.axes][1:] == [
+        "share of the light within",
+        "stars of the field against their PSF [%]",
+        "region 0",
+    ]
+    assert figure.get_suptitle().endswith(": 1 PSF of 1 place")

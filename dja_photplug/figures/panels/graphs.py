@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.catalog.columns import column_values
 from dja_photplug.errors import PhotplugError
-from dja_photplug.figures.style import BLUE, GREEN, ORANGE
+from dja_photplug.figures.style import BLUE, ORANGE, ZONES
 from dja_photplug.units import magnitude
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CROWDED",
-    "ZONES",
     "Colours",
     "Samples",
     "find_zones",
@@ -43,7 +42,6 @@ CROWDED = 2000  # more outlines than this would hide the whole mosaic; the zoom 
 COLOUR_SNR = 5.0  # of both fluxes of a colour: its errors are then below 0.3 mag
 BRIGHT_SNR = 100  # max(science, 0) adds 0.4 sigma a pixel to the flux that is counted: in 123 pixels 4 % at this S/N
 LARGE_RATIO = 4  # what neighbours add to some errors would press the rest against the axis
-ZONES = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9")  # of Okabe & Ito, without the yellow
 
 Floats = NDArray[np.float64]
 
@@ -296,20 +294,19 @@ def plot_factor(axes: Axes, calibration: NoiseCalibration, *, small: bool = Fals
 
 
 def _add_legend(axes: Axes, title: str | None, *, small: bool) -> None:
-    """Add a legend above the data, or over them where there is room."""
+    """Add a legend above the data, and room for its lines there."""
     size = 7 if small else 9
-    if small:  # room above the data for its lines
-        lines = len(axes.get_legend_handles_labels()[1]) + (title is not None)
-        ends = axes.yaxis.get_transform().transform(axes.get_ylim())
-        top = ends[0] + (ends[1] - ends[0]) / (1 - min(0.065 * lines + 0.03, 0.6))
-        axes.set_ylim(top=float(axes.yaxis.get_transform().inverted().transform(top)))
+    lines = len(axes.get_legend_handles_labels()[1]) + (title is not None)
+    ends = axes.yaxis.get_transform().transform(axes.get_ylim())
+    top = ends[0] + (ends[1] - ends[0]) / (1 - min(0.065 * lines + 0.03, 0.6))
+    axes.set_ylim(top=float(axes.yaxis.get_transform().inverted().transform(top)))
     axes.legend(
         loc="upper left",
         fontsize=size,
         title=title,
         title_fontsize=size,
-        labelspacing=0.25 if small else 0.5,
-        alignment="left" if small else "center",
+        labelspacing=0.25,
+        alignment="left",
         framealpha=0.6,
     )
 

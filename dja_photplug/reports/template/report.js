@@ -361,6 +361,17 @@ function showInField() {
   document.querySelector("[aria-label=Field]").scrollIntoView({behavior: "smooth"});
 }
 
+// The more outlines are in view, the fainter they are: those of thousands would hide the picture.
+function fadeOutlines() {
+  const plot = model("field"), outlines = model("outlines"), [x, y] = [plot.x_range, plot.y_range];
+  const within = (name, range) => (i) => (value(name, i) - range.start) * (value(name, i) - range.end) < 0;
+  const [across, up] = [within("fx", x), within("fy", y)];
+  let seen = 0;
+  for (let i = 0; i < sources.data.id.length; i++) if (across(i) && up(i)) seen++;
+  const alpha = Math.min(0.55, Math.max(0.12, 800 / seen));
+  for (const glyph of [outlines.glyph, outlines.nonselection_glyph]) glyph.line_alpha = alpha;
+}
+
 function begin() {
   doc = Bokeh.documents[0];
   table = model("table"); sources = table.source;
@@ -376,6 +387,12 @@ function begin() {
   by("size")?.addEventListener("change", () => drawStamps(chosen));
   by("contrast")?.addEventListener("change", () => drawStamps(chosen));
   by("outlines").addEventListener("change", (event) => { model("outlines").visible = event.target.checked; });
+  if (model("picture")) {
+    let waiting = 0;
+    const later = () => { clearTimeout(waiting); waiting = setTimeout(fadeOutlines, 150); };
+    for (const range of [model("field").x_range, model("field").y_range]) range.change.connect(later);
+    fadeOutlines();
+  }
   by("zoom")?.addEventListener("click", showInField);
   dark.addEventListener("change", () => { drawStamps(chosen); window.dispatchEvent(new Event("resize")); });
   document.addEventListener("keydown", (event) => {
