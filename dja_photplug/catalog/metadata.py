@@ -108,7 +108,7 @@ def make_metadata(options: Options) -> dict[str, object]:
     """
     versions = {name: version(name) for name in ("astropy", "numpy", "sep", "photutils")}
     return {
-        "ZEROPNT": round(u.Quantity(1, options.output.unit).to_value(u.ABmag), 6),
+        "ZEROPNT": round(u.Quantity(1, options.output.flux_unit).to_value(u.ABmag), 6),
         "ENGINE": options.engine,
         **{f"ASEC_{i}": diameter for i, diameter in enumerate(options.measure.apertures)},
         "KRONCIRC": options.measure.kron_circle,

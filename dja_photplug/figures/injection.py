@@ -105,8 +105,7 @@ def injection_figure(table: QTable, completeness: Completeness) -> Figure:
             axes.text(0.5, 0.6, words, transform=axes.transAxes, ha="center", color="0.4")
     elif not enough.all():
         words = f"no point: fewer than {FEWEST} sources whose fluxes are compared"
-        style = {"color": "0.4", "fontsize": 8, "ha": "right", "bbox": WHITE}  # faint bins are those without
-        bias.text(0.99, 0.06, words, transform=bias.transAxes, **style)
+        scatter.text(0.99, 0.06, words, transform=scatter.transAxes, color="0.4", fontsize=8, ha="right")
     for axes, name in zip((found, bias, scatter), ("completeness", "bias", "scatter"), strict=True):
         axes.set_label(name)
         axes.grid(alpha=0.25)

@@ -147,7 +147,9 @@ def regions_figure(model: PSFModel, places: SkyCoord, off: Floats) -> Figure:
     figure = Figure(figsize=(13, 7.5 if alone else 9.5), layout="constrained")
     rows = figure.add_gridspec(2, 1, height_ratios=(1, 1.0 if alone else 1.4))
     top, grid = rows[0].subgridspec(1, 3), rows[1].subgridspec(1 if alone else 2, max(len(shown), 2))
-    colours = _choose_colours(len(model.stamps))
+    colours = ["0.7"] * len(model.stamps)
+    for region, colour in zip(shown, ZONES, strict=False):
+        colours[region] = colour
     _draw_map(figure.add_subplot(top[0]), model, places, colours)
     curves = figure.add_subplot(top[1])
     _draw_stars(figure.add_subplot(top[2]), off)
@@ -156,8 +158,8 @@ def regions_figure(model: PSFModel, places: SkyCoord, off: Floats) -> Figure:
         psf = model.stamps[region]
         axes = figure.add_subplot(grid[:] if alone else grid[0, column])
         show_psf(axes, psf, f"region {region}: {_count(int(number[region]), 'place')}")
-        _draw_curve(curves, psf, None if alone else first, f"region {region}", colours[region % len(colours)])
-        if not alone:
+        _draw_curve(curves, psf, None if alone else first, f"region {region}", colours[region])
+        if column:
             _draw_difference(figure.add_subplot(grid[1, column]), psf, first, shown[0])
     curves.set_xlabel("radius [arcsec]")
     curves.set_title("share of the light within" if alone else f"curves of growth against region {shown[0]} [%]")
@@ -173,29 +175,21 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _choose_colours(number: int) -> list[str]:
-    """Return the colours of regions, in the map as in the curves: told apart by all as far as there are such."""
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    return list(ZONES) if number <= len(ZONES) else [to_hex(colour) for colour in colormaps["tab20"].colors]
-
-
 def _draw_map(axes: Axes, model: PSFModel, places: SkyCoord, colours: list[str]) -> None:
     """Draw the map of regions, and the places."""
     from matplotlib.colors import ListedColormap
 
     assert model.labels is not None
     assert model.wcs is not None
-    shown = np.ma.masked_less(model.labels, 0) % len(colours)
-    style = {"cmap": ListedColormap(colours), "vmin": -0.5, "vmax": len(colours) - 0.5, "interpolation": "nearest"}
-    axes.imshow(shown, origin="lower", **style)
+    shown = np.ma.masked_less(model.labels, 0)
+    last = len(colours) - 0.5
+    axes.imshow(shown, origin="lower", cmap=ListedColormap(colours), interpolation="nearest", vmin=-0.5, vmax=last)
     axes.set_facecolor(NO_DATA)
     x, y = pixel_positions(model.wcs, places.icrs.ra.deg, places.icrs.dec.deg)
     axes.plot(x, y, ".", color="black", ms=2)
     axes.set_xlim(-0.5, model.labels.shape[1] - 0.5)
     axes.set_ylim(-0.5, model.labels.shape[0] - 0.5)
-    axes.set_title(f"regions, in cells of {pixel_scale(model.wcs):.3g} arcsec; grey: no PSF")
+    axes.set_title(f"regions, in cells of {pixel_scale(model.wcs):.3g} arcsec; pale: no PSF")
 
 
 def _draw_stars(axes: Axes, off: Floats) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.options.commands import COMMAND_STAGES
-from dja_photplug.options.declare import Declaration, Kind, declarations
+from dja_photplug.options.declare import Declaration, Kind, declarations, label_value
 from dja_photplug.options.stages import STAGES, Options, Stage
 from dja_photplug.readers.kinds import refuse_pipe
 
@@ -148,7 +148,7 @@ def _add_group(
 
 def _describe_flag(name: str, meta: Declaration, default: object) -> dict[str, object]:
     """Return the keywords of a flag that follow from its declaration."""
-    label, unit = _label(name, meta), f" [{meta['unit']}]" if meta["unit"] else ""
+    label, unit = label_value(name, meta), f" [{meta['unit']}]" if meta["unit"] else ""
     keywords: dict[str, Any] = {"type": meta["kind"], "metavar": label}
     if meta["by_band"]:
         keywords = {"type": band_value(meta["kind"]), "metavar": f"FILTER={label}", "action": "append"}
@@ -167,14 +167,6 @@ def _describe_flag(name: str, meta: Declaration, default: object) -> dict[str, o
         default = "auto"
     shown = "" if default is None else f" (default {default})"
     return keywords | {"help": (meta["help"] + unit + shown).replace("%", "%%")}
-
-
-def _label(name: str, meta: Declaration) -> str:
-    """Return what stands for the value of a flag in its help."""
-    units = {"arcsec": "ARCSEC", "d": "DAYS", "deg": "DEG", "mag": "MAG", "pix": "PIXELS", "uJy": "UJY"}
-    if meta["kind"] is str:
-        return "PATH" if meta["path"] else name.upper()
-    return units.get(meta["unit"], "N" if meta["kind"] is int else "NUMBER") + ",..." * meta["many"]
 
 
 def read_toml(path: Path, what: str, check: str = "its name") -> dict[str, Any]:

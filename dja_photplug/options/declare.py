@@ -11,7 +11,7 @@ from typing import ClassVar, TypedDict, TypeVar, cast
 from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.names import band_name
 
-__all__ = ["Declaration", "Stage", "declarations", "option"]
+__all__ = ["Declaration", "Stage", "declarations", "label_value", "option"]
 
 T = TypeVar("T")
 Kind = type[float] | type[int] | type[str] | type[bool]
@@ -113,6 +113,35 @@ def declarations(stage: Stage | type[Stage]) -> Iterator[tuple[str, Declaration]
     for field in dataclasses.fields(stage):
         if field.metadata:
             yield field.name, cast(Declaration, field.metadata)
+
+
+_LABELS = {"arcsec": "ARCSEC", "d": "DAYS", "deg": "DEG", "mag": "MAG", "pix": "PIXELS", "uJy": "UJY"}
+
+
+def label_value(name: str, meta: Declaration) -> str:
+    """Return what stands for the value of an option in the help of its flag.
+
+    Parameters
+    ----------
+    name : str
+        Of the option.
+    meta : Declaration
+
+    Returns
+    -------
+    str
+        Of numbers their unit, with ``,...`` where there may be several.
+
+    Examples
+    --------
+    >>> class Sky(Stage):
+    ...     mesh: float = option(2.0, "size of a cell", unit="arcsec")
+    >>> [label_value(name, meta) for name, meta in declarations(dataclasses.dataclass(Sky))]
+    ['ARCSEC']
+    """
+    if meta["kind"] is str:
+        return "PATH" if meta["path"] else name.upper()
+    return _LABELS.get(meta["unit"], "N" if meta["kind"] is int else "NUMBER") + ",..." * meta["many"]
 
 
 def _validate(name: str, value: object, meta: Declaration) -> object:

@@ -369,9 +369,10 @@ class OutputOptions(Stage):
         flag="--write-schema",
     )
     unit: str = option(
-        "uJy",
-        "unit of fluxes and their errors, of the sky and of thresholds; magnitudes are AB beside them",
-        choices=FLUX_UNITS,
+        "auto",
+        "unit of fluxes and their errors, of the sky and of thresholds, beside which magnitudes are AB; 'auto' is "
+        "uJy, or that of our catalogue that is extended",
+        choices=("auto", *FLUX_UNITS),
         flag="--unit",
     )
     eazy_aperture: int = option(
@@ -382,8 +383,13 @@ class OutputOptions(Stage):
         """Check each field; what others read has the unit that they expect."""
         Stage.__post_init__(self)
         theirs = self.format if self.format in ("eazy", "lephare") else self.schema
-        if self.unit != "uJy" and theirs != "photplug":
+        if self.unit not in ("auto", "uJy") and theirs != "photplug":
             raise PhotplugError(f"option unit: {theirs} has units of its own, so fluxes cannot be in {self.unit}")
+
+    @property
+    def flux_unit(self) -> str:
+        """The unit of fluxes where no catalogue is extended."""
+        return "uJy" if self.unit == "auto" else self.unit
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

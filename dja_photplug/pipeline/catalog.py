@@ -100,7 +100,7 @@ def run(
         else:
             result = _run_together(plan, options, manager, begin, parallel, keep_image=keep_image)
     for name in result.catalog.colnames:
-        result.catalog[name] = express_flux(result.catalog[name], options.output.unit)
+        result.catalog[name] = express_flux(result.catalog[name], options.output.flux_unit)
     return result
 
 

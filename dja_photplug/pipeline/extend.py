@@ -34,7 +34,7 @@ from dja_photplug.foreign.columns import (
     read_position,
     resolve_columns,
 )
-from dja_photplug.foreign.known import OURS, PLAIN
+from dja_photplug.foreign.known import OURS, PLAIN, is_ours
 from dja_photplug.foreign.recognise import choose_schema
 from dja_photplug.foreign.schema import CatalogSchema
 from dja_photplug.matching.kernels import choose_reference, find_target
@@ -118,7 +118,7 @@ def find_columns(table: Table, extend: ExtendOptions, manager: pluggy.PluginMana
 
 
 def catalog_options(table: Table, options: Options | None = None, schema: CatalogSchema = OURS) -> Options:
-    """Return options with the apertures of a catalogue, and with the unit of its fluxes where it is one of ours.
+    """Return options with the apertures of a catalogue.
 
     Parameters
     ----------
@@ -140,9 +140,6 @@ def catalog_options(table: Table, options: Options | None = None, schema: Catalo
         Where one of the diameters is no number.
     """
     options, known = options or Options(), aperture_diameters(table, schema)
-    unit = str(getattr(table["flux_auto"], "unit", None)) if schema is OURS and "flux_auto" in table.colnames else ""
-    if unit in FLUX_UNITS:
-        options = replace(options, output=replace(options.output, unit=unit))
     if list(known) != list(range(len(known))) or not known:
         return options
     return replace(options, measure=replace(options.measure, apertures=tuple(known.values())))
@@ -277,7 +274,7 @@ def measure_columns(
         warnings.warn(note, PhotplugWarning, stacklevel=2)
     # Without segments of their own the rows are positions on those that each band has.
     role = "targets" if options.detect.use_segmentation is None else "detection"
-    tables, columns = {}, {}
+    tables, columns, unit = {}, {}, _choose_unit(table, given, options)
     with share_work(bands.values(), options, manager) as parallel:
         images = list(bands.values())
         measured = measure_bands(images, options, psfs, manager, **{role: rows}, target=target, parallel=parallel)
@@ -293,7 +290,7 @@ def measure_columns(
             short = name.removeprefix(f"{band}_")
             # Those of plugins come with all.
             if short in names or ("all" in extend.columns and short not in SEGMENT_COLUMNS):
-                columns[extend.prefix + name] = express_flux(column, options.output.unit)
+                columns[extend.prefix + name] = express_flux(column, unit)
     meta = {f"ASEC_{i}": diameter for i, diameter in zip(numbers, options.measure.apertures, strict=True)}
     meta |= describe_bands(tables, psfs, first)
     return columns, {key: value for key, value in meta.items() if key not in table.meta}
@@ -332,6 +329,13 @@ def _find_epochs(
         known = {"OPTIONS": record_options(options), "INPUT": str(source), "EPOCHS": Path(log.name).name}
         tables[band].meta = known | dict(tables[band].meta)
     return tables
+
+
+def _choose_unit(table: Table, given: CatalogColumns, options: Options) -> str:
+    """Return the unit of the fluxes that are added: where none is asked for, that of our own catalogue."""
+    own = "flux_auto" if options.output.unit == "auto" and is_ours(given.schema) else ""
+    there = str(getattr(table[own], "unit", "")) if own in table.colnames else ""
+    return there if there in FLUX_UNITS else options.output.flux_unit
 
 
 def _compare_apertures(table: Table, given: CatalogColumns, numbers: Sequence[int]) -> dict[int, NDArray[np.float64]]:

@@ -52,7 +52,7 @@ def test_figure_shows_the_numbers_of_the_table():
     for name, column, factor in (("bias", "flux_bias", 100), ("scatter", "scatter_over_error", 1)):
         curve = next(line for line in axes[name].get_lines() if line.get_marker() == "o")
         np.testing.assert_allclose(curve.get_ydata(), [*(factor * table[column][:2]), *[np.nan] * 3])
-    assert "no point: fewer than 20" in axes["bias"].texts[0].get_text()
+    assert "no point: fewer than 20" in axes["scatter"].texts[0].get_text()
     [error] = axes["bias"].containers
     half = np.array([np.ptp(line[:, 1]) / 2 for line in error[2][0].get_segments()[:2]])
     np.testing.assert_allclose(half, 100 * table["flux_bias_err"][:2])
