@@ -134,9 +134,10 @@ def label_value(name: str, meta: Declaration) -> str:
 
     Examples
     --------
-    >>> class Sky(Stage):
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Sky(Stage):
     ...     mesh: float = option(2.0, "size of a cell", unit="arcsec")
-    >>> [label_value(name, meta) for name, meta in declarations(dataclasses.dataclass(Sky))]
+    >>> [label_value(name, meta) for name, meta in declarations(Sky)]
     ['ARCSEC']
     """
     if meta["kind"] is str:

@@ -450,7 +450,8 @@ def test_house_page_names_files_that_are_there() -> None:
 
 def test_code_fits_the_column() -> None:
     """A page of 1280 pixels shows 103 characters; messages and what is printed may be longer, and are broken."""
-    blocks = [(page, block) for page in PAGES for block in pages.read_blocks(page) if block.language != "text"]
+    shown = [page for page in PAGES if page != README]
+    blocks = [(page, block) for page in shown for block in pages.read_blocks(page) if block.language != "text"]
     lines = [(page.name, line) for page, block in blocks for line in block.text.splitlines()]
     assert len(lines) > 1000
     assert [each for each in lines if len(each[1]) > 100] == []
@@ -509,10 +510,38 @@ def test_environment_for_conda_is_that_of_the_package() -> None:
     assert re.findall(r"^      - \.\[(\S+)\]$", text, re.MULTILINE) == ["demo,remote"]
 
 
-def test_links_of_readme_lead_somewhere() -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README.read_text())
-    assert links
-    assert [link for link in links if not (ROOT / link).is_file()] == []
+def list_headings(page: Path) -> set[str]:
+    """Return the anchors of a page's headings."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """To files and to headings; the build of the documentation looks at those from page to page too."""
+    wrong = []
+    for link in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", page.read_text()):
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        if not target.exists() or (anchor and anchor not in list_headings(target)):
+            wrong.append(link)
+    assert wrong == []
+
+
+def test_scripts_that_pages_run_are_there() -> None:
+    """What takes minutes is not run; it is there, and takes the flags that stand behind it."""
+    lines = [
+        line
+        for page in PAGES
+        for block in pages.read_blocks(page)
+        for line in block.text.replace("\\\n", " ").splitlines()
+    ]
+    found = re.findall(r"\bpython ((?:docs|benchmarks)\S+\.py)([^\n]*)", "\n".join(lines))
+    assert len(found) > 10
+    for name, arguments in found:
+        text = (ROOT / name).read_text()
+        assert [flag for flag in re.findall(r"--[a-z][\w-]+", arguments) if flag not in text] == [], name
 
 
 def test_ci_runs_the_test_command_of_readme() -> None:

@@ -102,8 +102,7 @@ def run(arguments: Namespace) -> None:
         say(arguments, given.describe())
     written = write_selected(image, selected, galfit, manager)
     stamps = cut_stamps(image, selected, galfit) if arguments.plot else ()
-    name, overwrite = Path(str(source)).name, arguments.overwrite
-    sheets = plot_stamps(arguments.plot, stamps, name=name, overwrite=overwrite) if arguments.plot else []
+    sheets = plot_stamps(arguments.plot, stamps, name=source.name, overwrite=galfit.overwrite) if arguments.plot else []
     say(
         arguments,
         f"{', '.join(map(str, [arguments.output, *sheets]))}: {len(written)} files of {len(selected.targets)} stamps, "
