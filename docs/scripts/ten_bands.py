@@ -2,7 +2,7 @@
 
 python docs/scripts/ten_bands.py FOLDER [--side 6000]
 
-16 square arcmin at 40 mas with 33,000 sources down to 5 nJy, of which about 20,000 are detected: galaxies at redshifts
+16 square arcmin at 40 mas with 33,000 sources down to 5 nJy, of which 19,762 are detected: galaxies at redshifts
 up to 10, with breaks where Lyman's and Balmer's are, and stars, which are black bodies. Each band has its own PSF,
 noise and sky, three zones of depth, and the log of the exposures of two visits. What is there is taken as it is.
 """
@@ -10,7 +10,6 @@ noise and sky, three zones of depth, and the log of the exposures of two visits.
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -96,15 +95,12 @@ def simulate(folder: Path, side: int) -> list[Path]:
 
 
 def timed(*arguments: str) -> None:
-    """Run a command, and print its wall time and processor time, workers included."""
-    begin, before = time.perf_counter(), os.times()
+    """Run a command, and print its wall time and the processor time of this process, without that of workers."""
+    begin, before = time.perf_counter(), time.process_time()
     if main([*arguments, "--quiet", "--overwrite"]):
         raise SystemExit(1)
-    after = os.times()
-    spent = sum(
-        getattr(after, part) - getattr(before, part) for part in ("user", "system", "children_user", "children_system")
-    )
-    print(f"{arguments[0]}: {time.perf_counter() - begin:.1f} s, {spent:.1f} s of processor time", flush=True)
+    wall, spent = time.perf_counter() - begin, time.process_time() - before
+    print(f"{arguments[0]}: {wall:.1f} s, {spent:.1f} s of this process", flush=True)
 
 
 if __name__ == "__main__":
@@ -115,6 +111,7 @@ if __name__ == "__main__":
     mosaics = [str(prefix) for prefix in simulate(given.folder, given.side)]
     catalog, segments, page = (str(given.folder / name) for name in ("cat.fits", "seg.fits.gz", "report.html"))
     if not Path(catalog).exists():
-        timed("catalog", *mosaics, "-o", catalog, "--detect", "stack", "--segmentation", segments)
+        detect = ("--detect", "stack", "--n-sigma", "1.2")
+        timed("catalog", *mosaics, "-o", catalog, *detect, "--segmentation", segments)
     timed("report", catalog, "-o", page, "--segmentation", segments)
     print(f"{len(QTable.read(catalog))} sources, {Path(page).stat().st_size / 1e6:.1f} MB")

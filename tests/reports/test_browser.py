@@ -96,6 +96,10 @@ def test_page_works_in_a_browser(page: Page, field: Field) -> None:
     })"""
     assert min(page.run(colours)) > 50
 
+    # Outlines of few sources are as clear as they can be; those of thousands would be fainter (`fadeOutlines`).
+    glyph = "Bokeh.documents[0].get_model_by_name('outlines').glyph"
+    assert page.run(f"return {glyph}.line_alpha.value") == pytest.approx(min(0.55, 800 / len(catalog)))
+
     # Sorting: a heading, by mouse.
     page.click(".slick-column-name", "AB mag")
     brightest = int(catalog["id"][catalog["flux_auto"].argmax()])
