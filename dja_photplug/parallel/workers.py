@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import multiprocessing
+import multiprocessing.util
 import os
 import pickle
 import signal
@@ -300,20 +300,14 @@ def _holding_sockets() -> Iterator[None]:
     place = Path(temporary if len(temporary) < _SOCKET else "/tmp")
     if os.getpid() not in _sockets:
         sweep(place)
-        _sockets[os.getpid()] = HeldFolder(place)
+        folder = _sockets[os.getpid()] = HeldFolder(place)
+        # After multiprocessing has removed its own folder in it, whose priority is -100; what atexit knows comes before.
+        multiprocessing.util.Finalize(None, folder.remove, exitpriority=-101)
     before, tempfile.tempdir = tempfile.tempdir, str(_sockets[os.getpid()].path)
     try:
         yield
     finally:
         tempfile.tempdir = before
-
-
-@atexit.register
-def _remove_sockets() -> None:
-    """Remove the folder of sockets; multiprocessing does not miss its own one in it."""
-    folder = _sockets.pop(os.getpid(), None)
-    if folder is not None:
-        folder.remove()
 
 
 def _succeeded(future: Future[tuple[object, list[str]]]) -> bool:
