@@ -579,6 +579,22 @@ def test_script_compares_limits_of_few_with_those_of_many() -> None:
     assert row == ("all", "all", "50 %", "28.000 ± 0.010", "3 of 4", "0.100", scatter, "+0.50", "2 of 3")
 
 
+def test_ten_bands_show_one_field(tmp_path: Path) -> None:
+    """Each has its mosaic and log; stars of 2800 to 6500 K are brightest at 0.8 to 1.8 um, by Wien's law of F_nu."""
+    script = load_script("ten_bands")
+    prefixes = script.simulate(tmp_path, 120)
+    assert len(prefixes) == 10
+    for prefix in prefixes:
+        log = dp.read_exposure_log(f"{prefix}_wcs.csv")
+        assert len(log) == 8
+        assert dp.load_mosaic(prefix).data.shape == (120, 120)
+    sources = simulate_field(FieldOptions(shape=(200, 200), density=900)).sources
+    share = script.draw_spectra(sources, 4)
+    np.testing.assert_array_equal(share("f444w"), 1)
+    assert np.all(share("f150w")[sources["star"]] > 1)
+    assert np.all(share("f090w") > 0)
+
+
 @pytest.mark.parametrize(("name", "page"), [("error_ratio", "noise.md"), ("empty_apertures", "errors.md")])
 def test_numbers_of_page_are_those_of_its_script(name: str, page: str, data: Path) -> None:
     page = (ROOT / "docs" / page).read_text()

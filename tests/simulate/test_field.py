@@ -229,6 +229,19 @@ def test_another_image_of_the_same_sources_has_other_noise() -> None:
     assert abs(np.corrcoef((first.science - first.truth).ravel(), (second.science - second.truth).ravel())[0, 1]) < 0.1
 
 
+def test_the_same_sources_are_seen_in_another_band() -> None:
+    size = {"shape": (200, 200), "density": 900}
+    first = simulate_field(FieldOptions(**size))
+    sources = first.sources.copy()
+    sources["flux"] *= 2
+    second = simulate_field(FieldOptions(**size, noise_seed=2), sources)
+    np.testing.assert_array_equal(second.sources["flux"], 2 * first.sources["flux"])
+    # Brighter sources are drawn on larger stamps, for what is below 1 % of the noise on smaller ones.
+    unseen = 0.02 * first.options.sigma
+    assert first.truth.max() > 100 * unseen
+    np.testing.assert_allclose(second.truth, 2 * first.truth, rtol=1e-9, atol=unseen)
+
+
 # ---- products
 
 
