@@ -199,10 +199,12 @@ class MeasureOptions(Stage):
         "calibrated, else 'isophotal'",
         choices=("auto", "windowed", "isophotal"),
     )
-    window: float = option(
-        0.06,
-        "sigma of that Gaussian, 0.4 of the PSF's FWHM; larger sources have 0.7 of the root of a b, up to 0.24",
+    window: float | None = option(
+        None,
+        "least sigma of that Gaussian, best 0.4 of the PSF's FWHM; 1.5 pixels without it; larger sources have 0.7 of "
+        "the root of a b, up to 0.24 arcsec",
         unit="arcsec",
+        kind=float,
         minimum=1e-3,
         maximum=10,
     )
