@@ -10,8 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +29,7 @@ from tests.fuzz.readers import PREFIX  # noqa: E402
 from tests.helpers import write_psf  # noqa: E402
 from tests.remote.server import Fault, serve_folder  # noqa: E402
 
-SECONDS = 120
+SECONDS = 60
 ORPHANS = 20  # s
 LOG = f"{PREFIX}_wcs.csv"
 SCIENCE, WEIGHT, EXPOSURE = (f"{PREFIX}_drc_{kind}.fits.gz" for kind in ("sci", "wht", "exp"))
@@ -132,10 +133,15 @@ def site(text: str) -> Callable[[Path], object]:
     return lambda folder: (folder / "sitecustomize.py").write_text(text)
 
 
-# A process of workers ends as it begins.
+# A process of workers ends as it begins, with the first that it imports of the package.
 DEAD = """import os, signal, sys
+from importlib.abc import MetaPathFinder
+class Early(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "dja_photplug":
+            os.kill(os.getpid(), signal.SIGKILL)
 if any("spawn_main" in word or "forkserver" in word for word in sys.orig_argv):
-    os.kill(os.getpid(), signal.SIGKILL)
+    sys.meta_path.insert(0, Early())
 """
 # The first file that takes its place is the last thing that a run does.
 KILLED = """import os, signal
@@ -198,14 +204,14 @@ def count_fields(value: int) -> Callable[[Path], object]:
     return prepare
 
 
-def notes(folder: Path) -> None:
-    """Make a folder of stamps with something in it that somebody else wrote."""
-    (folder / "stamps").mkdir()
-    (folder / "stamps" / "notes.txt").write_text("mine")
+def compare_stamps(folder: Path) -> str:
+    """Say whether the stamps of a folder are of one run."""
+    shapes = {fits.getdata(path).shape for path in folder.glob("stamps/*.fits") if "psf" not in path.name}
+    return "stamps of one size" if len(shapes) == 1 else f"**stamps of {len(shapes)} sizes**"
 
 
 PLACE = "34.400541 -5.200427"
-GALFIT = f"galfit {PREFIX} --position {PLACE} --size 2 --psf psf.fits --noise dja"
+GALFIT = f"galfit {PREFIX} --position {PLACE} --psf psf.fits --noise dja"
 INJECT = f"inject {PREFIX} -o i.fits --psf psf.fits --noise dja --workers 2 --realisations 2"
 # Rights bind root too, once it is without these capabilities.
 AS_OTHERS = "setpriv --bounding-set=-dac_override,-dac_read_search" if os.geteuid() == 0 else ""
@@ -281,12 +287,15 @@ CASES = (
     ),
     Case(
         part="3",
-        given="`galfit --overwrite` into a folder with a file of somebody else",
+        given="a kill while `galfit --overwrite` replaces stamps of another size; then another run",
         command=f"{GALFIT} -o stamps --overwrite",
-        prepare=notes,
-        watched="stamps/notes.txt",
+        prepare=site(KILLED),
+        shell="{command} --size 2 --quiet; KILLED=1 {command} --size 3; {python} -m dja_photplug weight "
+        f"{PREFIX} -o w.fits",
+        judge=compare_stamps,
     ),
     Case(part="4", given="SIGTERM", command=CATALOG, shell="terminated"),
+    Case(part="4", given="SIGKILL of a worker at 8 moments of its start", command=INJECT, shell="robbed"),
     Case(part="4", given="workers that die as they start", command=INJECT, prepare=site(DEAD)),
     Case(part="4", given="SIGKILL of the parent of two workers", command=INJECT, shell="orphaned"),
     Case(
@@ -466,10 +475,12 @@ def run_case(case: Case, prefix: Path, python: str) -> str:
         watched = folder / case.watched if case.watched else None
         before = watched.read_bytes() if watched else b""
         command = f"{python} -m dja_photplug {case.command.format(url=server.url, folder=folder)}"
-        signalled = case.shell in ("terminated", "orphaned")
+        signalled = case.shell in ("terminated", "orphaned", "robbed")
         shell = f"exec {command}" if signalled else case.shell.format(command=command, python=python)
         environment = os.environ | {"PYTHONPATH": str(folder), "TMPDIR": place, "XDG_CACHE_HOME": f"{place}/cache"}
         environment.pop("DJA_PHOTPLUG_BLOCK", None)
+        if case.shell == "robbed":
+            return rob(shell, folder, environment)
         run = subprocess.Popen(
             ["bash", "-c", shell],
             cwd=folder, env=environment, stdout=-3, stderr=-1, text=True, errors="replace", start_new_session=True,
@@ -496,6 +507,28 @@ def run_case(case: Case, prefix: Path, python: str) -> str:
     told = said.replace("x" * 80, "xxx").replace("|", "\\|")
     ends = ["**the input is lost**" if lost else "", judged, f"leaves {left[0]}" if left and not judged else ""]
     return f"{run.returncode}: `{told[:400]}`{more}" + "".join(f"; {end}" for end in ends if end)
+
+
+def rob(shell: str, folder: Path, environment: dict[str, str]) -> str:
+    """Kill a worker of a run at moments of its start, and say how the runs ended."""
+    ended: Counter[str] = Counter()
+    for moment in range(8):
+        run = subprocess.Popen(
+            ["bash", "-c", f"{shell} --overwrite"],
+            cwd=folder, env=environment, stdout=-3, stderr=-3, start_new_session=True,
+        )  # fmt: skip
+        while run.poll() is None and len(found := sorted(find_processes(run.pid))) < 3:
+            time.sleep(0.01)
+        time.sleep(0.1 * moment)
+        with suppress(ProcessLookupError):
+            os.kill(found[-1], signal.SIGKILL)
+        try:
+            ended[f"end with {run.wait(SECONDS)}"] += 1
+        except subprocess.TimeoutExpired:
+            ended[f"**hang ({SECONDS} s)**"] += 1
+            os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
+    return ", ".join(f"{count} of 8 {how}" for how, count in sorted(ended.items()))
 
 
 def kill_parent(run: subprocess.Popen[str]) -> str:
