@@ -186,11 +186,25 @@ def _ending_as_by_ctrl_c() -> Iterator[None]:
     # Not one that is ignored, as nohup does, or that somebody who is not in Python has set.
     before = {each: signal.getsignal(each) for each in ENDING[1:]}
     before = {each: handler for each, handler in before.items() if handler not in (None, signal.SIG_IGN)}
+    hook = sys.unraisablehook
+
+    def again(lost: sys.UnraisableHookArgs) -> None:
+        if not isinstance(lost.exc_value, KeyboardInterrupt):
+            hook(lost)
+            return
+        # It was raised while an object was given back, where exceptions are lost: the signal comes once more.
+        for each in before:
+            signal.signal(each, end)
+        number = lost.exc_value.args[0] if isinstance(lost.exc_value, _Terminated) else signal.SIGINT
+        threading.Timer(0.2, os.kill, (os.getpid(), number)).start()
+
     for each in before:
         signal.signal(each, end)
+    sys.unraisablehook = again
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for each, handler in before.items():
             signal.signal(each, handler)
 

@@ -141,7 +141,7 @@ def read_catalog(path: str | Path) -> Table:
             if kind in _READERS:
                 return _READERS[kind](file)
             text = read_content(file).decode("utf-8-sig")
-            check_aliases("\n".join(line[1:] for line in text.splitlines() if line.startswith("#")))
+            check_aliases("\n".join(line[2:] for line in text.splitlines() if line.startswith("# ")))
             if kind == "ascii.sextractor":
                 check_numbers(text)
             check_lines(file, (line for line in text.splitlines() if not line.startswith("#")))

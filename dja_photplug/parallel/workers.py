@@ -301,8 +301,8 @@ def _holding_sockets() -> Iterator[None]:
     if os.getpid() not in _sockets:
         sweep(place)
         folder = _sockets[os.getpid()] = HeldFolder(place)
-        # After multiprocessing has removed its own folder in it, whose priority is -100. It is not documented; atexit is,
-        # and may come before that, which then fails. Tests see where the folder is left, or anything is said.
+        # After multiprocessing has removed its own folder in it, whose priority is -100. This is not documented; atexit
+        # is, but may come before that, which then fails. Tests see where the folder is left, or anything is said.
         multiprocessing.util.Finalize(None, folder.remove, exitpriority=-101)
     before, tempfile.tempdir = tempfile.tempdir, str(_sockets[os.getpid()].path)
     try:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from tests.fuzz.readers import PREFIX  # noqa: E402
 from tests.helpers import write_psf  # noqa: E402
 from tests.remote.server import Fault, serve_folder  # noqa: E402
 
-SECONDS = 60
+SECONDS = 120
 ORPHANS = 20  # s
 LOG = f"{PREFIX}_wcs.csv"
 SCIENCE, WEIGHT, EXPOSURE = (f"{PREFIX}_drc_{kind}.fits.gz" for kind in ("sci", "wht", "exp"))
@@ -325,6 +326,7 @@ CASES = (
         command=f"info {PREFIX}",
         prepare=lambda folder: set_card(folder / SCIENCE, "NAXIS", 999999999),
     ),
+    Case(part="8", given="what a release holds", command="", shell="released"),
     *(
         Case(part="5", given=f"TFIELDS {value}", command=f"extend cat.fits {EXTEND}", prepare=count_fields(value))
         for value in (-1, 999999999)
@@ -353,7 +355,7 @@ CASES = (
         command=f"extend cat.h5 {EXTEND}",
         prepare=catalog_by_link,
     ),
-    Case(part="5", given="10^9 thresholds of deblending", command=f"{CATALOG} --deblend-thresholds 1000000000"),
+    Case(part="5", given="10^9 levels of deblending", command=f"{CATALOG} --n-levels 1000000000"),
     Case(part="5", given="a header without END in gzip", command=f"info {PREFIX}", prepare=without_end),
     Case(part="5", given="100000 x 100000 pixels in a tiny file", command=f"weight {PREFIX} -o w.fits", prepare=huge),
     Case(
@@ -364,7 +366,7 @@ CASES = (
     Case(part="5", given="a log with naxis1 0", command=f"epochs {PREFIX}", prepare=spoil_log("naxis1", "0")),
     Case(part="5", given="a log with crval2 91", command=f"epochs {PREFIX}", prepare=spoil_log("crval2", "91")),
     Case(part="5", given="a log with crpix1 1e300", command=f"epochs {PREFIX}", prepare=spoil_log("crpix1", "1e300")),
-    Case(part="5", given="300 MB for the whole process", command=CATALOG, shell="ulimit -v 300000; {command}"),
+    Case(part="5", given="600 MB for the whole process", command=CATALOG, shell="ulimit -v 600000; {command}"),
     Case(part="6", given="a plugin that cannot be imported", command="plugins", prepare=plugin("import nowhere\n")),
     Case(
         part="6",
@@ -468,6 +470,7 @@ def run_case(case: Case, prefix: Path, python: str) -> str:
         for path in prefix.parent.glob(f"{prefix.name}_*"):
             shutil.copy(path, folder)
         write_psf(folder / "psf.fits", 0.06, 25)
+        Path(place, "cache").mkdir()
         server = stack.enter_context(serve_folder(prefix.parent))
         server.faults += [replace(case.fault)] if case.fault else []
         if case.prepare:
@@ -479,6 +482,8 @@ def run_case(case: Case, prefix: Path, python: str) -> str:
         shell = f"exec {command}" if signalled else case.shell.format(command=command, python=python)
         environment = os.environ | {"PYTHONPATH": str(folder), "TMPDIR": place, "XDG_CACHE_HOME": f"{place}/cache"}
         environment.pop("DJA_PHOTPLUG_BLOCK", None)
+        if case.shell == "released":
+            return release(python, folder)
         if case.shell == "robbed":
             return rob(shell, folder, environment)
         run = subprocess.Popen(
@@ -507,6 +512,23 @@ def run_case(case: Case, prefix: Path, python: str) -> str:
     told = said.replace("x" * 80, "xxx").replace("|", "\\|")
     ends = ["**the input is lost**" if lost else "", judged, f"leaves {left[0]}" if left and not judged else ""]
     return f"{run.returncode}: `{told[:400]}`{more}" + "".join(f"; {end}" for end in ends if end)
+
+
+def release(python: str, folder: Path) -> str:
+    """Build the archive of sources that a release has, and count what is in it."""
+    where = "import dja_photplug, pathlib; print(pathlib.Path(dja_photplug.__path__[0]).parent)"
+    root = Path(subprocess.run([python, "-c", where], capture_output=True, text=True, check=True).stdout.strip())
+    source = folder / "source"
+    shutil.copytree(root, source, ignore=shutil.ignore_patterns(".*", "_build", "__pycache__", "*.egg-info"))
+    build = "from setuptools.build_meta import build_sdist; build_sdist('.')"
+    subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, check=True)
+    with tarfile.open(next(source.glob("*.tar.gz"))) as archive:
+        names = [name.partition("/")[2] for name in archive.getnames()]
+    count = {
+        part: sum(name.startswith(f"{part}/") for name in names) for part in ("dja_photplug", "hooks", "docs", "tests")
+    }
+    held = ", ".join(f"{part} {number}" for part, number in count.items())
+    return f"{held} files, {'with' if 'CHANGES.md' in names else '**without**'} CHANGES.md"
 
 
 def rob(shell: str, folder: Path, environment: dict[str, str]) -> str:

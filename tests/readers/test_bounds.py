@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +143,35 @@ def test_tables_with_a_long_text(suffix: str, tmp_path: Path) -> None:
     read = dp.read_catalog(tmp_path / f"cat{suffix}")
     for name in table.colnames:
         assert np.array_equal(read[name].astype(str), table[name].astype(str)), name
+
+
+LAUGHS = [
+    "a: &a [x, x, x, x, x, x, x, x, x, x]",
+    *(f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]" for a, b in pairwise("abcdefghi")),
+]
+
+
+@pytest.mark.parametrize("suffix", [".ecsv", ".h5", ".parquet"])
+@pytest.mark.parametrize("lines", [LAUGHS, ["a: &a [*a]"]])
+def test_aliases_of_yaml(suffix: str, lines: list[str], tmp_path: Path) -> None:
+    """A few lines that stand for 10^10 values, or for themselves."""
+    path = tmp_path / f"cat{suffix}"
+    header = ["datatype:", "- {name: ra, datatype: float64}", "meta:", *(f"  {line}" for line in lines)]
+    if suffix == ".ecsv":
+        path.write_text("\n".join(["# %ECSV 1.0", "# ---", *(f"# {line}" for line in header), "ra", "34.4", ""]))
+    elif suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            file["t"] = np.zeros(3, ROW)
+            file["t.__table_column_meta__"] = np.array([line.encode() for line in header])
+    else:
+        parquet.write_table(pa.table({"ra": [34.4]}, metadata={"table_meta_yaml": "\n".join(header)}), path)
+    with pytest.raises(PhotplugError, match="by aliases of YAML"):
+        dp.read_catalog(path)
+
+
+def test_aliases_that_astropy_writes(tmp_path: Path) -> None:
+    both = [1, 2, 3]
+    table = Table({"ra": [34.4]}, meta={"one": both, "other": both})
+    table.write(tmp_path / "cat.ecsv")
+    assert "*id" in (tmp_path / "cat.ecsv").read_text()
+    assert dp.read_catalog(tmp_path / "cat.ecsv").meta["other"] == both
