@@ -14,7 +14,7 @@ from astropy import units as u
 from astropy.table import Column, MaskedColumn, QTable, Table
 from astropy.table.column import BaseColumn
 from astropy.utils.exceptions import AstropyWarning
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.fitsbytes import (
@@ -395,6 +395,15 @@ def _find_culprit(table: Table, path: Path, error: Exception) -> NoReturn:
     ) from error
 
 
+def _decode(cells: NDArray[np.generic]) -> NDArray[np.str_]:
+    """Return text, with bytes that are none kept apart."""
+    return (
+        np.char.decode(cells.astype(bytes), "utf-8", "surrogateescape")
+        if cells.dtype.kind == "S"
+        else cells.astype(str)
+    )
+
+
 def _find_change(before: Column, after: Column, suffix: str) -> str:
     """Return how a column has changed in a file; empty where it has not."""
     if isinstance(before, BaseColumn | u.Quantity) != isinstance(after, BaseColumn | u.Quantity):
@@ -441,7 +450,7 @@ def _find_changed_values(before: np.ma.MaskedArray, after: np.ma.MaskedArray, su
     if before.dtype.kind == "O":
         return "" if all(map(_same_object, ours, theirs)) else "its values would differ"
     if text:
-        ours, theirs = ours.astype(str), theirs.astype(str)
+        ours, theirs = _decode(ours), _decode(theirs)
     same = (ours == theirs) | ((ours != ours) & (theirs != theirs))
     if same.all():
         return ""

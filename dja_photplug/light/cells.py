@@ -253,6 +253,6 @@ def cell_size(image: NDData, options: BackgroundOptions) -> tuple[int, int]:
     tuple of int
         Height and width in pixels, at most those of the image.
     """
-    cell = max(1, round(options.mesh / pixel_scale(image.wcs)))
+    cell = max(1, round(min(options.mesh / pixel_scale(image.wcs), max(image.data.shape))))
     height, width = (min(cell, n) for n in image.data.shape)
     return height, width

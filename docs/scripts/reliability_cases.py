@@ -506,7 +506,7 @@ def run_case(case: Case, prefix: Path, python: str) -> str:
         left = [path.name for path in folder.glob(".dja-photplug*")]
         judged = case.judge(folder) if case.judge else ""
         text = err.replace(f"{folder}/", "").replace(place, "").replace(server.url, "http://server")
-    lines = [line for line in text.strip().splitlines() if "UserWarning" not in line]
+    lines = [line for line in text.strip().splitlines() if "UserWarning" not in line and " Killed " not in line]
     said = lines[-1].removeprefix("dja-photplug: ") if lines else "not a word"
     more = f" (after {len(lines) - 1} other lines)" if len(lines) > 1 else ""
     told = said.replace("x" * 80, "xxx").replace("|", "\\|")
@@ -517,7 +517,8 @@ def run_case(case: Case, prefix: Path, python: str) -> str:
 def release(python: str, folder: Path) -> str:
     """Build the archive of sources that a release has, and count what is in it."""
     where = "import dja_photplug, pathlib; print(pathlib.Path(dja_photplug.__path__[0]).parent)"
-    root = Path(subprocess.run([python, "-c", where], capture_output=True, text=True, check=True).stdout.strip())
+    told = subprocess.run([python, "-c", where], cwd=folder, capture_output=True, text=True, check=True)
+    root = Path(told.stdout.strip())
     source = folder / "source"
     shutil.copytree(root, source, ignore=shutil.ignore_patterns(".*", "_build", "__pycache__", "*.egg-info"))
     build = "from setuptools.build_meta import build_sdist; build_sdist('.')"

@@ -12,6 +12,7 @@ from astropy.table import Table
 
 import dja_photplug as dp
 from dja_photplug.errors import PhotplugError
+from dja_photplug.files.tables import check_extended
 
 h5py = pytest.importorskip("h5py")
 pa = pytest.importorskip("pyarrow")
@@ -167,6 +168,14 @@ def test_aliases_of_yaml(suffix: str, lines: list[str], tmp_path: Path) -> None:
         parquet.write_table(pa.table({"ra": [34.4]}, metadata={"table_meta_yaml": "\n".join(header)}), path)
     with pytest.raises(PhotplugError, match="by aliases of YAML"):
         dp.read_catalog(path)
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    """Of a column of bytes, which ECSV has no place for."""
+    parquet.write_table(pa.table({"ra": [34.4], "key": pa.array([b"\xff\x01"])}), tmp_path / "cat.parquet")
+    table = dp.read_catalog(tmp_path / "cat.parquet")
+    with pytest.raises(PhotplugError, match="does not hold column key"):
+        check_extended(table, tmp_path / "out.ecsv", original=tmp_path / "cat.parquet")
 
 
 def test_aliases_that_astropy_writes(tmp_path: Path) -> None:
