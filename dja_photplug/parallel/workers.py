@@ -139,6 +139,7 @@ class Workers:
         self._folder: Path | None = None
         self._stack = ExitStack()
         self._number = 0
+        self._temporary = tempfile.gettempdir()
 
     def __enter__(self) -> Workers:
         return self
@@ -236,7 +237,7 @@ class Workers:
 
     def _processes(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            start = (list(dja_photplug.__path__), self._modules)
+            start = (list(dja_photplug.__path__), self._modules, self._temporary)
             # Fresh processes, or copies of one that has imported all and done nothing: sep and the threads of numpy do
             # not survive a fork in the midst of something.
             context = multiprocessing.get_context(METHOD)
@@ -374,8 +375,9 @@ class _Stateful(Generic[State, Item, Outcome]):
         return self.work(cast(State, self.state), item)
 
 
-def _start_process(path: list[str], modules: tuple[str, ...]) -> None:
+def _start_process(path: list[str], modules: tuple[str, ...], temporary: str) -> None:
     """Begin a process: where the package is (a bare checkout adds to its path), and what it will need."""
+    tempfile.tempdir = temporary  # else it is tried by a file, which is left where the process is ended meanwhile
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     dja_photplug.__path__ = path
     threading.Thread(target=_follow_parent, daemon=True).start()
