@@ -54,9 +54,10 @@ process starts. A worker that is lost is replaced once. Pipes and devices are ne
 
 SUPPLY = [
     "\n## Lowest versions, and other interpreters\n",
-    "With the lowest versions that `pyproject.toml` declares 33 of 709 tests (`tests/files`, `catalog`, `epochs`) failed",
-    "before. `.ci/run` installs them now, runs these tests and those of `tests/readers`, and fails where one does. There,",
-    "what libraries warn of is no error, as it is none for users. With newer interpreters, where there are any, it",
+    "With the lowest versions that `pyproject.toml` declares 33 of 709 tests (`tests/files`, `catalog`, `epochs`)",
+    "failed before. `.ci/run` installs them now, runs these tests and those of `tests/readers`, and fails where one",
+    "does. There, what libraries warn of is no error, as it is none for users. With newer interpreters, where there",
+    "are any, it",
     "installs the package, and sees that it finds its plugins.",
 ]
 
