@@ -47,18 +47,17 @@ the next one finishes what was begun and says so.
 Folders of runs that live are locked, and stay. They are safe against the end of a process, not against a loss of power,
 for which files are not forced to the disk.
 
-Ctrl-C ends a run with status 130 and SIGTERM with 143; both wait for the short time in which files are moved or a
+Ctrl-C ends a run with status 130, SIGTERM with 143 and SIGHUP with 129; all wait for the short time in which files are moved or a
 process starts. A worker that is lost is replaced once. Pipes and devices are neither read nor written.
 """
 
 
 SUPPLY = [
     "\n## Lowest versions, and other interpreters\n",
-    "With the lowest versions that `pyproject.toml` declares 33 of 709 tests (`tests/files`, `catalog`, `epochs`)",
-    "failed before. `.ci/run` installs them now, runs these tests and those of `tests/readers`, and fails where one",
-    "does. There, what libraries warn of is no error, as it is none for users. With newer interpreters, where there",
-    "are any, it",
-    "installs the package, and sees that it finds its plugins.",
+    "With the lowest versions that `pyproject.toml` declares 33 of 709 tests of `tests/files`, `catalog` and `epochs`",
+    "failed before. `.ci/run` installs them now, runs these and those of `tests/readers`, and fails where one does.",
+    "There what libraries warn of is no error, as it is none for users. With newer interpreters, where there are any,",
+    "it installs the package, and sees that it finds its plugins.",
 ]
 
 
@@ -86,7 +85,7 @@ def format_page(
     lines += ["By number of the list that this was built from; with the exit status, and what is said. Before is what"]
     lines += ["the code of 2026-11-26 does with the same (revision f342c56, in an environment of its own).\n"]
     lines += ["| | given | before | now |", "| --- | --- | --- | --- |"]
-    for case in CASES:
+    for case in sorted(CASES, key=lambda each: each.part):
         name = f"{case.part} {case.given}"
         lines.append(f"| {case.part} | {case.given} | {before.get(name, '')} | {after[name]} |")
     lines += SUPPLY

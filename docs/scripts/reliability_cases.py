@@ -366,7 +366,7 @@ CASES = (
     Case(part="5", given="a log with naxis1 0", command=f"epochs {PREFIX}", prepare=spoil_log("naxis1", "0")),
     Case(part="5", given="a log with crval2 91", command=f"epochs {PREFIX}", prepare=spoil_log("crval2", "91")),
     Case(part="5", given="a log with crpix1 1e300", command=f"epochs {PREFIX}", prepare=spoil_log("crpix1", "1e300")),
-    Case(part="5", given="600 MB for the whole process", command=CATALOG, shell="ulimit -v 600000; {command}"),
+    Case(part="5", given="400 MB for the whole process", command=CATALOG, shell="ulimit -v 400000; {command}"),
     Case(part="6", given="a plugin that cannot be imported", command="plugins", prepare=plugin("import nowhere\n")),
     Case(
         part="6",
