@@ -47,8 +47,8 @@ the next one finishes what was begun and says so.
 Folders of runs that live are locked, and stay. They are safe against the end of a process, not against a loss of power,
 for which files are not forced to the disk.
 
-Ctrl-C ends a run with status 130, SIGTERM with 143 and SIGHUP with 129; all wait for the short time in which files are moved or a
-process starts. A worker that is lost is replaced once. Pipes and devices are neither read nor written.
+Ctrl-C ends a run with status 130, SIGTERM with 143 and SIGHUP with 129; all wait for the short time in which files are
+moved or a process starts. A worker that is lost is replaced once. Pipes and devices are neither read nor written.
 """
 
 
