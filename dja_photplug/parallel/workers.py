@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -225,6 +226,7 @@ class Workers:
                         f"one of {self.count} processes ended twice: memory may be short; use fewer workers, or 1"
                     ) from None
                 warnings.warn("a process ended early; its work is done again", PhotplugWarning, stacklevel=3)
+                time.sleep(_PAUSE)
 
     def _submit(self, path: Path, item: object) -> Future[tuple[object, list[str]]]:
         if self._executor is not None:
@@ -259,6 +261,8 @@ class Workers:
         return path
 
 
+# s, until the system knows that a process which was killed is no more, and another is started in its place.
+_PAUSE = 0.2
 # Characters of a folder for sockets, whose whole names have 107 at most.
 _SOCKET = 50
 # What is raised where the process ended that copies itself for others.
