@@ -175,3 +175,13 @@ def test_memory_that_is_short(folder: Path) -> None:
     assert run.returncode == 1, run.stderr
     assert "memory is " in run.stderr
     assert any(unit in run.stderr for unit in ("MB", "MiB", "KiB"))
+
+
+def test_names_of_members_of_another_mosaic(folder: Path) -> None:
+    """Of one that the run does not read, but the next one in that folder would."""
+    other = PREFIX.replace("f444w", "f115w")
+    (folder / f"{other}_drc_sci.fits.gz").write_bytes((folder / f"{PREFIX}_drc_sci.fits.gz").read_bytes())
+    ended, said = end(folder, f"weight {PREFIX} -o {other}_drc_exp.fits")
+    assert (ended, f"would be taken for a member of {other}" in said) == ("refused", True), said
+    ended, said = end(folder, f"epochs {PREFIX}_wcs.csv --exposure-map {PREFIX}_drc_wht.fits.gz --overwrite")
+    assert (ended, f"is a member of {PREFIX}" in said) == ("refused", True), said

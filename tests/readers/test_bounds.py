@@ -184,3 +184,15 @@ def test_aliases_that_astropy_writes(tmp_path: Path) -> None:
     table.write(tmp_path / "cat.ecsv")
     assert "*id" in (tmp_path / "cat.ecsv").read_text()
     assert dp.read_catalog(tmp_path / "cat.ecsv").meta["other"] == both
+
+
+@pytest.mark.parametrize("suffix", [".fits", ".parquet", ".h5", ".vot", ".ecsv"])
+def test_text_of_any_length_in_votables(suffix: str, tmp_path: Path) -> None:
+    """As most tools write it: it is text, and every format holds it."""
+    fields = '<FIELD name="ra" datatype="double"/><FIELD name="note" datatype="char" arraysize="*"/>'
+    rows = "".join(f"<TR><TD>34.4</TD><TD>{text}</TD></TR>" for text in ("", "a remark"))
+    table = f"<TABLE>{fields}<DATA><TABLEDATA>{rows}</TABLEDATA></DATA></TABLE>"
+    (tmp_path / "cat.vot").write_text(f'<?xml version="1.0"?><VOTABLE><RESOURCE>{table}</RESOURCE></VOTABLE>')
+    read = dp.read_catalog(tmp_path / "cat.vot")
+    assert (read["note"].dtype.kind, read["note"].tolist()) == ("U", ["", "a remark"])
+    check_extended(read, tmp_path / f"out{suffix}", original=tmp_path / "cat.vot")
