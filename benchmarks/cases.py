@@ -196,9 +196,8 @@ def _sources(field: Field, setup: Setup, n: int) -> Job:
 
 def _neighbours(field: Field, setup: Setup, n: int) -> Job:
     catalog, segments = _sources(field, setup, n).outputs
-    return Job(
-        commands=[_plain("neighbours", field.prefix(0), catalog, segments)], outputs=(), rows=count_rows(catalog)
-    )
+    command = _plain("neighbours", field.prefix(0), catalog, segments)
+    return Job(commands=[command], outputs=(), rows=count_rows(catalog) if catalog.exists() else None)
 
 
 def _stamps(field: Field, setup: Setup, n: int) -> Job:
