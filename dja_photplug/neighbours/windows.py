@@ -61,10 +61,12 @@ class _Light:
     first: int
 
     def look(self, places: Floats) -> NDArray[np.int32]:
-        """Return the labels at x and y, (2, n); of places off the image those at its edge."""
+        """Return the labels at x and y, (2, n); -1 off the image, where nothing tells what is in balance."""
         x, y = np.rint(places).astype(np.intp)
         ny, nx = self.data.shape
-        return self.segmentation[np.clip(y - self.first, 0, ny - 1), np.clip(x, 0, nx - 1)]
+        on_image = (x >= 0) & (x < nx) & (y >= self.first) & (y < self.first + ny)
+        labels = self.segmentation[np.clip(y - self.first, 0, ny - 1), np.clip(x, 0, nx - 1)]
+        return np.where(on_image, labels, np.int32(-1))
 
     def cut(self, label: NDArray[np.int32], middle: Index, half: int) -> Floats:
         """Return stamps around x and y, (2, n): the light, and 1 where none is known, (n, 2, side, side).

@@ -202,7 +202,7 @@ def test_plugins_and_help_show_it(shell: Shell) -> None:
     assert "i2d-noise" in shell("--help")
     for command in ("catalog", "extend", "galfit", "inject", "weight"):
         assert (
-            "flat: The table [flat] of TOML files --flat-error ERROR error of the flat field, as a fraction of the "
+            "flat: The table [flat] of TOML files --flat-error NUMBER error of the flat field, as a fraction of the "
             "signal (default 0.01)" in " ".join(shell(f"{command} --help").split())
         )
     said = " ".join(shell("i2d-noise --help").split())

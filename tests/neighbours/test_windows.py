@@ -98,6 +98,18 @@ def test_sources_that_are_lost_stay_where_they_were() -> None:
     np.testing.assert_array_equal(found[:2], [x, y])
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_source_that_the_edge_cuts_is_not_found_off_the_image(turned: bool) -> None:
+    """Its centre lies 2 pixels beyond the edge, where all of the light that is seen points to."""
+    data = gaussian((41, 41), -2.0, 20.0, SIGMA, 1000.0)
+    labels, x, y = np.where(data > 1, 1, 0), np.array([0.6]), np.array([20.0])
+    if turned:
+        data, labels, x, y = data.T.copy(), labels.T.copy(), y, x
+    found = find(data, labels, x, y)
+    assert not found[2].any()
+    np.testing.assert_array_equal(found[:2], [x, y])
+
+
 def test_the_rows_at_hand_do_not_matter() -> None:
     rng = np.random.default_rng(4)
     data, labels, x, y = scatter_sources(rng)

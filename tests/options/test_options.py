@@ -241,6 +241,8 @@ OTHER = Options(
         background="annulus",
         annulus=(1, 4),
         neighbours="keep",
+        positions="windowed",
+        window=0.1,
         photon_gain=1800,
         details=True,
     ),
