@@ -178,9 +178,12 @@ def _ending_as_by_ctrl_c() -> Iterator[None]:
         yield
         return
 
+    came: list[int] = []
+
     def end(number: int, frame: FrameType | None) -> None:
         for each in before:
             signal.signal(each, signal.SIG_IGN)
+        came.append(number)
         raise _Terminated(number)
 
     # Not one that is ignored, as nohup does, or that somebody who is not in Python has set.
@@ -203,6 +206,10 @@ def _ending_as_by_ctrl_c() -> Iterator[None]:
     sys.unraisablehook = again
     try:
         yield
+    except Exception as error:
+        if came:  # a library made an error of its own of it, as some do where they are interrupted while imported
+            raise _Terminated(came[0]) from error
+        raise
     finally:
         sys.unraisablehook = hook
         for each, handler in before.items():

@@ -115,7 +115,7 @@ def injection_figure(table: QTable, completeness: Completeness) -> Figure:
 
 def _describe(table: QTable) -> str:
     """Return mosaic, number and kind of the sources, and noise preset."""
-    kind = json.loads(table.meta.get("INJECT", "{}")).get("shape", "")
+    kind = json.loads(table.meta.get("INJECT", "{}")).get("shape", "").replace("sersic", "Sersic")
     words = [
         Path(str(table.meta.get("INPUT", ""))).name,
         f"{int(table['n'].sum())} injected {kind} sources".replace("  ", " "),
