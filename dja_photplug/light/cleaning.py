@@ -187,7 +187,7 @@ def find_wings(
     Wings
         (n,).
     """
-    sigma, least_pixels, beta = np.float32(options.n_sigma), options.n_pixels, options.clean
+    sigma, beta = np.float32(options.n_sigma), options.clean
     none = np.empty(0, np.float32)
     owners, lights, heights = [np.empty(0, np.int32)], [none], [none]
     for strip in segment_strips(labels, kernel):
@@ -199,12 +199,6 @@ def find_wings(
     owner, light, above = np.concatenate(owners), np.concatenate(lights), np.concatenate(heights)
     half = (rows["thresh"] + rows["peak"]) / 2
     steep = np.bincount(owner[light > half[owner]], minlength=len(rows))
-    count = np.bincount(owner, minlength=len(rows))
-    large, place = np.flatnonzero(count >= least_pixels), np.cumsum(count) - count + least_pixels - 1
-    # By owner and falling height, as whole numbers: those are sorted ten times as fast as rows of two keys.
-    falling = np.sort((owner.astype(np.int64) << 32) - _rank_bits(above.view(np.int32).astype(np.int64)))
-    least = np.zeros(len(rows), np.float32)
-    least[large] = _rank_bits((large << 32) - falling[place[large]]).astype(np.int32).view(np.float32)
     area = np.pi * rows["a"].astype(float) * rows["b"]
     with np.errstate(all="ignore"):
         # The area above half of the height, over that of a Gaussian of this shape: sep's `abcor`.
@@ -221,9 +215,20 @@ def find_wings(
             # So that the profile is at the threshold where the segment ends.
             slope=(np.power(height / rows["thresh"], 1 / beta) - 1) * area / rows["npix"],
             beta=beta,
-            least=least.astype(float),
+            least=_find_least(owner, above, options.n_pixels, len(rows)),
             **{name: rows[name].astype(float) for name in ("cxx", "cyy", "cxy")},
         )
+
+
+def _find_least(owner: NDArray[np.int32], above: NDArray[np.float32], pixels: int, size: int) -> Floats:
+    """Return the height that so many pixels of each of `size` owners reach; 0 for those that have fewer."""
+    count = np.bincount(owner, minlength=size)
+    large, place = np.flatnonzero(count >= pixels), np.cumsum(count) - count + pixels - 1
+    # By owner and falling height, as whole numbers: those are sorted ten times as fast as rows of two keys.
+    falling = np.sort((owner.astype(np.int64) << 32) - _rank_bits(above.view(np.int32).astype(np.int64)))
+    least = np.zeros(size)
+    least[large] = _rank_bits((large << 32) - falling[place[large]]).astype(np.int32).view(np.float32)
+    return least
 
 
 def _rank_bits(bits: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -126,8 +126,9 @@ def _sample_sky(field: _Field, kernel: Kernel | None, rows: slice) -> list[NDArr
     """Return some pixels of the sky in some rows of the smoothed image over its noise, of each depth zone."""
     samples: list[list[NDArray[np.float32]]] = [[np.empty(0, np.float32)] for _ in range(len(field.edges) + 1)]
     # Of large images every n-th strip of rows, and of those every n-th pixel.
-    apart = math.isqrt(1 + field.mask.size // MOST_SKY)
-    step, half = -(-(1 + field.mask.size // MOST_SKY) // apart), 0 if kernel is None else len(kernel) // 2
+    fewer = 1 + field.mask.size // MOST_SKY
+    apart, half = math.isqrt(fewer), 0 if kernel is None else len(kernel) // 2
+    step = -(-fewer // apart)
     for start in range(rows.start, rows.stop, STRIP):
         if start // STRIP % apart:
             continue
