@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import sep
 from astropy.nddata import NDData
-from astropy.stats import mad_std
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, median_filter
+from scipy.ndimage import distance_transform_edt
 from scipy.spatial import KDTree
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.mesh import Mesh
-from dja_photplug.light.planes import LEAST_SKY, Floats
 from dja_photplug.mosaic.blocks import Planes, native_pixels, null_pixels
 from dja_photplug.options.stages import BackgroundOptions
 from dja_photplug.parallel.workers import Map
@@ -31,8 +30,11 @@ NO_SKY = (
 # Part of a cell that must be left for it to tell the sky, and cells that are measured in one piece of work.
 GOOD_CELL, CELLS_AT_A_TIME = 0.5, 2000
 
-# The mean of the sky: pixels within so many sigma, of the scatter that so many of them have.
-CLIP, MOST_SCATTER = 2.5, 10**6
+# Blocks of pixels that tell the level of the sky as empty apertures do: their side in arcsec, and the least in pixels;
+# and how many a window must have.
+BLOCK, LEAST_SIDE, LEAST_BLOCKS = 0.3, 5, 9
+
+Index = NDArray[np.intp]
 
 
 def measure_mesh(
@@ -139,73 +141,91 @@ def _filter_cells(levels: NDArray[np.float32], size: int) -> NDArray[np.float32]
     return filtered
 
 
-def center_mesh(mesh: Mesh, image: NDData, mask: NDArray[np.bool_], smooth: int, *, parallel: Map = map) -> Mesh:
-    """Bring a sky to the mean of what is left between the sources, which is what sums over apertures see.
+def center_mesh(
+    mesh: Mesh, image: NDData, mask: NDArray[np.bool_], smooth: int, *, parallel: Map = map
+) -> tuple[Mesh, int]:
+    """Bring a sky to the level that as many empty apertures are above as below.
 
-    Meshes estimate the mode of pixels, and faint sources and noise that is no Gaussian hold it off their mean: by 0.2
-    sigma of an aperture of 0.7 arcsec in parts of the UDS cut-outs.
+    Meshes estimate the mode of pixels, and faint sources and noise that is no Gaussian hold it off what apertures sum:
+    by 0.2 sigma of one of 0.7 arcsec in parts of the UDS cut-outs. So do pixels beside a mask, where light of its
+    source is left and no empty aperture lies: by 0.09 sigma of one of 1 arcsec in simulated fields. Hence the level is
+    that of blocks of `BLOCK` without a masked pixel.
 
     Parameters
     ----------
     mesh : Mesh
         Of the whole image, in its unit.
     image : `~astropy.nddata.NDData`
-        Its background weight tells the scatter of pixels.
     mask : ndarray of bool
         (ny, nx), pixels to leave out beside the null ones: those with sources.
     smooth : int
-        Cells across the median filter over their means, which leave out the pixels beyond `CLIP` times the scatter.
+        Cells across the windows whose blocks the level is the median of.
     parallel : Map, optional
         Does the cells of some rows.
 
     Returns
     -------
-    Mesh
-        The same where too little is left.
+    mesh : Mesh
+        The same where no window has `LEAST_BLOCKS`; one that has fewer takes the level of the nearest other.
+    number : int
+        Of the pixels in blocks.
     """
-    (height, width), planes = mesh.cells, Planes.of(image)
-    step = max(1, round(np.sqrt(mask.size / MOST_SCATTER))) | 1  # odd, unlike patterns of drizzling
+    height = mesh.cells[0]
+    across = max(1, min(round(height * pixel_scale(image.wcs) / BLOCK), height // LEAST_SIDE))
     rows = _bands_of_cells(mesh.grid, mesh.cells)
-    scatter = np.concatenate(list(parallel(partial(_sample_scatter, planes, mesh, mask, step), rows)))
-    if not len(scatter):
-        return mesh
-    limit = np.float32(CLIP * mad_std(scatter))
-    sums = list(parallel(partial(_sum_clipped, planes, mesh, mask, limit), rows))
-    total, count = (np.concatenate(part) for part in zip(*sums, strict=True))
-    known = count > LEAST_SKY / 2 * height * width
+    found = list(parallel(partial(_average_blocks, Planes.of(image), mesh, mask, across), rows))
+    number, reach = sum(count for _, count in found), smooth // 2 * across
+    blocks = np.pad(np.concatenate([means for means, _ in found]), reach, constant_values=np.nan)
+    windows = sliding_window_view(blocks, (across + 2 * reach, across + 2 * reach))[::across, ::across]
+    level = np.stack([_find_medians(row.reshape(len(row), -1)) for row in windows])
+    known = np.isfinite(level)
     if not known.any():
-        return mesh
+        return mesh, number
     nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
-    mean = median_filter((total / np.maximum(count, 1))[tuple(nearest)], smooth, mode="nearest")
-    return replace(mesh, shift=mean)
+    return replace(mesh, shift=level[tuple(nearest)]), number
 
 
-def _sample_scatter(whole: Planes, mesh: Mesh, mask: NDArray[np.bool_], step: int, rows: slice) -> NDArray[np.floating]:
-    """Return some pixels of the sky in some rows, less its level, in units of their sigma."""
-    first, nx = -(-rows.start // step) * step, mask.shape[1]
-    part = slice(first, rows.stop, step), slice(0, nx, step)
-    some = whole[part]
-    free = ~(some.null() | mask[part])
-    level = mesh.at(np.arange(first, rows.stop, step), np.arange(0, nx, step))
-    return ((native_pixels(some.data) - level) / np.sqrt(some.variance("background")))[free]
+def _average_blocks(
+    whole: Planes, mesh: Mesh, masked: NDArray[np.bool_], across: int, rows: slice
+) -> tuple[NDArray[np.float32], int]:
+    """Return what is left in blocks of the cells in some rows, NaN where that does not tell, and of how many pixels.
 
-
-def _sum_clipped(
-    whole: Planes, mesh: Mesh, masked: NDArray[np.bool_], limit: np.float32, rows: slice
-) -> tuple[Floats, Floats]:
-    """Return the sums and the numbers of the pixels of sky in the cells of some rows."""
+    The blocks are (rows of cells * across, columns of cells * across); those beyond an edge are NaN too.
+    """
     (height, width), nx = mesh.cells, masked.shape[1]
-    level, columns = mesh[rows].draw(), np.arange(0, nx, width)
-    total, count = np.empty((2, -(-len(level) // height), nx))
-    for band, start in enumerate(range(rows.start, rows.stop, height)):
-        part = slice(start, min(start + height, rows.stop))
+    tall, wide = _find_edges(rows.stop - rows.start, height, across), _find_edges(nx, width, across)
+    begins = wide[:-1][wide[:-1] < nx]
+    level = mesh[rows].draw()
+    sums = np.zeros((3, len(tall) - 1, len(wide) - 1))
+    for i, (start, stop) in enumerate(pairwise(tall.tolist())):
+        if start == stop:
+            continue
+        part = slice(rows.start + start, rows.start + stop)
         planes = whole[part]
-        left = native_pixels(planes.data) - level[part.start - rows.start : part.stop - rows.start]
-        use = ~(planes.null() | masked[part])
-        use &= np.abs(left) < limit * np.sqrt(planes.variance("background"))
-        total[band] = np.where(use, left, np.float32(0)).sum(axis=0, dtype=float)
-        count[band] = use.sum(axis=0)
-    return np.add.reduceat(total, columns, axis=1), np.add.reduceat(count, columns, axis=1)
+        null = planes.null()
+        left = native_pixels(planes.data) - level[start:stop]
+        left[null] = 0
+        for total, plane in zip(sums[:, i], (left, ~null, masked[part]), strict=True):
+            total[: len(begins)] = np.add.reduceat(plane.sum(axis=0, dtype=float), begins)
+    light, clear, covered = sums
+    tell = (covered == 0) & (clear > GOOD_CELL * height * width / across**2)
+    means = np.divide(light, clear, out=np.full(light.shape, np.nan), where=tell)
+    return means.astype(np.float32), int(clear[tell].sum())
+
+
+def _find_edges(length: int, size: int, across: int) -> Index:
+    """Return where the blocks of the cells along an axis begin, and where the last one ends."""
+    begins = np.add.outer(np.arange(0, length, size), np.arange(across) * size // across)
+    return np.minimum(np.append(begins, length), length)
+
+
+def _find_medians(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the median of each row, of the values that are known; NaN where these are too few."""
+    ordered = np.sort(values, axis=1)  # NaN comes last
+    count = np.isfinite(ordered).sum(axis=1)
+    line = np.arange(len(ordered))
+    medians = (ordered[line, (count - 1) // 2] + ordered[line, count // 2]) / 2
+    return np.where(count < LEAST_BLOCKS, np.float32(np.nan), medians)
 
 
 def mesh_cells(

@@ -148,7 +148,8 @@ def remove_sky(
     cells = cell_size(image, mesh)
     level = measure_mesh(image, cells, mesh.mesh_filter, covered, parallel=parallel)
     if centred:
-        level = center_mesh(level, image, covered, mesh.mesh_filter, parallel=parallel)
+        level, number = center_mesh(level, image, covered, mesh.mesh_filter, parallel=parallel)
+        clear = number or clear
     pixels = _count_sky(clear / known, cells, mesh.mesh_filter)
     return Removed(sky=Sky(mesh=level, pixels=pixels, mask=covered, note=note))
 

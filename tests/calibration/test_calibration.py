@@ -872,7 +872,7 @@ def measure_zones_held_out(prefix: Path, seeds: range) -> tuple[np.ndarray, np.n
     variance = variance_map(image, "background")
     mesh = measure_mesh(image, (50, 50), 3, blocked)
     blocked |= null_pixels(image)
-    sky = center_mesh(mesh, image, blocked, 3).draw()
+    sky = center_mesh(mesh, image, blocked, 3)[0].draw()
     sums = exact_sums(image, sky)
     edges = find_zones(variance, blocked, None)
     scatter, numbers = [], []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import sep
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, maximum_filter
 
 from dja_photplug.light import cells as cells_module
 from dja_photplug.light.cells import _fill_cells, center_mesh, measure_mesh
@@ -94,25 +94,26 @@ def test_a_hole_in_a_mesh_takes_the_mean_of_all_that_are_as_near() -> None:
 @pytest.mark.parametrize("shape", [(400, 530), (37, 41), (100, 100)])
 @pytest.mark.parametrize("skew", [0.0, 2 / 3])
 def test_the_sky_is_the_mean_between_sources(shape: tuple[int, int], skew: float) -> None:
-    """On a sloping sky with a step of depth; where the noise has a tail, between its median and its mean."""
+    """On a sloping sky with a step of depth; also where the noise has a tail, as blocks of pixels have less of one."""
     rng = np.random.default_rng(1)
     rows, columns = np.indices(shape)
     variance = np.where(columns < shape[1] / 2, 1.0, 4.0).astype(np.float32)
     slope = (0.002 * columns - 0.001 * rows).astype(np.float32)
     unit = (rng.gamma(9.0, size=shape) - 9) / 3 if skew else rng.normal(size=shape)
-    mask = rng.random(shape) < 0.3
+    mask = maximum_filter(rng.random(shape) < 0.001, 13)
     data = (slope + np.sqrt(variance) * unit + np.where(mask, 100.0, 0.0)).astype(np.float32)
     data[3, 5] = np.nan
     image = make_image(data, 1 / variance)
     low = image.copy()
     low.data -= np.float32(0.15) * np.sqrt(variance)
     mesh = measure_mesh(low, tuple(min(50, n) for n in shape), 3, mask)
-    sky = center_mesh(mesh, image, mask, 3).draw()
-    left = ((sky - slope) / np.sqrt(variance)).mean()
+    centred, number = center_mesh(mesh, image, mask, 3)
+    sky = centred.draw()
+    left = (sky - slope)[~mask].mean()
     assert sky.dtype == np.float32
-    # The clip of 2.5 sigma is around the sky as it was, too low; the median is a sixth of the skewness below the mean.
-    error = 3 / np.sqrt(np.count_nonzero(~mask)) + 0.01
-    assert -skew / 6 - error < left < error
+    assert 0.4 * np.count_nonzero(~mask) < number < np.count_nonzero(~mask)
+    # A median has a variance 1.57 times that of a mean; that of blocks of 49 pixels is a 42th of the skewness below it.
+    assert abs(left) < 3 * np.sqrt(1.57 * variance.mean() / number) + skew / 42 + 0.005
     assert np.isfinite(sky).all()
 
 
@@ -121,8 +122,24 @@ def test_cells_without_sky_take_that_of_the_next() -> None:
     mask = np.zeros(data.shape, bool)
     mask[:60, :60] = True
     low = Mesh(nodes=np.full((3, 4), 1.95, np.float32), cells=(50, 50), grid=data.shape)
-    np.testing.assert_allclose(center_mesh(low, make_image(data), mask, 1).draw(), 2, atol=0.02)
-    assert center_mesh(low, make_image(data), np.ones(data.shape, bool), 1) is low
+    sky, number = center_mesh(low, make_image(data), mask, 1)
+    np.testing.assert_allclose(sky.draw(), 2, atol=0.02)
+    assert 0.8 * (~mask).sum() < number < (~mask).sum()
+    assert center_mesh(low, make_image(data), np.ones(data.shape, bool), 1) == (low, 0)
+
+
+def test_light_beside_masks_is_no_sky() -> None:
+    """Blocks with a masked pixel are left out, those with some null ones are not."""
+    rng = np.random.default_rng(3)
+    data = rng.normal(0, 0.1, (400, 400)).astype(np.float32)
+    spots = rng.random(data.shape) < 0.002
+    mask = maximum_filter(spots, 11)
+    data[maximum_filter(spots, 13)] += 1  # a rim of a pixel is left
+    weight = np.where(rng.random(data.shape) < 0.1, 0, 100.0).astype(np.float32)
+    flat = Mesh(nodes=np.zeros((8, 8), np.float32), cells=(50, 50), grid=data.shape)
+    sky, number = center_mesh(flat, make_image(data, weight), mask, 3)
+    assert number > 0.1 * data.size
+    np.testing.assert_allclose(sky.draw(), 0, atol=0.02)
 
 
 @pytest.mark.parametrize("shape", [(523, 617), (100, 100), (60, 70), (50, 120), (120, 50), (37, 41)])
@@ -130,7 +147,7 @@ def test_any_window_of_a_mesh_is_a_part_of_the_whole(shape) -> None:
     """Also a window of a window; with the shift to the mean, which is linear between the middles of cells."""
     image = make_image(clouds(shape))
     cells = tuple(min(50, n) for n in shape)
-    mesh = center_mesh(measure_mesh(image, cells, 3), image, np.zeros(shape, bool), 1)
+    mesh, _ = center_mesh(measure_mesh(image, cells, 3), image, np.zeros(shape, bool), 1)
     level, rng = mesh.draw(), np.random.default_rng(5)
     assert mesh.shift is not None
     for _ in range(30):

@@ -300,8 +300,8 @@ def test_errors_hold_the_noise_of_the_sky_below_a_source(sky: str, smooth: int) 
     pixels = max(pixels - 0.65 * np.pi * hole**2, pixels / 4)
     ratio = [(row[f"fluxerr_aper_{i}"].value / 0.01) ** 2 / area[i] for i in range(2)]
     expected = 1 + (2 * area / pixels if sky != "none" else 0 * area)
-    # The mask takes 2 % of the pixels.
-    np.testing.assert_allclose(ratio, expected, rtol=0.02 * (expected - 1).max() + 1e-6)
+    # The mask, and blocks of pixels that it cuts, take 3 % of the pixels.
+    np.testing.assert_allclose(ratio, expected, rtol=0.03 * (expected - 1).max() + 1e-6)
 
 
 @pytest.mark.slow
@@ -320,7 +320,7 @@ def test_correlated_noise_of_the_sky_is_that_of_the_hole_that_a_source_makes_in_
         data = (rng.standard_normal(shape) + 0.9 / np.std(clouds) * clouds).astype(np.float32)
         image = make_image(data)
         for mask, found in zip((whole, holed), sums, strict=False):
-            level = center_mesh(measure_mesh(image, (50, 50), 3, mask), image, mask, 3).draw()
+            level = center_mesh(measure_mesh(image, (50, 50), 3, mask), image, mask, 3)[0].draw()
             found.append(sep.sum_circle(data - level, x, y, radius, subpix=0)[0])
         sums[2].append(sep.sum_circle(data, x, y, size, subpix=0)[0])
     empty, below, around = (np.square(np.concatenate(part)) for part in sums)
