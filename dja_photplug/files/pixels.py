@@ -199,13 +199,16 @@ class ImageReader:
         if header is None:
             found = "not a FITS file" if self.path.stat().st_size else "the file is empty"
             raise PhotplugError(f"{self.path}: {found}; give a DJA product")
+        told = "holds no two-dimensional image; give a DJA product"
         while header is not None:
             axes, size = self._measure(header)
             if len(axes) == 2 and min(axes) > 0 and str(header.get("XTENSION", "IMAGE")).strip() == "IMAGE":
                 return header, axes
+            if "ZIMAGE" in header:
+                told = "its image is compressed in tiles, which no block of rows can be read of; unpack it with funpack"
             self._skip(size)
             header = self._read_header()
-        raise PhotplugError(f"{self.path}: holds no two-dimensional image; give a DJA product")
+        raise PhotplugError(f"{self.path}: {told}")
 
     def blocks(
         self, window: Window | None = None, out: NDArray[np.float32] | None = None

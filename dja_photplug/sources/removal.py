@@ -146,6 +146,8 @@ def remove_sky(
         note = "no pixel is left between the sources: no sky is taken off"
         return Removed(sky=Sky(mask=covered, note=note))
     cells = cell_size(image, mesh)
+    if min(cells) + 1 < mesh.mesh / pixel_scale(image.wcs):
+        note = "; ".join(filter(None, (note, f"the image is smaller than a cell of its sky, {mesh.mesh:g} arcsec")))
     level = measure_mesh(image, cells, mesh.mesh_filter, covered, parallel=parallel)
     if centred:
         level, number = center_mesh(level, image, covered, mesh.mesh_filter, parallel=parallel)

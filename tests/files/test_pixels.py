@@ -234,6 +234,9 @@ def test_a_file_without_image_is_told(tmp_path: Path, suffix: str) -> None:
         path = save(tmp_path / f"a{suffix}", *hdus)
         with pytest.raises(PhotplugError, match=r"a\.fits.*: holds no two-dimensional image"):
             ImageReader(path)
+    path = save(tmp_path / f"b{suffix}", fits.PrimaryHDU(), fits.CompImageHDU(np.zeros((20, 20), np.float32)))
+    with pytest.raises(PhotplugError, match=r"b\.fits.*: its image is compressed in tiles.*; unpack it with funpack"):
+        ImageReader(path)
 
 
 @SUFFIXES

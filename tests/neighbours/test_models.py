@@ -35,10 +35,11 @@ from dja_photplug.neighbours.models import NeighbourLight, Neighbours, find_neig
 from dja_photplug.neighbours.own_light import sum_opposite, sum_own_light
 from dja_photplug.neighbours.profiles import Profiles
 from dja_photplug.neighbours.stamps import HALVES, batch_stamps, cut_stamps
-from dja_photplug.options.stages import MeasureOptions, Options
+from dja_photplug.options.stages import BackgroundOptions, MeasureOptions, Options
 from dja_photplug.simulate.field import FieldOptions, simulate_field, write_field
 from dja_photplug.sources.empty import calibrate_with
 from dja_photplug.sources.photometry import measure_with
+from dja_photplug.sources.removal import remove_sky
 from tests.docs.test_docs import load_script
 from tests.helpers import AS_IS, DJA, SCALE, gaussian, make_detection, make_image, uds_prefix
 from tests.light.shared_planes import share_plane
@@ -188,6 +189,13 @@ def test_a_galaxy_as_large_as_the_image() -> None:
         assert whole["flux_aper_1"][0] == plain["flux_aper_1"][0]
         assert whole["bkg_aper_1"][0] == 0
         assert "SKYNOTE" not in plain.meta
+
+
+def test_a_mesh_wider_than_the_image_is_told() -> None:
+    image = make_image(np.random.default_rng(1).normal(size=(60, 80)))
+    for mesh, said in ((2.4, ""), (2.6, "the image is smaller than a cell of its sky, 2.6 arcsec")):
+        options = Options(measure=MeasureOptions(background="mesh"), background=BackgroundOptions(mesh=mesh))
+        assert remove_sky(image, np.zeros((60, 80), np.int32), options).sky.note == said
 
 
 # --- wings
