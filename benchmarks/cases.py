@@ -11,7 +11,7 @@ from pathlib import Path
 from astropy.io import fits
 
 from dja_photplug.light.significance import gaussian_kernel
-from dja_photplug.options.stages import Options
+from dja_photplug.options.run import Options
 from fields import SCALE, Field
 
 __all__ = ["CASES", "PROGRAM", "Case", "Job", "Setup", "count_rows", "find_program"]

@@ -23,7 +23,7 @@ from isal import igzip
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
-from dja_photplug.files.pixels import write_image
+from dja_photplug.files.written import write_image
 from dja_photplug.simulate.exposures import Exposure, MosaicOptions, plan_exposures
 from dja_photplug.simulate.field import FieldOptions, draw_psf, simulate_field
 from dja_photplug.simulate.mosaic import SAMPLE, exposure_header, log_exposures, science_header

@@ -53,7 +53,7 @@ def model_neighbours(prefix: str, catalog: str, segmentation: str) -> Callable[[
     from astropy.table import QTable
 
     from dja_photplug.mosaic.image import share_image
-    from dja_photplug.options.stages import Options
+    from dja_photplug.options.run import Options
     from dja_photplug.parallel.scratch import share_plane
     from dja_photplug.pipeline.images import find_source, load_source
     from dja_photplug.pipeline.tiles import share_work

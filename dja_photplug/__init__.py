@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from dja_photplug.files.names import ProductName as ProductName
     from dja_photplug.files.names import Source as Source
     from dja_photplug.files.names import find_mosaic as find_mosaic
-    from dja_photplug.files.tables import read_catalog as read_catalog
-    from dja_photplug.files.tables import write_catalog as write_catalog
+    from dja_photplug.files.tables.read import read_catalog as read_catalog
+    from dja_photplug.files.tables.write import write_catalog as write_catalog
     from dja_photplug.hookspecs import hookimpl as hookimpl
     from dja_photplug.injection.run import InjectionResult as InjectionResult
     from dja_photplug.injection.run import inject as inject
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
     from dja_photplug.options.commands import InjectionOptions as InjectionOptions
     from dja_photplug.options.commands import PSFOptions as PSFOptions
     from dja_photplug.options.presets import LIKE_DJA as LIKE_DJA
+    from dja_photplug.options.run import Options as Options
     from dja_photplug.options.stages import BackgroundOptions as BackgroundOptions
     from dja_photplug.options.stages import BandOptions as BandOptions
     from dja_photplug.options.stages import CalibrationOptions as CalibrationOptions
     from dja_photplug.options.stages import DetectOptions as DetectOptions
     from dja_photplug.options.stages import EpochOptions as EpochOptions
     from dja_photplug.options.stages import MeasureOptions as MeasureOptions
-    from dja_photplug.options.stages import Options as Options
     from dja_photplug.options.stages import OutputOptions as OutputOptions
     from dja_photplug.options.stages import TileOptions as TileOptions
     from dja_photplug.options.stages import VarianceOptions as VarianceOptions

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from dja_photplug.mosaic.models.fullweight import NoiseModel
     from dja_photplug.options.commands import GalfitOptions
     from dja_photplug.options.declare import Stage
-    from dja_photplug.options.stages import Options
+    from dja_photplug.options.run import Options
     from dja_photplug.psf.regions import PSFModel
     from dja_photplug.sources.detection import Detection
 

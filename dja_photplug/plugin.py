@@ -46,18 +46,18 @@ if TYPE_CHECKING:
     from dja_photplug.options.commands import GalfitOptions as GalfitOptions
     from dja_photplug.options.declare import Stage as Stage
     from dja_photplug.options.declare import option as option
-    from dja_photplug.options.stages import Options as Options
+    from dja_photplug.options.run import Options as Options
     from dja_photplug.outputs.whole import whole_file as whole_file
     from dja_photplug.pipeline.images import load_source as load_source
     from dja_photplug.psf.model import PSF as PSF
     from dja_photplug.psf.regions import PSFModel as PSFModel
     from dja_photplug.sky.grid import Grid as Grid
     from dja_photplug.sky.grid import pixel_scale as pixel_scale
-    from dja_photplug.sources.apertures import Engine as Engine
-    from dja_photplug.sources.apertures import Pixels as Pixels
-    from dja_photplug.sources.apertures import Sums as Sums
     from dja_photplug.sources.detection import Detection as Detection
     from dja_photplug.sources.empty import calibrate_with as calibrate_with
     from dja_photplug.sources.photometry import measure_with as measure_with
+    from dja_photplug.sources.sums.apertures import Engine as Engine
+    from dja_photplug.sources.sums.planes import Pixels as Pixels
+    from dja_photplug.sources.sums.planes import Sums as Sums
 else:
     __getattr__, __dir__, __all__ = defer(__name__)

@@ -10,7 +10,7 @@ from dja_photplug.hookspecs import hookimpl
 if TYPE_CHECKING:
     from dja_photplug.mosaic.image import MosaicImage
     from dja_photplug.mosaic.plan import VarianceHook
-    from dja_photplug.options.stages import Options
+    from dja_photplug.options.run import Options
 
 
 @hookimpl

@@ -9,7 +9,7 @@ from dja_photplug.hookspecs import hookimpl
 if TYPE_CHECKING:
     from dja_photplug.light.mesh import Background
     from dja_photplug.mosaic.image import MosaicImage
-    from dja_photplug.options.stages import Options
+    from dja_photplug.options.run import Options
     from dja_photplug.sources.detection import Detection
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dja_photplug.hookspecs import hookimpl
-from dja_photplug.options.stages import NOISE_PRESETS, Options
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import NOISE_PRESETS
 
 if TYPE_CHECKING:
     from dja_photplug.epochs.log import ExposureLog

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dja_photplug.calibration.curve import NoiseCalibration
     from dja_photplug.light.mesh import Background
     from dja_photplug.mosaic.image import MosaicImage
-    from dja_photplug.options.stages import Options
+    from dja_photplug.options.run import Options
     from dja_photplug.psf.regions import PSFModel
     from dja_photplug.sources.detection import Detection
 

@@ -10,7 +10,7 @@ from dja_photplug.hookspecs import hookimpl
 if TYPE_CHECKING:
     from astropy.table import QTable
 
-    from dja_photplug.options.stages import Options
+    from dja_photplug.options.run import Options
 
 
 @hookimpl

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from astropy.table import QTable
 
     from dja_photplug.epochs.log import ExposureLog
-    from dja_photplug.options.stages import Options
+    from dja_photplug.options.run import Options
 
 
 @hookimpl

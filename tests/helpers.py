@@ -28,7 +28,8 @@ from dja_photplug.cli.app import main
 from dja_photplug.completeness.limits import Places
 from dja_photplug.light.mesh import Background
 from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.options.stages import MeasureOptions, Options, VarianceOptions
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import MeasureOptions, VarianceOptions
 from dja_photplug.parallel.workers import Item, Outcome
 from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
 from dja_photplug.sky.grid import header_wcs, pixel_scale

@@ -12,7 +12,7 @@ from astropy.table import Column, Table
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError, suggest
-from dja_photplug.files.tables import name_some
+from dja_photplug.files.tables.columns import name_some
 from dja_photplug.units import convert, read_unit
 
 __all__ = [

@@ -13,7 +13,7 @@ from astropy import units as u
 from dja_photplug import __version__
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import decode_text
-from dja_photplug.options.stages import Options
+from dja_photplug.options.run import Options
 
 __all__ = ["encode_metadata", "find_ucd", "make_metadata", "read_bands", "record_options"]
 

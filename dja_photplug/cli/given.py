@@ -125,7 +125,7 @@ def read_given(arguments: argparse.Namespace) -> GivenCatalog:
     """
     from dja_photplug.files.fitsbytes import split_name
     from dja_photplug.files.pixels import read_grid
-    from dja_photplug.files.tables import choose_table, read_catalog
+    from dja_photplug.files.tables.read import choose_table, read_catalog
     from dja_photplug.foreign.grids import read_own_grid
     from dja_photplug.foreign.recognise import preferred_tables
     from dja_photplug.pipeline.extend import find_columns

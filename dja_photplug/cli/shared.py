@@ -19,7 +19,7 @@ from dja_photplug.files.formats import decode_text
 from dja_photplug.files.names import band_name, find_owner
 from dja_photplug.options.arguments import add_flags, band_value, collect_options
 from dja_photplug.options.bands import settle_values
-from dja_photplug.options.stages import Options
+from dja_photplug.options.run import Options
 from dja_photplug.outputs.run import after_outputs, declare, named_files, protect, protect_source
 from dja_photplug.outputs.whole import check_output
 

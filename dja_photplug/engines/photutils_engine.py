@@ -26,8 +26,8 @@ from dja_photplug.light.cells import mesh_cells
 from dja_photplug.light.mesh import Background
 from dja_photplug.light.planes import Floats, Shapes, native_pixels, null_pixels, variance_map
 from dja_photplug.light.smoothing import convolve_pixels, gaussian_kernel
-from dja_photplug.options.stages import BackgroundOptions, DetectOptions, Options
-from dja_photplug.sources.apertures import KRON_EXTENT, Engine, Pixels, Sums
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import BackgroundOptions, DetectOptions
 from dja_photplug.sources.detection import (
     FOUND,
     Detection,
@@ -35,6 +35,8 @@ from dja_photplug.sources.detection import (
     subtract_level,
 )
 from dja_photplug.sources.segments import segment_shapes
+from dja_photplug.sources.sums.apertures import KRON_EXTENT, Engine
+from dja_photplug.sources.sums.planes import Pixels, Sums
 
 __all__ = ["PHOTUTILS", "detect_photutils", "mesh_background_2d"]
 

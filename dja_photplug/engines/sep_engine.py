@@ -37,12 +37,12 @@ from dja_photplug.mosaic.blocks import (
     null_pixels,
     variance_map,
 )
-from dja_photplug.options.stages import BackgroundOptions, DetectOptions, Options
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import BackgroundOptions, DetectOptions
 from dja_photplug.parallel.islands import Islands, relabel
 from dja_photplug.parallel.tiles import make_window, widen
 from dja_photplug.parallel.workers import shared_map
 from dja_photplug.sky.grid import Window
-from dja_photplug.sources.apertures import KRON_EXTENT, Engine, Pixels, Sums
 from dja_photplug.sources.detection import (
     FOUND,
     Detection,
@@ -50,6 +50,8 @@ from dja_photplug.sources.detection import (
     place_sources,
     subtract_level,
 )
+from dja_photplug.sources.sums.apertures import KRON_EXTENT, Engine
+from dja_photplug.sources.sums.planes import Pixels, Sums
 
 __all__ = ["SEP", "detect_sep", "measure_error_scale", "mesh_background"]
 

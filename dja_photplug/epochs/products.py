@@ -17,8 +17,8 @@ from dja_photplug import __version__
 from dja_photplug.epochs.barycentre import barycentre_times, count_astray
 from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.files.formats import REGION_SUFFIXES, encode_text
-from dja_photplug.files.pixels import write_image
 from dja_photplug.files.smallfits import CardValue
+from dja_photplug.files.written import write_image
 from dja_photplug.outputs.whole import whole_file
 from dja_photplug.sky.cards import read_numbers
 

@@ -1,4 +1,4 @@
-"""The only reader and writer of pixels: FITS images in blocks of rows, plain or gzipped, as native float32.
+"""The only reader of pixels: FITS images in blocks of rows, plain or gzipped, as native float32.
 
 A gzipped mosaic cannot be read from the middle, and 12000 x 12000 pixels are 576 MB; so an image is streamed once
 from the top, a block of rows at a time, and the work of a block is done while the next one is inflated.
@@ -6,29 +6,21 @@ from the top, a block of rows at a time, and the work of a block is done while t
 
 from __future__ import annotations
 
-import gzip
-import math
 import os
-import re
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
 from types import TracebackType
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import numpy as np
 from astropy.io import fits
-from isal import igzip, igzip_threaded
 from isal.igzip_lib import IsalError
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
-from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.smallfits import parse_header
-from dja_photplug.files.structure import MOST_INFLATED, MOST_RECORDS, measure_data
-from dja_photplug.outputs.whole import whole_file
+from dja_photplug.files.structure import CARD, MOST_INFLATED, MOST_RECORDS, RECORD, measure_data
 from dja_photplug.parallel.scratch import Unnamed, keep_memory
 from dja_photplug.readers.kinds import refuse_pipe
 from dja_photplug.readers.streams import expect_bytes, open_stream
@@ -43,14 +35,9 @@ __all__ = [
     "check_product",
     "read_grid",
     "read_image",
-    "write_hdus",
-    "write_image",
-    "write_rows",
 ]
 
-_RECORD = 2880  # bytes; everything in FITS is padded to it (FITS standard 4.0, section 3.1)
-_CARD = 80
-_END = b"END".ljust(_CARD)
+_END = b"END".ljust(CARD)
 _DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 Allocate = Callable[[tuple[int, int], type], NDArray[Any]]
 """Makes an array of a shape and a dtype: `numpy.empty`, or one that lies in a file."""
@@ -148,14 +135,14 @@ class ImageReader:
     def _read_header(self) -> fits.Header | None:
         """Return the next header, None where none follows: at the end of the file, or of what is FITS in it."""
         with self._telling_damage():
-            first = self._stream.read(_CARD)
+            first = self._stream.read(CARD)
         if not first.startswith((b"SIMPLE  =", b"XTENSION=")):
             return None
-        records = [first + self._fill(np.empty(_RECORD - len(first), np.uint8)).tobytes()]
-        while not any(records[-1][i : i + _CARD] == _END for i in range(0, _RECORD, _CARD)):
+        records = [first + self._fill(np.empty(RECORD - len(first), np.uint8)).tobytes()]
+        while not any(records[-1][i : i + CARD] == _END for i in range(0, RECORD, CARD)):
             if len(records) == MOST_RECORDS:
-                raise self._damaged(f"its header has no end in {MOST_RECORDS * _RECORD // _CARD} cards")
-            records.append(self._fill(np.empty(_RECORD, np.uint8)).tobytes())
+                raise self._damaged(f"its header has no end in {MOST_RECORDS * RECORD // CARD} cards")
+            records.append(self._fill(np.empty(RECORD, np.uint8)).tobytes())
         return parse_header(b"".join(records))
 
     def _read_numbers(self, header: fits.Header, *keys: str, optional: Sequence[str] = ()) -> list[int]:
@@ -191,7 +178,7 @@ class ImageReader:
             size = measure_data(bits, axes, extra, self._most_bytes)
         except ValueError as error:
             raise self._damaged(str(error)) from None
-        return axes, -(-size // _RECORD) * _RECORD
+        return axes, -(-size // RECORD) * RECORD
 
     def _find_image(self) -> tuple[fits.Header, list[int]]:
         """Return the header and the axes of the first two-dimensional image, with the stream at its pixels."""
@@ -359,172 +346,3 @@ def read_grid(path: str | Path) -> Grid:
             return Grid(header_wcs(reader.header), reader.shape)
         except PhotplugError as error:
             raise PhotplugError(f"{path}: {error}") from None
-
-
-# Header cards that describe how pixels are stored, which the writer decides anew.
-_STORAGE = re.compile(r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|BSCALE|BZERO|BLANK|CHECKSUM|DATASUM")
-
-
-def write_image(path: str | Path, data: NDArray[np.generic], header: fits.Header, *, overwrite: bool = False) -> Path:
-    """Write one image as FITS, whole or not at all.
-
-    Parameters
-    ----------
-    path : str or Path
-        Ends in ``.fits``, or ``.fits.gz`` to be gzipped.
-    data : ndarray, shape (ny, nx)
-        Of any type that FITS has.
-    header : `~astropy.io.fits.Header`
-        Its cards but those that say how pixels are stored.
-    overwrite : bool, optional
-        Replace an existing file.
-
-    Returns
-    -------
-    Path
-        `path`.
-
-    Raises
-    ------
-    PhotplugError
-        As :func:`dja_photplug.outputs.whole.whole_file`.
-    """
-    return write_hdus(path, _make_hdus(data, header), overwrite=overwrite)
-
-
-def _make_hdus(data: NDArray[np.generic], header: fits.Header) -> fits.HDUList:
-    """Return one image with the cards of a header but those that say how pixels are stored."""
-    header = header.copy()
-    for key in {key for key in header if _STORAGE.fullmatch(key)}:
-        del header[key]
-    return fits.HDUList([fits.PrimaryHDU(data, header)])
-
-
-def write_rows(
-    path: str | Path,
-    blocks: Iterable[NDArray[np.float32]],
-    shape: tuple[int, int],
-    header: Callable[[], fits.Header],
-    *,
-    overwrite: bool = False,
-) -> Path:
-    """Write one image as FITS block by block, as :func:`write_image` would, whole or not at all.
-
-    Only a block is held; gzip is compressed in other threads while the next one is made.
-
-    Parameters
-    ----------
-    path : str or Path
-        Ends in ``.fits``, or ``.fits.gz`` to be gzipped.
-    blocks : iterable of ndarray
-        float32, (rows, nx), from top to bottom; what it raises at its end leaves no file either.
-    shape : tuple of int
-        Of the image, (ny, nx).
-    header : callable
-        Its cards but those that say how pixels are stored. Asked before the first block for their size, and after the
-        last for what they say then, such as counts.
-    overwrite : bool, optional
-        Replace an existing file.
-
-    Returns
-    -------
-    Path
-        `path`.
-
-    Raises
-    ------
-    PhotplugError
-        As :func:`dja_photplug.outputs.whole.whole_file`.
-    """
-    path = Path(path)
-    pack = _pack_header if path.name.lower().endswith(".gz") else bytes
-    with whole_file(path, overwrite=overwrite, suffixes=IMAGE_SUFFIXES) as temporary, temporary.open("w+b") as file:
-        front = pack(_format_header(shape, header()))
-        file.write(front)
-        with _open_pixels(file, packed=pack is _pack_header) as stream:
-            raw = np.empty((max(1, BLOCK_PIXELS // shape[1]), shape[1]), ">f4")
-            for block in blocks:
-                for start in range(0, len(block), len(raw)):
-                    part = block[start : start + len(raw)]
-                    raw[: len(part)] = part
-                    stream.write(raw[: len(part)].data)
-            stream.write(bytes(-math.prod(shape) * raw.itemsize % _RECORD))
-        _replace_front(file, front, pack(_format_header(shape, header())))
-    return path
-
-
-def _format_header(shape: tuple[int, int], header: fits.Header) -> bytes:
-    """Return the header of a float32 image as it stands in its file."""
-    hdus = _make_hdus(np.broadcast_to(np.float32(0), shape), header)
-    hdus.verify("exception")
-    hdus.update_extend()
-    return cast(str, hdus[0].header.tostring()).encode("ascii")
-
-
-def _pack_header(text: bytes) -> bytes:
-    """Return a header as a gzip member of its own, stored and not compressed, so that its size is that of others."""
-    return gzip.compress(text, 0, mtime=0)
-
-
-@contextmanager
-def _open_pixels(file: BinaryIO, *, packed: bool) -> Iterator[BinaryIO]:
-    """Yield a stream that appends to a file, to be packed as one gzip member in other threads."""
-    if not packed:
-        yield file
-        return
-    with igzip_threaded.open(file, "wb", 1, threads=min(4, os.cpu_count() or 1)) as stream:
-        yield stream
-
-
-def _replace_front(file: BinaryIO, old: bytes, new: bytes) -> None:
-    """Put a header in the place of another one at the front of a file, also where that has another size."""
-    if len(new) != len(old):  # rare: there are more cards or fewer, and they need more records or fewer
-        with TemporaryFile(dir=Path(file.name).parent) as rest:
-            file.seek(len(old))
-            shutil.copyfileobj(file, rest, 1 << 20)
-            rest.seek(0)
-            file.seek(len(new))
-            shutil.copyfileobj(rest, file, 1 << 20)
-            file.truncate()
-    file.seek(0)
-    file.write(new)
-
-
-def write_hdus(path: str | Path, hdus: fits.HDUList, *, overwrite: bool = False) -> Path:
-    """Write a list of HDUs as FITS, whole or not at all.
-
-    Parameters
-    ----------
-    path : str or Path
-        Ends in ``.fits``, or ``.fits.gz`` to be gzipped.
-    hdus : `~astropy.io.fits.HDUList`
-    overwrite : bool, optional
-        Replace an existing file.
-
-    Returns
-    -------
-    Path
-        `path`.
-
-    Raises
-    ------
-    PhotplugError
-        As :func:`dja_photplug.outputs.whole.whole_file`.
-    """
-    path = Path(path)
-    with whole_file(path, overwrite=overwrite, suffixes=IMAGE_SUFFIXES) as temporary:
-        if path.name.endswith(".gz"):
-            with TemporaryDirectory(dir=temporary.parent) as folder:
-                # Not straight into gzip: what is no real file astropy writes pixel by pixel, at 0.3 us each.
-                plain = Path(folder, "plain.fits")
-                hdus.writeto(plain)
-                # Neither time nor temporary name in the gzip header: the same pixels give the same bytes.
-                with (
-                    plain.open("rb") as source,
-                    temporary.open("wb") as raw,
-                    igzip.IGzipFile("", "wb", 1, raw, mtime=0) as stream,
-                ):
-                    shutil.copyfileobj(source, stream, 1 << 20)
-        else:
-            hdus.writeto(temporary)
-    return path

@@ -16,14 +16,16 @@ from isal import igzip
 
 from dja_photplug.readers.kinds import check_inflated, refuse_pipe
 
-__all__ = ["MOST_INFLATED", "MOST_RECORDS", "measure_data", "open_fits"]
+__all__ = ["CARD", "MOST_INFLATED", "MOST_RECORDS", "RECORD", "measure_data", "open_fits"]
 
 MOST_RECORDS = 2000
 """Of a header, 72,000 cards."""
 MOST_INFLATED = 1032
 """Bytes that a byte of gzip can hold, by its format."""
 RECORD = 2880
-_CARD = 80
+"""Bytes; everything in FITS is padded to it (FITS standard 4.0, section 3.1)."""
+CARD = 80
+"""Bytes of a line of a header."""
 _MOST_AXES = 999  # by the standard, and so are columns
 _NUMBER = re.compile(rb"(BITPIX|NAXIS\d*|PCOUNT|GCOUNT|TFIELDS) *= *([^/]*)")
 _INTEGER = re.compile(rb"[+-]?\d{1,20} *")
@@ -121,16 +123,16 @@ def _check_headers(stream: BinaryIO, most: int, deep: int) -> None:
             return
         numbers: dict[bytes, int] = {}
         for count in range(1, MOST_RECORDS + 1):
-            cards = [text[i : i + _CARD] for i in range(0, len(text), _CARD)]
+            cards = [text[i : i + CARD] for i in range(0, len(text), CARD)]
             for match in filter(None, map(_NUMBER.match, cards)):
                 if not _INTEGER.fullmatch(match[2]):
                     raise ValueError(f"its header is not valid: keyword {match[1].decode()} is {_show(match[2])}")
                 numbers.setdefault(match[1], int(match[2]))
             at += len(text)
-            if len(text) < RECORD or b"END".ljust(_CARD) in cards:
+            if len(text) < RECORD or b"END".ljust(CARD) in cards:
                 break
             if count == MOST_RECORDS:
-                raise ValueError(f"its header has no end in {MOST_RECORDS * RECORD // _CARD} cards")
+                raise ValueError(f"its header has no end in {MOST_RECORDS * RECORD // CARD} cards")
             text = stream.read(RECORD)
         dimensions = numbers.get(b"NAXIS", 0)
         if not (0 <= dimensions <= _MOST_AXES and 0 <= numbers.get(b"TFIELDS", 0) <= _MOST_AXES):

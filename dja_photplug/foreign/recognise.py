@@ -8,7 +8,7 @@ from astropy.table import Table
 
 from dja_photplug.catalog.columns import name_positions
 from dja_photplug.errors import PhotplugError, suggest
-from dja_photplug.files.tables import name_some
+from dja_photplug.files.tables.columns import name_some
 from dja_photplug.foreign.columns import CatalogColumns, needs_scale
 from dja_photplug.foreign.known import PLAIN, SCHEMAS
 from dja_photplug.foreign.schema import CatalogSchema

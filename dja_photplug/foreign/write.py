@@ -10,7 +10,7 @@ from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
 from dja_photplug.catalog.flags import SourceFlag
-from dja_photplug.files.tables import write_catalog
+from dja_photplug.files.tables.write import write_catalog
 from dja_photplug.foreign.dja import to_dja
 from dja_photplug.foreign.grids import north_angles
 from dja_photplug.foreign.ours import Described, Ours, fill_table

@@ -22,7 +22,8 @@ from dja_photplug.mosaic.models.fullweight import NoiseModel
 from dja_photplug.mosaic.models.noise import RescaledModel, counts_electrons
 from dja_photplug.mosaic.plan import load_noise_model
 from dja_photplug.options.commands import InjectionOptions
-from dja_photplug.options.stages import NOISE_PRESETS, Options
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import NOISE_PRESETS
 from dja_photplug.pipeline.images import load_source, zero_point_factor
 from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.pipeline.steps.result import Result

@@ -24,7 +24,7 @@ from dja_photplug.injection.field import Job, prepare
 from dja_photplug.injection.recovery import realise
 from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.commands import InjectionOptions
-from dja_photplug.options.stages import Options
+from dja_photplug.options.run import Options
 from dja_photplug.parallel.workers import map_in_processes
 from dja_photplug.pipeline.images import Products, find_source
 from dja_photplug.pipeline.many_bands import describe_psf, read_psf_for

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.names import ProductName
-from dja_photplug.files.pixels import write_image
+from dja_photplug.files.written import write_image
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.outputs.whole import whole_file
 from dja_photplug.parallel.scratch import new_plane

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import WEIGHT_KINDS, encode_values
-from dja_photplug.files.pixels import write_rows
+from dja_photplug.files.written import write_rows
 from dja_photplug.mosaic.models.electrons import HeaderValue
 from dja_photplug.sky.grid import Grid, row_blocks
 from dja_photplug.units import MOSAIC_UNIT

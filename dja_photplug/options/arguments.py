@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, TypeVar
 from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.options.commands import COMMAND_STAGES
 from dja_photplug.options.declare import Declaration, Kind, declarations, label_value
-from dja_photplug.options.stages import STAGES, Options, Stage
+from dja_photplug.options.run import STAGES, Options
+from dja_photplug.options.stages import Stage
 from dja_photplug.readers.kinds import refuse_pipe
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.options.declare import Stage, declarations
-from dja_photplug.options.stages import STAGES, Options
+from dja_photplug.options.run import STAGES, Options
 
 __all__ = ["of_band", "select_bands", "settle_bands", "settle_values"]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dja_photplug.options.run import Options
 from dja_photplug.options.stages import (
     PIXEL_NOISE,
     BackgroundOptions,
     BandOptions,
     DetectOptions,
     MeasureOptions,
-    Options,
     OutputOptions,
     VarianceOptions,
 )

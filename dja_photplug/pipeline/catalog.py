@@ -18,7 +18,8 @@ from dja_photplug.matching.kernels import Target, choose_reference, find_target
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.stack import coarsest_grid, name_stack, stack_images, write_stack
 from dja_photplug.options.bands import settle_bands
-from dja_photplug.options.stages import Options, VarianceOptions
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import VarianceOptions
 from dja_photplug.outputs.whole import check_output
 from dja_photplug.parallel.progress import COSTS, show_stages
 from dja_photplug.parallel.workers import Map

@@ -27,7 +27,7 @@ from dja_photplug.catalog.schema import (
 )
 from dja_photplug.epochs.log import exposure_log
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.files.tables import add_columns, check_new
+from dja_photplug.files.tables.columns import add_columns, check_new
 from dja_photplug.foreign.columns import (
     CatalogColumns,
     aperture_diameters,
@@ -40,7 +40,8 @@ from dja_photplug.foreign.schema import CatalogSchema
 from dja_photplug.matching.kernels import choose_reference, find_target
 from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.commands import EXTENSIONS, ExtendOptions
-from dja_photplug.options.stages import FLUX_UNITS, Options
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import FLUX_UNITS
 from dja_photplug.pipeline.images import Products
 from dja_photplug.pipeline.many_bands import (
     KRON_COLUMNS,

@@ -24,7 +24,7 @@ from dja_photplug.fitting.stamps import SOURCE_COLUMNS, FitSources
 from dja_photplug.foreign.view import view_sources
 from dja_photplug.mosaic.image import MosaicImage, as_mosaic_image
 from dja_photplug.options.commands import ExtendOptions, GalfitOptions
-from dja_photplug.options.stages import Options
+from dja_photplug.options.run import Options
 from dja_photplug.outputs.whole import whole_folder
 from dja_photplug.pipeline.extend import find_columns
 from dja_photplug.pipeline.steps.analysis import analyse_image

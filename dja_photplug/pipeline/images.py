@@ -26,7 +26,8 @@ from dja_photplug.mosaic.plan import VarianceHook
 from dja_photplug.mosaic.scatter import WeightCheck, check_weight
 from dja_photplug.mosaic.weights import rescale_weight, write_weight, write_weight_blocks
 from dja_photplug.options.bands import of_band, settle_bands
-from dja_photplug.options.stages import NOISE_PRESETS, Options, Stage, VarianceOptions, as_variance_options
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import NOISE_PRESETS, Stage, VarianceOptions, as_variance_options
 from dja_photplug.outputs.run import protect_source
 from dja_photplug.outputs.whole import check_output
 from dja_photplug.parallel.scratch import Unnamed, open_scratch

@@ -38,7 +38,7 @@ from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
 from dja_photplug.matching.kernels import Target
 from dja_photplug.options.bands import settle_values
-from dja_photplug.options.stages import Options
+from dja_photplug.options.run import Options
 from dja_photplug.parallel.workers import Map, map_in_processes
 from dja_photplug.pipeline.images import Products, find_source
 from dja_photplug.pipeline.one_band import measure_band

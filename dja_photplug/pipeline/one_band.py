@@ -19,7 +19,8 @@ from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
 from dja_photplug.matching.kernels import Target
 from dja_photplug.mosaic.image import MosaicImage, replace_planes
-from dja_photplug.options.stages import ENGINES, Options
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import ENGINES
 from dja_photplug.outputs.whole import hand_out
 from dja_photplug.parallel.workers import Map
 from dja_photplug.pipeline.images import load_source

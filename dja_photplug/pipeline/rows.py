@@ -30,7 +30,7 @@ from dja_photplug.foreign.columns import (
 )
 from dja_photplug.foreign.grids import GRID_PRECISION, find_scale, fit_grid, north_up
 from dja_photplug.options.commands import ExtendOptions
-from dja_photplug.options.stages import Options
+from dja_photplug.options.run import Options
 from dja_photplug.pipeline.images import find_source
 from dja_photplug.sky.grid import pixel_positions
 from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection, regrid_sources

@@ -25,7 +25,7 @@ from dja_photplug.light.cleaning import Uncleaned, Wings
 from dja_photplug.light.mesh import Background
 from dja_photplug.light.planes import Floats
 from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.options.stages import Options
+from dja_photplug.options.run import Options
 from dja_photplug.parallel.cluster import join_cluster
 from dja_photplug.parallel.islands import Islands, find_boxes
 from dja_photplug.parallel.scratch import new_plane, open_scratch

@@ -13,7 +13,8 @@ from dja_photplug.files.formats import CATALOG_FORMATS, EAZY_FORMATS, LEPHARE_SU
 from dja_photplug.options.arguments import PluginStages
 from dja_photplug.options.commands import COMMAND_STAGES
 from dja_photplug.options.declare import Stage
-from dja_photplug.options.stages import ENGINES, NOISE_PRESETS, STAGES, Options
+from dja_photplug.options.run import STAGES, Options
+from dja_photplug.options.stages import ENGINES, NOISE_PRESETS
 from dja_photplug.plugins.calls import ask_all, refuse
 from dja_photplug.plugins.manager import has_plugins
 

@@ -15,9 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.formats import encode_values
-from dja_photplug.files.pixels import ImageReader, write_hdus
+from dja_photplug.files.pixels import ImageReader
 from dja_photplug.files.smallfits import CardValue
 from dja_photplug.files.structure import open_fits
+from dja_photplug.files.written import write_hdus
 from dja_photplug.psf.model import COUNT, PSF, encircled_energy, half_light_radius, make_psf, read_psf
 from dja_photplug.sky.grid import Window, header_wcs, pixel_positions
 from dja_photplug.sky.nesting import regrid_labels

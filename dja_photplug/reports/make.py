@@ -18,7 +18,7 @@ from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.figures.panels.pixels import block_mean, choose_colours
 from dja_photplug.files.formats import REPORT_SUFFIXES
 from dja_photplug.files.grammar import find_wavelength
-from dja_photplug.files.tables import read_catalog
+from dja_photplug.files.tables.read import read_catalog
 from dja_photplug.foreign.columns import CatalogColumns
 from dja_photplug.options.commands import ExtendOptions
 from dja_photplug.outputs.whole import check_output, whole_file

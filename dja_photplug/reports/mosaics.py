@@ -19,7 +19,8 @@ from dja_photplug.files.names import MosaicFiles, ProductName, Source
 from dja_photplug.files.pixels import ImageReader, read_image
 from dja_photplug.mosaic.blocks import null_pixels
 from dja_photplug.options.presets import PIXEL_DEFAULTS
-from dja_photplug.options.stages import EpochOptions, Options
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import EpochOptions
 from dja_photplug.pipeline.images import find_grid, find_source, load_source
 from dja_photplug.pipeline.one_band import find_epochs
 from dja_photplug.reports.reading import Contents

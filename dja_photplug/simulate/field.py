@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from dja_photplug.errors import PhotplugError
-from dja_photplug.files.pixels import write_image
+from dja_photplug.files.written import write_image
 from dja_photplug.options.stages import Stage, option
 from dja_photplug.simulate.exposures import DETECTOR_SCALE, MosaicOptions, plan_exposures
 from dja_photplug.simulate.mosaic import SAMPLE, exposure_header, log_exposures, science_header

@@ -24,7 +24,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
-from dja_photplug.files.pixels import write_image
+from dja_photplug.files.written import write_image
 from dja_photplug.simulate.diffraction import draw_diffraction, make_psf
 from dja_photplug.simulate.exposures import (
     DETECTOR_SCALE,

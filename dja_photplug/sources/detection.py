@@ -25,7 +25,7 @@ from dja_photplug.parallel.islands import relabel
 from dja_photplug.parallel.workers import Map
 from dja_photplug.sky.grid import pixel_positions, pixel_scale, row_blocks, sky_positions
 from dja_photplug.sky.nesting import regrid_labels
-from dja_photplug.sources.apertures import Removed
+from dja_photplug.sources.sums.planes import Removed
 
 __all__ = [
     "Detection",

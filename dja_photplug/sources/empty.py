@@ -15,13 +15,14 @@ from dja_photplug.calibration.measure import ApertureSums, Places, calibrate
 from dja_photplug.calibration.places import Blocked
 from dja_photplug.light.planes import Floats, Shapes, mask_ellipses
 from dja_photplug.mosaic.blocks import BackgroundVariance, Planes
-from dja_photplug.options.stages import Options
+from dja_photplug.options.run import Options
 from dja_photplug.parallel.workers import Map, shared_map
 from dja_photplug.sky.grid import pixel_scale, row_blocks
-from dja_photplug.sources.apertures import Engine, Pixels, Removed, sum_circles
 from dja_photplug.sources.detection import Detection, shapes_on_grid
 from dja_photplug.sources.photometry import average_annuli
 from dja_photplug.sources.removal import find_removed, grow_segments, read_pixels, remove_sky
+from dja_photplug.sources.sums.apertures import Engine, sum_circles
+from dja_photplug.sources.sums.planes import Pixels, Removed
 
 __all__ = ["calibrate_with"]
 

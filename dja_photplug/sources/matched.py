@@ -22,11 +22,12 @@ from dja_photplug.matching.weights import Weights, batches, group_rows, sum_nois
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.neighbours.models import NeighbourLight
 from dja_photplug.neighbours.own_light import draw_wings
-from dja_photplug.options.stages import Options
+from dja_photplug.options.run import Options
 from dja_photplug.parallel.workers import Map
 from dja_photplug.sky.grid import pixel_scale
-from dja_photplug.sources.apertures import Columns, Removed
 from dja_photplug.sources.detection import Detection, shapes_on_grid
+from dja_photplug.sources.sums.apertures import Columns
+from dja_photplug.sources.sums.planes import Removed
 
 __all__ = ["copy_matched", "measure_matched"]
 

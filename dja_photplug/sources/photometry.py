@@ -30,22 +30,12 @@ from dja_photplug.catalog.schema import (
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.planes import Floats, Shapes, find_hole, sum_overlap
 from dja_photplug.neighbours.error import ProfileError
-from dja_photplug.options.stages import MeasureOptions, Options
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import MeasureOptions
 from dja_photplug.psf.growth import scale_to_total_at
 from dja_photplug.psf.model import PSF
 from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sky.grid import Scalar, pixel_scale
-from dja_photplug.sources.apertures import (
-    GROWTH,
-    KRON_EXTENT,
-    Columns,
-    Engine,
-    Pixels,
-    Sums,
-    measure_shapes,
-    measure_with_sky,
-    sum_segments,
-)
 from dja_photplug.sources.detection import Detection, shapes_on_grid
 from dja_photplug.sources.removal import (
     count_around,
@@ -57,6 +47,16 @@ from dja_photplug.sources.removal import (
     remove_sky,
 )
 from dja_photplug.sources.segments import find_saturated_cores
+from dja_photplug.sources.sums.apertures import (
+    GROWTH,
+    KRON_EXTENT,
+    Columns,
+    Engine,
+    measure_shapes,
+    measure_with_sky,
+    sum_segments,
+)
+from dja_photplug.sources.sums.planes import Pixels, Sums
 from dja_photplug.units import magnitude
 
 __all__ = [

@@ -17,12 +17,13 @@ from dja_photplug.light.planes import Floats, mask_sources
 from dja_photplug.mosaic.blocks import Planes, count_clear
 from dja_photplug.neighbours.error import measure_profile_error
 from dja_photplug.neighbours.models import NeighbourLight, find_neighbours
-from dja_photplug.options.stages import Options
+from dja_photplug.options.run import Options
 from dja_photplug.parallel.scratch import new_plane, share_plane
 from dja_photplug.parallel.workers import LostWork, Map
 from dja_photplug.sky.grid import pixel_scale, row_blocks
-from dja_photplug.sources.apertures import GROWTH, KRON_EXTENT, Pixels, Removed, Sky
 from dja_photplug.sources.detection import Detection, shapes_on_grid
+from dja_photplug.sources.sums.apertures import GROWTH, KRON_EXTENT
+from dja_photplug.sources.sums.planes import Pixels, Removed, Sky
 
 __all__ = [
     "count_around",

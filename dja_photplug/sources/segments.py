@@ -23,10 +23,10 @@ from dja_photplug.files.pixels import ImageReader
 from dja_photplug.light.mesh import Background
 from dja_photplug.light.planes import Floats, Plane, Shapes, null_pixels
 from dja_photplug.light.smoothing import convolve_pixels, gaussian_kernel
-from dja_photplug.options.stages import DetectOptions, Options
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import DetectOptions
 from dja_photplug.sky.grid import Grid, header_wcs, pixel_positions, sky_positions
 from dja_photplug.sky.nesting import regrid_labels
-from dja_photplug.sources.apertures import LEAST_OVERLAP
 from dja_photplug.sources.detection import (
     Detection,
     Found,
@@ -34,6 +34,7 @@ from dja_photplug.sources.detection import (
     sample_labels,
     subtract_level,
 )
+from dja_photplug.sources.sums.apertures import LEAST_OVERLAP
 
 if TYPE_CHECKING:
     from photutils.segmentation import SegmentationImage

@@ -16,7 +16,7 @@ from dja_photplug.errors import PhotplugWarning
 from dja_photplug.files.smallfits import CardValue
 from dja_photplug.mosaic.blocks import native_pixels
 from dja_photplug.options.commands import PSFOptions
-from dja_photplug.options.stages import Options
+from dja_photplug.options.run import Options
 from dja_photplug.psf.from_stars import FEW_STARS, FEWEST_STARS, StarStack, check_number, stack_stars
 from dja_photplug.psf.model import grow_light
 from dja_photplug.psf.regions import PSFModel

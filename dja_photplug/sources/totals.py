@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.catalog.kron import kron_circle_radius
 from dja_photplug.catalog.schema import MATCHED_TOTAL_COLUMNS, TOTAL_COLUMNS, describe_apertures, dress_table
-from dja_photplug.options.stages import Options
+from dja_photplug.options.run import Options
 from dja_photplug.psf.regions import PSFModel
 
 __all__ = ["add_matched_totals", "add_totals", "compare_apertures", "kron_radii"]

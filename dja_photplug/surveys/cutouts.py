@@ -16,7 +16,8 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.files.names import Source
 from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.declare import Stage
-from dja_photplug.options.stages import Options, VarianceOptions, as_variance_options
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.pipeline.images import Products, find_grid, find_source, load_source
 from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.plugins.options import complete_options

@@ -17,7 +17,7 @@ from dja_photplug.errors import PhotplugError, PhotplugWarning, suggest
 from dja_photplug.files.names import ProductName, Source, band_name, is_mosaic_name, list_near
 from dja_photplug.options.arguments import Layer, PluginStages, collect_options, list_places, read_layer, read_toml
 from dja_photplug.options.bands import select_bands
-from dja_photplug.options.stages import STAGES, Options
+from dja_photplug.options.run import STAGES, Options
 from dja_photplug.pipeline.catalog import list_images
 from dja_photplug.pipeline.images import Products, find_source
 from dja_photplug.plugins.manager import has_plugins

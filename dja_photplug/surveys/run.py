@@ -19,9 +19,10 @@ from tqdm import tqdm
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning, suggest
 from dja_photplug.files.parquet import need_pyarrow
-from dja_photplug.files.pixels import write_image
-from dja_photplug.files.tables import check_names, write_catalog
-from dja_photplug.options.stages import Options
+from dja_photplug.files.tables.columns import check_names
+from dja_photplug.files.tables.write import write_catalog
+from dja_photplug.files.written import write_image
+from dja_photplug.options.run import Options
 from dja_photplug.outputs.held import held_folder
 from dja_photplug.outputs.moves import mend
 from dja_photplug.outputs.run import Outputs

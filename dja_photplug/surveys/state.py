@@ -18,7 +18,7 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.names import Source
 from dja_photplug.options.declare import Stage, declarations
-from dja_photplug.options.stages import STAGES, Options
+from dja_photplug.options.run import STAGES, Options
 from dja_photplug.plugins.manager import BUILTINS, describe_plugins
 from dja_photplug.remote.paths import absolute_path
 from dja_photplug.surveys.plan import Field

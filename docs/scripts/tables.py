@@ -40,7 +40,7 @@ from dja_photplug.completeness.bins import BIN_COLUMNS, SOURCE_COLUMNS, SPLIT_CO
 from dja_photplug.completeness.limits import CURVE_COLUMNS, LIMIT_COLUMNS
 from dja_photplug.foreign.known import PLAIN, SCHEMAS
 from dja_photplug.options.commands import COMMAND_STAGES
-from dja_photplug.options.stages import STAGES, Options
+from dja_photplug.options.run import STAGES, Options
 from dja_photplug.plugins.manager import BUILTINS, get_plugin_manager
 
 DOCS = Path(__file__).resolve().parent.parent

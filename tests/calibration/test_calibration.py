@@ -32,12 +32,13 @@ from dja_photplug.completeness.bins import SCATTER_ERROR
 from dja_photplug.engines.sep_engine import SEP, detect_sep, mesh_background
 from dja_photplug.light.cells import center_mesh, measure_mesh
 from dja_photplug.light.planes import mask_sources, native_pixels, null_pixels, variance_map
-from dja_photplug.options.stages import CalibrationOptions, MeasureOptions, Options
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import CalibrationOptions, MeasureOptions
 from dja_photplug.sources import empty
-from dja_photplug.sources.apertures import Removed
 from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.empty import calibrate_with
 from dja_photplug.sources.photometry import measure_with
+from dja_photplug.sources.sums.planes import Removed
 from tests.helpers import (
     AS_IS,
     SCALE,
@@ -909,6 +910,11 @@ def test_errors_are_true_in_each_depth_zone_of_real_mosaics(
     found, one = np.exp(np.log(results[..., 0]).mean(axis=0))
     median = results[:, 0, :, :, 1].mean(axis=0)
     error = SCATTER_ERROR / np.sqrt(2 * numbers)
+    print("\n| zone |", " | ".join(f'{r:.2f}"' for r in radius), "|")
+    for zone in range(zones):
+        cells = (f"{s:.2f} ({m:+.2f})" for s, m in zip(found[zone], median[zone], strict=True))
+        counts = (f"{n:.0f}, {e:.2f}" for n, e in zip(numbers[zone], error[zone], strict=True))
+        print(f"| {band.upper()} {zone + 1} |", " | ".join(cells), "|\n| n, sampling error |", " | ".join(counts), "|")
     limit = np.maximum(np.select([radius < 0.22, radius < 0.35], [0.04, 0.08], 0.1), 2 * error)
     assert np.all(np.abs(found - 1) < limit)
     assert np.all(np.abs(median) < 0.05 + 3 * error)

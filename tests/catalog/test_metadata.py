@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from dja_photplug.catalog.metadata import make_metadata
-from dja_photplug.options.stages import MeasureOptions, Options
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import MeasureOptions
 
 
 def test_metadata_are_short_keys_and_plain_values() -> None:

@@ -18,7 +18,7 @@ from regions import Regions
 
 from dja_photplug import load_mosaic
 from dja_photplug.cli.app import build_parser, main
-from dja_photplug.files.pixels import write_image
+from dja_photplug.files.written import write_image
 from dja_photplug.plugins.manager import BUILTINS, get_plugin_manager
 
 

@@ -33,7 +33,8 @@ from dja_photplug.archive.releases import ARCHIVE_URL, URL_VARIABLE
 from dja_photplug.cli.about import demonstration
 from dja_photplug.cli.app import main
 from dja_photplug.cli.examples import EXAMPLES
-from dja_photplug.files.pixels import read_image, write_image
+from dja_photplug.files.pixels import read_image
+from dja_photplug.files.written import write_image
 from dja_photplug.mosaic.models.electrons import DETECTOR_GAINS
 from dja_photplug.options.arguments import collect_options
 from dja_photplug.plugins.options import plugin_stages

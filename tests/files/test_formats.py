@@ -9,7 +9,9 @@ from astropy.table import Column, QTable
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import decode_text, encode_cards, encode_text
-from dja_photplug.files.tables import add_columns, read_catalog, write_catalog, write_extended
+from dja_photplug.files.tables.columns import add_columns
+from dja_photplug.files.tables.read import read_catalog
+from dja_photplug.files.tables.write import write_catalog, write_extended
 
 TEXTS = ["data/d\u00eda", "\u6620\u50cf", "two\nlines", "tab\there", "\u00b5Jy " * 60]
 

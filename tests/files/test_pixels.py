@@ -16,8 +16,10 @@ import pytest
 from astropy.io import fits
 
 from dja_photplug.errors import PhotplugError
-from dja_photplug.files import pixels as blocks
-from dja_photplug.files.pixels import ImageReader, read_image, write_hdus, write_image, write_rows
+from dja_photplug.files import pixels as reading
+from dja_photplug.files import written
+from dja_photplug.files.pixels import ImageReader, read_image
+from dja_photplug.files.written import write_hdus, write_image, write_rows
 from dja_photplug.parallel.scratch import Unnamed
 
 SHAPE = (37, 23)
@@ -126,7 +128,7 @@ WINDOWS = [
 def test_windows_and_blocks_of_any_height(
     tmp_path: Path, suffix: str, window: Any, rows: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocks, "BLOCK_PIXELS", int(rows * SHAPE[1]))
+    monkeypatch.setattr(reading, "BLOCK_PIXELS", int(rows * SHAPE[1]))
     path = save(tmp_path / f"a{suffix}", fits.PrimaryHDU(IMAGES["float32"]))
     expected = IMAGES["float32"] if window is None else IMAGES["float32"][window]
     np.testing.assert_array_equal(read_image(path, window)[0], expected)
@@ -490,7 +492,7 @@ def test_rows_that_end_in_an_error_leave_nothing(tmp_path: Path, suffix: str) ->
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
 @SUFFIXES
 def test_rows_on_a_full_disk_leave_nothing(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole_file = blocks.whole_file
+    whole_file = written.whole_file
 
     @contextmanager
     def on_a_full_disk(*arguments: Any, **keywords: Any) -> Iterator[Path]:
@@ -498,7 +500,7 @@ def test_rows_on_a_full_disk_leave_nothing(tmp_path: Path, suffix: str, monkeypa
             temporary.symlink_to("/dev/full")
             yield temporary
 
-    monkeypatch.setattr(blocks, "whole_file", on_a_full_disk)
+    monkeypatch.setattr(written, "whole_file", on_a_full_disk)
     image = RNG.normal(size=(500, 4000)).astype(np.float32)
     with pytest.raises(PhotplugError, match=rf"a\{suffix}: cannot be written \(No space left on device\)"):
         write_rows(tmp_path / f"a{suffix}", in_blocks(image, 50), image.shape, fits.Header)

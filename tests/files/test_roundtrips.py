@@ -17,7 +17,10 @@ from astropy.time import Time
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.files.tables import add_columns, check_extended, read_catalog, write_extended
+from dja_photplug.files.tables.columns import add_columns
+from dja_photplug.files.tables.compare import check_extended
+from dja_photplug.files.tables.read import read_catalog
+from dja_photplug.files.tables.write import write_extended
 from tests.helpers import need_pyarrow
 
 SUFFIXES = (".fits", ".ecsv", ".parquet", ".csv")
@@ -315,7 +318,7 @@ def test_columns_of_fits_that_others_wrote(tmp_path: Path) -> None:
 )
 def test_what_a_writer_loses_is_found_before_the_work(tmp_path: Path, monkeypatch, name: str, words: str) -> None:
     """astropy's own writer of FITS, without what we tell it."""
-    monkeypatch.setattr("dja_photplug.files.tables._dress", lambda table, suffix: table)
+    monkeypatch.setattr("dja_photplug.files.tables.write._dress", lambda table, suffix: table)
     with pytest.raises(PhotplugError, match=rf"\.fits does not hold column {name} as it is \({words}\); write \.ecsv"):
         check_extended(make_table(["integers", name]), tmp_path / "out.fits")
 

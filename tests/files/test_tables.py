@@ -19,14 +19,10 @@ from astropy.utils.masked import Masked
 
 from dja_photplug.catalog.columns import find_positions
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.files.tables import (
-    add_columns,
-    check_extended,
-    choose_table,
-    read_catalog,
-    write_catalog,
-    write_extended,
-)
+from dja_photplug.files.tables.columns import add_columns
+from dja_photplug.files.tables.compare import check_extended
+from dja_photplug.files.tables.read import choose_table, read_catalog
+from dja_photplug.files.tables.write import write_catalog, write_extended
 from tests.helpers import make_catalog, need_pyarrow
 
 STRUCTURE = {"NAXIS1", "PCOUNT", "TFIELDS", "THEAP"}

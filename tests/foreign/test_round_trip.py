@@ -11,7 +11,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 from dja_photplug.cli.app import main
-from dja_photplug.files.tables import read_catalog
+from dja_photplug.files.tables.read import read_catalog
 from tests.helpers import plain, uds_prefix
 
 BANDS = ("f115w", "f444w")

@@ -14,7 +14,7 @@ import dja_photplug as dp
 from dja_photplug.cli.app import main
 from dja_photplug.errors import PhotplugWarning
 from dja_photplug.files.fitsbytes import split_name
-from dja_photplug.files.tables import choose_table, read_catalog
+from dja_photplug.files.tables.read import choose_table, read_catalog
 from dja_photplug.foreign.columns import (
     aperture_diameters,
     read_ids,

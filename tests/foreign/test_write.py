@@ -19,7 +19,8 @@ from astropy.table import QTable, Table
 import dja_photplug as dp
 from dja_photplug.catalog.lephare import write_lephare
 from dja_photplug.cli.app import main
-from dja_photplug.files.tables import read_catalog, write_extended
+from dja_photplug.files.tables.read import read_catalog
+from dja_photplug.files.tables.write import write_extended
 from dja_photplug.foreign.columns import read_ids, read_position, read_shapes, resolve_columns
 from dja_photplug.foreign.grids import find_scale
 from dja_photplug.foreign.recognise import choose_schema

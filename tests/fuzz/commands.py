@@ -19,7 +19,8 @@ from tempfile import TemporaryDirectory
 from astropy.table import Table
 
 from dja_photplug.cli.app import build_parser, main
-from dja_photplug.files.tables import read_catalog, write_extended
+from dja_photplug.files.tables.read import read_catalog
+from dja_photplug.files.tables.write import write_extended
 from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic
 from tests.fuzz.mutate import NUMBERS, TEXTS, mutate, pack

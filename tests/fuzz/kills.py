@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from dja_photplug.files.pixels import read_image
-from dja_photplug.files.tables import read_catalog
+from dja_photplug.files.tables.read import read_catalog
 from dja_photplug.outputs.held import sweep
 from dja_photplug.outputs.moves import mend
 from tests.helpers import simulate_isolated

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 import dja_photplug as dp
 from dja_photplug.errors import PhotplugError
-from dja_photplug.files.tables import check_extended, read_catalog, write_extended
+from dja_photplug.files.tables.compare import check_extended
+from dja_photplug.files.tables.read import read_catalog
+from dja_photplug.files.tables.write import write_extended
 from dja_photplug.mosaic.models.exposure import grow
 from dja_photplug.options.stages import VarianceOptions
 from tests.helpers import JWST_HEADER

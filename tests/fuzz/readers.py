@@ -15,7 +15,7 @@ from astropy.table import Table
 
 import dja_photplug as dp
 from dja_photplug.files.pixels import read_grid, read_image
-from dja_photplug.files.tables import write_extended
+from dja_photplug.files.tables.write import write_extended
 from dja_photplug.options.arguments import collect_options
 from dja_photplug.psf.regions import read_psf_model
 from dja_photplug.sources.segments import read_segmentation

@@ -25,7 +25,7 @@ from dja_photplug.completeness.bins import (
 )
 from dja_photplug.completeness.limits import fit_completeness
 from dja_photplug.files.names import find_mosaic
-from dja_photplug.files.pixels import write_image
+from dja_photplug.files.written import write_image
 from dja_photplug.injection import field as field_module
 from dja_photplug.injection import light as light_module
 from dja_photplug.injection import recovery as recovery_module

@@ -10,7 +10,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Column, MaskedColumn, Table
 
-from dja_photplug.files.tables import read_catalog
+from dja_photplug.files.tables.read import read_catalog
 from tests.inputs.cases import Case
 from tests.inputs.catalogues import EXTEND, PREFIX, make_catalogue, measured, prepare, set_column
 

@@ -15,7 +15,7 @@ from astropy.nddata import CCDData, Cutout2D, InverseVariance
 from regions import CircleSkyRegion
 
 from dja_photplug import MosaicImage, PhotplugError, VarianceOptions, find_mosaic, full_weight, load_mosaic
-from dja_photplug.files.pixels import write_image
+from dja_photplug.files.written import write_image
 from dja_photplug.mosaic.load import Block, _read_planes, open_mosaic
 from dja_photplug.mosaic.plan import check_detector_gain, load_exposure
 from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic

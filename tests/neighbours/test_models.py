@@ -35,7 +35,8 @@ from dja_photplug.neighbours.models import NeighbourLight, Neighbours, find_neig
 from dja_photplug.neighbours.own_light import sum_opposite, sum_own_light
 from dja_photplug.neighbours.profiles import Profiles
 from dja_photplug.neighbours.stamps import HALVES, batch_stamps, cut_stamps
-from dja_photplug.options.stages import BackgroundOptions, MeasureOptions, Options
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import BackgroundOptions, MeasureOptions
 from dja_photplug.simulate.field import FieldOptions, simulate_field, write_field
 from dja_photplug.sources.empty import calibrate_with
 from dja_photplug.sources.photometry import measure_with

@@ -18,15 +18,14 @@ from dja_photplug.options.arguments import add_flags, collect_options
 from dja_photplug.options.bands import of_band, settle_bands
 from dja_photplug.options.declare import Stage, option
 from dja_photplug.options.presets import PIXEL_DEFAULTS
+from dja_photplug.options.run import STAGES, Options
 from dja_photplug.options.stages import (
-    STAGES,
     BackgroundOptions,
     BandOptions,
     CalibrationOptions,
     DetectOptions,
     EpochOptions,
     MeasureOptions,
-    Options,
     OutputOptions,
     TileOptions,
     VarianceOptions,

@@ -17,8 +17,8 @@ from astropy.wcs import WCS
 
 import dja_photplug as dp
 from dja_photplug.cli.app import main
-from dja_photplug.files.pixels import write_image
-from dja_photplug.files.tables import read_catalog
+from dja_photplug.files.tables.read import read_catalog
+from dja_photplug.files.written import write_image
 from dja_photplug.pipeline.extend import catalog_options
 from dja_photplug.pipeline.steps.result import Result
 from dja_photplug.simulate.mosaic import SceneOptions, simulate_scene

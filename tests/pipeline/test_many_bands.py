@@ -23,7 +23,8 @@ from dja_photplug.catalog.schema import APERTURE_COLUMNS, COLUMNS, EPOCH_COLUMNS
 from dja_photplug.cli.app import main
 from dja_photplug.completeness.bins import SCATTER_ERROR
 from dja_photplug.files.names import find_mosaic
-from dja_photplug.files.pixels import read_image, write_image
+from dja_photplug.files.pixels import read_image
+from dja_photplug.files.written import write_image
 from dja_photplug.mosaic.image import replace_planes
 from dja_photplug.pipeline.images import load_source
 from dja_photplug.pipeline.many_bands import list_columns

@@ -23,7 +23,7 @@ from regions import Regions
 import dja_photplug as dp
 from dja_photplug.cli.app import main
 from dja_photplug.files.names import find_mosaic
-from dja_photplug.files.pixels import write_image
+from dja_photplug.files.written import write_image
 from dja_photplug.injection.field import Job, prepare
 from dja_photplug.mosaic import load as dja
 from dja_photplug.mosaic.models.noise import crop_model

@@ -19,7 +19,7 @@ from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
 from dja_photplug.foreign.schema import CatalogSchema
 from dja_photplug.hookspecs import hookimpl
-from dja_photplug.options.stages import Options
+from dja_photplug.options.run import Options
 from dja_photplug.plugins.calls import ask_all, ask_first
 from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.plugins.options import plugin_stages

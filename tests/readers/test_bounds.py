@@ -12,7 +12,7 @@ from astropy.table import Table
 
 import dja_photplug as dp
 from dja_photplug.errors import PhotplugError
-from dja_photplug.files.tables import check_extended
+from dja_photplug.files.tables.compare import check_extended
 
 h5py = pytest.importorskip("h5py")
 pa = pytest.importorskip("pyarrow")

@@ -12,7 +12,8 @@ from astropy import units as u
 from astropy.table import Column, MaskedColumn, Table
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.files.tables import choose_table, read_catalog, write_extended
+from dja_photplug.files.tables.read import choose_table, read_catalog
+from dja_photplug.files.tables.write import write_extended
 from dja_photplug.readers.kinds import find_kind
 
 

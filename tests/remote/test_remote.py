@@ -18,7 +18,8 @@ from astropy.io import fits
 
 import dja_photplug as dp
 from dja_photplug.errors import PhotplugError
-from dja_photplug.files.pixels import ImageReader, check_product, write_image
+from dja_photplug.files.pixels import ImageReader, check_product
+from dja_photplug.files.written import write_image
 from dja_photplug.remote import transport
 from dja_photplug.remote.cache import cache_path, download, local_copies
 from dja_photplug.remote.paths import as_path

@@ -15,7 +15,8 @@ from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.engines.photutils_engine import PHOTUTILS
 from dja_photplug.engines.sep_engine import SEP, detect_sep, mesh_background
 from dja_photplug.mosaic.image import replace_planes
-from dja_photplug.options.stages import BackgroundOptions, Options
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import BackgroundOptions
 from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.photometry import measure_with
 from tests.helpers import AS_IS, SCALE, gaussian, make_detection, make_image, make_wcs, uds_prefix

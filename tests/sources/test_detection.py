@@ -20,7 +20,8 @@ from dja_photplug.light.significance import measure_significance
 from dja_photplug.light.smoothing import gaussian_kernel
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.load import load_mosaic
-from dja_photplug.options.stages import ENGINES, DetectOptions, Options
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import ENGINES, DetectOptions
 from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.simulate.field import FieldOptions, SimulatedField, simulate_field, write_field

@@ -13,12 +13,13 @@ from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.engines.sep_engine import SEP
 from dja_photplug.matching.convolution import Kernels
 from dja_photplug.matching.kernels import make_kernel
-from dja_photplug.options.stages import MeasureOptions, Options
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import MeasureOptions
 from dja_photplug.psf.model import encircled_energy
 from dja_photplug.psf.regions import PSFModel
-from dja_photplug.sources.apertures import Removed
 from dja_photplug.sources.matched import measure_matched
 from dja_photplug.sources.photometry import measure_with
+from dja_photplug.sources.sums.planes import Removed
 from dja_photplug.sources.totals import add_matched_totals
 from tests.helpers import SCALE, make_calibration, make_detection, robust_scatter
 from tests.sources.two_bands import truth

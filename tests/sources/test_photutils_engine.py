@@ -18,7 +18,8 @@ from dja_photplug.cli.app import main
 from dja_photplug.engines import photutils_engine
 from dja_photplug.engines.photutils_engine import PHOTUTILS, detect_photutils, mesh_background_2d
 from dja_photplug.engines.sep_engine import SEP, detect_sep, mesh_background
-from dja_photplug.options.stages import BackgroundOptions, CalibrationOptions, DetectOptions, Options
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import BackgroundOptions, CalibrationOptions, DetectOptions
 from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.empty import calibrate_with
 from dja_photplug.sources.photometry import measure_with

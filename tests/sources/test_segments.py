@@ -11,10 +11,11 @@ import dja_photplug as dp
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.cli.app import main
 from dja_photplug.engines.sep_engine import detect_sep, mesh_background
-from dja_photplug.files.pixels import write_image
+from dja_photplug.files.written import write_image
 from dja_photplug.light.mesh import Background
 from dja_photplug.light.smoothing import gaussian_kernel
-from dja_photplug.options.stages import DetectOptions, Options
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import DetectOptions
 from dja_photplug.sources.segments import convolve_pixels, describe_segments, detect_given, read_segmentation
 from tests.helpers import AS_IS, SCALE, flat_sky, make_image, make_wcs, uds_prefix
 

@@ -16,7 +16,8 @@ from dja_photplug.engines import sep_engine
 from dja_photplug.engines.sep_engine import detect_sep, mesh_background
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.smoothing import gaussian_kernel
-from dja_photplug.options.stages import BackgroundOptions, DetectOptions, Options
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import BackgroundOptions, DetectOptions
 from dja_photplug.sources.detection import Detection
 from tests.helpers import SCALE, flat_sky, gaussian, make_image, read_uds
 

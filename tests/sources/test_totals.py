@@ -15,7 +15,8 @@ from dja_photplug.engines.photutils_engine import PHOTUTILS
 from dja_photplug.engines.sep_engine import SEP
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.load import load_mosaic
-from dja_photplug.options.stages import MeasureOptions, Options
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import MeasureOptions
 from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.pipeline.steps.result import Result
 from dja_photplug.psf.model import PSF, encircled_energy

@@ -17,11 +17,12 @@ from dja_photplug.completeness.bins import SCATTER_ERROR
 from dja_photplug.errors import PhotplugError
 from dja_photplug.figures.catalog import plot_catalog
 from dja_photplug.files.names import band_name
-from dja_photplug.files.pixels import read_image, write_image
+from dja_photplug.files.pixels import read_image
+from dja_photplug.files.written import write_image
 from dja_photplug.mosaic.image import replace_planes
 from dja_photplug.mosaic.plan import load_exposure
 from dja_photplug.mosaic.weights import write_weight
-from dja_photplug.options.stages import Options
+from dja_photplug.options.run import Options
 from dja_photplug.outputs.run import Outputs
 from dja_photplug.pipeline.catalog import run
 from dja_photplug.pipeline.one_band import measure_background_errors, remeasure, write_result

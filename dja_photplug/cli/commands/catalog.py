@@ -58,7 +58,7 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
 def run(arguments: Namespace) -> None:
     """Detect and measure, and write the catalogue and what else was asked for."""
     from dja_photplug.catalog.photoz import CHECKS
-    from dja_photplug.files.tables import check_names
+    from dja_photplug.files.tables.columns import check_names
     from dja_photplug.pipeline.catalog import run as make_catalog
     from dja_photplug.pipeline.many_bands import list_columns
     from dja_photplug.pipeline.one_band import write_result
@@ -106,7 +106,7 @@ def run(arguments: Namespace) -> None:
 
 def _write_beside(result: Result, sources: Sequence[Source], arguments: Namespace) -> None:
     """Write what was asked for beside the catalogue; what takes 0.4 s to import is imported for it alone."""
-    from dja_photplug.files.pixels import write_image
+    from dja_photplug.files.written import write_image
     from dja_photplug.pipeline.steps.result import fill_columns
 
     manager, overwrite, wcs = arguments.manager, arguments.overwrite, result.detection.wcs

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from astropy.units import Quantity
 
     from dja_photplug.epochs.log import ExposureLog
-    from dja_photplug.options.stages import Options
+    from dja_photplug.options.run import Options
     from dja_photplug.sky.grid import Grid
 
 __all__ = ["photplug_register_commands", "run"]
@@ -129,7 +129,7 @@ def _cite(arguments: Namespace, log: ExposureLog) -> None:
     """Print the programmes of a log, or of the exposures that saw a position or the sources of a catalogue."""
     from dja_photplug.catalog.columns import has_position
     from dja_photplug.epochs.programs import format_programs, list_programs, read_investigators
-    from dja_photplug.files.tables import read_catalog
+    from dja_photplug.files.tables.read import read_catalog
     from dja_photplug.foreign.columns import read_position
 
     coords = None
@@ -210,7 +210,7 @@ def _extend_catalog(arguments: Namespace, log: ExposureLog, options: Options) ->
     """Write the catalogue with the epochs of its positions."""
     import numpy as np
 
-    from dja_photplug.files.tables import write_extended
+    from dja_photplug.files.tables.write import write_extended
 
     given = read_given(arguments)
     table, added = _add_epochs(given, log, options, arguments)
@@ -227,7 +227,8 @@ def _add_epochs(
     """Return the catalogue with the epochs of its positions, and the names of their columns."""
     from dja_photplug.catalog.columns import describe_missing
     from dja_photplug.catalog.schema import array_columns, epoch_columns
-    from dja_photplug.files.tables import add_columns, check_extended
+    from dja_photplug.files.tables.columns import add_columns
+    from dja_photplug.files.tables.compare import check_extended
     from dja_photplug.foreign.columns import read_position
     from dja_photplug.pipeline.one_band import find_epochs
 

@@ -36,7 +36,9 @@ def run(arguments: Namespace) -> None:
 
     from dja_photplug.catalog.photoz import CHECKS
     from dja_photplug.catalog.schema import array_columns
-    from dja_photplug.files.tables import add_columns, check_extended, write_extended
+    from dja_photplug.files.tables.columns import add_columns
+    from dja_photplug.files.tables.compare import check_extended
+    from dja_photplug.files.tables.write import write_extended
     from dja_photplug.pipeline.extend import catalog_options, measure_columns
     from dja_photplug.pipeline.one_band import write_result
     from dja_photplug.plugins.options import catalog_suffixes, complete_options

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dja_photplug.files.names import Source
-    from dja_photplug.options.stages import Options
+    from dja_photplug.options.run import Options
     from dja_photplug.psf.regions import PSFModel
 
 # Flags of `psf log` alone, and their arguments.

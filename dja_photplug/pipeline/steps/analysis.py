@@ -20,7 +20,7 @@ from dja_photplug.light.significance import measure_significance
 from dja_photplug.matching.convolution import Kernels
 from dja_photplug.matching.kernels import Target, warn_of_residual
 from dja_photplug.mosaic.image import MosaicImage, scale_errors, share_image, take_off
-from dja_photplug.options.stages import Options
+from dja_photplug.options.run import Options
 from dja_photplug.parallel.scratch import share_plane
 from dja_photplug.parallel.tiles import Tile, cut_tiles
 from dja_photplug.parallel.workers import Map
@@ -31,7 +31,6 @@ from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.psf.model import PSF
 from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sky.grid import pixel_scale
-from dja_photplug.sources.apertures import Removed, find_reach
 from dja_photplug.sources.detection import (
     Detection,
     add_significance,
@@ -43,6 +42,8 @@ from dja_photplug.sources.detection import (
 )
 from dja_photplug.sources.matched import copy_matched, measure_matched
 from dja_photplug.sources.removal import Mask, measure_profiles, remove_neighbours, remove_sky
+from dja_photplug.sources.sums.apertures import find_reach
+from dja_photplug.sources.sums.planes import Removed
 
 __all__ = ["Begin", "analyse_image"]
 

@@ -7,7 +7,8 @@ from typing import Generic, TypeVar
 
 import pluggy
 
-from dja_photplug.options.stages import ENGINES, Options
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import ENGINES
 from dja_photplug.plugins.calls import ask_all, ask_first
 from dja_photplug.plugins.manager import get_plugin_manager, has_plugins
 

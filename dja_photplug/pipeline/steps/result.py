@@ -18,7 +18,7 @@ from dja_photplug.files.formats import decode_text
 from dja_photplug.files.names import Source
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.models.electrons import HeaderValue
-from dja_photplug.options.stages import Options
+from dja_photplug.options.run import Options
 from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sources.detection import (
     Background,
