@@ -16,6 +16,7 @@ from scipy.spatial import KDTree
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.mesh import Mesh
+from dja_photplug.light.planes import SKY_BLOCK
 from dja_photplug.mosaic.blocks import Planes, native_pixels, null_pixels
 from dja_photplug.options.stages import BackgroundOptions
 from dja_photplug.parallel.workers import Map
@@ -30,9 +31,9 @@ NO_SKY = (
 # Part of a cell that must be left for it to tell the sky, and cells that are measured in one piece of work.
 GOOD_CELL, CELLS_AT_A_TIME = 0.5, 2000
 
-# Blocks of pixels that tell the level of the sky as empty apertures do: their side in arcsec, and the least in pixels;
-# and how many a window must have.
-BLOCK, LEAST_SIDE, LEAST_BLOCKS = 0.3, 5, 9
+# Blocks of pixels that tell the level of the sky as empty apertures do: their least side in pixels, and how many a
+# window must have.
+LEAST_SIDE, LEAST_BLOCKS = 5, 9
 
 Index = NDArray[np.intp]
 
@@ -149,7 +150,7 @@ def center_mesh(
     Meshes estimate the mode of pixels, and faint sources and noise that is no Gaussian hold it off what apertures sum:
     by 0.2 sigma of one of 0.7 arcsec in parts of the UDS cut-outs. So do pixels beside a mask, where light of its
     source is left and no empty aperture lies: by 0.09 sigma of one of 1 arcsec in simulated fields. Hence the level is
-    that of blocks of `BLOCK` without a masked pixel.
+    that of blocks of `SKY_BLOCK` without a masked pixel.
 
     Parameters
     ----------
@@ -171,7 +172,7 @@ def center_mesh(
         Of the pixels in blocks.
     """
     height = mesh.cells[0]
-    across = max(1, min(round(height * pixel_scale(image.wcs) / BLOCK), height // LEAST_SIDE))
+    across = max(1, min(round(height * pixel_scale(image.wcs) / SKY_BLOCK), height // LEAST_SIDE))
     rows = _bands_of_cells(mesh.grid, mesh.cells)
     found = list(parallel(partial(_average_blocks, Planes.of(image), mesh, mask, across), rows))
     number, reach = sum(count for _, count in found), smooth // 2 * across

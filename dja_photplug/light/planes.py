@@ -28,6 +28,7 @@ __all__ = [
     "FLATTEST",
     "MASKS",
     "NULL_VARIANCE",
+    "SKY_BLOCK",
     "Flags",
     "Floats",
     "Plane",
@@ -54,6 +55,9 @@ MOST_SKY = 4 * 10**6
 # the sky holds wings of bright sources: with 1.8 and 0.2 the mesh takes 0.5 % of galaxies above 1 arcsec, not 0.2 %.
 # Where so little of an image is left that it is no sky, the mask is a narrower one: at last the segments.
 MASKS, LEAST_SKY, FLATTEST = ((2.5, 0.3), (1.8, 0.2), (1.0, 0.0)), 0.2, 0.3
+
+# Side of the blocks of pixels, none of them masked, that tell the level of the sky, arcsec.
+SKY_BLOCK = 0.3
 
 
 Floats = NDArray[np.float64]
@@ -269,10 +273,10 @@ def find_hole(npix: Floats, scale: float) -> Floats:
     -------
     ndarray
         Radius of the circle of the same area as the ellipse that `mask_sources` leaves out, where sources leave enough
-        for the widest one, arcsec, (n,); 0 without a segment.
+        for the widest one, and half a block that it cuts beyond, arcsec, (n,); 0 without a segment.
     """
     growth, margin = MASKS[0]
-    return np.where(npix > 0, growth * np.sqrt(npix / np.pi) * scale + margin, 0.0)
+    return np.where(npix > 0, growth * np.sqrt(npix / np.pi) * scale + margin + SKY_BLOCK / 2, 0.0)
 
 
 def _grow_segments(mask: NDArray[np.bool_], segmentation: NDArray[np.int32], ellipses: Shapes, rows: slice) -> None:

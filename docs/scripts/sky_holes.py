@@ -18,7 +18,7 @@ import sep
 import dja_photplug as dp
 from dja_photplug.calibration.curve import find_errors
 from dja_photplug.engines.sep_engine import SEP, detect_sep, mesh_background
-from dja_photplug.light.planes import mask_sources
+from dja_photplug.light.planes import SKY_BLOCK, mask_sources
 from dja_photplug.sources.empty import calibrate_with
 from dja_photplug.sources.removal import count_around, remove_sky
 
@@ -62,10 +62,11 @@ def measure(prefix: Path, realisations: int, seed: int) -> dict[tuple[float, flo
                 )
                 sums = background, background, np.full(len(x), np.pi * radius**2)
                 plain, _ = find_errors(sums, SCALE, calibration)
-                pixels = count_around(sky, np.full(len(x), hole), SCALE)
+                cleared = hole + SKY_BLOCK / 2  # as of `find_hole`
+                pixels = count_around(sky, np.full(len(x), cleared), SCALE)
                 errors = (
                     find_errors(sums, SCALE, calibration, sky_pixels=sky_pixels, hole=radius)[0]
-                    for sky_pixels, radius in ((pixels, hole), (sky.pixels, 0.0))
+                    for sky_pixels, radius in ((pixels, cleared), (sky.pixels, 0.0))
                 )
                 squares = [np.square(error / plain) - 1 for error in errors]
                 pulls = (np.square(np.clip(value / plain, -CLIP, CLIP)) for value in (lit, flux))
