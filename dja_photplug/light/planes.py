@@ -20,6 +20,7 @@ from dja_photplug.mosaic.blocks import (
     null_pixels,
     variance_map,
 )
+from dja_photplug.parallel.islands import begin_runs
 from dja_photplug.parallel.scratch import new_plane
 from dja_photplug.parallel.workers import Map
 from dja_photplug.sky.grid import Scalar, row_blocks
@@ -178,11 +179,7 @@ def _add_up_rows(
     members = np.flatnonzero(labels != 0)
     owner = labels[members]
     # Runs of pixels of one row and segment are summed first: they are a tenth as many.
-    begins = np.ones(len(members), bool)
-    begins[1:] = (owner[1:] != owner[:-1]) | (np.diff(members) != 1)
-    edges = np.searchsorted(members, np.arange(0, len(labels), nx))
-    begins[edges[edges < len(members)]] = True
-    start = np.flatnonzero(begins)
+    start = begin_runs(members, owner, nx)
     length = np.diff(start, append=len(members))
     owner, (y, x) = owner[start], np.divmod(members[start], nx)
     place = (np.arange(len(members)) - np.repeat(start, length)).astype(float)

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from dja_photplug.sky.grid import Window
 
-__all__ = ["Islands", "find_boxes", "relabel"]
+__all__ = ["Islands", "Runs", "begin_runs", "find_boxes", "relabel"]
 
 Index = NDArray[np.intp]
 
@@ -53,6 +53,80 @@ def relabel(labels: NDArray[np.int32], number: NDArray[np.int32]) -> NDArray[np.
     members = np.flatnonzero(labels != 0)  # of bools it takes a third of the time
     np.put(labels, members, number[labels.take(members)])
     return labels
+
+
+def begin_runs(members: Index, owner: NDArray[np.int32], width: int) -> Index:
+    """Return where runs begin: pixels of one row and owner without a gap.
+
+    Parameters
+    ----------
+    members : ndarray
+        Flat numbers of pixels, rising, (m,).
+    owner : ndarray
+        Whose they are, (m,).
+    width : int
+        Pixels of a row.
+
+    Returns
+    -------
+    ndarray
+        Places among the members, rising; each run ends where the next one begins.
+    """
+    begins = np.ones(len(members), bool)
+    begins[1:] = (owner[1:] != owner[:-1]) | (np.diff(members) != 1)
+    if len(members):
+        edges = np.searchsorted(members, np.arange(0, members[-1] + 1, width))
+        begins[edges] = True
+    return np.flatnonzero(begins)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Runs:
+    """Pixels of segments as runs along rows: a tenth as many as there are pixels.
+
+    Attributes
+    ----------
+    start : ndarray
+        Flat number of the first pixel of each, (k,).
+    length : ndarray
+        In pixels, (k,).
+    owner : ndarray
+        Which segment they are of, (k,).
+    """
+
+    start: Index
+    length: Index
+    owner: NDArray[np.int32]
+
+    def rename(self, number: NDArray[np.int32]) -> Runs:
+        """Return the runs of some segments.
+
+        Parameters
+        ----------
+        number : ndarray
+            What each segment is called then; below 0 for those that are left out.
+
+        Returns
+        -------
+        Runs
+        """
+        owner = number[self.owner]
+        kept = owner >= 0
+        return Runs(start=self.start[kept], length=self.length[kept], owner=owner[kept])
+
+    def paint(self, labels: NDArray[np.int32], number: NDArray[np.int32]) -> None:
+        """Give the pixels their labels.
+
+        Parameters
+        ----------
+        labels : ndarray
+            (ny, nx), C-contiguous.
+        number : ndarray
+            The label of each segment.
+        """
+        before = np.cumsum(self.length) - self.length
+        pixels = np.arange(self.length.sum()) + np.repeat(self.start - before, self.length)
+        labels.reshape(-1)[pixels] = np.repeat(number[self.owner], self.length)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -114,6 +188,28 @@ class Islands:
         graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(box), len(box)))
         _, number = connected_components(graph, directed=False)
         return cls(shape=labels.shape, members=members, owner=owner, number=number.astype(np.intp), box=box)
+
+    def runs(self, corner: Index, width: int) -> Runs:
+        """Return the pixels of all segments as runs on a larger image.
+
+        Parameters
+        ----------
+        corner : ndarray
+            Row and column of the first pixel there, (2,).
+        width : int
+            Columns of the larger image.
+
+        Returns
+        -------
+        Runs
+        """
+        begin = begin_runs(self.members, self.owner, self.shape[1])
+        row, column = np.divmod(self.members[begin], self.shape[1])
+        return Runs(
+            start=(row + corner[0]) * width + column + corner[1],
+            length=np.diff(begin, append=len(self.members)),
+            owner=self.owner[begin],
+        )
 
     def _spread(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return the labels whose island has a chosen one."""

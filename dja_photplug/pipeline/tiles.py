@@ -27,7 +27,7 @@ from dja_photplug.light.planes import Floats
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.run import Options
 from dja_photplug.parallel.cluster import join_cluster
-from dja_photplug.parallel.islands import Islands, find_boxes
+from dja_photplug.parallel.islands import Islands, Runs, find_boxes
 from dja_photplug.parallel.scratch import new_plane, open_scratch
 from dja_photplug.parallel.tiles import Tile, find_tiles, join_boxes, make_window, widen
 from dja_photplug.parallel.workers import Map, Workers, sharing
@@ -74,10 +74,8 @@ class _Found:
         Row and column of the brightest pixel of each, (n, 2).
     box : ndarray
         First row and column, and those after the last ones, (n, 4).
-    pixels : ndarray
-        Flat numbers of the pixels of their segments, (m,).
-    owner : ndarray of int32
-        Which source they are of, (m,).
+    runs : Runs
+        Pixels of their segments, by their places among these sources.
     wings : Wings or None
         For the cleaning of the image, (n,).
     cut : tuple of ndarray
@@ -88,8 +86,7 @@ class _Found:
     sources: QTable
     peak: Index
     box: Index
-    pixels: Index
-    owner: NDArray[np.int32]
+    runs: Runs
     wings: Wings | None
     cut: tuple[Index, Index]
 
@@ -98,14 +95,12 @@ class _Found:
         if chosen.all():
             return self
         number = np.where(chosen, np.cumsum(chosen) - 1, -1).astype(np.int32)
-        owner = number[self.owner]
         return replace(
             self,
             sources=self.sources[chosen],
             peak=self.peak[chosen],
             box=self.box[chosen],
-            pixels=self.pixels[owner >= 0],
-            owner=owner[owner >= 0],
+            runs=self.runs.rename(number),
             wings=None if self.wings is None else self.wings[chosen],
         )
 
@@ -217,7 +212,7 @@ def detect_in_tiles(
         more = list(parallel(look, views))
         found += more
         views = _view_cut([one.cut for one in more], overlap, image.shape)
-    return _join(_clean(_drop_doubles(found)), image)
+    return _join(_clean(_drop_doubles(found)), image, parallel)
 
 
 def _look(image: MosaicImage, background: Background, detect: Detect, view: _View) -> _Found:
@@ -247,15 +242,12 @@ def _look(image: MosaicImage, background: Background, detect: Detect, view: _Vie
                 sources[name] += start
     number = np.full(len(islands.number), -1, np.int32)
     number[label] = np.arange(len(label))
-    owner = number[islands.owner]
-    row, column = np.divmod(islands.members[owner >= 0], labels.shape[1])
     box, pixel = islands.sample(asked & cut, core)
     every = _Found(
         sources=sources,
         peak=peak[label] + corner,
         box=islands.box[label] + np.tile(corner, 2),
-        pixels=(row + corner[0]) * image.shape[1] + column + corner[1],
-        owner=owner[owner >= 0],
+        runs=islands.runs(corner, image.shape[1]).rename(number),
         wings=detection.wings.move(int(corner[1]), int(corner[0])) if isinstance(detection, Uncleaned) else None,
         cut=(box + np.tile(corner, 2), pixel + corner),
     )
@@ -317,21 +309,26 @@ def _choose(found: list[_Found], kept: NDArray[np.bool_]) -> list[_Found]:
     return [one[part] for one, part in zip(found, parts, strict=True)]
 
 
-def _join(found: list[_Found], image: MosaicImage) -> Detection:
+def _join(found: list[_Found], image: MosaicImage, parallel: Map) -> Detection:
     """Return the sources of all tiles in the order of their brightest pixels, and their segments."""
-    peak = np.concatenate([one.peak for one in found])
+    peak, box = (np.concatenate([getattr(one, name) for one in found]) for name in ("peak", "box"))
     order = np.lexsort((peak[:, 1], peak[:, 0]))
     ids = np.empty(len(order), np.int32)
     ids[order] = np.arange(1, len(order) + 1)
     segmentation = new_plane(image.shape, np.int32)
-    start = 0
-    for one in found:
-        segmentation.ravel()[one.pixels] = ids[start : start + len(one.peak)][one.owner]
-        start += len(one.peak)
+    numbers = np.split(ids, np.cumsum([len(one.peak) for one in found])[:-1])
+    list(parallel(partial(_paint, segmentation), [(one.runs, each) for one, each in zip(found, numbers, strict=True)]))
     full = [one.sources for one in found if len(one.sources)] or [found[0].sources]
     sources = vstack(full, metadata_conflicts="silent")[order] if len(full) > 1 else full[0][order]
     sources["id"] = np.arange(1, len(order) + 1)
-    return Detection(sources=sources, segmentation=segmentation, wcs=image.wcs)
+    boxes = np.concatenate([np.zeros((1, 4), np.intp), box[order]])
+    return Detection(sources=sources, segmentation=segmentation, wcs=image.wcs, boxes=boxes)
+
+
+def _paint(labels: NDArray[np.int32], part: tuple[Runs, NDArray[np.int32]]) -> None:
+    """Write the segments of a tile."""
+    runs, number = part
+    runs.paint(labels, number)
 
 
 def measure_in_tiles(
@@ -381,7 +378,7 @@ def _share_out(
     sources = detection.sources
     place = np.column_stack([sources[axis].value for axis in "yx"])
     box = np.column_stack([np.floor(place - reach[:, None]), np.ceil(place + reach[:, None]) + 1])
-    segment = find_boxes(detection.segmentation)
+    segment = find_boxes(detection.segmentation) if detection.boxes is None else detection.boxes
     label = np.asarray(sources["id"], np.intp)
     own = segment[np.where((label > 0) & (label < len(segment)), label, 0)]
     there = own[:, 2] > 0

@@ -74,12 +74,15 @@ class Detection:
     uncleaned : Uncleaned or None
         What it was before faint sources in the wings of bright ones were taken out, which the whole of an image decides
         and not a tile of it; None where that was not done.
+    boxes : ndarray or None
+        Of the segments where they are known, (greatest label + 1, 4), see `dja_photplug.parallel.islands.find_boxes`.
     """
 
     sources: QTable
     segmentation: NDArray[np.int32]
     wcs: WCS
     uncleaned: Uncleaned | None = None
+    boxes: NDArray[np.intp] | None = None
 
 
 def subtract_level(image: NDData, background: Background, null: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -307,10 +310,12 @@ def regrid_detection(detection: Detection, wcs: WCS, shape: tuple[int, int]) -> 
         ``x y`` follow from ``ra dec``, ``theta`` from the directions of both grids at each source (to 1e-6 deg, by the
         rounding of sky positions); all other columns are as they were, ``npix`` on the grid of the detection too.
     """
+    labels = regrid_labels(detection.segmentation, detection.wcs, wcs, shape)
     return Detection(
         sources=regrid_sources(detection.sources, detection.wcs, wcs),
-        segmentation=regrid_labels(detection.segmentation, detection.wcs, wcs, shape),
+        segmentation=labels,
         wcs=wcs,
+        boxes=detection.boxes if labels is detection.segmentation else None,
     )
 
 

@@ -44,10 +44,23 @@ def test_samples_and_brightest_pixels() -> None:
     assert peak[[1, 5, 4, 3]].tolist() == [[3, 4], [9, 12], [6, 10], [-1, -1]]
 
 
+def test_runs_paint_segments_where_they_are_on_a_larger_image() -> None:
+    runs = Islands.of(LABELS).runs(np.array([3, 5]), 40)
+    assert runs.length.sum() == np.count_nonzero(LABELS)
+    assert runs.owner.tolist()[-3:] == [7, 5, 6]  # by row, and the pixel after the end of one is of another run
+    painted = np.zeros((20, 40), np.int32)
+    number = np.arange(9, dtype=np.int32)
+    number[4] = -1
+    runs.rename(number).paint(painted, 10 * np.arange(9, dtype=np.int32))
+    assert painted[3:15, 5:25].tolist() == np.where(LABELS == 4, 0, 10 * LABELS).tolist()
+    assert painted.sum() == painted[3:15, 5:25].sum()
+
+
 def test_no_segment_makes_no_island() -> None:
     islands = Islands.of(np.zeros((5, 6), np.int32))
     assert not islands.reach_beyond(make_window((1, 1), (2, 2))).any()
     assert islands.brightest(np.empty(0, np.float32)).tolist() == [[-1, -1]]
+    assert not len(islands.runs(np.zeros(2, np.intp), 9).start)
 
 
 @pytest.mark.parametrize(("size", "count"), [(100, 1), (50, 2), (30, 8), (7, 112)])

@@ -20,6 +20,7 @@ from photutils.segmentation import SegmentationImage
 
 import dja_photplug as dp
 from dja_photplug.options.stages import BandOptions, TileOptions
+from dja_photplug.parallel.islands import find_boxes
 from dja_photplug.pipeline.catalog import run
 from dja_photplug.plugin import SEP, calibrate_with, detect_sep, hookimpl, measure_with, mesh_background
 from dja_photplug.simulate.field import FieldOptions, SimulatedField, simulate_field, write_field
@@ -62,6 +63,7 @@ def analyse(prefix: Path, size: int, workers: int, engine: str, noise: str) -> t
         bands=BandOptions(workers=workers),
     )
     result = dp.run([prefix], options)
+    np.testing.assert_array_equal(result.detection.boxes, find_boxes(result.detection.segmentation))
     return result.catalog, result.segmentation
 
 
