@@ -327,7 +327,7 @@ class TileOptions(Stage):
 
     size: int = option(2500, "side of a tile in pixels; smaller images are one", minimum=100, flag="--tile-size")
     overlap: int = option(
-        150,
+        75,
         "pixels that a tile sees around it; what does not fit is done again in a larger one",
         minimum=20,
         flag="--tile-overlap",
