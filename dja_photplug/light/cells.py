@@ -106,10 +106,30 @@ def _measure_cells(
                 pixels, out = (plane[:, columns].reshape(shape).swapaxes(0, 1).copy() for plane in (data, null))
                 left = out[0].size - np.count_nonzero(out, axis=(1, 2))
                 clear += int(left.sum())
-                for i in np.flatnonzero(left >= GOOD_CELL * out[0].size):
-                    cell = sep.Background(pixels[i], mask=out[i], bw=shape[2], bh=shape[0], fw=1, fh=1)
-                    row[columns.start // width + i] = cell.globalback
+                good = left >= GOOD_CELL * out[0].size
+                if good.any():
+                    some = slice(None) if good.all() else good
+                    masked = out[some] if left.min() < out[0].size else None  # which sep looks at in 1/5 of its time
+                    row[columns.start // width + np.flatnonzero(good)] = _find_modes(pixels[some], masked)
     return modes, clear
+
+
+def _find_modes(cells: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+    """Return the modes of cells, (n, height, width), by sep.
+
+    Of a mesh sep tells no more than the level drawn through what it found in its cells. That is a cell's own where its
+    middle is the middle of a pixel, such as the second of two rows; and what it finds does not depend on how the pixels
+    are laid out in a cell.
+    """
+    count, size = len(cells), cells[0].size
+    if size % 2:  # no even number of rows
+        masks = [None] * count if mask is None else list(mask)
+        shape = {"bw": cells.shape[2], "bh": cells.shape[1], "fw": 1, "fh": 1}
+        modes = [sep.Background(cell, mask=own, **shape).globalback for cell, own in zip(cells, masks, strict=True)]
+        return np.array(modes, np.float32)
+    plane = None if mask is None else mask.reshape(2 * count, -1)
+    mesh = sep.Background(cells.reshape(2 * count, -1), mask=plane, bw=size // 2, bh=2, fw=1, fh=1)
+    return mesh.back(dtype=np.float32)[1::2, 0]
 
 
 def _fill_cells(levels: NDArray[np.float32]) -> NDArray[np.float32]:

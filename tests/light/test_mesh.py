@@ -8,7 +8,7 @@ import sep
 from scipy.ndimage import gaussian_filter, maximum_filter
 
 from dja_photplug.light import cells as cells_module
-from dja_photplug.light.cells import _fill_cells, center_mesh, measure_mesh
+from dja_photplug.light.cells import _fill_cells, _find_modes, center_mesh, measure_mesh
 from dja_photplug.light.mesh import Mesh
 from tests.helpers import by_pickles, make_image
 
@@ -32,6 +32,18 @@ def holes(shape: tuple[int, int]) -> np.ndarray:
 def corner(shape: tuple[int, int]) -> np.ndarray:
     """More than half of the image, beyond a diagonal, as at the edge of a real mosaic."""
     return np.add.outer(np.arange(shape[0]), np.arange(shape[1])) > 0.45 * sum(shape)
+
+
+@pytest.mark.parametrize("shape", [(1, 50, 50), (9, 50, 50), (5, 67, 67), (4, 50, 51), (3, 1, 1), (7, 1, 2)])
+def test_modes_of_cells_are_those_of_each_alone(shape) -> None:
+    rng = np.random.default_rng(7)
+    cells = (rng.normal(size=shape) + 5 * rng.normal(size=(shape[0], 1, 1))).astype(np.float32)
+    speckled = rng.random(shape) < 0.3
+    speckled[speckled.mean(axis=(1, 2)) > 0.5] = False
+    for mask in (None, speckled):
+        size = {"bw": shape[2], "bh": shape[1], "fw": 1, "fh": 1}
+        alone = [sep.Background(cells[i], mask=None if mask is None else mask[i], **size) for i in range(shape[0])]
+        np.testing.assert_array_equal(_find_modes(cells, mask), np.float32([one.globalback for one in alone]))
 
 
 @pytest.mark.parametrize(
