@@ -6,7 +6,6 @@ refusal in one line of what is no answer.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import re
@@ -24,6 +23,7 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.remote.addresses import is_loopback
 
 if TYPE_CHECKING:
+    import asyncio  # 25 ms to import
     from datetime import datetime
 
 __all__ = [
