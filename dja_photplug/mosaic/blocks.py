@@ -191,7 +191,7 @@ class Planes:
         ndarray of bool
             Of the shape of the planes.
         """
-        weight = native_pixels(self.weight)
+        weight = np.asarray(self.weight, np.float32)  # not copied to be contiguous
         null = np.greater(weight, 0, out=out)
         null &= weight < np.inf  # False for NaN, as above
         null &= np.isfinite(self.data)
@@ -251,9 +251,10 @@ def _count_rows(planes: Planes, mask: NDArray[np.bool_], rows: slice) -> tuple[i
 def _invert(weight: Plane, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
     """Return the variance that a weight stands for."""
     with np.errstate(divide="ignore", over="ignore"):
-        variance = np.reciprocal(native_pixels(weight), out=out)
-    # NaN fails both comparisons; without a mask the division takes a third of the time.
-    np.copyto(variance, NULL_VARIANCE, where=~((variance > 0) & (variance < NULL_VARIANCE)))
+        variance = np.reciprocal(np.asarray(weight, np.float32), out=out)
+    # NaN fails all comparisons; without a mask the division takes a third of the time.
+    if not (variance.min(initial=1) > 0 and variance.max(initial=1) < NULL_VARIANCE):
+        np.copyto(variance, NULL_VARIANCE, where=~((variance > 0) & (variance < NULL_VARIANCE)))
     return variance
 
 

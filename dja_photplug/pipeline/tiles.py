@@ -229,7 +229,8 @@ def _look(image: MosaicImage, background: Background, detect: Detect, view: _Vie
     core = make_window(*(np.array([[s.start, s.stop] for s in view.core]) - corner[:, None]).T)
     asked = islands.reach_into(core) if view.seeds is None else islands.hold(view.seeds - corner)
     cut = islands.reach_beyond(_trusted(window, image.shape))
-    values = part.data.ravel()[islands.members] - sky.level.ravel()[islands.members]
+    members = np.divmod(islands.members, labels.shape[1])
+    values = np.asarray(part.data)[members] - sky.level[members]
     peak = islands.brightest(np.nan_to_num(values, nan=-np.inf))
     label = np.asarray(detection.sources["id"], np.intp)
     within = (peak[label] >= [s.start for s in core]) & (peak[label] < [s.stop for s in core])

@@ -19,7 +19,7 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.light.cleaning import Uncleaned, Wings
 from dja_photplug.light.mesh import Background
 from dja_photplug.light.planes import Floats, Shapes
-from dja_photplug.mosaic.blocks import Planes, native_pixels
+from dja_photplug.mosaic.blocks import Planes, cached_rows
 from dja_photplug.neighbours.windows import WINDOW_REACH, Windows, find_windowed
 from dja_photplug.parallel.islands import relabel
 from dja_photplug.parallel.workers import Map
@@ -107,9 +107,12 @@ def subtract_level(image: NDData, background: Background, null: NDArray[np.bool_
     """
     if image.wcs is None:
         raise PhotplugError("the image has no WCS, and its sources no positions; load a DJA mosaic or set image.wcs")
-    data = native_pixels(image.data) - background.level
-    # Whatever a mask says: sep 1.4 does not zero it in the first rows, half a kernel high, before it convolves.
-    data[null] = 0
+    pixels, level = np.asarray(image.data), background.level
+    data = np.empty(pixels.shape, np.float32)
+    for rows in cached_rows(data.shape):
+        np.subtract(pixels[rows], level[rows], out=data[rows], dtype=np.float32)
+        # Whatever a mask says: sep 1.4 does not zero it in the first rows, half a kernel high, before it convolves.
+        np.copyto(data[rows], 0, where=null[rows])
     return data
 
 

@@ -14,7 +14,7 @@ from dja_photplug.calibration.curve import NoiseCalibration, find_errors
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.cells import cell_size, center_mesh, measure_mesh
 from dja_photplug.light.planes import Floats, mask_sources
-from dja_photplug.mosaic.blocks import Planes, count_clear
+from dja_photplug.mosaic.blocks import Planes, count_clear, null_pixels, variance_map
 from dja_photplug.neighbours.error import measure_profile_error
 from dja_photplug.neighbours.models import NeighbourLight, find_neighbours
 from dja_photplug.options.run import Options
@@ -266,12 +266,12 @@ def read_pixels(image: NDData, segmentation: NDArray[np.int32], removed: Removed
         )
     planes = Planes.of(image)
     neighbours = None if removed.neighbours is None else removed.neighbours.draw()
-    variance = planes.variance()
+    variance = variance_map(image)
     return Pixels(
         data=removed.sky.take_off(image.data) if neighbours is None else neighbours.clear,
         variance=variance,
-        background=variance if planes.background is None else planes.variance("background"),
-        null=planes.null(),
+        background=variance if planes.background is None else variance_map(image, "background"),
+        null=null_pixels(image),
         segmentation=None if options.measure.neighbours == "keep" else np.ascontiguousarray(segmentation),
         sky=removed.sky,
         neighbours=neighbours,
