@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
@@ -105,14 +106,12 @@ def write_rows(
     with whole_file(path, overwrite=overwrite, suffixes=IMAGE_SUFFIXES) as temporary, temporary.open("w+b") as file:
         front = pack(_format_header(shape, header()))
         file.write(front)
-        with _open_pixels(file, packed=pack is _pack_header) as stream:
-            raw = np.empty((max(1, BLOCK_PIXELS // shape[1]), shape[1]), ">f4")
+        with _open_pixels(file, packed=pack is _pack_header) as write:
+            height = max(1, BLOCK_PIXELS // shape[1])
             for block in blocks:
-                for start in range(0, len(block), len(raw)):
-                    part = block[start : start + len(raw)]
-                    raw[: len(part)] = part
-                    stream.write(raw[: len(part)].data)
-            stream.write(bytes(-math.prod(shape) * raw.itemsize % RECORD))
+                for start in range(0, len(block), height):
+                    write(block[start : start + height].astype(">f4").data)
+            write(bytes(-math.prod(shape) * 4 % RECORD))
         _replace_front(file, front, pack(_format_header(shape, header())))
     return path
 
@@ -131,13 +130,22 @@ def _pack_header(text: bytes) -> bytes:
 
 
 @contextmanager
-def _open_pixels(file: BinaryIO, *, packed: bool) -> Iterator[BinaryIO]:
-    """Yield a stream that appends to a file, to be packed as one gzip member in other threads."""
-    if not packed:
-        yield file
+def _open_pixels(file: BinaryIO, *, packed: bool) -> Iterator[Callable[[memoryview | bytes], object]]:
+    """Yield what appends bytes to a file while the next ones are made: packed as one gzip member, or as they are."""
+    if packed:
+        with igzip_threaded.open(file, "wb", 1, threads=min(4, os.cpu_count() or 1)) as stream:
+            yield stream.write
         return
-    with igzip_threaded.open(file, "wb", 1, threads=min(4, os.cpu_count() or 1)) as stream:
-        yield stream
+    with ThreadPoolExecutor(1) as writer:
+        last = writer.submit(int)
+
+        def write(part: memoryview | bytes) -> None:
+            nonlocal last
+            last.result()
+            last = writer.submit(file.write, part)
+
+        yield write
+        last.result()
 
 
 def _replace_front(file: BinaryIO, old: bytes, new: bytes) -> None:
