@@ -15,7 +15,7 @@ from dja_photplug.mosaic.blocks import (
     Plane,
     Planes,
     cached_rows,
-    count_clear,
+    count_rows,
     native_pixels,
     null_pixels,
     variance_map,
@@ -247,9 +247,9 @@ def mask_sources(
     ratio = np.sqrt(np.maximum(shapes.b / shapes.a, FLATTEST))
     for growth, margin in MASKS:
         radius = growth * np.sqrt(npix / np.pi) + margin / scale
-        grow = partial(_grow_segments, mask, segmentation, replace(shapes, a=radius / ratio, b=radius * ratio))
-        list(parallel(grow, list(row_blocks(mask.shape, BLOCK))))
-        known, left = count_clear(planes, mask, parallel=parallel)
+        ellipses = replace(shapes, a=radius / ratio, b=radius * ratio)
+        counts = parallel(partial(_grow_segments, mask, planes, segmentation, ellipses), row_blocks(mask.shape, BLOCK))
+        known, left = (sum(count) for count in zip(*counts, strict=True))
         if left >= least * known:
             break
     widest = growth == MASKS[0][0]
@@ -276,11 +276,14 @@ def find_hole(npix: Floats, scale: float) -> Floats:
     return np.where(npix > 0, growth * np.sqrt(npix / np.pi) * scale + margin + SKY_BLOCK / 2, 0.0)
 
 
-def _grow_segments(mask: NDArray[np.bool_], segmentation: NDArray[np.int32], ellipses: Shapes, rows: slice) -> None:
-    """Mask segments, and ellipses around them, in some rows."""
+def _grow_segments(
+    mask: NDArray[np.bool_], planes: Planes, segmentation: NDArray[np.int32], ellipses: Shapes, rows: slice
+) -> tuple[int, int]:
+    """Mask segments, and ellipses around them, in some rows; count the pixels with data, and those that are left."""
     part = np.asarray(mask)[rows]
     np.greater(np.asarray(segmentation)[rows], 0, out=part)
     mask_ellipses(part, ellipses, 1.0, rows)
+    return count_rows(planes, mask, rows)
 
 
 def mask_ellipses(mask: NDArray[np.bool_], shapes: Shapes, reach: float, rows: slice) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "Planes",
     "cached_rows",
     "count_clear",
+    "count_rows",
     "native_pixels",
     "null_pixels",
     "variance_map",
@@ -232,12 +233,26 @@ def count_clear(planes: Planes, mask: NDArray[np.bool_], *, parallel: Map = map)
     -------
     known, left : int
     """
-    counts = parallel(partial(_count_rows, planes, mask), list(row_blocks(mask.shape, COUNTED)))
+    counts = parallel(partial(count_rows, planes, mask), row_blocks(mask.shape, COUNTED))
     known, left = (sum(count) for count in zip(*counts, strict=True))
     return known, left
 
 
-def _count_rows(planes: Planes, mask: NDArray[np.bool_], rows: slice) -> tuple[int, int]:
+def count_rows(planes: Planes, mask: NDArray[np.bool_], rows: slice) -> tuple[int, int]:
+    """Return how many pixels of some rows have data, and how many of them a mask leaves.
+
+    Parameters
+    ----------
+    planes : Planes
+    mask : ndarray of bool
+        Of the shape of the planes.
+    rows : slice
+        With start and stop.
+
+    Returns
+    -------
+    known, left : int
+    """
     known = left = 0
     for part in cached_rows((rows.stop - rows.start, mask.shape[1])):
         here = slice(rows.start + part.start, rows.start + part.stop)
