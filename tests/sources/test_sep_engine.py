@@ -16,6 +16,7 @@ from dja_photplug.engines import sep_engine
 from dja_photplug.engines.sep_engine import detect_sep, mesh_background
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.smoothing import gaussian_kernel
+from dja_photplug.mosaic.blocks import null_pixels
 from dja_photplug.options.run import Options
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions
 from dja_photplug.sources.detection import Detection
@@ -340,9 +341,10 @@ def test_cleaning_is_that_of_sep(data: Path) -> None:
     """But for one source in a hundred, for the order of the rows and a pixel that sep leaves out."""
     image = read_uds(data)
     options = Options(detect=DetectOptions(contrast=1))  # no blends, in which sep's random numbers have a part
-    settings = sep_engine._settings(image, options.detect)
+    null = null_pixels(image)
+    settings = sep_engine._settings(image, null, options.detect)
     sky = mesh_background(image, options.background)
-    light = np.where(settings["mask"], 0, image.data - sky.level).astype(np.float32)
+    light = np.where(null, 0, image.data - sky.level).astype(np.float32)
     rows = sep.extract(light, **{**settings, "clean": True, "clean_param": 1.0})
     found = detect_sep(image, sky, options)
     theirs = {tuple(place) for place in np.round(np.column_stack([rows["x"], rows["y"]]), 6).tolist()}
