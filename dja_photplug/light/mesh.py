@@ -94,13 +94,14 @@ class Mesh:
         first = int(np.searchsorted(begins[1:-1], columns.start, side="right"))
         last = int(np.searchsorted(begins[1:], columns.stop, side="left"))
         inside = slice(columns.start - begins[first], columns.stop - begins[first])
-        for part in cached_rows(level.shape):
-            nodes, bend = self._cross(np.array(rows[part]), slice(first, last + 2))
-            drawn = np.empty((len(nodes), begins[last + 1] - begins[first]), np.float32)
-            _draw_curves(nodes, bend, begins, first, width, drawn)
-            level[part] = drawn[:, inside]
+        for some in cached_rows((len(rows), last + 2 - first)):
+            nodes, bend = self._cross(rows.start + np.arange(some.start, some.stop), slice(first, last + 2))
+            for part in cached_rows((len(nodes), len(columns))):
+                drawn = np.empty((part.stop - part.start, begins[last + 1] - begins[first]), np.float32)
+                _draw_curves(nodes[part], bend[part], begins, first, width, drawn)
+                level[some][part] = drawn[:, inside]
         if self.shift is not None:
-            self._add_shift(level, *(np.array(span) for span in self._spans()))
+            self._add_shift(level, *(np.arange(span.start, span.stop) for span in self._spans()))
         return level
 
     def at(self, rows: Index, columns: Index) -> NDArray[np.float32]:
@@ -116,7 +117,7 @@ class Mesh:
         ndarray
             (m, n) float32.
         """
-        rows, columns = (np.array(span)[some] for span, some in zip(self._spans(), (rows, columns), strict=True))
+        rows, columns = (span.start + some for span, some in zip(self._spans(), (rows, columns), strict=True))
         nodes, bend = self._cross(rows)
         level = _go_between((columns + 0.5) / self.cells[1] - 0.5, nodes.T, bend.T).T.astype(np.float32)
         if self.shift is not None:
