@@ -184,8 +184,11 @@ def _mask_fraction(pixels: Pixels, shapes: Shapes, a: Floats, b: Floats, theta: 
     """Return the area fraction, without data or off the image, of the larger of the ellipse and the circle."""
     larger = a * b > radius**2
     a, b, theta = (np.where(larger, ellipse, circle) for ellipse, circle in ((a, radius), (b, radius), (theta, 0.0)))
-    clear, _, _ = sum_overlap((~pixels.null).view(np.uint8), shapes, a, b, theta)
-    fraction = 1 - clear / (np.pi * a * b)
+    ny, nx = pixels.null.shape
+    inside = (np.abs(shapes.x - (nx - 1) / 2) + a < nx / 2) & (np.abs(shapes.y - (ny - 1) / 2) + a < ny / 2)
+    some, fraction = ~inside if not pixels.null.any() else np.ones_like(inside), np.zeros(len(inside))
+    clear, _, _ = sum_overlap((~pixels.null).view(np.uint8), shapes[some], a[some], b[some], theta[some])
+    fraction[some] = 1 - clear / (np.pi * a[some] * b[some])
     return np.where(np.abs(fraction) < LEAST_OVERLAP, 0.0, fraction)
 
 
