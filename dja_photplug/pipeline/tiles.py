@@ -27,6 +27,7 @@ from dja_photplug.light.planes import Floats
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.run import Options
 from dja_photplug.parallel.cluster import join_cluster
+from dja_photplug.parallel.early import MODULES
 from dja_photplug.parallel.islands import Islands, Runs, find_boxes
 from dja_photplug.parallel.scratch import new_plane, open_scratch
 from dja_photplug.parallel.tiles import Tile, find_tiles, join_boxes, make_window, widen
@@ -41,8 +42,6 @@ __all__ = ["detect_in_tiles", "is_large", "measure_in_tiles", "share_work"]
 BYTES = 13 + 4 + 1 + 4
 # The same of an image at another PSF, beside the others.
 MATCHED = 9
-# What processes import while the image is loaded.
-MODULES = ("dja_photplug.pipeline.one_band", "dja_photplug.engines.sep_engine")
 MOST_WORKERS = 4
 
 # Pixels at the edge of a tile in which a filter sees that there is nothing beyond it.

@@ -57,6 +57,9 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
 
 def run(arguments: Namespace) -> None:
     """Detect and measure, and write the catalogue and what else was asked for."""
+    from dja_photplug.parallel.early import begin_early
+
+    begin_early(arguments.mosaics, vars(arguments).get("bands.workers"))
     from dja_photplug.catalog.photoz import CHECKS
     from dja_photplug.files.tables.columns import check_names
     from dja_photplug.pipeline.catalog import run as make_catalog
