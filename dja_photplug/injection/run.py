@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from dja_photplug.injection.recovery import realise
 from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.commands import InjectionOptions
 from dja_photplug.options.run import Options
-from dja_photplug.parallel.workers import map_in_processes
+from dja_photplug.parallel.workers import count_cores, map_in_processes
 from dja_photplug.pipeline.images import Products, find_source
 from dja_photplug.pipeline.many_bands import describe_psf, read_psf_for
 from dja_photplug.plugins.manager import get_plugin_manager, split_work
@@ -177,7 +176,7 @@ def inject(
         read = read_psf_for(job.source, psf, **given)
         job = replace(job, psf=read)
         metadata |= describe_psf(read)
-    workers, own = split_work(manager, job.injection.workers or os.cpu_count() or 1)
+    workers, own = split_work(manager, job.injection.workers or count_cores())
     parts = map_in_processes(realise, range(job.injection.realisations), workers, prepare, job, own)
     # disable=None: only where stderr is a terminal.
     bar = tqdm(parts, "injecting", job.injection.realisations, disable=None if progress else True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from dja_photplug.parallel.workers import Workers
+from dja_photplug.parallel.workers import Workers, count_cores
 
 __all__ = ["MODULES", "begin_early"]
 
@@ -30,7 +30,7 @@ def begin_early(names: Iterable[str], workers: int | None) -> None:
     workers : int or None
         How many processes were asked for, if.
     """
-    count = len(os.sched_getaffinity(0)) if workers is None else workers
+    count = count_cores() if workers is None else workers
     if count > 1 and any(_is_large(Path(name)) for name in names):
         Workers(count, modules=MODULES).begin()
 

@@ -30,7 +30,7 @@ from dja_photplug.outputs.held import HeldFolder, held_folder, hold_signals, swe
 from dja_photplug.parallel.orphans import PARENT_VARIABLE
 from dja_photplug.parallel.scratch import dump_shared, unseen
 
-__all__ = ["LostWork", "Map", "Workers", "map_in_processes", "once", "shared_map", "sharing"]
+__all__ = ["LostWork", "Map", "Workers", "count_cores", "map_in_processes", "once", "shared_map", "sharing"]
 
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
@@ -39,6 +39,17 @@ Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 Arguments = TypeVarTuple("Arguments")
 Work = TypeVar("Work", bound=Callable[..., object])
+
+
+def count_cores() -> int:
+    """Return how many cores this process may use: all, where the system does not tell which, as macOS does not.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class LostWork(PhotplugError):

@@ -5,7 +5,6 @@ A tile is a `MosaicImage` with an overlap, so whoever detects or measures takes 
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -31,7 +30,7 @@ from dja_photplug.parallel.early import MODULES
 from dja_photplug.parallel.islands import Islands, Runs, find_boxes
 from dja_photplug.parallel.scratch import new_plane, open_scratch
 from dja_photplug.parallel.tiles import Tile, find_tiles, join_boxes, make_window, widen
-from dja_photplug.parallel.workers import Map, Workers, sharing
+from dja_photplug.parallel.workers import Map, Workers, count_cores, sharing
 from dja_photplug.plugins.manager import split_work
 from dja_photplug.sky.grid import Window, resolve_cutout
 from dja_photplug.sources.detection import Detection
@@ -136,7 +135,7 @@ def share_work(
         return
     # What is registered by hand is known in this process alone.
     shared = split_work(manager, 2)[0] > 1
-    count = (options.bands.workers or min(MOST_WORKERS, len(os.sched_getaffinity(0)))) if shared else 1
+    count = (options.bands.workers or min(MOST_WORKERS, count_cores())) if shared else 1
     with ExitStack() as stack:
         needed = (BYTES + (MATCHED if options.bands.match else 0)) * pixels
         scratch = stack.enter_context(open_scratch(options.tiles.scratch, needed=needed))

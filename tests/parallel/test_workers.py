@@ -20,7 +20,7 @@ import pytest
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.outputs.held import sweep
 from dja_photplug.parallel.scratch import new_plane, open_scratch
-from dja_photplug.parallel.workers import LostWork, Workers, map_in_processes, once
+from dja_photplug.parallel.workers import LostWork, Workers, count_cores, map_in_processes, once
 
 
 def begin(folder: Path, *words: str) -> list[str]:
@@ -65,6 +65,13 @@ def test_order_state_and_warnings_of_processes(tmp_path):
     assert [text for text in messages if text != "a start"] == [f"slept for {item}" for item in items]
     assert messages.count("a start") == len(processes)
     assert {each.category for each in caught} == {PhotplugWarning}
+
+
+def test_cores_are_counted_where_the_system_does_not_tell_which_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As macOS does not."""
+    assert count_cores() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert count_cores() == os.cpu_count()
 
 
 def test_one_worker_is_this_process(tmp_path):
