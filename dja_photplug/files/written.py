@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
@@ -137,15 +137,17 @@ def _open_pixels(file: BinaryIO, *, packed: bool) -> Iterator[Callable[[memoryvi
             yield stream.write
         return
     with ThreadPoolExecutor(1) as writer:
-        last = writer.submit(int)
+        last: Future[int] | None = None
 
         def write(part: memoryview | bytes) -> None:
             nonlocal last
-            last.result()
+            if last is not None:
+                last.result()  # raises what went wrong; and no more than one part waits in memory
             last = writer.submit(file.write, part)
 
         yield write
-        last.result()
+        if last is not None:
+            last.result()
 
 
 def _replace_front(file: BinaryIO, old: bytes, new: bytes) -> None:

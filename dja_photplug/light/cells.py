@@ -191,8 +191,8 @@ def center_mesh(
     number : int
         Of the pixels in blocks.
     """
-    height = mesh.cells[0]
-    across = max(1, min(round(height * pixel_scale(image.wcs) / SKY_BLOCK), height // LEAST_SIDE))
+    side = min(mesh.cells)  # images may be narrower than a cell
+    across = max(1, min(round(side * pixel_scale(image.wcs) / SKY_BLOCK), side // LEAST_SIDE))
     rows = _bands_of_cells(mesh.grid, mesh.cells)
     found = list(parallel(partial(_average_blocks, Planes.of(image), mesh, mask, across), rows))
     number, reach = sum(count for _, count in found), smooth // 2 * across

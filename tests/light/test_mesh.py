@@ -140,6 +140,18 @@ def test_cells_without_sky_take_that_of_the_next() -> None:
     assert center_mesh(low, make_image(data), np.ones(data.shape, bool), 1) == (low, 0)
 
 
+@pytest.mark.parametrize("shape", [(200, 3), (3, 200), (120, 12)])
+def test_the_sky_of_an_image_narrower_than_a_cell(shape: tuple[int, int]) -> None:
+    """Each pixel is in one block."""
+    data = np.random.default_rng(6).normal(2, 0.1, shape).astype(np.float32)
+    cells = tuple(min(50, n) for n in shape)
+    grid = tuple(-(-n // size) for n, size in zip(shape, cells, strict=True))
+    flat = Mesh(nodes=np.zeros(grid, np.float32), cells=cells, grid=shape)
+    sky, number = center_mesh(flat, make_image(data), np.zeros(shape, bool), 9)
+    assert number <= data.size
+    assert sky.shift is None or np.abs(sky.draw() - 2).max() < 0.05
+
+
 def test_light_beside_masks_is_no_sky() -> None:
     """Blocks with a masked pixel are left out, those with some null ones are not."""
     rng = np.random.default_rng(3)
