@@ -139,9 +139,9 @@ def print_simulated(seeds: list[int]) -> None:
             pull, block = (np.concatenate(parts) for parts in zip(*pulls[zone, i], strict=True))
             scatter = median_abs_deviation(pull, scale="normal")
             error = 1.17 * scatter / np.sqrt(len(pull) / 2)  # that of the half that calibrates, too
-            cells.append(f"{scatter:.2f} +- {error:.2f} ({np.median(pull):+.3f} +- {resample(pull, block, rng):.3f})")
-            counts.append(f"{len(pull)}")
-        print(f"| {zone + 1} | {' | '.join(cells)} |\n| n | {' | '.join(counts)} |", flush=True)
+            cells.append(f"{scatter:.2f} ({np.median(pull):+.3f})")
+            counts.append(f"{len(pull)}; {error:.3f}, {resample(pull, block, rng):.3f}")
+        print(f"| {zone + 1} | {' | '.join(cells)} |\n| n; sampling errors | {' | '.join(counts)} |", flush=True)
 
 
 if __name__ == "__main__":
