@@ -39,7 +39,7 @@ from dja_photplug.mosaic.plan import Plan, VarianceHook, check_member, given_var
 
 __all__ = ["Block", "MosaicStream", "load_mosaic", "open_mosaic"]
 
-AHEAD = 4  # blocks of rows that wait for the full weight of those before them
+AHEAD = 0  # no limit
 
 Plane = NDArray[np.float32]
 
