@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -163,60 +162,74 @@ def _filter_cells(levels: NDArray[np.float32], size: int) -> NDArray[np.float32]
 
 
 def center_mesh(
-    mesh: Mesh, image: NDData, mask: NDArray[np.bool_], smooth: int, *, parallel: Map = map
-) -> tuple[Mesh, int]:
-    """Bring a sky to the level that as many empty apertures are above as below.
+    image: NDData, cells: tuple[int, int], smooth: int, mask: NDArray[np.bool_], *, parallel: Map = map
+) -> tuple[Mesh, int] | None:
+    """Return the sky that as many empty apertures are above as below.
 
     Meshes estimate the mode of pixels, and faint sources and noise that is no Gaussian hold it off what apertures sum:
     by 0.2 sigma of one of 0.7 arcsec in parts of the UDS cut-outs. So do pixels beside a mask, where light of its
     source is left and no empty aperture lies: by 0.09 sigma of one of 1 arcsec in simulated fields. Hence the level is
-    that of blocks of `SKY_BLOCK` without a masked pixel.
+    that of blocks of `SKY_BLOCK` without a masked pixel, and what is left of them then, where a slope under a mask has
+    drawn a median to one side, is its second part.
 
     Parameters
     ----------
-    mesh : Mesh
-        Of the whole image, in its unit.
     image : `~astropy.nddata.NDData`
-    mask : ndarray of bool
-        (ny, nx), pixels to leave out beside the null ones: those with sources.
+    cells : tuple of int
+        Height and width of the cells in pixels; see :func:`cell_size`.
     smooth : int
         Cells across the windows whose blocks the level is the median of.
+    mask : ndarray of bool
+        (ny, nx), pixels to leave out beside the null ones: those with sources.
     parallel : Map, optional
         Does the cells of some rows.
 
     Returns
     -------
     mesh : Mesh
-        The same where no window has `LEAST_BLOCKS`; one that has fewer takes the level of the nearest other.
+        One where a window has fewer than `LEAST_BLOCKS` takes the level of the nearest other.
     number : int
         Of the pixels in blocks.
+    None
+        Instead of both, where no window has as many.
     """
-    side = min(mesh.cells)  # images may be narrower than a cell
+    grid, side = image.data.shape, min(cells)  # images may be narrower than a cell
     across = max(1, min(round(side * pixel_scale(image.wcs) / SKY_BLOCK), side // LEAST_SIDE))
-    rows = _bands_of_cells(mesh.grid, mesh.cells)
-    found = list(parallel(partial(_average_blocks, Planes.of(image), mesh, mask, across), rows))
-    number, reach = sum(count for _, count in found), smooth // 2 * across
-    blocks = np.pad(np.concatenate([means for means, _ in found]), reach, constant_values=np.nan)
+    average = partial(_average_blocks, Planes.of(image), mask, cells, across)
+    found = list(parallel(average, _bands_of_cells(grid, cells)))
+    blocks, number = np.concatenate([means for means, _ in found]), sum(count for _, count in found)
+    level = _find_levels(blocks, across, smooth)
+    if level is None:
+        return None
+    middles = (_find_middles(n, size, across) for n, size in zip(grid, cells, strict=True))
+    rest = _find_levels(blocks - Mesh(nodes=level, cells=cells, grid=grid).at(*middles), across, smooth)
+    assert rest is not None  # of the same blocks
+    return Mesh(nodes=level + rest, cells=cells, grid=grid), number
+
+
+def _find_levels(blocks: NDArray[np.float32], across: int, smooth: int) -> NDArray[np.float32] | None:
+    """Return the medians of the blocks in windows around cells, the nearest where these are too few; None of none."""
+    reach = smooth // 2 * across
+    blocks = np.pad(blocks, reach, constant_values=np.nan)
     windows = sliding_window_view(blocks, (across + 2 * reach, across + 2 * reach))[::across, ::across]
     level = np.stack([_find_medians(row.reshape(len(row), -1)) for row in windows])
     known = np.isfinite(level)
     if not known.any():
-        return mesh, number
+        return None
     nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
-    return replace(mesh, shift=level[tuple(nearest)]), number
+    return level[tuple(nearest)]
 
 
 def _average_blocks(
-    whole: Planes, mesh: Mesh, masked: NDArray[np.bool_], across: int, rows: slice
+    whole: Planes, masked: NDArray[np.bool_], cells: tuple[int, int], across: int, rows: slice
 ) -> tuple[NDArray[np.float32], int]:
-    """Return what is left in blocks of the cells in some rows, NaN where that does not tell, and of how many pixels.
+    """Return the means of blocks of the cells in some rows, NaN where that does not tell, and of how many pixels.
 
     The blocks are (rows of cells * across, columns of cells * across); those beyond an edge are NaN too.
     """
-    (height, width), nx = mesh.cells, masked.shape[1]
+    (height, width), nx = cells, masked.shape[1]
     tall, wide = _find_edges(rows.stop - rows.start, height, across), _find_edges(nx, width, across)
     begins = wide[:-1][wide[:-1] < nx]
-    level = mesh[rows].draw()
     sums = np.zeros((3, len(tall) - 1, len(wide) - 1))
     for i, (start, stop) in enumerate(pairwise(tall.tolist())):
         if start == stop:
@@ -224,9 +237,8 @@ def _average_blocks(
         part = slice(rows.start + start, rows.start + stop)
         planes = whole[part]
         null = planes.null()
-        left = native_pixels(planes.data) - level[start:stop]
-        left[null] = 0
-        for total, plane in zip(sums[:, i], (left, ~null, masked[part]), strict=True):
+        light = np.where(null, np.float32(0), planes.data)
+        for total, plane in zip(sums[:, i], (light, ~null, masked[part]), strict=True):
             total[: len(begins)] = np.add.reduceat(plane.sum(axis=0, dtype=float), begins)
     light, clear, covered = sums
     tell = (covered == 0) & (clear > GOOD_CELL * height * width / across**2)
@@ -238,6 +250,12 @@ def _find_edges(length: int, size: int, across: int) -> Index:
     """Return where the blocks of the cells along an axis begin, and where the last one ends."""
     begins = np.add.outer(np.arange(0, length, size), np.arange(across) * size // across)
     return np.minimum(np.append(begins, length), length)
+
+
+def _find_middles(length: int, size: int, across: int) -> Index:
+    """Return the pixels in the middle of the blocks along an axis; the last one for those beyond the edge."""
+    edges = _find_edges(length, size, across)
+    return np.minimum((edges[:-1] + edges[1:]) // 2, length - 1)
 
 
 def _find_medians(values: NDArray[np.float32]) -> NDArray[np.float32]:

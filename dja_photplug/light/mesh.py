@@ -30,8 +30,6 @@ class Mesh:
         Height and width of a cell in pixels.
     grid : tuple of int
         Shape of the image that the cells cover, (ny, nx).
-    shift : ndarray or None
-        (rows, columns), what is added in the middles of cells, linear between them; see :func:`center_mesh`.
     window : pair of slices
         The pixels of that image that this is the sky of; all by default.
     bends : tuple of ndarray
@@ -39,7 +37,7 @@ class Mesh:
 
     Notes
     -----
-    Without a shift `draw` gives what `sep.Background.back` does, to the rounding of float32, its ways included: nodes
+    `draw` gives what `sep.Background.back` does, to the rounding of float32, its ways included: nodes
     lie half a pixel below the middles of cells, and the second derivatives of its splines are not quite those of a
     natural spline.
     """
@@ -47,7 +45,6 @@ class Mesh:
     nodes: Nodes
     cells: tuple[int, int]
     grid: tuple[int, int]
-    shift: Nodes | None = None
     window: Window = field(default=(slice(0, None), slice(0, None)))
     bends: tuple[Floats, ...] = ()
 
@@ -100,8 +97,6 @@ class Mesh:
                 drawn = np.empty((part.stop - part.start, begins[last + 1] - begins[first]), np.float32)
                 _draw_curves(nodes[part], bend[part], begins, first, width, drawn)
                 level[some][part] = drawn[:, inside]
-        if self.shift is not None:
-            self._add_shift(level, *(np.arange(span.start, span.stop) for span in self._spans()))
         return level
 
     def at(self, rows: Index, columns: Index) -> NDArray[np.float32]:
@@ -119,10 +114,7 @@ class Mesh:
         """
         rows, columns = (span.start + some for span, some in zip(self._spans(), (rows, columns), strict=True))
         nodes, bend = self._cross(rows)
-        level = _go_between((columns + 0.5) / self.cells[1] - 0.5, nodes.T, bend.T).T.astype(np.float32)
-        if self.shift is not None:
-            self._add_shift(level, rows, columns)
-        return level
+        return _go_between((columns + 0.5) / self.cells[1] - 0.5, nodes.T, bend.T).T.astype(np.float32)
 
     def _cross(self, rows: Index, some: slice = slice(None)) -> tuple[Nodes, Nodes]:
         """Return the levels of some curves along y at rows of the grid, and how a curve through them bends."""
@@ -138,22 +130,6 @@ class Mesh:
         """
         count, width = self.nodes.shape[1], self.cells[1]
         return [0, *range(width + width // 2, (count - 2) * width + width // 2 + 1, width), self.grid[1]]
-
-    def _add_shift(self, level: NDArray[np.float32], rows: Index, columns: Index) -> None:
-        """Add what is linear between the middles of cells to the level of some rows and columns of the grid."""
-        assert self.shift is not None
-        y, x = (
-            np.minimum(edge + size, n) / 2 + edge / 2 - 0.5
-            for n, size in zip(self.grid, self.cells, strict=True)
-            for edge in [np.arange(0, n, size)]
-        )
-        place = np.interp(rows, y, np.arange(len(y)))
-        low = np.minimum(place.astype(int), max(len(y) - 2, 0))
-        high = np.minimum(low + 1, len(y) - 1)
-        lines = np.union1d(low, high).tolist()
-        across = {i: np.interp(columns, x, self.shift[i]).astype(np.float32) for i in lines}
-        for row, at, below, above in zip(level, place, low.tolist(), high.tolist(), strict=True):
-            row += across[below] + np.float32(at - below) * (across[above] - across[below])
 
 
 class Background:

@@ -149,10 +149,8 @@ def remove_sky(
     cells = cell_size(image, mesh)
     if min(cells) + 1 < mesh.mesh / pixel_scale(image.wcs):
         note = "; ".join(filter(None, (note, f"the image is smaller than a cell of its sky, {mesh.mesh:g} arcsec")))
-    level = measure_mesh(image, cells, mesh.mesh_filter, covered, parallel=parallel)
-    if centred:
-        level, number = center_mesh(level, image, covered, mesh.mesh_filter, parallel=parallel)
-        clear = number or clear
+    found = center_mesh(image, cells, mesh.mesh_filter, covered, parallel=parallel) if centred else None
+    level, clear = found or (measure_mesh(image, cells, mesh.mesh_filter, covered, parallel=parallel), clear)
     pixels = _count_sky(clear / known, cells, mesh.mesh_filter)
     return Removed(sky=Sky(mesh=level, pixels=pixels, mask=covered, note=note))
 
