@@ -23,6 +23,9 @@ PROBES = 32
 # rows at a time that a cache holds.
 WORD, STEP, CACHED = 8, 56, 2**14
 
+# Pieces of a grid that are drawn without the rest of it.
+FIRST = 8
+
 # Square grids with origins of their own: more of them add overlapping apertures that say little new.
 GRIDS = 4
 
@@ -83,16 +86,27 @@ def _draw_places(
 ) -> Iterator[Floats]:
     """Yield x and y of places `reach` away from the edges, (n, 2), grid by grid in random order.
 
-    About `size` at a time: at 12000 x 12000 a grid for the smallest radius has millions.
+    At most `size` at a time: at 12000 x 12000 a grid for the smallest radius has millions.
     """
     for _ in range(GRIDS):
         x, y = (np.arange(reach + rng.uniform(0, spacing), n - 1 - reach, spacing) for n in shape[::-1])
-        number = len(x) * len(y)
-        order = np.arange(number, dtype=np.uint32 if number < 2**32 else np.uint64)  # half of the memory
-        rng.shuffle(order)
-        for part in np.array_split(order, max(1, len(order) // size)):
+        for part in _draw_numbers(len(x) * len(y), size, rng):
             places = np.column_stack([x[part % len(x)], y[part // len(x)]])
             yield places + rng.uniform(-0.5, 0.5, places.shape)
+
+
+def _draw_numbers(count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.integer]]:
+    """Yield the numbers below `count` in random order, at most `size` at a time.
+
+    Most often the first of them will do, which are drawn in a hundredth of the time that it takes to mix all.
+    """
+    first = rng.choice(count, min(FIRST * size, count), replace=False)
+    yield from (first[start : start + size] for start in range(0, len(first), size))
+    left = np.ones(count, bool)
+    left[first] = False
+    rest = np.flatnonzero(left).astype(np.uint32 if count < 2**32 else np.uint64)  # half of the memory
+    rng.shuffle(rest)
+    yield from (rest[start : start + size] for start in range(0, len(rest), size))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
