@@ -149,10 +149,15 @@ def _fill_cells(levels: NDArray[np.float32]) -> NDArray[np.float32]:
     return levels
 
 
+def _reach(counts: tuple[int, ...], smooth: int) -> list[Index]:
+    """Return how far windows of cells reach along each axis: less at the edges, so that each cell is in its middle."""
+    return [np.minimum(smooth // 2, np.minimum(np.arange(n), np.arange(n)[::-1])) for n in counts]
+
+
 def _filter_cells(levels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Return the medians of levels in windows, which are smaller at the edges so that each is in the middle of its."""
+    """Return the medians of levels in windows."""
     filtered = np.empty_like(levels)
-    reach = [np.minimum(size // 2, np.minimum(np.arange(n), np.arange(n)[::-1])) for n in levels.shape]
+    reach = _reach(levels.shape, size)
     for y in np.unique(reach[0]).tolist():
         for x in np.unique(reach[1]).tolist():
             rows, columns = np.flatnonzero(reach[0] == y), np.flatnonzero(reach[1] == x)
@@ -209,10 +214,14 @@ def center_mesh(
 
 def _find_levels(blocks: NDArray[np.float32], across: int, smooth: int) -> NDArray[np.float32] | None:
     """Return the medians of the blocks in windows around cells, the nearest where these are too few; None of none."""
-    reach = smooth // 2 * across
-    blocks = np.pad(blocks, reach, constant_values=np.nan)
-    windows = sliding_window_view(blocks, (across + 2 * reach, across + 2 * reach))[::across, ::across]
-    level = np.stack([_find_medians(row.reshape(len(row), -1)) for row in windows])
+    counts = tuple(n // across for n in blocks.shape)
+    (up, side), level = _reach(counts, smooth), np.empty(counts, np.float32)
+    for x in np.unique(side).tolist():
+        columns = np.flatnonzero(side == x)
+        for row, y in enumerate(up.tolist()):
+            band = blocks[(row - y) * across : (row + y + 1) * across]
+            windows = sliding_window_view(band, (2 * x + 1) * across, axis=1)[:, (columns - x) * across]
+            level[row, columns] = _find_medians(windows.swapaxes(0, 1).reshape(len(columns), -1))
     known = np.isfinite(level)
     if not known.any():
         return None

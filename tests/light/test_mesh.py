@@ -125,6 +125,20 @@ def test_the_sky_is_the_mean_between_sources(shape: tuple[int, int], skew: float
     assert np.isfinite(sky).all()
 
 
+@pytest.mark.parametrize("shape", [(400, 530), (330, 400), (1000, 750)])
+def test_a_slope_is_followed_to_the_edges_and_beside_masks(shape: tuple[int, int]) -> None:
+    """Where a window has blocks on one side of its middle alone their median is not the level there."""
+    rows, columns = np.indices(shape)
+    sky = (0.002 * columns - 0.001 * rows).astype(np.float32)
+    mask = np.hypot(columns - 250, rows - 200) < 70
+    data = (sky + np.where(mask, 100.0, 0.0) + np.random.default_rng(4).normal(0, 0.01, shape)).astype(np.float32)
+    centred, _ = center_mesh(make_image(data, np.full(shape, 1e4, np.float32)), (50, 50), 3, mask)
+    left = np.where(mask, 0, centred.draw() - sky)
+    assert np.abs(left).max() < 0.06  # across a cell it is 0.1
+    for edge in (left[:10], left[-10:], left[:, :10], left[:, -10:]):
+        assert abs(edge.mean()) < 0.01
+
+
 def test_cells_without_sky_take_that_of_the_next() -> None:
     data = np.full((150, 200), 2.0, np.float32) + np.random.default_rng(2).normal(0, 0.1, (150, 200)).astype(np.float32)
     mask = np.zeros(data.shape, bool)
