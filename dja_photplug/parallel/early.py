@@ -14,11 +14,11 @@ __all__ = ["MODULES", "begin_early"]
 MODULES = ("dja_photplug.pipeline.one_band", "dja_photplug.engines.sep_engine")
 """What processes import that do the tiles of an image."""
 
-# Bytes of a file with as many pixels as a tile, of which gzip leaves three in four.
-LARGE = 3 * 2500**2
+# Bytes of a pixel in a file, of which gzip leaves three in four.
+BYTES = 3
 
 
-def begin_early(names: Iterable[str], workers: int | None) -> None:
+def begin_early(names: Iterable[str], workers: int | None, side: int) -> None:
     """Let what processes need be imported while this one imports the same, where a mosaic is likely to be in tiles.
 
     Nothing depends on it: processes that are needed begin later, and of those that are not the imports alone are done.
@@ -29,13 +29,16 @@ def begin_early(names: Iterable[str], workers: int | None) -> None:
         Prefixes of mosaics, or member files.
     workers : int or None
         How many processes were asked for, if.
+    side : int
+        Of a tile, in pixels.
     """
     count = count_cores() if workers is None else workers
-    if count > 1 and any(_is_large(Path(name)) for name in names):
+    if count > 1 and any(_exceeds(Path(name), BYTES * side**2) for name in names):
         Workers(count, modules=MODULES).begin()
 
 
-def _is_large(prefix: Path) -> bool:
+def _exceeds(prefix: Path, size: int) -> bool:
+    """Return whether one of the files is larger than that."""
     with suppress(OSError), os.scandir(prefix.parent) as entries:
-        return any(entry.name.startswith(prefix.name) and entry.stat().st_size > LARGE for entry in entries)
+        return any(entry.name.startswith(prefix.name) and entry.stat().st_size > size for entry in entries)
     return False

@@ -59,7 +59,9 @@ def run(arguments: Namespace) -> None:
     """Detect and measure, and write the catalogue and what else was asked for."""
     from dja_photplug.parallel.early import begin_early
 
-    begin_early(arguments.mosaics, vars(arguments).get("bands.workers"))
+    options = make_options(arguments, LIKE_DJA if arguments.like_dja else None)
+    if options.tiles.scheduler is None and options.cutout is None:  # cut-outs of large mosaics are mostly small
+        begin_early(arguments.mosaics, options.bands.workers, options.tiles.size)
     from dja_photplug.catalog.photoz import CHECKS
     from dja_photplug.files.tables.columns import check_names
     from dja_photplug.pipeline.catalog import run as make_catalog
@@ -68,7 +70,7 @@ def run(arguments: Namespace) -> None:
     from dja_photplug.plugins.options import catalog_suffixes, complete_options
 
     manager, overwrite = arguments.manager, arguments.overwrite
-    options = complete_options(make_options(arguments, LIKE_DJA if arguments.like_dja else None), manager)
+    options = complete_options(options, manager)
     suffixes = catalog_suffixes(manager, options.output.format, options.output.schema)
     beside = {
         "segmentation": IMAGE_SUFFIXES,
