@@ -159,9 +159,7 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._pool is not None:
-            _end(self._pool, now=error is not None)
-            self._pool = None
+        self._end_pool(now=error is not None)
         self._stack.close()
         self._folder = None
 
@@ -229,7 +227,7 @@ class Workers:
                     first = i + 1
                 return
             except BrokenProcessPool:
-                self._pool = None
+                self._end_pool(now=True)
                 if not again:
                     raise LostWork("a process ended while it changed an image; use fewer workers, or 1") from None
                 if last_time:
@@ -242,10 +240,14 @@ class Workers:
     def _submit(self, path: Path, item: object) -> Future[tuple[object, list[str]]]:
         if self._executor is not None:
             return self._executor.submit(_do, str(path), item)
+        pool = self._processes()
         try:
             with _starting():
-                return self._processes().submit(_do, str(path), item)
-        except _LOST as error:
+                return pool.submit(_do, str(path), item)
+        except (EOFError, OSError) as error:
+            # Its queues are closed where a process was killed while another one was being started.
+            if not isinstance(error, _LOST) and not pool._broken:
+                raise
             raise BrokenProcessPool(str(error)) from error
 
     def _processes(self) -> ProcessPoolExecutor:
@@ -258,6 +260,19 @@ class Workers:
                 context.set_forkserver_preload(["dja_photplug.parallel.orphans", *self._modules])
             self._pool = ProcessPoolExecutor(self.count, context, _start_process, start)
         return self._pool
+
+    def _end_pool(self, *, now: bool) -> None:
+        """End the processes: at once after an error or Ctrl-C, or where nobody takes the other results.
+
+        At once too where one of them was killed: others may end something that is begun again, and one that was being
+        started meanwhile is ended by nobody else.
+        """
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        for process in list((pool._processes or {}).values()) if now else []:  # nothing public names them
+            process.terminate()
+        pool.shutdown(wait=True, cancel_futures=True)
 
     def _store(self, work: object) -> Path:
         """Write what the processes must know to a file."""
@@ -331,14 +346,6 @@ def _succeeded(future: Future[tuple[object, list[str]]]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None
 
 
-def _end(pool: ProcessPoolExecutor, *, now: bool) -> None:
-    """End the processes: at once after an error or Ctrl-C, or where nobody takes the other results."""
-    processes = list((pool._processes or {}).values()) if now else []  # nothing public names them
-    for process in processes:
-        process.terminate()
-    pool.shutdown(wait=True, cancel_futures=True)
-
-
 def map_in_processes(
     work: Callable[[State, Item], Outcome],
     items: Sequence[Item],
@@ -398,6 +405,10 @@ def _start_process(path: list[str], modules: tuple[str, ...], temporary: str) ->
     threading.Thread(target=_follow_parent, daemon=True).start()
     for module in modules:
         import_module(module)
+    from tqdm import tqdm
+
+    # Bars are not shown here. Their lock of several processes would be told as leaked where this one is killed.
+    tqdm.set_lock(threading.RLock())
 
 
 def _follow_parent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.outputs.held import sweep
@@ -109,6 +111,44 @@ def die_once(marker: Path, item: int) -> int:
 def test_work_of_a_process_that_was_killed_is_done_again(tmp_path: Path) -> None:
     with Workers(2) as workers, pytest.warns(PhotplugWarning, match="a process ended early; its work is done again"):
         assert list(workers.map(partial(die_once, tmp_path / "died"), range(6))) == [0, 10, 20, 30, 40, 50]
+
+
+@pytest.mark.parametrize("waits", ["before", "after"])
+def test_a_process_that_starts_while_another_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: str
+) -> None:
+    """Its queues are closed before, or nobody else ends it after, and the pool would wait for it for ever."""
+    start, started = multiprocessing.process.BaseProcess.start, []
+
+    def start_slowly(process: multiprocessing.process.BaseProcess) -> None:
+        started.append(process)
+        if len(started) != 2:
+            start(process)
+            return
+        if waits == "after":
+            start(process)
+        while not (tmp_path / "died").exists():
+            time.sleep(0.01)
+        time.sleep(0.5)  # until the pool knows
+        if waits == "before":
+            start(process)
+
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", start_slowly)
+    before = multiprocessing.active_children()
+    with Workers(2) as workers, pytest.warns(PhotplugWarning, match="its work is done again"):
+        assert list(workers.map(partial(die_once, tmp_path / "died"), [2, 3, 4])) == [20, 30, 40]
+    assert len(started) > 2
+    assert multiprocessing.active_children() == before
+
+
+def tell_lock(marker: Path, item: int) -> str:
+    return type(tqdm.get_lock()).__name__
+
+
+def test_no_lock_of_bars_is_left_where_a_process_is_killed(tmp_path: Path) -> None:
+    """That of several processes would be told as leaked."""
+    with Workers(2) as workers:
+        assert set(workers.map(partial(tell_lock, tmp_path), range(4))) == {"RLock"}
 
 
 @once
