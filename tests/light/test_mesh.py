@@ -8,7 +8,8 @@ import sep
 from scipy.ndimage import gaussian_filter, maximum_filter
 
 from dja_photplug.light import cells as cells_module
-from dja_photplug.light.cells import _fill_cells, _find_modes, center_mesh, measure_mesh
+from dja_photplug.light.cells import _fill_cells, _find_modes, cell_size, center_mesh, measure_mesh
+from dja_photplug.options.stages import BackgroundOptions
 from tests.helpers import by_pickles, make_image
 
 
@@ -31,6 +32,18 @@ def holes(shape: tuple[int, int]) -> np.ndarray:
 def corner(shape: tuple[int, int]) -> np.ndarray:
     """More than half of the image, beyond a diagonal, as at the edge of a real mosaic."""
     return np.add.outer(np.arange(shape[0]), np.arange(shape[1])) > 0.45 * sum(shape)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "expected"),
+    # Pixels of 0.04 arcsec; 1e308 arcsec are more of them than a number holds.
+    [(2.0, (50, 50)), (0.1, (2, 2)), (2.8, (60, 70)), (3.2, (60, 80)), (4.0, (60, 90)), (1e308, (60, 90))],
+)
+def test_cells_are_no_larger_than_the_image(mesh: float, expected: tuple[int, int]) -> None:
+    image = make_image(clouds((60, 90)))
+    cells = cell_size(image, BackgroundOptions(mesh=mesh))
+    assert cells == expected
+    np.testing.assert_array_equal(np.shape(measure_mesh(image, cells, 3).draw()), (60, 90))
 
 
 @pytest.mark.parametrize("shape", [(1, 50, 50), (9, 50, 50), (5, 67, 67), (4, 50, 51), (3, 1, 1), (7, 1, 2)])

@@ -14,7 +14,7 @@ import pytest
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.outputs.held import held_folder
 from dja_photplug.outputs.moves import mend
-from dja_photplug.outputs.run import Outputs, protect
+from dja_photplug.outputs.run import Outputs, declare, protect
 from dja_photplug.outputs.whole import hand_out, whole_file, whole_folder
 
 NAMES = ("one", "two", "three")
@@ -85,6 +85,33 @@ def test_an_input_is_refused_before_and_after(tmp_path: Path) -> None:
             write_beside(tmp_path, Path(name).name, tmp_path / "in", overwrite=True)
     assert (tmp_path / "in").read_text() == "mine"
     assert sorted(os.listdir(tmp_path)) == ["hard", "in", "link"]
+
+
+@pytest.mark.parametrize("given", ["folder/file", "linked/file", "folder/link", "folder/hard"])
+@pytest.mark.parametrize("output", ["folder/file", "linked/file", "folder/link", "linked/link", "folder/hard"])
+def test_an_input_by_another_name_is_refused(tmp_path: Path, given: str, output: str) -> None:
+    """By links to it and to its folder, whichever of both names is the link."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "linked").symlink_to("folder")
+    (tmp_path / "folder" / "file").write_text("mine")
+    (tmp_path / "folder" / "link").symlink_to("file")
+    (tmp_path / "folder" / "hard").hardlink_to(tmp_path / "folder" / "file")
+    with pytest.raises(PhotplugError, match=f"{output}: is an input, which this run reads; name another output"):
+        write_onto(tmp_path / output, tmp_path / given)
+    assert (tmp_path / "folder" / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("other", ["folder/out", "linked/out", "folder/../folder/out", "folder/link"])
+def test_two_outputs_that_are_one_file(tmp_path: Path, other: str) -> None:
+    """Also where it is not there yet."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "linked").symlink_to("folder")
+    (tmp_path / "folder" / "link").symlink_to("out")
+    with Outputs():
+        declare(tmp_path / "folder" / "out")
+        declare(tmp_path / "linked" / "another")
+        with pytest.raises(PhotplugError, match=f"{other}: two outputs have the same name; give each its own"):
+            declare(tmp_path / other)
 
 
 KILLED = """
