@@ -197,7 +197,7 @@ def make_injected(
     table["recovered"] = np.asarray(recovered, bool)
     table["blended"] = np.zeros(n, bool) if blended is None else np.asarray(blended, bool)
     table["x"], table["y"] = rng.uniform(0, 1000, (2, n)) * u.pix
-    table["depth"], table["zone"] = np.zeros(n) * u.mag, np.zeros(n, int)
+    table["depth"], table["zone"] = np.zeros(n) * u.mag, np.ones(n, int)
     return table
 
 

@@ -60,7 +60,7 @@ SOURCE_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("flux_forced", "uJy", "flux measured at its true position, whether it was detected or not"),
     ColumnSpec("fluxerr_forced", "uJy", "1-sigma error of flux_forced"),
     ColumnSpec("distance", "arcsec", "to the nearest pixel of a segment of the mosaic as it was; 0 on a segment"),
-    ColumnSpec("zone", "", "depth zone of the calibration, by the background variance there; 0 is the deepest", "i4"),
+    ColumnSpec("zone", "", "depth zone of the calibration, by the background variance there; 1 is the deepest", "i4"),
     ColumnSpec("depth", "mag", "by how much the noise of the background there is less than in the middle pixel"),
 )
 
@@ -83,7 +83,7 @@ SPLIT_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("position", "", "true: fluxes at the injected places; detected: those of recovered sources", "U"),
     ColumnSpec("magnitudes", "", "class of total AB magnitude: bright (24 to 26.5) or faint (from 26.5 on)", "U"),
     ColumnSpec("distances", "", "class of distance to the nearest segment, arcsec; on for those on a segment", "U"),
-    ColumnSpec("zone", "", "depth zone; 0 is the deepest", "i4"),
+    ColumnSpec("zone", "", "depth zone; 1 is the deepest", "i4"),
     ColumnSpec("n", "", "sources whose fluxes are compared", "i8"),
     ColumnSpec("scatter_over_error", "", "robust scatter of (flux - true) / error; 1 where errors are right"),
     ColumnSpec("scatter_err", "", "its sampling error, 1.17 / sqrt(n) of it"),
@@ -162,13 +162,12 @@ def split_sources(sources: QTable, *, zones: bool = True) -> QTable:
         they are on a segment.
     """
     zone = np.asarray(sources["zone"]) if zones else np.zeros(len(sources), int)
+    numbers = range(1, zone.max(initial=1) + 1) if zones else (0,)
     distance, mag = sources["distance"].to_value(u.arcsec), sources["mag"].value
     # The first class, on a segment, begins and ends at 0.
     place = np.where(distance > 0, np.searchsorted(list(DISTANCES.values())[2:], distance, side="right") + 1, 0)
     rows = []
-    for position, magnitudes, (i, distances), number in product(
-        POSITIONS, MAGNITUDES, enumerate(DISTANCES), range(zone.max(initial=0) + 1)
-    ):
+    for position, magnitudes, (i, distances), number in product(POSITIONS, MAGNITUDES, enumerate(DISTANCES), numbers):
         low, high = MAGNITUDES[magnitudes]
         use = (mag >= low) & (mag < high) & (place == i) & (zone == number)
         if position == "detected":

@@ -37,7 +37,7 @@ FEWEST, SURE, WORST = 10, 0.95, 0.5
 
 LIMIT_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("sources", "", "all: with those that are blended; clear: without", "U"),
-    ColumnSpec("zone", "", "depth zone, 0 is the deepest; -1 for all of the mosaic", "i4"),
+    ColumnSpec("zone", "", "depth zone, 1 is the deepest; 0 for all of the mosaic", "i4"),
     ColumnSpec("area", "", "its share of the area with data"),
     ColumnSpec("n", "", "injected sources there", "i8"),
     ColumnSpec("n_recovered", "", "those that were recovered", "i8"),
@@ -49,7 +49,7 @@ LIMIT_COLUMNS: tuple[ColumnSpec, ...] = (
 
 CURVE_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec("sources", "", "all: with those that are blended; clear: without", "U"),
-    ColumnSpec("zone", "", "depth zone, 0 is the deepest; -1 for all of the mosaic", "i4"),
+    ColumnSpec("zone", "", "depth zone, 1 is the deepest; 0 for all of the mosaic", "i4"),
     ColumnSpec("mag", "mag", "total AB magnitude"),
     ColumnSpec("completeness", "", "share of the sources of this magnitude that are recovered, median of its draws"),
     ColumnSpec("completeness_low", "", "1 sigma below, their 15.87th percentile"),
@@ -70,7 +70,7 @@ class Places:
     depth : ndarray
         How much deeper the background is there than in the middle pixel, mag.
     zone : ndarray of int
-        Depth zone; 0 is the deepest.
+        Depth zone, from 0, which is the deepest: an index of what has a value for each.
     host : ndarray
         Flux of the source whose segment it is, uJy: fainter ones there are blended. Infinite where it is not known,
         minus infinity where there is none.
@@ -109,7 +109,7 @@ class Curve:
     sources : {'all', 'clear'}
         With or without those that are blended.
     zone : int
-        -1 for all of the mosaic.
+        Depth zone, from 1, which is the deepest; 0 for all of the mosaic.
     area : float
         Share of the area with data.
     n, n_recovered : int
@@ -195,7 +195,7 @@ class Completeness:
         clear : bool, optional
             Of the sources that are not blended, instead of all.
         zone : int, optional
-            Depth zone.
+            Depth zone, from 1, which is the deepest; all of the mosaic without it.
 
         Returns
         -------
@@ -206,12 +206,12 @@ class Completeness:
         PhotplugError
             For a zone that the mosaic does not have.
         """
-        sources, numbers = "clear" if clear else "all", {curve.zone for curve in self.curves} - {-1}
-        if zone not in (numbers or {0}) and zone is not None:
-            last = max(numbers, default=0)
-            raise PhotplugError(f"depth zone {zone}: this mosaic has those from 0 to {last}; take one of them")
+        sources, numbers = "clear" if clear else "all", {curve.zone for curve in self.curves} - {0}
+        if zone not in (numbers or {1}) and zone is not None:
+            last = max(numbers, default=1)
+            raise PhotplugError(f"depth zone {zone}: this mosaic has those from 1 to {last}; take one of them")
         # A mosaic of one zone is that zone.
-        number = -1 if zone is None or not numbers else zone
+        number = 0 if zone is None or not numbers else zone
         return next(curve for curve in self.curves if (curve.sources, curve.zone) == (sources, number))
 
     @property
@@ -253,7 +253,7 @@ class Completeness:
             limit = self.find(clear=clear).limit(level / 100)
             if not limit.note:
                 cards |= {f"MAG{level}{suffix}": round(limit.mag, 4), f"MAG{level}{suffix}E": round(limit.error, 4)}
-        zones = [curve for curve in self.curves if curve.zone >= 0 and curve.sources == "all"]
+        zones = [curve for curve in self.curves if curve.zone and curve.sources == "all"]
         for level in LEVELS if zones else ():
             found = [curve.limit(level / 100) for curve in zones]
             for suffix, values in (("Z", [one.mag for one in found]), ("ZE", [one.error for one in found])):
@@ -276,13 +276,13 @@ class Completeness:
             for level in LEVELS:
                 limit = curve.limit(level / 100)
                 if limit.note:
-                    place = "" if curve.zone < 0 else f" of {zone}"
+                    place = f" of {zone}" if curve.zone else ""
                     doubts.setdefault((place, limit.note), []).append(f"{level} %")
                 else:
                     known.append(f"{level} % at {limit.mag:.2f} +- {limit.error:.2f} mag")
             words = ", ".join(known) or "no level that is known"
             area = f"{zone} ({100 * curve.area:.0f} % of the area, {curve.n} sources): "
-            yield f"{'' if curve.zone < 0 else area}complete to {words}"
+            yield f"{area if curve.zone else ''}complete to {words}"
         for (place, reason), levels in doubts.items():
             yield f"limit at {', '.join(levels)}{place} not known: {reason}"
 
@@ -311,11 +311,12 @@ def fit_completeness(sources: QTable, places: Places, magnitudes: tuple[float, .
     Completeness
     """
     low, high = magnitudes
-    zones = int(max(places.zone.max(), np.max(sources["zone"]))) + 1
+    zone = np.asarray(sources["zone"]) - 1
+    zones = int(max(places.zone.max(), zone.max())) + 1
     trials = Trials(
         mag=sources["mag"].value,
         depth=sources["depth"].value,
-        zone=np.asarray(sources["zone"]),
+        zone=zone,
         blended=np.asarray(sources["blended"]),
         recovered=np.asarray(sources["recovered"], dtype=np.float64),
         n=np.ones(len(sources)),
@@ -349,7 +350,7 @@ def _sum_places(trials: Trials, places: Places, posterior: Posterior, shares: Fl
         ):
             yield Curve(
                 sources=name,
-                zone=int(number),
+                zone=int(number) + 1,
                 area=float(area[here].sum()),
                 n=int(chosen.sum()),
                 n_recovered=int(trials.recovered[chosen].sum()),

@@ -125,9 +125,9 @@ def _describe(table: QTable) -> str:
 
 def _plot_completeness(axes: Axes, table: QTable, completeness: Completeness) -> None:
     """Plot both kinds of completeness in bins and as fitted, the curves of depth zones, and the limits."""
-    zones = [curve for curve in completeness.curves if curve.zone >= 0 and curve.sources == "all"]
+    zones = [curve for curve in completeness.curves if curve.zone and curve.sources == "all"]
     for curve in zones:
-        label = "depth zones, 0 is the deepest" if curve is zones[0] else None
+        label = "depth zones, 1 is the deepest" if curve is zones[0] else None
         axes.plot(curve.mag, curve.band[1], color="0.6", linewidth=1, label=label)
         _name_zone(axes, curve)
     for clear, name, colour, marker, label in (

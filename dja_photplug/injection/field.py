@@ -214,7 +214,7 @@ def measure_distance(places: Floats, field: Field) -> Floats:
 
 
 def find_depth(sources: QTable, before: Result, reference: float) -> tuple[NDArray[np.intp], Floats]:
-    """Return the columns ``zone`` and ``depth`` of the pixel that each source lies on.
+    """Return the depth zone and the depth of the pixel that each source lies on.
 
     Parameters
     ----------
@@ -227,7 +227,7 @@ def find_depth(sources: QTable, before: Result, reference: float) -> tuple[NDArr
     Returns
     -------
     zone : ndarray of int
-        (n,), 0 without a calibration.
+        (n,), from 0, which is the deepest; all 0 without a calibration.
     depth : ndarray
         (n,), mag.
     """

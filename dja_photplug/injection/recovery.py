@@ -61,6 +61,7 @@ def realise(field: Field, number: int) -> tuple[QTable, Places | None]:
     nearest = _match(places, _positions(after), job.injection.match_radius / pixel_scale(image.wcs))
     around = np.concatenate([_positions(after), places])[np.where(nearest < len(after.catalog), nearest, -1)]
     true = sum_light(sources, np.stack([places, around], axis=1), field)
+    zone, depth = find_depth(sources, before, field.reference)
     columns = {
         "realisation": np.full(len(sources), number),
         **dict(sources.items()),
@@ -68,7 +69,8 @@ def realise(field: Field, number: int) -> tuple[QTable, Places | None]:
         "flux_true_forced": true[:, 0],
         **_force(sources, after, field),
         "distance": measure_distance(places, field),
-        **dict(zip(("zone", "depth"), find_depth(sources, before, field.reference), strict=True)),
+        "zone": zone + 1,
+        "depth": depth,
     }
     table = dress_table(columns, SOURCE_COLUMNS)
     # Counts of pixels are those of the mosaic, not of an injection.

@@ -97,7 +97,7 @@ class InjectionResult:
         clear : bool, optional
             Of the sources that are not blended, instead of all.
         zone : int, optional
-            Of a depth zone, instead of all of the mosaic.
+            Of a depth zone, from 1, which is the deepest, instead of all of the mosaic.
 
         Returns
         -------

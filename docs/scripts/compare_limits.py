@@ -20,7 +20,7 @@ def compare(many: QTable, few: list[QTable]) -> list[tuple[str, ...]]:
     """Return a row of text for each limit of all sources, and of the clear ones of the mosaic."""
     rows = []
     for i, limit in enumerate(many):
-        if limit["zone"] >= 0 and limit["sources"] == "clear":
+        if limit["zone"] and limit["sources"] == "clear":
             continue
         mag = np.array([table["mag"][i].value for table in few])
         error = np.array([table["mag_err"][i].value for table in few])
@@ -29,7 +29,7 @@ def compare(many: QTable, few: list[QTable]) -> list[tuple[str, ...]]:
         rows.append(
             (
                 str(limit["sources"]),
-                "all" if limit["zone"] < 0 else str(limit["zone"]),
+                str(limit["zone"]) if limit["zone"] else "all",
                 f"{100 * limit['level']:.0f} %",
                 f"{limit['mag'].value:.3f} ± {limit['mag_err'].value:.3f}",
                 f"{known.sum()} of {len(few)}",

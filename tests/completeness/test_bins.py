@@ -57,7 +57,7 @@ def make_placed(mag, distance, zone, pull, recovered=True):
     return sources
 
 
-def find_row(table, position, magnitudes, distances, zone=0):
+def find_row(table, position, magnitudes, distances, zone=1):
     names = {"position": position, "magnitudes": magnitudes, "distances": distances, "zone": zone}
     [row] = table[np.all([table[name] == value for name, value in names.items()], axis=0)]
     return row
@@ -67,7 +67,7 @@ def test_splits_hold_the_classes_of_their_sources():
     """Limits belong to the fainter and the farther class; brighter than 24 mag is in none."""
     mag = [23.9, 24.0, 26.49, 26.5, 31.0, 25.0, 25.0, 25.0, 25.0, 25.0, 25.0, 25.0]
     distance = [9, 9, 9, 9, 9, 0, 0.04, 0.3, 0.6, 1.19, 1.2, np.inf]
-    table = split_sources(make_placed(mag, distance, 0, 0.5))
+    table = split_sources(make_placed(mag, distance, 1, 0.5))
     assert table.colnames == [spec.name for spec in SPLIT_COLUMNS]
     assert len(table) == 2 * 2 * 5
     expected = {"on": 1, "<0.3": 1, "0.3-0.6": 1, "0.6-1.2": 2, ">1.2": 4}
@@ -86,11 +86,11 @@ def test_splits_hold_the_scatter_of_their_sources():
     """Pulls of 0.3 +- 1.5 in one zone and -0.2 +- 1 in another, a fifth not detected: within 3 standard errors."""
     rng = np.random.default_rng(4)
     n = 3000
-    zone = np.repeat([0, 1], n)
-    pull = np.where(zone == 0, rng.normal(0.3, 1.5, 2 * n), rng.normal(-0.2, 1, 2 * n))
+    zone = np.repeat([1, 2], n)
+    pull = np.where(zone == 1, rng.normal(0.3, 1.5, 2 * n), rng.normal(-0.2, 1, 2 * n))
     sources = make_placed(25.0, 2.0, zone, pull, np.arange(2 * n) % 5 > 0)
     table = split_sources(sources)
-    for number, mean, scatter in ((0, 0.3, 1.5), (1, -0.2, 1.0)):
+    for number, mean, scatter in ((1, 0.3, 1.5), (2, -0.2, 1.0)):
         for position, factor, size in (("true", 1, n), ("detected", 2, 0.8 * n)):
             row = find_row(table, position, "bright", ">1.2", number)
             assert row["n"] == size
@@ -99,8 +99,8 @@ def test_splits_hold_the_scatter_of_their_sources():
             assert row["scatter_err"] == pytest.approx(error * row["scatter_over_error"])
             assert row["median_pull"] == pytest.approx(factor * mean, abs=3 * 1.2533 * factor * scatter / np.sqrt(size))
             assert row["flux_bias"] == pytest.approx(row["median_pull"] * 0.1 / 2)  # 0.1 of 2 uJy
-    whole = find_row(split_sources(sources, zones=False), "true", "bright", ">1.2")
+    whole = find_row(split_sources(sources, zones=False), "true", "bright", ">1.2", zone=0)
     assert whole["n"] == 2 * n
     words = f"bright {whole['scatter_over_error']:.2f} +- 0.02 (median pull {whole['median_pull']:+.2f}, n = 6000)"
     assert describe_clear_sky(sources).endswith(f"scatter over error: {words}")
-    assert describe_clear_sky(make_placed([25.0], 0.5, 0, 0.0)).endswith("too few fluxes there")
+    assert describe_clear_sky(make_placed([25.0], 0.5, 1, 0.0)).endswith("too few fluxes there")

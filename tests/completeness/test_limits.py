@@ -63,7 +63,7 @@ def test_a_shelf_between_depth_zones_is_followed():
     places = make_places(depth=np.where(deep, 1.2, 0.0), zone=np.where(deep, 0, 1))
     here = rng.random(600) < 0.45
     depth = np.where(here, 1.2, 0.0)
-    columns = {"depth": depth * u.mag, "zone": np.where(here, 0, 1), "x": np.where(here, 200, 700) * u.pix}
+    columns = {"depth": depth * u.mag, "zone": np.where(here, 1, 2), "x": np.where(here, 200, 700) * u.pix}
     done = fit_completeness(draw(600, 6, lambda mag: curve(mag - depth), **columns), places, RANGE)
     mag = np.linspace(*RANGE, 7001)
     whole = 0.45 * curve(mag - 1.2) + 0.55 * curve(mag)
@@ -71,17 +71,18 @@ def test_a_shelf_between_depth_zones_is_followed():
         limit = done.find().limit(level)
         assert limit.mag == pytest.approx(mag[np.argmax(whole < level)], abs=2 * limit.error)
         assert limit.error < 0.15
-    for zone, shift in ((0, 1.2), (1, 0.0)):
+    for zone, shift in ((1, 1.2), (2, 0.0)):
         limit = done.find(zone=zone).limit(0.5)
         assert limit.mag == pytest.approx(27.7 + shift, abs=2 * limit.error)
         assert limit.error < 0.12
-        assert done.find(zone=zone).area == pytest.approx(0.45 if zone == 0 else 0.55)
+        assert done.find(zone=zone).area == pytest.approx(0.45 if zone == 1 else 0.55)
     low, median, high = done.find().band
     expected = 0.45 * curve(done.find().mag - 1.2) + 0.55 * curve(done.find().mag)
     assert np.mean((low - 0.01 < expected) & (expected < high + 0.01)) > 0.6
     assert np.abs(median - expected).max() < 0.08
-    with pytest.raises(PhotplugError, match="depth zone 2: this mosaic has those from 0 to 1"):
-        done.find(zone=2)
+    for zone in (0, 3):
+        with pytest.raises(PhotplugError, match=f"depth zone {zone}: this mosaic has those from 1 to 2"):
+            done.find(zone=zone)
 
 
 FAINT, BRIGHT = gaussian_noise(50, 0.3)[0], gaussian_noise(10, 0.3)[0]
@@ -161,26 +162,26 @@ def test_blended_places_are_those_of_the_mosaic_and_not_of_the_sample():
 
 def test_limits_are_stored_with_their_zones():
     """The second zone has too few sources to say anything by themselves."""
-    zone = (np.arange(400) % 50 == 0).astype(int)
+    zone = 1 + (np.arange(400) % 50 == 0).astype(int)
     curve, _ = gaussian_noise(27.7, 0.4)
     places = make_places(depth=np.repeat([0.5, 0.0], 5000), zone=np.repeat([0, 1], 5000))
-    shift = np.where(zone == 0, 0.5, 0.0)
+    shift = np.where(zone == 1, 0.5, 0.0)
     sources = draw(400, 9, lambda mag: curve(mag - shift), zone=zone, depth=shift * u.mag)
     done = fit_completeness(sources, places, RANGE)
     cards, table = done.metadata(), done.limits
     assert table.colnames == [spec.name for spec in LIMIT_COLUMNS]
     assert done.table.colnames == [spec.name for spec in CURVE_COLUMNS]
     assert len(table) == 2 * 3 * len(LEVELS)
-    deep = table[(table["zone"] == 0) & (table["sources"] == "all") & (table["level"] == 0.5)][0]
+    deep = table[(table["zone"] == 1) & (table["sources"] == "all") & (table["level"] == 0.5)][0]
     assert json.loads(cards["MAG50Z"]) == [pytest.approx(deep["mag"].value, abs=1e-4), None]
     assert json.loads(cards["MAG50ZE"]) == [pytest.approx(deep["mag_err"].value, abs=1e-4), None]
     assert all(len(key) <= 8 for key in cards)
     lines = list(done.describe())
     assert lines[1].startswith(
-        f"depth zone 0 (50 % of the area, 392 sources): complete to 50 % at {deep['mag'].value:.2f}"
+        f"depth zone 1 (50 % of the area, 392 sources): complete to 50 % at {deep['mag'].value:.2f}"
     )
-    assert lines[2] == "depth zone 1 (50 % of the area, 8 sources): complete to no level that is known"
-    assert lines[-1].startswith("limit at 50 %, 80 %, 90 % of depth zone 1 not known: 8 injected sources, ")
+    assert lines[2] == "depth zone 2 (50 % of the area, 8 sources): complete to no level that is known"
+    assert lines[-1].startswith("limit at 50 %, 80 %, 90 % of depth zone 2 not known: 8 injected sources, ")
 
 
 def test_numbers_are_the_same_for_the_same_sources():

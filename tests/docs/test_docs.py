@@ -570,7 +570,7 @@ def test_colours_of_point_sources_are_those_of_the_psfs(data: Path) -> None:
 
 def test_script_compares_limits_of_few_with_those_of_many() -> None:
     """By hand: one limit of 28 mag; three of the few are 0.5, 1 and 2 errors off, one is not known."""
-    names = {"sources": ["all"], "zone": [-1], "level": [0.5]}
+    names = {"sources": ["all"], "zone": [0], "level": [0.5]}
     tables = [
         QTable(names | {"mag": [mag] * u.mag, "mag_err": [error] * u.mag})
         for mag, error in ((28.0, 0.01), (28.1, 0.2), (28.1, 0.1), (27.8, 0.1), (np.nan, np.nan))

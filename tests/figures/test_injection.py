@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from astropy import units as u
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 
@@ -56,6 +57,22 @@ def test_figure_shows_the_numbers_of_the_table():
     [error] = axes["bias"].containers
     half = np.array([np.ptp(line[:, 1]) / 2 for line in error[2][0].get_segments()[:2]])
     np.testing.assert_allclose(half, 100 * table["flux_bias_err"][:2])
+
+
+def test_figure_counts_depth_zones_from_1():
+    """As the columns and the other figures do; two of them, 1 mag apart."""
+    rng = np.random.default_rng(2)
+    mag, zone = rng.uniform(24, 28, 2000), np.repeat([1, 2], 1000)
+    sources = make_injected(mag, rng.random(2000) < 1 / (1 + np.exp(4 * (mag - np.where(zone == 1, 26.5, 25.5)))))
+    sources["zone"], sources["depth"] = zone, np.where(zone == 1, 1.0, 0.0) * u.mag
+    places = make_places(np.repeat([1.0, 0.0], 5000), np.repeat([0, 1], 5000))
+    table = bin_sources(sources, (24, 28), 1)
+    table.meta = {"INJASEC": 0.5, "INJECT": '{"shape": "point"}'}
+    axes = injection_figure(table, fit_completeness(sources, places, (24, 28))).axes[0]
+    shown = {text.get_text(): text.xy[0] for text in axes.texts if text.get_text().isdigit()}
+    assert list(shown) == ["1", "2"]
+    assert shown["1"] - shown["2"] == pytest.approx(1, abs=0.2)
+    assert "depth zones, 1 is the deepest" in [text.get_text() for text in axes.get_legend().get_texts()]
 
 
 def test_figure_says_what_is_not_known():

@@ -19,7 +19,7 @@ def says_why(words: str, levels: int) -> Callable[[Path], None]:
 
     def check(folder: Path) -> None:
         limits = QTable.read(folder / "limits.ecsv")
-        whole = limits[(limits["sources"] == "all") & (limits["zone"] == -1)]
+        whole = limits[(limits["sources"] == "all") & (limits["zone"] == 0)]
         notes = [note for note in whole["note"] if words in note]
         assert len(notes) == levels, list(whole["note"])
         cards = QTable.read(folder / "bins.ecsv").meta
