@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from dja_photplug.archive.releases import archive_folder
 from dja_photplug.errors import PhotplugError
@@ -110,9 +109,9 @@ def bring_near(files: MosaicFiles, *members: Path | None) -> MosaicFiles:
     """
     paths = [path for path in members if path is not None]
     copies = dict(zip(paths, local_copies(paths, check_product), strict=True))
-    kinds = ("science", "weight", "exposure", "variance")
-    near: dict[str, Any] = {kind: copies[path] for kind in kinds if (path := getattr(files, kind)) in copies}
-    return replace(files, **near)
+    exposure, variance = (None if path is None else copies.get(path, path) for path in (files.exposure, files.variance))
+    science, weight = (copies.get(path, path) for path in (files.science, files.weight))
+    return replace(files, science=science, weight=weight, exposure=exposure, variance=variance)
 
 
 def _find(folder: Path, root: str, filter: str) -> MosaicFiles:

@@ -7,11 +7,11 @@ from the top, a block of rows at a time, and the work of a block is done while t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 from astropy.io import fits
@@ -39,12 +39,18 @@ __all__ = [
 
 _END = b"END".ljust(CARD)
 _DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
-Allocate = Callable[[tuple[int, int], type], NDArray[Any]]
-"""Makes an array of a shape and a dtype: `numpy.empty`, or one that lies in a file."""
-
 _MOST_AXES = 999  # by the standard
 # What isal raises on a gzip stream that is cut short, or is none; its stub declares an instance of the error.
 _DAMAGE = (EOFError, OSError, cast(type[Exception], IsalError))
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+class Allocate(Protocol):
+    """Called as `numpy.empty` with a shape and a type."""
+
+    def __call__(self, shape: tuple[int, int], dtype: type[Scalar], /) -> NDArray[Scalar]:
+        """Return an array, whatever it holds; it may lie in a file."""
 
 
 class ImageReader:

@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+    from astropy.nddata import NDData
     from astropy.table import Table
     from numpy.typing import NDArray
+
+    from dja_photplug.files.names import Source
+    from dja_photplug.light.mesh import Background
+    from dja_photplug.sources.detection import Detection
 
 __all__ = ["find_misfit", "fingerprint"]
 
@@ -46,7 +51,7 @@ def fingerprint(value: object) -> object:
     return None
 
 
-def _sum_array(values: Any) -> object:
+def _sum_array(values: object) -> object:
     import numpy as np
 
     if values is None:
@@ -57,7 +62,7 @@ def _sum_array(values: Any) -> object:
     return plain.shape, zlib.adler32(np.ascontiguousarray(plain).view(np.uint8).data)
 
 
-def find_misfit(hook: str, result: Any, arguments: Arguments) -> str | None:
+def find_misfit(hook: str, result: object, arguments: Arguments) -> str | None:
     """Return what is wrong with a result of the right type: what was found, what is needed.
 
     Parameters
@@ -76,7 +81,7 @@ def find_misfit(hook: str, result: Any, arguments: Arguments) -> str | None:
     return None if check is None else check(result, arguments)
 
 
-def _needs_plane(name: str, plane: Any, shape: tuple[int, ...], *, finite: bool = False) -> str | None:
+def _needs_plane(name: str, plane: object, shape: tuple[int, ...], *, finite: bool = False) -> str | None:
     import numpy as np
 
     found: NDArray[np.generic] = np.asarray(plane)
@@ -89,7 +94,7 @@ def _needs_plane(name: str, plane: Any, shape: tuple[int, ...], *, finite: bool 
     return None
 
 
-def _check_find(result: Any, arguments: Arguments) -> str | None:
+def _check_find(result: Source, arguments: Arguments) -> str | None:
     if not (isinstance(result.name, str) and result.name and isinstance(result.band, str)):
         return f"gave a source of name {result.name!r} and band {result.band!r} where texts are needed"
     if result.log is not None and not (isinstance(result.log, Path) and result.log.is_file()):
@@ -97,7 +102,7 @@ def _check_find(result: Any, arguments: Arguments) -> str | None:
     return None
 
 
-def _check_load(result: Any, arguments: Arguments) -> str | None:
+def _check_load(result: NDData, arguments: Arguments) -> str | None:
     import numpy as np
 
     data = np.asarray(result.data)
@@ -115,7 +120,7 @@ def _check_load(result: Any, arguments: Arguments) -> str | None:
     return fault
 
 
-def _check_variance(result: Any, arguments: Arguments) -> str | None:
+def _check_variance(result: object, arguments: Arguments) -> str | None:
     if not callable(result):
         return f"gave a {type(result).__name__} that cannot be called with science, weight and rows"
     if not isinstance(getattr(result, "provenance", None), Mapping):
@@ -123,11 +128,11 @@ def _check_variance(result: Any, arguments: Arguments) -> str | None:
     return None
 
 
-def _check_background(result: Any, arguments: Arguments) -> str | None:
+def _check_background(result: Background, arguments: Arguments) -> str | None:
     return _needs_plane("level", result.level, arguments["image"].data.shape, finite=True)
 
 
-def _check_detect(result: Any, arguments: Arguments) -> str | None:
+def _check_detect(result: Detection, arguments: Arguments) -> str | None:
     import numpy as np
 
     segments = np.asarray(result.segmentation)
@@ -156,11 +161,11 @@ def _needs_finite(table: Table, name: str) -> str | None:
     return f"gave a column {name} with {bad} values that are not finite" if bad else None
 
 
-def _check_rows(result: Any, rows: int, what: str) -> str | None:
+def _check_rows(result: Table, rows: int, what: str) -> str | None:
     return f"gave {len(result)} rows for {rows} {what}" if len(result) != rows else None
 
 
-def _check_measure(result: Any, arguments: Arguments) -> str | None:
+def _check_measure(result: Table, arguments: Arguments) -> str | None:
     import numpy as np
 
     sources = arguments["detection"].sources
@@ -190,7 +195,7 @@ def _check_units(table: Table) -> str | None:
     return None
 
 
-def _check_columns(columns: Any, catalog: Any) -> str | None:
+def _check_columns(columns: Mapping[str, Any] | Table, catalog: Table) -> str | None:
     """Find columns that are none of a catalogue: names, lengths, what they hold."""
     import numpy as np
 
@@ -207,22 +212,22 @@ def _check_columns(columns: Any, catalog: Any) -> str | None:
     return None
 
 
-def _check_added(result: Any, arguments: Arguments) -> str | None:
+def _check_added(result: Mapping[str, Any], arguments: Arguments) -> str | None:
     taken = [name for name in result if name in arguments["catalog"].colnames]
     if taken:
         return f"gave the column {taken[0]}, which the catalogue has already; name it otherwise"
     return _check_columns(result, arguments["catalog"])
 
 
-def _check_epochs(result: Any, arguments: Arguments) -> str | None:
+def _check_epochs(result: Table, arguments: Arguments) -> str | None:
     return _check_rows(result, arguments["coordinates"].size, "positions")
 
 
-def _check_written(result: Any, arguments: Arguments) -> str | None:
+def _check_written(result: Path, arguments: Arguments) -> str | None:
     return None if result.is_file() else f"says it wrote {result.name}, and there is no such file"
 
 
-def _check_files(result: Any, arguments: Arguments) -> str | None:
+def _check_files(result: list[Path], arguments: Arguments) -> str | None:
     if odd := [path for path in result if not isinstance(path, Path)]:
         return f"gave a {type(odd[0]).__name__} where paths of files are needed"
     folder = Path(arguments["options"].directory)
