@@ -173,8 +173,8 @@ def format_rows(name: str, measured: dict[str, Measured], labels: dict[str, str]
     return lines
 
 
-def measure_field(options: FieldOptions, choices: Iterable[str], zones: int | None) -> Iterator[dict[str, Measured]]:
-    """Yield the matched sources of a field for each set of options, by aperture."""
+def measure_field(options: FieldOptions, choices: Iterable[str], base: dp.Options) -> Iterator[dict[str, Measured]]:
+    """Yield the matched sources of a field by aperture, for each set of options that differs from `base`."""
     field = simulate_field(options)
     with TemporaryDirectory() as folder:
         prefix = write_field(field, Path(folder), "sim-v1")
@@ -182,7 +182,7 @@ def measure_field(options: FieldOptions, choices: Iterable[str], zones: int | No
             neighbours, sky, elsewhere = [*choice.split("/"), "", ""][:3]
             positions = elsewhere if elsewhere == "isophotal" else "auto"
             measure = dp.MeasureOptions(neighbours=neighbours, background=sky or "none", positions=positions)
-            chosen = dp.Options(measure=measure, calibration=dp.CalibrationOptions(zones=zones))
+            chosen = replace(base, measure=measure)
             result = dp.run([prefix], chosen)
             if elsewhere == "true":
                 result = put_right(result, field)
@@ -197,9 +197,11 @@ def measure_field(options: FieldOptions, choices: Iterable[str], zones: int | No
 def measure_fields(arguments: argparse.Namespace) -> list[str]:
     """Return a Markdown table with rows for each set of options and flux."""
     parts: dict[str, list[dict[str, Measured]]] = {name: [] for name in arguments.options}
+    calibration = dp.CalibrationOptions(zones=arguments.zones)
+    base = dp.Options(detect=dp.DetectOptions(n_sigma=arguments.n_sigma), calibration=calibration)
     for seed in arguments.seeds:
         options = FieldOptions(density=arguments.density, seed=seed)
-        found = measure_field(options, arguments.options, arguments.zones)
+        found = measure_field(options, arguments.options, base)
         for name, measured in zip(arguments.options, found, strict=True):
             parts[name].append(measured)
     diameters = dp.MeasureOptions().apertures
@@ -222,6 +224,7 @@ if __name__ == "__main__":
         default=["mask", "keep"],
         help="measure.neighbours/.background[/other, /true, /isophotal]",
     )
+    parser.add_argument("--n-sigma", type=float, default=dp.DetectOptions().n_sigma, help="threshold of the detection")
     parser.add_argument("--zones", type=int, help="value of calibration.zones; without it those that the field has")
     start = time.perf_counter()
     print("\n".join(measure_fields(parser.parse_args())))
