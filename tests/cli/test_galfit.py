@@ -169,7 +169,7 @@ def test_error_factor_of_a_mosaic_whose_folder_is_not_ascii(simulated, tmp_path,
     assert main(["catalog", prefix, "-o", "cat.fits", "--quiet"]) == 0
     assert json.loads(QTable.read("cat.fits").meta["INPUT"]) == dp.read_catalog("cat.fits").meta["INPUT"] == prefix
     assert main(["galfit", prefix, "-o", "stamps", "--catalog", "cat.fits", "--id", "3", "--quiet"]) == 0
-    assert fits.getheader("stamps/3_sci.fits")["ERRFACT"] > 1
+    assert fits.getheader("stamps/3_sci.fits")["ERRFACT"] != 1
     assert main(["extend", "cat.fits", prefix, "-o", "more.fits", "--apertures", "1.5", "--columns", "aper"]) == 0
     meta = dp.read_catalog("more.fits").meta
     assert meta["INPUT"] == json.loads(meta["BAND_0"])["INPUT"] == prefix
