@@ -21,7 +21,7 @@ from dja_photplug.options.stages import BackgroundOptions
 from dja_photplug.parallel.workers import Map
 from dja_photplug.sky.grid import pixel_scale
 
-__all__ = ["NO_SKY", "cell_size", "center_mesh", "measure_mesh", "mesh_cells"]
+__all__ = ["NO_SKY", "cell_size", "median_mesh", "measure_mesh", "mesh_cells"]
 
 NO_SKY = (
     "no pixel of the image is left for its background: all weights are null or masked; use another image or cut-out"
@@ -166,7 +166,7 @@ def _filter_cells(levels: NDArray[np.float32], size: int) -> NDArray[np.float32]
     return filtered
 
 
-def center_mesh(
+def median_mesh(
     image: NDData, cells: tuple[int, int], smooth: int, mask: NDArray[np.bool_], *, parallel: Map = map
 ) -> tuple[Mesh, int] | None:
     """Return the sky that as many empty apertures are above as below.
@@ -174,8 +174,8 @@ def center_mesh(
     Meshes estimate the mode of pixels, and faint sources and noise that is no Gaussian hold it off what apertures sum:
     by 0.2 sigma of one of 0.7 arcsec in parts of the UDS cut-outs. So do pixels beside a mask, where light of its
     source is left and no empty aperture lies: by 0.09 sigma of one of 1 arcsec in simulated fields. Hence the level is
-    that of blocks of `SKY_BLOCK` without a masked pixel, and what is left of them then, where a slope under a mask has
-    drawn a median to one side, is its second part.
+    that of blocks of `SKY_BLOCK` without a masked pixel; and where a slope beside a mask has drawn a median to one
+    side, that of what is then left of the blocks is added.
 
     Parameters
     ----------
@@ -191,12 +191,9 @@ def center_mesh(
 
     Returns
     -------
-    mesh : Mesh
-        One where a window has fewer than `LEAST_BLOCKS` takes the level of the nearest other.
-    number : int
-        Of the pixels in blocks.
-    None
-        Instead of both, where no window has as many.
+    tuple of Mesh and int, or None
+        The sky, and how many pixels the blocks have. A cell whose window has fewer than `LEAST_BLOCKS` takes the level
+        of the nearest other; None where no window has as many.
     """
     grid, side = image.data.shape, min(cells)  # images may be narrower than a cell
     across = max(1, min(round(side * pixel_scale(image.wcs) / SKY_BLOCK), side // LEAST_SIDE))

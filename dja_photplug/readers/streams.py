@@ -78,7 +78,7 @@ def ahead(items: Iterable[Item], most: int, name: str) -> Generator[Item]:
     ----------
     items : iterable
     most : int
-        How many wait at once.
+        How many wait at once; 0 for any number.
     name : str
         Of the thread.
 

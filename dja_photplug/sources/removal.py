@@ -12,7 +12,7 @@ from scipy.ndimage import maximum_filter
 
 from dja_photplug.calibration.curve import NoiseCalibration, find_errors
 from dja_photplug.errors import PhotplugError
-from dja_photplug.light.cells import cell_size, center_mesh, measure_mesh
+from dja_photplug.light.cells import cell_size, median_mesh, measure_mesh
 from dja_photplug.light.planes import Floats, mask_sources
 from dja_photplug.mosaic.blocks import Planes, count_clear, null_pixels, variance_map
 from dja_photplug.neighbours.error import measure_profile_error
@@ -149,7 +149,7 @@ def remove_sky(
     cells = cell_size(image, mesh)
     if min(cells) + 1 < mesh.mesh / pixel_scale(image.wcs):
         note = "; ".join(filter(None, (note, f"the image is smaller than a cell of its sky, {mesh.mesh:g} arcsec")))
-    found = center_mesh(image, cells, mesh.mesh_filter, covered, parallel=parallel) if centred else None
+    found = median_mesh(image, cells, mesh.mesh_filter, covered, parallel=parallel) if centred else None
     level, clear = found or (measure_mesh(image, cells, mesh.mesh_filter, covered, parallel=parallel), clear)
     pixels = _count_sky(clear / known, cells, mesh.mesh_filter)
     return Removed(sky=Sky(mesh=level, pixels=pixels, mask=covered, note=note))

@@ -30,7 +30,7 @@ from dja_photplug.calibration.zones import find_zones
 from dja_photplug.catalog.metadata import encode_metadata, make_metadata
 from dja_photplug.completeness.bins import SCATTER_ERROR
 from dja_photplug.engines.sep_engine import SEP, detect_sep, mesh_background
-from dja_photplug.light.cells import center_mesh
+from dja_photplug.light.cells import median_mesh
 from dja_photplug.light.planes import mask_sources, native_pixels, null_pixels, variance_map
 from dja_photplug.options.run import Options
 from dja_photplug.options.stages import CalibrationOptions, MeasureOptions
@@ -871,7 +871,7 @@ def measure_zones_held_out(prefix: Path, seeds: range) -> tuple[np.ndarray, np.n
     blocked, _ = mask_sources(image, detection.segmentation, SCALE)
     variance = variance_map(image, "background")
     blocked |= null_pixels(image)
-    sky = center_mesh(image, (50, 50), 3, blocked)[0].draw()
+    sky = median_mesh(image, (50, 50), 3, blocked)[0].draw()
     sums = exact_sums(image, sky)
     edges = find_zones(variance, blocked, None)
     scatter, numbers = [], []

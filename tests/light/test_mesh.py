@@ -8,7 +8,7 @@ import sep
 from scipy.ndimage import gaussian_filter, maximum_filter
 
 from dja_photplug.light import cells as cells_module
-from dja_photplug.light.cells import _fill_cells, _find_modes, cell_size, center_mesh, measure_mesh
+from dja_photplug.light.cells import _fill_cells, _find_modes, cell_size, median_mesh, measure_mesh
 from dja_photplug.options.stages import BackgroundOptions
 from tests.helpers import by_pickles, make_image
 
@@ -128,7 +128,7 @@ def test_the_sky_is_the_mean_between_sources(shape: tuple[int, int], skew: float
     data = (slope + np.sqrt(variance) * unit + np.where(mask, 100.0, 0.0)).astype(np.float32)
     data[3, 5] = np.nan
     image = make_image(data, 1 / variance)
-    centred, number = center_mesh(image, tuple(min(50, n) for n in shape), 3, mask)
+    centred, number = median_mesh(image, tuple(min(50, n) for n in shape), 3, mask)
     sky = centred.draw()
     left = (sky - slope)[~mask].mean()
     assert sky.dtype == np.float32
@@ -145,7 +145,7 @@ def test_a_slope_is_followed_to_the_edges_and_beside_masks(shape: tuple[int, int
     sky = (0.002 * columns - 0.001 * rows).astype(np.float32)
     mask = np.hypot(columns - 250, rows - 200) < 70
     data = (sky + np.where(mask, 100.0, 0.0) + np.random.default_rng(4).normal(0, 0.01, shape)).astype(np.float32)
-    centred, _ = center_mesh(make_image(data, np.full(shape, 1e4, np.float32)), (50, 50), 3, mask)
+    centred, _ = median_mesh(make_image(data, np.full(shape, 1e4, np.float32)), (50, 50), 3, mask)
     left = np.where(mask, 0, centred.draw() - sky)
     assert np.abs(left).max() < 0.06  # across a cell it is 0.1
     for edge in (left[:10], left[-10:], left[:, :10], left[:, -10:]):
@@ -156,10 +156,10 @@ def test_cells_without_sky_take_that_of_the_next() -> None:
     data = np.full((150, 200), 2.0, np.float32) + np.random.default_rng(2).normal(0, 0.1, (150, 200)).astype(np.float32)
     mask = np.zeros(data.shape, bool)
     mask[:60, :60] = True
-    sky, number = center_mesh(make_image(data), (50, 50), 1, mask)
+    sky, number = median_mesh(make_image(data), (50, 50), 1, mask)
     np.testing.assert_allclose(sky.draw(), 2, atol=0.02)
     assert 0.8 * (~mask).sum() < number < (~mask).sum()
-    assert center_mesh(make_image(data), (50, 50), 1, np.ones(data.shape, bool)) is None
+    assert median_mesh(make_image(data), (50, 50), 1, np.ones(data.shape, bool)) is None
 
 
 @pytest.mark.parametrize("shape", [(200, 3), (3, 200), (120, 12)])
@@ -167,7 +167,7 @@ def test_the_sky_of_an_image_narrower_than_a_cell(shape: tuple[int, int]) -> Non
     """Each pixel is in one block."""
     data = np.random.default_rng(6).normal(2, 0.1, shape).astype(np.float32)
     cells = tuple(min(50, n) for n in shape)
-    found = center_mesh(make_image(data), cells, 9, np.zeros(shape, bool))
+    found = median_mesh(make_image(data), cells, 9, np.zeros(shape, bool))
     assert found is None or found[1] <= data.size
     assert found is None or np.abs(found[0].draw() - 2).max() < 0.05
 
@@ -180,7 +180,7 @@ def test_light_beside_masks_is_no_sky() -> None:
     mask = maximum_filter(spots, 11)
     data[maximum_filter(spots, 13)] += 1  # a rim of a pixel is left
     weight = np.where(rng.random(data.shape) < 0.1, 0, 100.0).astype(np.float32)
-    sky, number = center_mesh(make_image(data, weight), (50, 50), 3, mask)
+    sky, number = median_mesh(make_image(data, weight), (50, 50), 3, mask)
     assert number > 0.1 * data.size
     np.testing.assert_allclose(sky.draw(), 0, atol=0.02)
 

@@ -20,7 +20,7 @@ from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import describe_columns
 from dja_photplug.engines.sep_engine import SEP, detect_sep, mesh_background
 from dja_photplug.errors import PhotplugError
-from dja_photplug.light.cells import center_mesh
+from dja_photplug.light.cells import median_mesh
 from dja_photplug.light.planes import variance_map
 from dja_photplug.options.run import Options
 from dja_photplug.options.stages import BackgroundOptions
@@ -322,7 +322,7 @@ def test_correlated_noise_of_the_sky_is_that_of_the_hole_that_a_source_makes_in_
         data = (rng.standard_normal(shape) + 0.9 / np.std(clouds) * clouds).astype(np.float32)
         image = make_image(data)
         for mask, found in zip((whole, holed), sums, strict=False):
-            level = center_mesh(image, (50, 50), 3, mask)[0].draw()
+            level = median_mesh(image, (50, 50), 3, mask)[0].draw()
             found.append(sep.sum_circle(data - level, x, y, radius, subpix=0)[0])
         sums[2].append(sep.sum_circle(data, x, y, size, subpix=0)[0])
     empty, below, around = (np.square(np.concatenate(part)) for part in sums)
