@@ -104,7 +104,9 @@ def _draw_numbers(count: int, size: int, rng: np.random.Generator) -> Iterator[N
     yield from (first[start : start + size] for start in range(0, len(first), size))
     left = np.ones(count, bool)
     left[first] = False
-    rest = np.flatnonzero(left).astype(np.uint32 if count < 2**32 else np.uint64)  # half of the memory
+    rest: NDArray[np.integer] = np.flatnonzero(left)
+    if count < 2**32:  # half of the memory
+        rest = rest.astype(np.uint32)
     rng.shuffle(rest)
     yield from (rest[start : start + size] for start in range(0, len(rest), size))
 

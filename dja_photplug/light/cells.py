@@ -21,7 +21,7 @@ from dja_photplug.options.stages import BackgroundOptions
 from dja_photplug.parallel.workers import Map
 from dja_photplug.sky.grid import pixel_scale
 
-__all__ = ["NO_SKY", "cell_size", "median_mesh", "measure_mesh", "mesh_cells"]
+__all__ = ["NO_SKY", "cell_size", "measure_mesh", "median_mesh", "mesh_cells"]
 
 NO_SKY = (
     "no pixel of the image is left for its background: all weights are null or masked; use another image or cut-out"

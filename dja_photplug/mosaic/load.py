@@ -39,7 +39,7 @@ from dja_photplug.mosaic.plan import Plan, VarianceHook, check_member, given_var
 
 __all__ = ["Block", "MosaicStream", "load_mosaic", "open_mosaic"]
 
-# Blocks of rows that may wait for the full weight of those before them, where each has its place in a plane: any number.
+# Blocks of rows that may wait for the full weight of those before them: any number, as each has its place in a plane.
 AHEAD = 0
 
 Plane = NDArray[np.float32]

@@ -12,7 +12,7 @@ from scipy.ndimage import maximum_filter
 
 from dja_photplug.calibration.curve import NoiseCalibration, find_errors
 from dja_photplug.errors import PhotplugError
-from dja_photplug.light.cells import cell_size, median_mesh, measure_mesh
+from dja_photplug.light.cells import cell_size, measure_mesh, median_mesh
 from dja_photplug.light.planes import Floats, mask_sources
 from dja_photplug.mosaic.blocks import Planes, count_clear, null_pixels, variance_map
 from dja_photplug.neighbours.error import measure_profile_error

@@ -8,7 +8,7 @@ import sep
 from scipy.ndimage import gaussian_filter, maximum_filter
 
 from dja_photplug.light import cells as cells_module
-from dja_photplug.light.cells import _fill_cells, _find_modes, cell_size, median_mesh, measure_mesh
+from dja_photplug.light.cells import _fill_cells, _find_modes, cell_size, measure_mesh, median_mesh
 from dja_photplug.options.stages import BackgroundOptions
 from tests.helpers import by_pickles, make_image
 
