@@ -146,13 +146,15 @@ def remove_sky(
     if known and not clear:
         note = "no pixel is left between the sources: no sky is taken off"
         return Removed(sky=Sky(mask=covered, note=note))
-    cells = cell_size(image, mesh)
+    cells, notes = cell_size(image, mesh), [note] if note else []
     if min(cells) + 1 < mesh.mesh / pixel_scale(image.wcs):
-        note = "; ".join(filter(None, (note, f"the image is smaller than a cell of its sky, {mesh.mesh:g} arcsec")))
+        notes.append(f"the image is smaller than a cell of its sky, {mesh.mesh:g} arcsec")
     found = median_mesh(image, cells, mesh.mesh_filter, covered, parallel=parallel) if centred else None
+    if centred and found is None:
+        notes.append("too few blocks of pixels are clear of sources: the sky is the mode of what is left")
     level, clear = found or (measure_mesh(image, cells, mesh.mesh_filter, covered, parallel=parallel), clear)
     pixels = _count_sky(clear / known, cells, mesh.mesh_filter)
-    return Removed(sky=Sky(mesh=level, pixels=pixels, mask=covered, note=note))
+    return Removed(sky=Sky(mesh=level, pixels=pixels, mask=covered, note="; ".join(notes)))
 
 
 def _take_sky(planes: Planes, sky: Sky, left: NDArray[np.float32], rows: slice) -> None:

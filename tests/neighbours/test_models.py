@@ -200,6 +200,19 @@ def test_a_mesh_wider_than_the_image_is_told() -> None:
         assert remove_sky(image, np.zeros((60, 80), np.int32), options).sky.note == said
 
 
+def test_sky_in_pixels_that_are_no_blocks_is_told() -> None:
+    """Stripes of pixels between sources: their mode is taken off, which is no median of blocks."""
+    data = np.random.default_rng(1).normal(2, 0.1, (120, 120))
+    covered = np.zeros(data.shape, bool)
+    covered[::4] = True
+    options, segmentation = Options(measure=MeasureOptions(background="mesh")), np.zeros(data.shape, np.int32)
+    sky = remove_sky(make_image(data), segmentation, options, (covered, "")).sky
+    assert sky.note == "too few blocks of pixels are clear of sources: the sky is the mode of what is left"
+    assert sky.mesh is not None
+    np.testing.assert_allclose(sky.mesh.draw(), 2, atol=0.05)
+    assert not remove_sky(make_image(data), segmentation, options, (covered & False, "")).sky.note
+
+
 # --- wings
 
 
