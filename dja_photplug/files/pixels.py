@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, TypeVar, cast
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.smallfits import parse_header
 from dja_photplug.files.structure import CARD, MOST_INFLATED, MOST_RECORDS, RECORD, measure_data
-from dja_photplug.parallel.scratch import Unnamed, keep_memory
+from dja_photplug.parallel.scratch import Unnamed, fill_rows, keep_memory
 from dja_photplug.readers.kinds import refuse_pipe
 from dja_photplug.readers.streams import expect_bytes, open_stream
 from dja_photplug.remote.cache import local_copies
@@ -235,10 +235,10 @@ class ImageReader:
         for start in range(rows.start, rows.stop, height):
             n = min(height, rows.stop - start)
             block = slice(start - rows.start, start - rows.start + n)
-            pixels = scratch[:n] if out is None else out[block]
             self._fill(raw[:n].reshape(-1).view(np.uint8))
-            self._convert(raw[:n, columns], pixels)
-            yield block, pixels
+            with nullcontext(scratch[:n]) if out is None else fill_rows(out, block) as pixels:
+                self._convert(raw[:n, columns], pixels)
+            yield block, pixels if out is None else out[block]
         if rows.stop == ny:
             self._check_end()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -12,6 +12,7 @@ from astropy.nddata import InverseVariance, NDData
 from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.mosaic.made import CACHED, MadeUncertainty, MadeWeight
 from dja_photplug.parallel.scratch import keep_memory
 from dja_photplug.parallel.workers import Map
 from dja_photplug.sky.grid import row_blocks
@@ -32,8 +33,6 @@ __all__ = [
 # sep's own stand-in for infinity; float32 holds it, and its root and products with weights stay finite.
 NULL_VARIANCE = np.float32(1e30)
 
-# Pixels at a time that a cache holds with all that is made of them.
-CACHED = 2**17
 # Pixels that are counted in one piece of work.
 COUNTED = 2**22
 
@@ -90,8 +89,9 @@ class Planes:
     ----------
     data : ndarray
         (ny, nx), of any type and byte order, as the others.
-    weight : ndarray
-        The full weight.
+    weight : ndarray, MadeWeight or None
+        The full weight. Where it is made when somebody looks at it, the mask tells all null pixels; None in what
+        :meth:`map` makes of such.
     background : ndarray or None
         The weight without source photons; without it all variance is background.
     mask : ndarray of bool or None
@@ -104,7 +104,7 @@ class Planes:
     """
 
     data: Plane
-    weight: Plane
+    weight: Plane | MadeWeight | None
     background: Plane | None
     mask: NDArray[np.bool_] | None
 
@@ -135,22 +135,20 @@ class Planes:
         if mask is not None and mask.shape != image.data.shape:
             mask = np.broadcast_to(mask, image.data.shape)
         background = getattr(image, "background_weight", None)
-        return cls(
-            image.data,
-            weight.array,
-            None if background is None else background,
-            None if mask is None else mask,
-        )
+        made = weight.weight if isinstance(weight, MadeUncertainty) and mask is not None else weight.array
+        return cls(image.data, made, background, mask)
 
     def __getitem__(self, where: slice | tuple[slice, slice] | NDArray[np.intp]) -> Planes:
         """Return some of the pixels."""
-        # Subclasses of arrays, such as memory maps, take ten times as long for each slice.
-        return Planes(
-            np.asarray(self.data)[where],
-            np.asarray(self.weight)[where],
-            None if self.background is None else np.asarray(self.background)[where],
-            None if self.mask is None else np.asarray(self.mask)[where],
-        )
+
+        def cut(plane: NDArray[Kind]) -> NDArray[Kind]:
+            # Subclasses of arrays, such as memory maps, take ten times as long for each slice.
+            return np.asarray(plane)[where]
+
+        part = self.map(cut)
+        if isinstance(self.weight, MadeWeight) and not isinstance(where, np.ndarray):
+            return replace(part, weight=self.weight[where])
+        return part
 
     def map(self, change: Change) -> Planes:
         """Return what becomes of each plane.
@@ -162,10 +160,11 @@ class Planes:
         Returns
         -------
         Planes
+            Without the full weight where that is made when somebody looks at it.
         """
         return Planes(
             change(self.data),
-            change(self.weight),
+            change(self.weight) if isinstance(self.weight, np.ndarray) else None,
             None if self.background is None else change(self.background),
             None if self.mask is None else change(self.mask),
         )
@@ -192,6 +191,11 @@ class Planes:
         ndarray of bool
             Of the shape of the planes.
         """
+        if not isinstance(self.weight, np.ndarray):
+            assert self.mask is not None
+            null = np.empty(self.mask.shape, bool) if out is None else out
+            null[...] = self.mask
+            return null
         weight = np.asarray(self.weight, np.float32)  # not copied to be contiguous
         null = np.greater(weight, 0, out=out)
         null &= weight < np.inf  # False for NaN, as above
@@ -215,7 +219,9 @@ class Planes:
         ndarray
             float32, of the shape of the planes.
         """
-        return _invert(self.background if kind == "background" and self.background is not None else self.weight, out)
+        weight = self.background if kind == "background" and self.background is not None else self.weight
+        assert weight is not None
+        return _invert(weight, out)
 
 
 def count_clear(planes: Planes, mask: NDArray[np.bool_], *, parallel: Map = map) -> tuple[int, int]:
@@ -263,7 +269,7 @@ def count_rows(planes: Planes, mask: NDArray[np.bool_], rows: slice) -> tuple[in
     return known, left
 
 
-def _invert(weight: Plane, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+def _invert(weight: Plane | MadeWeight, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
     """Return the variance that a weight stands for."""
     with np.errstate(divide="ignore", over="ignore"):
         variance = np.reciprocal(np.asarray(weight, np.float32), out=out)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.structure import open_fits
+from dja_photplug.mosaic.made import MadeUncertainty
 from dja_photplug.mosaic.models.fullweight import NoiseModel
 from dja_photplug.mosaic.models.noise import RescaledModel, crop_model
 from dja_photplug.mosaic.weights import rescale_weight
@@ -26,6 +27,7 @@ from dja_photplug.units import MOSAIC_UNIT, plain_array
 __all__ = [
     "MosaicImage",
     "as_mosaic_image",
+    "keep_weight",
     "replace_planes",
     "rescale_image",
     "scale_errors",
@@ -138,6 +140,8 @@ class MosaicImage(CCDData):
         -------
         MosaicImage
         """
+        if isinstance(self.uncertainty, MadeUncertainty):
+            return keep_weight(self).copy()
         kind, weight = type(self.uncertainty), self.uncertainty
         return self.__class__(
             self.data.copy(),
@@ -167,6 +171,8 @@ class MosaicImage(CCDData):
         `~astropy.io.fits.HDUList`
             Data, and those of mask, uncertainty and background weight (10 nJy to the power -2) that the image has.
         """
+        if isinstance(self.uncertainty, MadeUncertainty):  # astropy writes none but its own kinds
+            return keep_weight(self).to_hdu(*args, **kwargs)
         hdus = super().to_hdu(*args, **kwargs)
         if self.background_weight is not None:
             hdus.append(fits.ImageHDU(self.background_weight, name="BACKWHT"))
@@ -277,10 +283,17 @@ def replace_planes(
     MosaicImage
         The mask is that of `image`, whatever the new planes hold.
     """
+    uncertainty: InverseVariance = image.uncertainty
+    if weight is not None:
+        kept = InverseVariance(weight, copy=False)
+    elif isinstance(uncertainty, MadeUncertainty):
+        kept = MadeUncertainty(uncertainty.weight, copy=False)
+    else:
+        kept = InverseVariance(uncertainty.array, copy=False)
     return MosaicImage(
         image.data if data is None else data,
         unit=image.unit,
-        uncertainty=InverseVariance(image.uncertainty.array if weight is None else weight, copy=False),
+        uncertainty=kept,
         mask=image.mask,
         wcs=image.wcs,
         meta=image.meta,
@@ -310,6 +323,22 @@ def scale_errors(image: MosaicImage, factor: float) -> MosaicImage:
     return scaled
 
 
+def keep_weight(image: MosaicImage) -> MosaicImage:
+    """Return the image with a full weight that is kept; its planes are not copied.
+
+    Parameters
+    ----------
+    image : MosaicImage
+
+    Returns
+    -------
+    MosaicImage
+        The same one where nothing is to be done.
+    """
+    made = isinstance(image.uncertainty, MadeUncertainty)
+    return replace_planes(image, weight=image.uncertainty.array) if made else image
+
+
 def share_image(image: MosaicImage) -> MosaicImage:
     """Return the image with its planes in scratch files, where there is a folder for these.
 
@@ -324,7 +353,8 @@ def share_image(image: MosaicImage) -> MosaicImage:
     """
     if not isinstance(image, MosaicImage):  # of somebody who analyses a CCDData as it is
         return image
-    planes = (image.data, image.uncertainty.array, image.mask, image.background_weight)
+    made = isinstance(image.uncertainty, MadeUncertainty)  # of planes that are shared
+    planes = (image.data, None if made else image.uncertainty.array, image.mask, image.background_weight)
     data, weight, mask, background = (None if plane is None else share_plane(plane) for plane in planes)
     if all(one is other for one, other in zip(planes, (data, weight, mask, background), strict=True)):
         return image

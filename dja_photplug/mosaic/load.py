@@ -17,6 +17,7 @@ from dja_photplug.files.formats import encode_cards
 from dja_photplug.files.names import MosaicFiles, find_mosaic
 from dja_photplug.files.pixels import Allocate, ImageReader
 from dja_photplug.mosaic.models.fullweight import (
+    FullWeight,
     GivenVariance,
     expect_cards,
     tell_uncovered,
@@ -24,7 +25,7 @@ from dja_photplug.mosaic.models.fullweight import (
 from dja_photplug.options.bands import of_band
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.parallel.progress import tell_read
-from dja_photplug.parallel.scratch import new_plane
+from dja_photplug.parallel.scratch import fill_rows, has_scratch, new_plane
 from dja_photplug.readers.streams import ahead
 from dja_photplug.sky.grid import (
     Cutout,
@@ -87,15 +88,22 @@ def load_mosaic(
     from astropy.nddata import InverseVariance  # 0.1 s to import, and a stream of blocks needs it not
 
     from dja_photplug.mosaic.image import MosaicImage
+    from dja_photplug.mosaic.made import MadeUncertainty, MadeWeight
 
     # The exposure map too in a file where processes share the planes: the noise model goes to each of them.
     with open_mosaic(files, noise, cutout, variance=variance, allocate=new_plane) as stream:
-        data, full, weight, mask = _read_planes(stream)
-    model = stream.model
+        model = stream.model
+        data, weight = (new_plane(stream.shape, np.float32, blank=False) for _ in range(2))
+        mask = new_plane(stream.shape, np.bool_, blank=False)
+        made = MadeWeight(data, weight, model) if isinstance(model, FullWeight) and has_scratch() else None
+        full = new_plane(stream.shape, np.float32, blank=False) if made is None else None
+        for block in stream.blocks((data, weight, full)):
+            with fill_rows(mask, block.rows) as place:
+                np.equal(block.full, 0, out=place)
     return MosaicImage(
         data,
         unit=MOSAIC_UNIT,
-        uncertainty=InverseVariance(full, copy=False),  # 576 MB at 12000 x 12000
+        uncertainty=InverseVariance(full, copy=False) if made is None else MadeUncertainty(made, copy=False),
         mask=mask,
         wcs=stream.wcs,
         meta=stream.meta(),
@@ -137,13 +145,13 @@ class MosaicStream:
         self._n_weighted = self._n_infinite = self._n_negative = 0
         self._ended = False
 
-    def blocks(self, planes: tuple[Plane, Plane, Plane] | None = None) -> Iterator[Block]:
+    def blocks(self, planes: tuple[Plane, Plane, Plane | None] | None = None) -> Iterator[Block]:
         """Yield all rows from top to bottom, once; while one is used the next ones are inflated.
 
         Parameters
         ----------
         planes : tuple of ndarray, optional
-            Where science, published and full weight go, of this shape; what is yielded are then their rows.
+            Where science, published and full weight go, of this shape; None for the last where it is not kept.
 
         Yields
         ------
@@ -158,8 +166,10 @@ class MosaicStream:
         ]
         for blocks in zip(*files, strict=True):
             (rows, light), (_, published), (_, first) = blocks if len(blocks) == 3 else (*blocks, blocks[0])
-            full = np.empty(light.shape, np.float32) if given is None else given[rows]
-            full[...] = self.model(first, published, rows)
+            full = self.model(first, published, rows)
+            if given is not None:
+                with fill_rows(given, rows) as place:
+                    place[...] = full
             self._drop_odd(light, published)
             size = len(self._readers) * light.itemsize * self.shape[1]
             tell_read(rows.stop * size, self.shape[0] * size)
@@ -241,12 +251,3 @@ def open_mosaic(
         for key in {key for key in plan[2] if _OWN_CARDS.fullmatch(key)}:  # a set: one deletion takes all of a keyword
             del plan[2][key]
         yield MosaicStream(files, readers, plan)
-
-
-def _read_planes(stream: MosaicStream, allocate: Allocate = new_plane) -> tuple[Plane, Plane, Plane, NDArray[np.bool_]]:
-    """Return science, full weight, published weight and mask of a mosaic, each in an array that `allocate` makes."""
-    data, full, weight = (allocate(stream.shape, np.float32) for _ in range(3))
-    mask = allocate(stream.shape, np.bool_)
-    for block in stream.blocks((data, weight, full)):
-        np.equal(block.full, 0, out=mask[block.rows])
-    return data, full, weight, mask

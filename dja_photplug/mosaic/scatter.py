@@ -15,6 +15,7 @@ from dja_photplug.sky.grid import pixel_scale
 
 if TYPE_CHECKING:
     from dja_photplug.mosaic.image import MosaicImage
+    from dja_photplug.mosaic.made import MadeWeight
 
 __all__ = ["CellSampler", "WeightCheck", "check_weight", "measure_scatter"]
 
@@ -58,15 +59,17 @@ class CellSampler:
         y, x = np.indices((cell, cell)).reshape(2, -1) - (cell - 1) / 2
         self._terms = np.linalg.qr(np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1))[0]
 
-    def add(self, rows: slice, data: NDArray[np.float32], weight: NDArray[np.float32]) -> None:
+    def add(self, rows: slice, data: NDArray[np.float32], weight: NDArray[np.float32] | MadeWeight) -> None:
         """Take a block, which follows the one before.
 
         Parameters
         ----------
         rows : slice
             The block, with start and stop.
-        data, weight : ndarray
-            (rows, nx), in any unit and its inverse square.
+        data : ndarray
+            (rows, nx), in any unit.
+        weight : ndarray or MadeWeight
+            In its inverse square.
         """
         period, width = self.cell * self._step, self._planes.shape[-1]
         stop = min(rows.stop, self._n_cells[0] * self.cell)
@@ -74,7 +77,9 @@ class CellSampler:
             first, last = max(top, rows.start), min(top + self.cell, stop)
             if first < last:
                 for plane, block in zip(self._planes, (data, weight), strict=True):
-                    plane[first - top : last - top] = block[first - rows.start : last - rows.start, :width]
+                    plane[first - top : last - top] = np.asarray(block[first - rows.start : last - rows.start])[
+                        :, :width
+                    ]
                 if last == top + self.cell:
                     self._measure()
 
@@ -151,7 +156,11 @@ class WeightCheck:
         self._samplers = {kind: CellSampler(shape, cell) for kind in ("weight", "full weight")}
 
     def add(
-        self, rows: slice, data: NDArray[np.float32], weight: NDArray[np.float32] | None, full: NDArray[np.float32]
+        self,
+        rows: slice,
+        data: NDArray[np.float32],
+        weight: NDArray[np.float32] | None,
+        full: NDArray[np.float32] | MadeWeight,
     ) -> None:
         """Take a block, which follows the one before.
 
@@ -163,7 +172,7 @@ class WeightCheck:
             (rows, nx).
         weight : ndarray or None
             The published weight, if there is one.
-        full : ndarray
+        full : ndarray or MadeWeight
             The full weight.
         """
         for sampler, plane in zip(self._samplers.values(), (weight, full), strict=True):
@@ -218,6 +227,10 @@ def check_weight(image: MosaicImage, name: str) -> None:
         is a warning. Of images with fewer than 64 cells of 8 x 8 pixels the quietest must scatter so to be refused, and
         they are never warned of; those with fewer than 9 are not looked at.
     """
+    from dja_photplug.mosaic.made import MadeUncertainty  # 0.1 s to import, and a stream of blocks needs it not
+
     check = WeightCheck(image.shape, image.wcs)
-    check.add(slice(0, image.shape[0]), image.data, image.background_weight, image.uncertainty.array)
+    uncertainty = image.uncertainty
+    full = uncertainty.weight if isinstance(uncertainty, MadeUncertainty) else uncertainty.array
+    check.add(slice(0, image.shape[0]), image.data, image.background_weight, full)
     check.tell(name)

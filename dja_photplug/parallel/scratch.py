@@ -25,8 +25,20 @@ from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.outputs.held import held_folder
+from dja_photplug.sky.grid import row_blocks
 
-__all__ = ["Scratch", "Unnamed", "dump_shared", "keep_memory", "new_plane", "open_scratch", "share_plane", "unseen"]
+__all__ = [
+    "Scratch",
+    "Unnamed",
+    "dump_shared",
+    "fill_rows",
+    "has_scratch",
+    "keep_memory",
+    "new_plane",
+    "open_scratch",
+    "share_plane",
+    "unseen",
+]
 
 # Smaller arrays that processes only read are copied, where there is a scratch folder too.
 LEAST_BYTES = 1 << 20
@@ -65,13 +77,15 @@ class Scratch:
         self._count = 0
         self._left: dict[int, list[Path]] = {}
 
-    def plane(self, shape: tuple[int, ...], dtype: type[Scalar]) -> NDArray[Scalar]:
-        """Return a new plane of zeros.
+    def plane(self, shape: tuple[int, ...], dtype: type[Scalar], *, blank: bool = True) -> NDArray[Scalar]:
+        """Return a new plane.
 
         Parameters
         ----------
         shape : tuple of int
         dtype : type
+        blank : bool, optional
+            As for :func:`new_plane`.
 
         Returns
         -------
@@ -84,33 +98,34 @@ class Scratch:
             Where the folder has no space left.
         """
         size = max(1, math.prod(shape) * np.dtype(dtype).itemsize)
-        path = self._take(size)
+        path = self._take(size, blank=blank)
         mapped = np.memmap(path, dtype, "r+", shape=shape)
         weakref.finalize(mapped, self._left.setdefault(size, []).append, path)
         return np.asarray(mapped)
 
-    def _take(self, size: int) -> Path:
-        """Return a file of so many zeros: one that a plane has left, whose pages are there, or a new one."""
+    def _take(self, size: int, *, blank: bool) -> Path:
+        """Return a file of so many bytes: one that a plane has left, whose pages are there, or a new one."""
         if left := self._left.get(size):
             path = left.pop()
-            np.memmap(path, np.uint8, "r+", shape=size)[...] = 0
+            if blank:
+                np.memmap(path, np.uint8, "r+", shape=size)[...] = 0
             return path
         self._count += 1
         path = self.folder / f"{self._count}.plane"
         try:
             with path.open("wb") as file:
-                _size_file(file.fileno(), size, self.folder)
+                _size_file(file.fileno(), size, self.folder, reserve=blank)
         except OSError as error:
             path.unlink(missing_ok=True)
             raise _no_space(self.folder.parent, size, error) from None
         return path
 
 
-def _size_file(descriptor: int, size: int, folder: Path) -> None:
-    """Give a file its size and its space: without that a write through its map would end the process by a signal."""
+def _size_file(descriptor: int, size: int, folder: Path, *, reserve: bool = True) -> None:
+    """Give a file its size, and its space: without that a write through its map would end the process by a signal."""
     if shutil.disk_usage(folder).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    if hasattr(os, "posix_fallocate"):
+    if reserve and hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
     else:
         os.ftruncate(descriptor, size)
@@ -217,8 +232,13 @@ def open_scratch(directory: str | Path | None = None, *, needed: int = 0) -> Ite
                 _current.reset(token)
 
 
-def new_plane(shape: tuple[int, ...], dtype: type[Scalar]) -> NDArray[Scalar]:
-    """Return a plane of zeros, in a file where there is a scratch folder, else in memory.
+def has_scratch() -> bool:
+    """Return whether planes are made in files of a folder."""
+    return _current.get() is not None
+
+
+def new_plane(shape: tuple[int, ...], dtype: type[Scalar], *, blank: bool = True) -> NDArray[Scalar]:
+    """Return a plane, in a file where there is a scratch folder, else in memory.
 
     In a file however small it is: processes write into it, and into a copy in their memory they would in vain.
 
@@ -226,13 +246,65 @@ def new_plane(shape: tuple[int, ...], dtype: type[Scalar]) -> NDArray[Scalar]:
     ----------
     shape : tuple of int
     dtype : type
+    blank : bool, optional
+        Of zeros; otherwise of anything, and all of it is to be written by :func:`fill_rows`: a file has its space when
+        that was done, and what is not used again before it is written to the disk never takes any there.
 
     Returns
     -------
     ndarray
     """
     scratch = _current.get()
-    return np.zeros(shape, dtype) if scratch is None else scratch.plane(shape, dtype)
+    if scratch is None:
+        return np.zeros(shape, dtype) if blank else np.empty(shape, dtype)
+    return scratch.plane(shape, dtype, blank=blank)
+
+
+@contextmanager
+def fill_rows(plane: NDArray[Scalar], rows: slice) -> Iterator[NDArray[Scalar]]:
+    """Give the place for some rows of a plane, all of whose pixels are written within.
+
+    Parameters
+    ----------
+    plane : ndarray
+        (ny, nx), contiguous.
+    rows : slice
+        With start and stop.
+
+    Yields
+    ------
+    ndarray
+        (rows, nx), whose values are those of the plane at the end: of a file a place in memory, from which they are
+        written there. A first touch of its map clears megabytes of it before they are written, which takes ten times as
+        long.
+
+    Raises
+    ------
+    PhotplugError
+        Where there is no space left.
+    """
+    mapped = _find_map(plane)
+    if mapped is None:
+        yield plane[rows]
+        return
+    part = np.empty((rows.stop - rows.start, *plane.shape[1:]), plane.dtype)
+    yield part
+    path = Path(str(mapped.filename))
+    start = _offset(plane, mapped) + rows.start * plane.strides[0]
+    try:
+        with path.open("r+b", buffering=0) as file:
+            rest = part.reshape(-1).view(np.uint8).data
+            while rest:
+                written = os.pwrite(file.fileno(), rest, start)
+                rest, start = rest[written:], start + written
+    except OSError as error:
+        raise _no_space(path.parent.parent, part.nbytes, error) from None
+
+
+def _offset(array: Shared, mapped: np.memmap) -> int:
+    """Return at which byte of its file an array begins."""
+    start = mapped.__array_interface__["data"][0] - mapped.offset
+    return int(array.__array_interface__["data"][0] - start)
 
 
 def share_plane(plane: NDArray[Scalar]) -> NDArray[Scalar]:
@@ -249,8 +321,10 @@ def share_plane(plane: NDArray[Scalar]) -> NDArray[Scalar]:
     """
     if _current.get() is None or plane.nbytes < LEAST_BYTES or _find_map(plane) is not None:
         return plane
-    shared = new_plane(plane.shape, plane.dtype.type)
-    shared[...] = plane
+    shared = new_plane(plane.shape, plane.dtype.type, blank=False)
+    for rows in row_blocks(plane.shape):
+        with fill_rows(shared, rows) as part:
+            part[...] = plane[rows]
     return shared
 
 
@@ -307,9 +381,7 @@ class _Pickler(pickle.Pickler):
         """Return how an array of a file is opened again; nothing for all else."""
         if not isinstance(obj, np.ndarray) or (mapped := _find_map(obj)) is None:
             return NotImplemented
-        start = mapped.__array_interface__["data"][0] - mapped.offset
-        offset = obj.__array_interface__["data"][0] - start
-        return _open_view, (str(mapped.filename), offset, obj.shape, obj.strides, obj.dtype)
+        return _open_view, (str(mapped.filename), _offset(obj, mapped), obj.shape, obj.strides, obj.dtype)
 
 
 def dump_shared(thing: object) -> bytes:

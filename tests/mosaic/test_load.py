@@ -156,7 +156,8 @@ def test_odd_pixels_are_counted_and_without_data(copy):
 def test_planes_are_made_where_the_caller_wants_them(simulated):
     made = []
 
-    def allocate(shape, dtype):
+    def allocate(shape, dtype, *, blank):
+        assert not blank  # as all of it is filled
         made.append(np.full(shape, 7, dtype))
         return made[-1]
 

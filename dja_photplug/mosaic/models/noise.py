@@ -117,6 +117,8 @@ def crop_model(model: NoiseModel | None, item: object, shape: tuple[int, int]) -
     (top, bottom, _), (left, right, _) = spans
     if (top, bottom, left, right) == (0, shape[0], 0, shape[1]):
         return model
+    if isinstance(model, FullWeight):
+        return replace(model, rows=model.rows[top:bottom], columns=model.columns[left:right])
     return CroppedModel(model, (slice(top, bottom), slice(left, right)), shape[1])
 
 
@@ -146,6 +148,7 @@ def trim_model(model: NoiseModel) -> NoiseModel:
     return replace(
         model,
         seconds=seconds.copy(),
+        known={},
         rows=np.where(model.rows < 0, -1, model.rows - rows.start),
         columns=np.where(model.columns < 0, -1, model.columns - columns.start),
     )

@@ -1,0 +1,120 @@
+"""The full weight of an image, made of its noise model where somebody looks at it, and not kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy import units as u
+from astropy.nddata import InverseVariance
+from numpy.typing import NDArray
+
+from dja_photplug.mosaic.models.noise import FullWeight, crop_model
+from dja_photplug.parallel.scratch import fill_rows, keep_memory, new_plane
+from dja_photplug.sky.grid import Window, row_blocks
+
+__all__ = ["CACHED", "MadeUncertainty", "MadeWeight"]
+
+# Pixels at a time that a cache holds with all that is made of them.
+CACHED = 2**17
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MadeWeight:
+    """The full weight of an image as its noise model makes it of the pixels and of the published weight.
+
+    Making it anew takes less time than to keep it: memory that is touched for the first time takes longer.
+
+    Attributes
+    ----------
+    science, weight : ndarray
+        float32, (ny, nx), of which it was made once.
+    model : FullWeight
+        For these pixels.
+    """
+
+    science: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    model: FullWeight
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the image, (ny, nx)."""
+        ny, nx = self.science.shape
+        return ny, nx
+
+    def __getitem__(self, where: slice | Window) -> MadeWeight:
+        """Return that of some rows, or of a window."""
+        model = crop_model(self.model, where, self.shape)
+        assert isinstance(model, FullWeight)
+        return MadeWeight(np.asarray(self.science)[where], np.asarray(self.weight)[where], model)
+
+    def fill(self, plane: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Write it into a plane.
+
+        Parameters
+        ----------
+        plane : ndarray
+            float32, (ny, nx).
+
+        Returns
+        -------
+        ndarray
+            The plane.
+        """
+        keep_memory()
+        for rows in row_blocks(self.shape, CACHED):
+            with fill_rows(plane, rows) as place:
+                place[...] = self.model(self.science[rows], self.weight[rows], rows)
+        return plane
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> NDArray[np.float32]:
+        """Return its values, in memory."""
+        return self.fill(np.empty(self.shape, np.float32))
+
+
+class MadeUncertainty(InverseVariance):
+    """An inverse variance that is a `MadeWeight` until somebody asks for its array.
+
+    Parameters
+    ----------
+    array : MadeWeight, MadeUncertainty or ndarray
+    copy, unit
+        As for `~astropy.nddata.InverseVariance`; a `MadeWeight` is not copied.
+    """
+
+    _array: MadeWeight | NDArray[np.float32]
+
+    def __init__(
+        self,
+        array: MadeWeight | MadeUncertainty | NDArray[np.float32],
+        copy: bool = False,
+        unit: u.UnitBase | None = None,
+    ) -> None:
+        if isinstance(array, MadeUncertainty):  # which an image makes anew for each that it is given
+            unit = unit or array.unit
+            array = array.weight
+        super().__init__(array, copy=copy and not isinstance(array, MadeWeight), unit=unit)
+
+    @property
+    def array(self) -> NDArray[np.float32]:
+        """Its values, which are kept from then on."""
+        if isinstance(self._array, MadeWeight):
+            self._array = self._array.fill(new_plane(self._array.shape, np.float32, blank=False))
+        return self._array
+
+    @array.setter
+    def array(self, value: MadeWeight | NDArray[np.float32]) -> None:
+        self._array = value
+
+    @property
+    def weight(self) -> MadeWeight | NDArray[np.float32]:
+        """What it is as long as nobody asked for its array, or its values."""
+        return self._array
+
+    def __getitem__(self, where: slice | Window) -> InverseVariance:
+        """Return that of some pixels."""
+        made = self._array
+        if isinstance(made, MadeWeight) and crop_model(made.model, where, made.shape) is not None:
+            return MadeUncertainty(made[where], unit=self.unit, copy=False)
+        return InverseVariance(self.array[where], unit=self.unit, copy=False)
