@@ -16,7 +16,7 @@ from regions import CircleSkyRegion
 
 from dja_photplug import MosaicImage, PhotplugError, VarianceOptions, find_mosaic, full_weight, load_mosaic
 from dja_photplug.files.written import write_image
-from dja_photplug.mosaic.load import Block, _read_planes, open_mosaic
+from dja_photplug.mosaic.load import Block, open_mosaic
 from dja_photplug.mosaic.plan import check_detector_gain, load_exposure
 from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic
 from tests.helpers import copy_products, uds_prefix
@@ -151,24 +151,6 @@ def test_odd_pixels_are_counted_and_without_data(copy):
     assert image.meta["NNEGWHT"] == np.count_nonzero(weight < 0)
     assert image.meta["NNULL"] == np.count_nonzero((weight > 0) & ~usable)
     np.testing.assert_array_equal(image.background_weight, np.where(np.isfinite(weight) & (weight > 0), weight, 0))
-
-
-def test_planes_are_made_where_the_caller_wants_them(simulated):
-    made = []
-
-    def allocate(shape, dtype, *, blank):
-        assert not blank  # as all of it is filled
-        made.append(np.full(shape, 7, dtype))
-        return made[-1]
-
-    image = load_mosaic(simulated.prefix)
-    with open_mosaic(simulated.prefix) as stream:
-        planes = _read_planes(stream, allocate)
-    assert [id(plane) for plane in planes] == [id(plane) for plane in made]
-    expected = (image.data, image.uncertainty.array, image.background_weight, image.mask)
-    for plane, other in zip(planes, expected, strict=True):
-        assert plane.dtype == other.dtype
-        np.testing.assert_array_equal(plane, other)
 
 
 @pytest.mark.parametrize("noise", ["dja", "calibrated"])
