@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,20 @@ class MadeWeight:
         assert isinstance(model, FullWeight)
         return MadeWeight(np.asarray(self.science)[where], np.asarray(self.weight)[where], model)
 
+    def blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Yield it from top to bottom, as much at a time as a cache holds.
+
+        Yields
+        ------
+        rows : slice
+        full : ndarray
+            (rows, nx).
+        """
+        keep_memory()
+        science, weight = np.asarray(self.science), np.asarray(self.weight)
+        for rows in row_blocks(self.shape, CACHED):
+            yield rows, self.model(science[rows], weight[rows], rows)
+
     def fill(self, plane: NDArray[np.float32]) -> NDArray[np.float32]:
         """Write it into a plane.
 
@@ -62,10 +77,9 @@ class MadeWeight:
         ndarray
             The plane.
         """
-        keep_memory()
-        for rows in row_blocks(self.shape, CACHED):
+        for rows, full in self.blocks():
             with fill_rows(plane, rows) as place:
-                place[...] = self.model(self.science[rows], self.weight[rows], rows)
+                place[...] = full
         return plane
 
     def __array__(self, dtype: object = None, copy: bool | None = None) -> NDArray[np.float32]:

@@ -198,24 +198,16 @@ def fill_gaps(seconds: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArra
         Which samples were.
     """
     empty = seconds <= 0
+    filled = np.zeros_like(empty)
     if not empty.any():
-        return seconds, np.zeros_like(empty)
-    # Of the rows beside a mosaic few samples are near one that has exposure time.
-    near = ~empty
-    for axis in (0, 1):
-        lines, once = np.moveaxis(near, axis, 0), np.moveaxis(near, axis, 0).copy()
-        for d in range(1, FILL_REACH + 1):
-            lines[d:] |= once[:-d]
-            lines[:-d] |= once[d:]
-    (y, x), result = np.nonzero(empty & near), seconds.copy()
-    ny, nx = seconds.shape
-    around = np.zeros((ny + 2 * FILL_REACH, nx + 2 * FILL_REACH), seconds.dtype)
-    around[FILL_REACH:-FILL_REACH, FILL_REACH:-FILL_REACH] = seconds
-    for dy, dx in _NEIGHBOURS:
-        if not len(y):
-            break
-        found = around[y + FILL_REACH + dy, x + FILL_REACH + dx]
-        there = found > 0
-        result[y[there], x[there]] = found[there]
-        y, x = y[~there], x[~there]
-    return result, empty & (result > 0)
+        return seconds, filled
+    result = seconds.copy()
+    for offset in _NEIGHBOURS:
+        to, source = (
+            tuple(slice(max(0, sign * d), n + min(0, sign * d)) for d, n in zip(offset, seconds.shape, strict=True))
+            for sign in (-1, 1)
+        )
+        taking = empty[to] & ~filled[to] & ~empty[source]
+        result[to][taking] = seconds[source][taking]
+        filled[to] |= taking
+    return result, filled

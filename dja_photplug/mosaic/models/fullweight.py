@@ -59,12 +59,6 @@ Pixels = NDArray[np.floating]
 MOST_UNCOVERED, FEWEST_UNCOVERED = 0.1, 2500
 
 
-# Rows of samples of the exposure map that are filled at a time.
-SAMPLES = 64
-
-Samples = tuple[NDArray[np.float32], NDArray[np.bool_]]
-
-
 @runtime_checkable
 class NoiseModel(Protocol):
     """What ``photplug_variance`` returns: the full weight of any block of rows of one image."""
@@ -112,8 +106,6 @@ class FullWeight:
         Pixels so far with a neighbour's exposure time, and with weight but no full weight.
     lock : Lock
         Held while these are counted.
-    known : dict
-        Exposure times of the last `SAMPLES` rows of samples that were looked at, filled, and which of them were.
     """
 
     cards: Cards
@@ -125,17 +117,16 @@ class FullWeight:
     n_filled: int = 0
     n_null: int = 0
     lock: Lock = field(default_factory=Lock)
-    known: dict[int, Samples] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, object]:
-        """Return what another process gets: all but the lock and what is known."""
-        return {name: getattr(self, name) for name in self.__slots__ if name not in ("lock", "known")}
+        """Return what another process gets: all but the lock."""
+        return {name: getattr(self, name) for name in self.__slots__ if name != "lock"}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         """Make the model in that process."""
         for name, value in state.items():
             setattr(self, name, value)
-        self.lock, self.known = Lock(), {}
+        self.lock = Lock()
 
     def __call__(self, science: Pixels, weight: Pixels, rows: slice) -> NDArray[np.float32]:
         """Return the full weight of `rows`, of the shape of `science`."""
@@ -151,54 +142,36 @@ class FullWeight:
             gain *= weight
             np.divide(gain, signal, out=gain)
         # No gain, no weight, and NaN or infinity in either image all end here: what is not positive is no data, and
-        # neither is what no float32 holds, such as a weight of 1e20 that was exposed for 1e20 s. NaN fails all
-        # comparisons, and the least and largest values are found faster than each is compared.
-        least, most = min(gain.min(initial=1), weight.min(initial=1)), gain.max(initial=1)
-        if least > 0 and most < np.inf and science.min(initial=0) > -np.inf:
-            n_null, n_filled = 0, 0 if filled is None else int(np.count_nonzero(filled[place]))
-        else:
-            n_null, n_filled = _drop_null(gain, science, weight, None if filled is None else filled[place])
+        # neither is what no float32 holds, such as a weight of 1e20 that was exposed for 1e20 s.
+        positive, weighted = gain > 0, weight > 0
+        positive &= gain < np.inf
+        positive &= science > -np.inf
+        positive &= weighted  # a negative one is null, also where the light makes the fraction positive
+        number = int(np.count_nonzero(positive))
+        if number < gain.size:
+            np.copyto(gain, 0, where=~positive)
+        n_filled = 0 if filled is None else int(np.count_nonzero(filled[place] & positive))
         with self.lock:  # blocks may run in several threads
-            self.n_null += n_null
+            self.n_null += int(np.count_nonzero(weighted)) - number
             self.n_filled += n_filled
         return gain
 
     def _grow(self, samples: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """Return gain (electrons per 10 nJy) for rows of samples by all columns, and where it is a neighbour's, if."""
-        gain = np.zeros(
-            (len(samples), self.seconds.shape[1] + 1), np.float32
-        )  # the last column is what index -1 reaches
+        n_samples, n_columns = self.seconds.shape
+        gain = np.zeros((len(samples), n_columns + 1), np.float32)  # the last column is what index -1 reaches
         filled = np.zeros(gain.shape, bool) if self.fills else None
         known = samples >= 0
         if known.any():
-            first, last = int(samples[known][0]), int(samples[known][-1]) + 1
-            seconds, gaps = self._read(first, last)
-            gain[known, :-1] = seconds[samples[known] - first] * self.electrons
+            reach = FILL_REACH if self.fills else 0
+            first, last = max(int(samples[known][0]) - reach, 0), min(int(samples[-1]) + reach + 1, n_samples)
+            seconds = np.nan_to_num(self.seconds[first:last].astype(np.float32), posinf=0)
             if filled is not None:
+                seconds, gaps = fill_gaps(seconds)
                 filled[known, :-1] = gaps[samples[known] - first]
+            gain[known, :-1] = seconds[samples[known] - first] * self.electrons
         grown = np.take(gain, self.columns, axis=1)
         return grown, np.take(filled, self.columns, axis=1) if filled is not None and filled.any() else None
-
-    def _read(self, first: int, last: int) -> Samples:
-        """Return the exposure times of some rows of samples, filled where that is asked for, and which of them were."""
-        parts = [self._fill(part) for part in range(first // SAMPLES, (last - 1) // SAMPLES + 1)]
-        seconds, gaps = parts[0] if len(parts) == 1 else (np.concatenate(planes) for planes in zip(*parts, strict=True))
-        rows = slice(first % SAMPLES, first % SAMPLES + last - first)
-        return seconds[rows], gaps[rows]
-
-    def _fill(self, part: int) -> Samples:
-        """Return as `_read`, of the rows of a part of the map; blocks that follow each other are in the same one."""
-        found = self.known.get(part)
-        if found is None:
-            first, last = part * SAMPLES, min((part + 1) * SAMPLES, len(self.seconds))
-            low = max(first - FILL_REACH, 0)
-            seconds = np.nan_to_num(self.seconds[low : last + FILL_REACH].astype(np.float32), posinf=0)
-            found = fill_gaps(seconds) if self.fills else (seconds, np.zeros(seconds.shape, bool))
-            found = found[0][first - low : last - low], found[1][first - low : last - low]
-            if len(self.known) > 1:
-                self.known.clear()
-            self.known[part] = found
-        return found
 
     @property
     def provenance(self) -> Cards:
@@ -208,21 +181,6 @@ class FullWeight:
             "NFILLED": (self.n_filled, "pixels given a neighbouring exposure time"),
             "NNULL": (self.n_null, "pixels with weight but no full weight"),
         }
-
-
-def _drop_null(
-    full: NDArray[np.float32], science: Pixels, weight: Pixels, filled: NDArray[np.bool_] | None
-) -> tuple[int, int]:
-    """Set a full weight to 0 where there are no data; return how many such pixels are weighted, and others filled."""
-    positive, weighted = full > 0, weight > 0
-    positive &= full < np.inf
-    positive &= science > -np.inf
-    positive &= weighted  # a negative one is null, also where the light makes the fraction positive
-    number = int(np.count_nonzero(positive))
-    if number < full.size:
-        np.copyto(full, 0, where=~positive)
-    n_filled = 0 if filled is None else int(np.count_nonzero(filled & positive))
-    return int(np.count_nonzero(weighted)) - number, n_filled
 
 
 @dataclass(frozen=True, slots=True)

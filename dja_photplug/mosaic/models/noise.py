@@ -118,7 +118,7 @@ def crop_model(model: NoiseModel | None, item: object, shape: tuple[int, int]) -
     if (top, bottom, left, right) == (0, shape[0], 0, shape[1]):
         return model
     if isinstance(model, FullWeight):
-        return replace(model, rows=model.rows[top:bottom], columns=model.columns[left:right])
+        return trim_model(replace(model, rows=model.rows[top:bottom], columns=model.columns[left:right]))
     return CroppedModel(model, (slice(top, bottom), slice(left, right)), shape[1])
 
 
@@ -148,7 +148,6 @@ def trim_model(model: NoiseModel) -> NoiseModel:
     return replace(
         model,
         seconds=seconds.copy(),
-        known={},
         rows=np.where(model.rows < 0, -1, model.rows - rows.start),
         columns=np.where(model.columns < 0, -1, model.columns - columns.start),
     )
