@@ -17,7 +17,7 @@ from dja_photplug.light.planes import Floats, Shapes, mask_ellipses
 from dja_photplug.mosaic.blocks import BackgroundVariance, Planes
 from dja_photplug.options.run import Options
 from dja_photplug.parallel.workers import Map, shared_map
-from dja_photplug.sky.grid import pixel_scale, row_blocks
+from dja_photplug.sky.grid import Window, pixel_scale, row_blocks
 from dja_photplug.sources.detection import Detection, shapes_on_grid
 from dja_photplug.sources.photometry import average_annuli
 from dja_photplug.sources.removal import find_removed, grow_segments, read_pixels, remove_sky
@@ -26,8 +26,8 @@ from dja_photplug.sources.sums.planes import Pixels, Removed
 
 __all__ = ["calibrate_with"]
 
-# Pixels of a band of rows, beside those that circles in it reach.
-BAND = 2**22
+# Pixels of a band of rows; side of the blocks that circles lie in, beside which there are those that circles reach.
+BAND, BLOCK = 2**22, 1800
 
 
 def calibrate_with(
@@ -67,8 +67,8 @@ def calibrate_with(
     block = partial(_block, planes, segmentation, sky_mask, sources, options.measure.kron_max)
     blocked = Blocked.join(list(parallel(block, list(row_blocks(segmentation.shape, BAND)))))
     reach = max(options.measure.annulus) / scale + 1 if options.measure.background == "annulus" else 0.0
-    band = partial(_sum_band, engine, image, segmentation, removed, options)
-    add = partial(_sum_places, band, parallel, blocked.shape, reach)
+    work = partial(_sum_block, engine, image, segmentation, removed, options)
+    add = partial(_sum_places, work, parallel, blocked.shape, reach)
     measured = calibrate(blocked, scale, add, options.calibration, BackgroundVariance(planes))
     return replace(measured, note="; ".join(filter(None, (measured.note, removed.sky.note))))
 
@@ -91,27 +91,30 @@ def _block(
     return Blocked.pack(blocked)
 
 
-Band = tuple[slice, list[Places]]
-"""Rows, and circles within them, by radius."""
+Block = tuple[Window, list[Places]]
+"""Part of an image, and circles within it, by radius."""
 
 
 def _sum_places(
     work: partial[list[ApertureSums]], parallel: Map, shape: tuple[int, int], reach: float, places: Sequence[Places]
 ) -> list[ApertureSums]:
-    """Return the sums over circles of each radius, which are shared out by their rows."""
-    blocks = list(row_blocks(shape, BAND))
-    ends = [rows.stop for rows in blocks]
-    # In the order of the rows: sums at random places of a large image take up to twice as long.
-    orders = [np.argsort(y, kind="stable") for _, y, _ in places]
-    cuts = [np.searchsorted(y[order], ends[:-1]) for (_, y, _), order in zip(places, orders, strict=True)]
-    parts = [np.split(order, cut) for order, cut in zip(orders, cuts, strict=True)]
+    """Return the sums over circles of each radius, which are shared out by the block that they lie in."""
     far = int(max([reach, *(radius for *_, radius in places)])) + 2
-    bands: list[Band] = []
-    for i, rows in enumerate(blocks):
-        window = slice(max(rows.start - far, 0), min(rows.stop + far, shape[0]))
+    corners = [(top, left) for top in range(0, shape[0], BLOCK) for left in range(0, shape[1], BLOCK)]
+    across = -(-shape[1] // BLOCK)
+    numbers = [(y // BLOCK * across + x // BLOCK).astype(np.intp) for x, y, _ in places]
+    # In the order of the rows of each block: sums at random places of a large image take up to twice as long.
+    orders = [np.lexsort((y, number)) for (_, y, _), number in zip(places, numbers, strict=True)]
+    inner = np.arange(1, len(corners))
+    cuts = [np.searchsorted(number[order], inner) for order, number in zip(orders, numbers, strict=True)]
+    parts = [np.split(order, cut) for order, cut in zip(orders, cuts, strict=True)]
+    blocks: list[Block] = []
+    for i, corner in enumerate(corners):
+        edges = [(low - far, low + BLOCK + far, size) for low, size in zip(corner, shape, strict=True)]
+        rows, columns = (slice(max(low, 0), min(high, size)) for low, high, size in edges)
         circles = [(x[part[i]], y[part[i]], radius) for (x, y, radius), part in zip(places, parts, strict=True)]
-        bands.append((window, circles))
-    found = list(parallel(work, bands))
+        blocks.append(((rows, columns), circles))
+    found = list(parallel(work, blocks))
     return [_put_back([sums[i] for sums in found], order) for i, order in enumerate(orders)]
 
 
@@ -122,21 +125,21 @@ def _put_back(parts: list[ApertureSums], order: NDArray[np.intp]) -> ApertureSum
     return ApertureSums(**{name: np.concatenate([getattr(part, name) for part in parts])[rank] for name in names})
 
 
-def _sum_band(
+def _sum_block(
     engine: Engine,
     image: NDData,
     segmentation: NDArray[np.int32],
     removed: Removed,
     options: Options,
-    band: Band,
+    block: Block,
 ) -> list[ApertureSums]:
-    """Return the sums over the circles in some rows."""
-    rows, places = band
-    box, scale = (rows, slice(0, image.data.shape[1])), pixel_scale(image.wcs)
-    labels = segmentation[box]
-    pixels = read_pixels(image[box], labels, removed[box], options)
+    """Return the sums over the circles in a block."""
+    (rows, columns), places = block
+    scale, labels = pixel_scale(image.wcs), segmentation[rows, columns]
+    pixels = read_pixels(image[rows, columns], labels, removed[rows, columns], options)
     sky_mask = grow_segments(labels, scale) if options.measure.background == "annulus" else None
-    return [_sum_empty(engine, pixels, sky_mask, scale, options, x, y - rows.start, radius) for x, y, radius in places]
+    add = partial(_sum_empty, engine, pixels, sky_mask, scale, options)
+    return [add(x - columns.start, y - rows.start, radius) for x, y, radius in places]
 
 
 def _sum_empty(

@@ -160,17 +160,17 @@ def test_one_blocked_pixel_is_seen_in_any_column(reach: float) -> None:
 
 
 @pytest.mark.parametrize("sky", ["none", "annulus"])
-def test_sums_of_empty_apertures_do_not_depend_on_the_bands_of_their_rows(sky: str, monkeypatch) -> None:
-    """They are in the order of their places; circles and annuli reach into the bands beside their own."""
+def test_sums_of_empty_apertures_do_not_depend_on_the_blocks_that_they_are_in(sky: str, monkeypatch) -> None:
+    """They are in the order of their places; circles and annuli reach into the blocks beside their own."""
     data, places = correlated((260, 300)), np.random.default_rng(2).uniform(45, 215, (2, 40))
     image, segmentation = make_noisy(data, 1.0), np.zeros(data.shape, np.int32)
     segmentation[130:135, 100:140] = 1
     options = Options(measure=MeasureOptions(background=sky, annulus=(0.4, 0.8), neighbours="keep"))
     asked = [(*places, 3.0), (*places[:, ::-1], 5.5)]
-    work = partial(empty._sum_band, SEP, image, segmentation, Removed(), options)
+    work = partial(empty._sum_block, SEP, image, segmentation, Removed(), options)
     found = []
-    for band in (1 << 22, 300 * 40, 1):
-        monkeypatch.setattr(empty, "BAND", band)
+    for block in (1800, 110, 13):
+        monkeypatch.setattr(empty, "BLOCK", block)
         found.append(empty._sum_places(work, map, data.shape, 0.8 / SCALE + 1, asked))
     for parts in zip(*found, strict=True):
         for name in ApertureSums.__slots__:
@@ -189,6 +189,7 @@ def test_sums_by_processes_give_the_same_curve(monkeypatch) -> None:
         measure=MeasureOptions(background="none"), calibration=CalibrationOptions(radius_max=0.3, n_radii=3)
     )
     monkeypatch.setattr(empty, "BAND", 420 * 50)
+    monkeypatch.setattr(empty, "BLOCK", 150)
     here, there = (calibrate_with(SEP, image, detection, options, parallel=parallel) for parallel in (map, by_pickles))
     np.testing.assert_array_equal(there.measured, here.measured)
     np.testing.assert_array_equal(there.n_effective, here.n_effective)
