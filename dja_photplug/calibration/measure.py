@@ -2,7 +2,7 @@
 
 Drizzling correlates pixels, and real mosaics have 1/f residuals, sky residuals and unresolved sources, so the error
 of a sum over an aperture is not the root of the summed variance, and the ratio grows with the aperture. It is measured
-where nothing was detected, with the engine that measures the sources, and applied to the background alone:
+where nothing was detected, with exact overlap as engines sum over sources, and applied to the background alone:
 source photons know nothing of 1/f noise, and their light is concentrated.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from astropy.stats import mad_std
@@ -21,6 +22,7 @@ from dja_photplug.calibration.zones import DepthZones, Variance, find_zones
 from dja_photplug.completeness.bins import SCATTER_ERROR
 from dja_photplug.errors import PhotplugError
 from dja_photplug.options.stages import CalibrationOptions
+from dja_photplug.parallel.workers import Map
 
 __all__ = ["ApertureSums", "Places", "SumCircles", "calibrate"]
 
@@ -63,6 +65,8 @@ def calibrate(
     sum_circles: SumCircles,
     options: CalibrationOptions,
     variance: Variance | None = None,
+    *,
+    parallel: Map = map,
 ) -> NoiseCalibration:
     """Measure a(r) in empty apertures of an image.
 
@@ -77,6 +81,8 @@ def calibrate(
     options : CalibrationOptions
     variance : ndarray or BackgroundVariance, optional
         Of the pixels, (ny, nx), which divides the depth zones; without it there is one.
+    parallel : Map, optional
+        Looks for places of several radii at a time.
 
     Returns
     -------
@@ -97,19 +103,14 @@ def calibrate(
         else:
             zones = DepthZones(variance=variance, edges=find_zones(variance, blocked, options.zones))
     edges = np.empty(0) if zones is None else zones.edges
-    rng = np.random.default_rng(options.seed)
     wanted = np.geomspace(options.radius_min, options.radius_max, options.n_radii)
-    margin = options.margin / scale
+    find = partial(_find_places, blocked, options.margin / scale, options, zones)
     places: list[Places] = []
     overlap = ""
-    for radius in wanted:
-        pixels = radius / scale
-        most = max(options.n_apertures, MOST_PIXELS / (np.pi * pixels**2))
-        count = min(options.n_apertures, int(most / (len(edges) + 1)))
-        x, y, n_effective = place_apertures(blocked, pixels, margin, count, rng, zones)
+    for radius, (x, y, n_effective) in zip(wanted, parallel(find, list(enumerate(wanted / scale))), strict=True):
         if n_effective < FEWEST_APERTURES:
             break  # a larger aperture fits in fewer places still
-        places.append((x, y, pixels))
+        places.append((x, y, radius / scale))
         if n_effective < len(x) and not overlap:
             overlap = f"empty apertures overlap from {radius:.2f} arcsec radius on; AR_N counts independent ones"
     rows: list[Floats] = []
@@ -132,6 +133,17 @@ def calibrate(
         last = f"{wanted[len(rows) - 1]:.2f} arcsec radius (asked: {wanted[-1]:.2f})"
         notes.append(f"too few empty apertures beyond {last}: extrapolated")
     return _join_radii(wanted[: len(rows)], np.stack(rows, axis=1), edges, notes)
+
+
+def _find_places(
+    blocked: Blocked, margin: float, options: CalibrationOptions, zones: DepthZones | None, asked: tuple[int, float]
+) -> tuple[Floats, Floats, float]:
+    """Return places for the apertures of a radius in pixels, which is the n-th, and how many are independent."""
+    number, radius = asked
+    count = 1 if zones is None else len(zones.edges) + 1
+    most = max(options.n_apertures, MOST_PIXELS / (np.pi * radius**2))
+    rng = np.random.default_rng((options.seed, number))
+    return place_apertures(blocked, radius, margin, min(options.n_apertures, int(most / count)), rng, zones)
 
 
 def _measure_zones(x: Floats, y: Floats, radius: float, sums: ApertureSums, edges: Floats, name: str) -> Floats:

@@ -11,10 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import KDTree
 
 from dja_photplug.calibration.zones import DepthZones, spread_points
+from dja_photplug.parallel.scratch import share_plane
 
-__all__ = ["Blocked", "count_independent", "place_apertures"]
+__all__ = ["STEPS", "Blocked", "count_independent", "place_apertures"]
 
 Floats = NDArray[np.float64]
+
+# Parts of a pixel at which circles have their centres, along each axis.
+STEPS = 4
 
 # Points of a circle that are looked at before its pixels are summed.
 PROBES = 32
@@ -61,13 +65,13 @@ def place_apertures(
 
     Notes
     -----
-    The places are those of a square grid of spacing 2 r + 1 with a random origin, so that they do not overlap; a
-    jitter of half a pixel makes all positions within a pixel equally likely. Where too few of them are clear, those of
-    further grids join, which overlap the first.
+    The places are those of a square grid of spacing 2 r + 1.25 with a random origin, so that they do not overlap; a
+    jitter of half a pixel makes all quarters of a pixel (`STEPS`) equally likely. Where too few of them are clear,
+    those of further grids join, which overlap the first.
     """
     number = 1 if zones is None else len(zones.edges) + 1
     places, zone = np.empty((0, 2)), np.empty(0, dtype=np.intp)
-    for part in _draw_places(blocked.shape, 2 * radius + 1, radius + margin, 2 * count, rng):
+    for part in _draw_places(blocked.shape, 2 * radius + 1 + 1 / STEPS, radius + margin, 2 * count, rng):
         where = np.zeros(len(part), dtype=np.intp) if zones is None else zones.find(part, radius)
         lacking = np.bincount(zone, minlength=number) < count
         part, where = part[lacking[where]], where[lacking[where]]
@@ -92,7 +96,7 @@ def _draw_places(
         x, y = (np.arange(reach + rng.uniform(0, spacing), n - 1 - reach, spacing) for n in shape[::-1])
         for part in _draw_numbers(len(x) * len(y), size, rng):
             places = np.column_stack([x[part % len(x)], y[part // len(x)]])
-            yield places + rng.uniform(-0.5, 0.5, places.shape)
+            yield np.rint(STEPS * (places + rng.uniform(-0.5, 0.5, places.shape))) / STEPS
 
 
 def _draw_numbers(count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.integer]]:
@@ -159,6 +163,15 @@ class Blocked:
         """
         bits = np.concatenate([part.bits for part in parts])
         return cls((len(bits), parts[0].shape[1]), bits)
+
+    def share(self) -> Blocked:
+        """Return the same in a file, where processes share such.
+
+        Returns
+        -------
+        Blocked
+        """
+        return Blocked(self.shape, share_plane(self.bits))
 
     def __getitem__(self, rows: slice) -> NDArray[np.bool_]:
         """Return some rows, pixel by pixel."""

@@ -110,16 +110,18 @@ class MadeUncertainty(InverseVariance):
             array = array.weight
         super().__init__(array, copy=copy and not isinstance(array, MadeWeight), unit=unit)
 
-    @property
+    @InverseVariance.array.getter
     def array(self) -> NDArray[np.float32]:
-        """Its values, which are kept from then on."""
+        """Return its values, which are kept from then on.
+
+        Returns
+        -------
+        ndarray
+            float32, (ny, nx).
+        """
         if isinstance(self._array, MadeWeight):
             self._array = self._array.fill(new_plane(self._array.shape, np.float32, blank=False))
         return self._array
-
-    @array.setter
-    def array(self, value: MadeWeight | NDArray[np.float32]) -> None:
-        self._array = value
 
     @property
     def weight(self) -> MadeWeight | NDArray[np.float32]:

@@ -233,7 +233,12 @@ def open_scratch(directory: str | Path | None = None, *, needed: int = 0) -> Ite
 
 
 def has_scratch() -> bool:
-    """Return whether planes are made in files of a folder."""
+    """Return whether planes are made in files of a folder.
+
+    Returns
+    -------
+    bool
+    """
     return _current.get() is not None
 
 
@@ -267,7 +272,7 @@ def fill_rows(plane: NDArray[Scalar], rows: slice) -> Iterator[NDArray[Scalar]]:
     Parameters
     ----------
     plane : ndarray
-        (ny, nx), contiguous.
+        (ny, nx).
     rows : slice
         With start and stop.
 
@@ -284,7 +289,7 @@ def fill_rows(plane: NDArray[Scalar], rows: slice) -> Iterator[NDArray[Scalar]]:
         Where there is no space left.
     """
     mapped = _find_map(plane)
-    if mapped is None:
+    if mapped is None or not plane.flags.c_contiguous:
         yield plane[rows]
         return
     part = np.empty((rows.stop - rows.start, *plane.shape[1:]), plane.dtype)

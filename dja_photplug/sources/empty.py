@@ -21,8 +21,9 @@ from dja_photplug.sky.grid import Window, pixel_scale, row_blocks
 from dja_photplug.sources.detection import Detection, shapes_on_grid
 from dja_photplug.sources.photometry import average_annuli
 from dja_photplug.sources.removal import find_removed, grow_segments, read_pixels, remove_sky
-from dja_photplug.sources.sums.apertures import Engine, sum_circles
-from dja_photplug.sources.sums.planes import Pixels, Removed
+from dja_photplug.sources.sums.apertures import Engine
+from dja_photplug.sources.sums.circles import sum_clear_circles
+from dja_photplug.sources.sums.planes import Removed
 
 __all__ = ["calibrate_with"]
 
@@ -65,11 +66,12 @@ def calibrate_with(
     sources = sources[np.isfinite(sources.a)]
     sky_mask = removed.sky.mask if options.measure.background == "mesh" else None
     block = partial(_block, planes, segmentation, sky_mask, sources, options.measure.kron_max)
-    blocked = Blocked.join(list(parallel(block, list(row_blocks(segmentation.shape, BAND)))))
+    blocked = Blocked.join(list(parallel(block, list(row_blocks(segmentation.shape, BAND))))).share()
     reach = max(options.measure.annulus) / scale + 1 if options.measure.background == "annulus" else 0.0
     work = partial(_sum_block, engine, image, segmentation, removed, options)
     add = partial(_sum_places, work, parallel, blocked.shape, reach)
-    measured = calibrate(blocked, scale, add, options.calibration, BackgroundVariance(planes))
+    variance = BackgroundVariance(planes)
+    measured = calibrate(blocked, scale, add, options.calibration, variance, parallel=parallel)
     return replace(measured, note="; ".join(filter(None, (measured.note, removed.sky.note))))
 
 
@@ -137,28 +139,19 @@ def _sum_block(
     (rows, columns), places = block
     scale, labels = pixel_scale(image.wcs), segmentation[rows, columns]
     pixels = read_pixels(image[rows, columns], labels, removed[rows, columns], options)
-    sky_mask = grow_segments(labels, scale) if options.measure.background == "annulus" else None
-    add = partial(_sum_empty, engine, pixels, sky_mask, scale, options)
-    return [add(x - columns.start, y - rows.start, radius) for x, y, radius in places]
+    places = [(x - columns.start, y - rows.start, radius) for x, y, radius in places]
+    found = sum_clear_circles((pixels.data, pixels.background, pixels.variance), pixels.null, places)
+    sums = [ApertureSums(flux=flux, background=background, total=total) for flux, background, total in found]
+    if options.measure.background != "annulus":
+        return sums
+    masked = grow_segments(labels, scale)
+    average = partial(average_annuli, engine, pixels, masked=masked, scale=scale, options=options.measure)
+    return [
+        _take_sky(each, np.pi * radius**2, *average(Shapes.at(x, y)))
+        for each, (x, y, radius) in zip(sums, places, strict=True)
+    ]
 
 
-def _sum_empty(
-    engine: Engine,
-    pixels: Pixels,
-    sky_mask: NDArray[np.bool_] | None,
-    scale: float,
-    options: Options,
-    x: Floats,
-    y: Floats,
-    radius: float,
-) -> ApertureSums:
-    """Return the sums over empty apertures, less the sky in annuli around them where a mask is given to keep off."""
-    shapes = Shapes.at(x, y)
-    sums, sky, sky_error = sum_circles(engine, pixels, shapes, radius), np.zeros_like(x), np.zeros_like(x)
-    if sky_mask is not None:
-        sky, sky_error = average_annuli(engine, pixels, shapes, sky_mask, scale, options.measure)
-    return ApertureSums(
-        flux=sums.flux - sky * sums.area,
-        background=sums.background,
-        total=sums.total + np.square(sums.area * sky_error),
-    )
+def _take_sky(sums: ApertureSums, area: float, sky: Floats, sky_error: Floats) -> ApertureSums:
+    """Return sums over apertures less the sky around them."""
+    return replace(sums, flux=sums.flux - sky * area, total=sums.total + np.square(area * sky_error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import resource
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from dja_photplug.errors import PhotplugError
-from dja_photplug.parallel.scratch import dump_shared, new_plane, open_scratch, share_plane
+from dja_photplug.parallel.scratch import dump_shared, fill_rows, new_plane, open_scratch, share_plane
 
 SHAPE = (600, 700)
 
@@ -94,6 +95,45 @@ def test_a_plane_without_space_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
             new_plane(SHAPE, np.float32)
         assert new_plane((500, 500), np.float32).shape == (500, 500)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.bool_])
+def test_rows_are_filled_in_memory_and_in_files(tmp_path: Path, dtype: type) -> None:
+    values = np.random.default_rng(1).random(SHAPE) < 0.5
+    with open_scratch(tmp_path) as scratch:
+        plane = new_plane(SHAPE, dtype, blank=False)
+        seen = pickle.loads(dump_shared(plane))  # as another process does
+        blocks = [slice(0, 7), slice(7, 520), slice(520, 600)]
+        for block, target in ((block, target) for target in (plane[:, :300], plane) for block in blocks):
+            with fill_rows(target, block) as place:
+                assert place.shape == target[block].shape
+                place[...] = values[block, : target.shape[1]]
+        np.testing.assert_array_equal(plane, values)
+        np.testing.assert_array_equal(seen, values)
+        with fill_rows(plane[100:200], slice(3, 5)) as place:
+            place[...] = 0
+        assert not plane[103:105].any()
+        np.testing.assert_array_equal(plane[105:], values[105:])
+        [path] = scratch.folder.glob("*.plane")
+        del plane, seen, place, target
+        assert new_plane(SHAPE, dtype, blank=False).shape == SHAPE  # in the same file
+        assert list(scratch.folder.glob("*.plane")) == [path]
+    plane = new_plane(SHAPE, dtype, blank=False)
+    with fill_rows(plane, slice(4, 9)) as place:
+        place[...] = values[4:9]
+    np.testing.assert_array_equal(plane[4:9], values[4:9])
+
+
+def test_rows_without_space_are_refused(tmp_path: Path) -> None:
+    with open_scratch(tmp_path):
+        plane, before = new_plane(SHAPE, np.float32, blank=False), resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, before[1]))  # of what a file may have
+        try:
+            told = r"^.*: 2 MB of scratch files cannot be had there \(File too large\); free space, or name another"
+            with pytest.raises(PhotplugError, match=told), fill_rows(plane, slice(0, 600)) as place:
+                place[...] = 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_worker_that_does_not_see_the_files(tmp_path: Path) -> None:
