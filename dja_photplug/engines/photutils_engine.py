@@ -35,7 +35,7 @@ from dja_photplug.sources.detection import (
     subtract_level,
 )
 from dja_photplug.sources.segments import segment_shapes
-from dja_photplug.sources.sums.apertures import KRON_EXTENT, Engine
+from dja_photplug.sources.sums.apertures import KRON_EXTENT, Engine, exact_overlap
 from dja_photplug.sources.sums.planes import Pixels, Sums
 
 __all__ = ["PHOTUTILS", "detect_photutils", "mesh_background_2d"]
@@ -243,6 +243,7 @@ def _fill_sums(
     return [weights.sum() / area * (clear @ plane[box][~taken]) for plane in planes]
 
 
+@exact_overlap
 def _sum_ellipses(pixels: Pixels, shapes: Shapes, a: Floats, b: Floats, theta: Floats) -> Sums:
     same = pixels.background is pixels.variance
     planes = (pixels.data, pixels.variance) if same else (pixels.data, pixels.variance, pixels.background)

@@ -50,7 +50,7 @@ from dja_photplug.sources.detection import (
     place_sources,
     subtract_level,
 )
-from dja_photplug.sources.sums.apertures import KRON_EXTENT, Engine
+from dja_photplug.sources.sums.apertures import KRON_EXTENT, Engine, exact_overlap
 from dja_photplug.sources.sums.planes import Pixels, Sums
 
 __all__ = ["SEP", "detect_sep", "measure_error_scale", "mesh_background"]
@@ -380,6 +380,7 @@ def _neighbours(pixels: Pixels, shapes: Shapes) -> dict[str, Plane]:
     return {"mask": pixels.null, "segmap": pixels.segmentation, "seg_id": shapes.label}
 
 
+@exact_overlap
 def _sum_ellipses(pixels: Pixels, shapes: Shapes, a: Floats, b: Floats, theta: Floats) -> Sums:
     settings = _neighbours(pixels, shapes)
     flux, error, flag = sum_overlap(pixels.data, shapes, a, b, theta, var=pixels.variance, **settings)

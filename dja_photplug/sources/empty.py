@@ -21,9 +21,9 @@ from dja_photplug.sky.grid import Window, pixel_scale, row_blocks
 from dja_photplug.sources.detection import Detection, shapes_on_grid
 from dja_photplug.sources.photometry import average_annuli
 from dja_photplug.sources.removal import find_removed, grow_segments, read_pixels, remove_sky
-from dja_photplug.sources.sums.apertures import Engine
+from dja_photplug.sources.sums.apertures import Engine, sum_circles
 from dja_photplug.sources.sums.circles import sum_clear_circles
-from dja_photplug.sources.sums.planes import Removed
+from dja_photplug.sources.sums.planes import Pixels, Removed
 
 __all__ = ["calibrate_with"]
 
@@ -140,8 +140,8 @@ def _sum_block(
     scale, labels = pixel_scale(image.wcs), segmentation[rows, columns]
     pixels = read_pixels(image[rows, columns], labels, removed[rows, columns], options)
     places = [(x - columns.start, y - rows.start, radius) for x, y, radius in places]
-    found = sum_clear_circles((pixels.data, pixels.background, pixels.variance), pixels.null, places)
-    sums = [ApertureSums(flux=flux, background=background, total=total) for flux, background, total in found]
+    add = _sum_exactly if engine.exact else partial(_sum_by, engine)
+    sums = add(pixels, places)
     if options.measure.background != "annulus":
         return sums
     masked = grow_segments(labels, scale)
@@ -150,6 +150,18 @@ def _sum_block(
         _take_sky(each, np.pi * radius**2, *average(Shapes.at(x, y)))
         for each, (x, y, radius) in zip(sums, places, strict=True)
     ]
+
+
+def _sum_exactly(pixels: Pixels, places: list[Places]) -> list[ApertureSums]:
+    """Return sums as those engines make them that know exact overlap, in a third of the time of sep."""
+    found = sum_clear_circles((pixels.data, pixels.background, pixels.variance), pixels.null, places)
+    return [ApertureSums(flux=flux, background=background, total=total) for flux, background, total in found]
+
+
+def _sum_by(engine: Engine, pixels: Pixels, places: list[Places]) -> list[ApertureSums]:
+    """Return sums by an engine."""
+    found = [sum_circles(engine, pixels, Shapes.at(x, y), radius) for x, y, radius in places]
+    return [ApertureSums(flux=sums.flux, background=sums.background, total=sums.total) for sums in found]
 
 
 def _take_sky(sums: ApertureSums, area: float, sky: Floats, sky_error: Floats) -> ApertureSums:

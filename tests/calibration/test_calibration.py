@@ -29,6 +29,7 @@ from dja_photplug.calibration.places import STEPS, Blocked, count_independent
 from dja_photplug.calibration.zones import find_zones
 from dja_photplug.catalog.metadata import encode_metadata, make_metadata
 from dja_photplug.completeness.bins import SCATTER_ERROR
+from dja_photplug.engines.photutils_engine import PHOTUTILS
 from dja_photplug.engines.sep_engine import SEP, detect_sep, mesh_background
 from dja_photplug.light.cells import median_mesh
 from dja_photplug.light.planes import mask_sources, native_pixels, null_pixels, variance_map
@@ -38,7 +39,7 @@ from dja_photplug.sources import empty
 from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.empty import calibrate_with
 from dja_photplug.sources.photometry import measure_with
-from dja_photplug.sources.sums.planes import Removed
+from dja_photplug.sources.sums.planes import Removed, Sums
 from tests.helpers import (
     AS_IS,
     SCALE,
@@ -181,6 +182,30 @@ def test_sums_of_empty_apertures_do_not_depend_on_the_blocks_that_they_are_in(sk
     if sky == "none":
         for (x, y, radius), sums in zip(asked, found[-1], strict=True):
             np.testing.assert_allclose(sums.flux, sep.sum_circle(data, x, y, radius, subpix=0)[0], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("engine", [SEP, PHOTUTILS])
+def test_engines_of_others_have_their_own_sums(engine) -> None:
+    """Ours sum over empty circles in a faster way, which is taken for no other primitive."""
+    image = make_noisy(correlated((400, 420)), 1.0)
+    options = Options(
+        measure=MeasureOptions(background="none"),
+        calibration=CalibrationOptions(radius_max=0.3, n_radii=3, n_apertures=300),
+    )
+
+    def sum_twice(*asked: object) -> Sums:
+        return replace(engine.sum_ellipses(*asked), flux=2 * engine.sum_ellipses(*asked).flux)
+
+    ours, same, twice = (
+        calibrate_with(one, image, nothing((400, 420)), options).measured
+        for one in (
+            engine,
+            replace(engine, sum_ellipses=lambda *asked: engine.sum_ellipses(*asked)),
+            replace(engine, sum_ellipses=sum_twice),
+        )
+    )
+    np.testing.assert_allclose(same, ours, rtol=1e-6)
+    np.testing.assert_allclose(twice, 2 * ours, rtol=1e-6)
 
 
 def test_sums_by_processes_give_the_same_curve(monkeypatch) -> None:

@@ -60,7 +60,8 @@ def test_other_images_share_it_or_keep_it(images, tmp_path):
     made.write(tmp_path / "image.fits")
     np.testing.assert_array_equal(MosaicImage.read(tmp_path / "image.fits").uncertainty.array, expected)
     np.testing.assert_array_equal(made.uncertainty[::2, ::3].array, expected[::2, ::3])
-    doubled = made.multiply(2)
+    with np.errstate(divide="ignore"):  # astropy divides by weights of 0
+        doubled = made.multiply(2)
     np.testing.assert_allclose(doubled.uncertainty.array, expected / 4, rtol=1e-6)
 
 

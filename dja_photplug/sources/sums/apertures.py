@@ -25,6 +25,7 @@ __all__ = [
     "KRON_EXTENT",
     "Columns",
     "Engine",
+    "exact_overlap",
     "find_reach",
     "measure_shapes",
     "measure_with_sky",
@@ -45,6 +46,28 @@ Columns = dict[str, NDArray]
 """Plain columns by name, (n,), of floats or of flags."""
 
 
+SumEllipses = Callable[[Pixels, Shapes, Floats, Floats, Floats], Sums]
+
+_exact: set[SumEllipses] = set()
+
+
+def exact_overlap(add: SumEllipses) -> SumEllipses:
+    """Mark a primitive of an engine as one that sums with the exact overlap of pixels and ellipses.
+
+    Parameters
+    ----------
+    add : callable
+        The ``sum_ellipses`` of an `Engine`.
+
+    Returns
+    -------
+    callable
+        The same.
+    """
+    _exact.add(add)
+    return add
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """What each engine does in its own way; positions and lengths in pixels.
@@ -53,7 +76,8 @@ class Engine:
     ----------
     sum_ellipses : callable
         ``(pixels, shapes, a, b, theta) -> Sums`` over ellipses around the sources. Null pixels and those of
-        neighbours take the mean of the others; the flux is NaN where there are no others.
+        neighbours take the mean of the others; the flux is NaN where there are no others. Where it is marked by
+        :func:`exact_overlap`, circles with neither are summed in another way.
     kron_radius : callable
         ``(pixels, shapes) -> (radius, flag)``: the first moment of the light within `KRON_EXTENT`.
     half_light : callable
@@ -62,10 +86,15 @@ class Engine:
         ``(pixels, shapes, masked, inner, outer) -> (mean, error)`` of the pixels that are not masked; NaN without one.
     """
 
-    sum_ellipses: Callable[[Pixels, Shapes, Floats, Floats, Floats], Sums]
+    sum_ellipses: SumEllipses
     kron_radius: Callable[[Pixels, Shapes], tuple[Floats, Flags]]
     half_light: Callable[[Pixels, Shapes, Floats, Floats], Floats]
     average_annuli: Callable[[Pixels, Shapes, NDArray[np.bool_], float, float], tuple[Floats, Floats]]
+
+    @property
+    def exact(self) -> bool:
+        """Whether it sums with exact overlap."""
+        return self.sum_ellipses in _exact
 
 
 def _flag_taken(pixels: Pixels, shapes: Shapes, a: Floats, b: Floats, theta: Floats) -> Flags:
