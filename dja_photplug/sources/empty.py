@@ -153,7 +153,7 @@ def _sum_block(
 
 
 def _sum_exactly(pixels: Pixels, places: list[Places]) -> list[ApertureSums]:
-    """Return sums as those engines make them that know exact overlap, in a third of the time of sep."""
+    """Return sums as those engines make them that know exact overlap, in half of the time of sep."""
     found = sum_clear_circles((pixels.data, pixels.background, pixels.variance), pixels.null, places)
     return [ApertureSums(flux=flux, background=background, total=total) for flux, background, total in found]
 
