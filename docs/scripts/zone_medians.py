@@ -39,13 +39,13 @@ def collect(image: MosaicImage, detection: Detection) -> tuple[np.ndarray, list[
     found: list[tuple[Places, ApertureSums]] = []
     measure = empty.calibrate
 
-    def calibrate(blocked, scale, sum_circles, options, variance):
+    def calibrate(blocked, scale, sum_circles, options, variance, *, parallel):
         def add(places):
             sums = sum_circles(places)
             found.extend(zip(places, sums, strict=True))
             return sums
 
-        return measure(blocked, scale, add, options, variance)
+        return measure(blocked, scale, add, options, variance, parallel=parallel)
 
     empty.calibrate = calibrate
     options = dp.Options(calibration=dp.CalibrationOptions(radius_max=0.5, n_radii=7, n_apertures=100_000))
