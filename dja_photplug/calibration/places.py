@@ -65,13 +65,13 @@ def place_apertures(
 
     Notes
     -----
-    The places are those of a square grid of spacing 2 r + 1.25 with a random origin, so that they do not overlap; a
+    The places are those of a square grid of spacing 2 r + 1 with a random origin, so that they do not overlap; a
     jitter of half a pixel makes all quarters of a pixel (`STEPS`) equally likely. Where too few of them are clear,
     those of further grids join, which overlap the first.
     """
     number = 1 if zones is None else len(zones.edges) + 1
     places, zone = np.empty((0, 2)), np.empty(0, dtype=np.intp)
-    for part in _draw_places(blocked.shape, 2 * radius + 1 + 1 / STEPS, radius + margin, 2 * count, rng):
+    for part in _draw_places(blocked.shape, 2 * radius + 1, radius + margin, 2 * count, rng):
         where = np.zeros(len(part), dtype=np.intp) if zones is None else zones.find(part, radius)
         lacking = np.bincount(zone, minlength=number) < count
         part, where = part[lacking[where]], where[lacking[where]]
@@ -96,7 +96,9 @@ def _draw_places(
         x, y = (np.arange(reach + rng.uniform(0, spacing), n - 1 - reach, spacing) for n in shape[::-1])
         for part in _draw_numbers(len(x) * len(y), size, rng):
             places = np.column_stack([x[part % len(x)], y[part // len(x)]])
-            yield np.rint(STEPS * (places + rng.uniform(-0.5, 0.5, places.shape))) / STEPS
+            # Half a pixel at most, with what is cut off: neither do circles overlap, nor leave the image.
+            jitter = rng.integers(1 - STEPS // 2, STEPS // 2 + 1, places.shape)
+            yield (np.floor(STEPS * places) + jitter) / STEPS
 
 
 def _draw_numbers(count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.integer]]:

@@ -94,9 +94,9 @@ def test_overlapping_places_count_as_fewer() -> None:
     shared = images @ images.T / (np.pi * 100)
     np.fill_diagonal(shared, 1)
     assert n_effective == pytest.approx(len(x) ** 2 / np.sum(shared**2), rel=0.02)
-    # Four grids of 5 x 4 to 6 x 5 places; a grid alone has as many as it counts.
+    # Four grids of 5 x 4 to 6 x 5 places; a grid alone has as many as it counts. Of 40 seeds it is 0.53 +- 0.06 of them.
     assert len(x) >= 80
-    assert 20 < n_effective < 0.6 * len(x)
+    assert 20 < n_effective < 0.7 * len(x)
 
 
 @pytest.mark.parametrize(("count", "least", "most"), [(100, 0.88, 1.12), (4000, 0.7, 1.04)])
@@ -115,8 +115,8 @@ def test_sampling_error_is_that_of_the_effective_number(count: int, least: float
 
 def test_places_fill_an_empty_image() -> None:
     x, _, _ = place_apertures(np.zeros((500, 400), bool), 4, 1, 10**6, np.random.default_rng(1))
-    # Four grids, 9.25 pixels apart, in the 489 x 389 pixels that centres may have.
-    assert len(x) >= 4 * (489 // 9.25) * (389 // 9.25)
+    # Four grids, 9 pixels apart, in the 489 x 389 pixels that centres may have.
+    assert len(x) >= 4 * (489 // 9) * (389 // 9)
 
 
 def test_places_are_the_same_for_the_same_seed_and_at_each_part_of_a_pixel() -> None:
@@ -560,9 +560,9 @@ def test_zones_are_the_same_for_the_same_seed() -> None:
 
 
 ONE_ZONE = {
-    "measured": [1.4259604536848232, 1.4634093860557307, 1.5191750852220984, 1.5037318194864202],
-    "factor": [1.4338291303782322, 1.4635810801523244, 1.4939503827870928, 1.5249498483523811],
-    "offset": [0.00031804861840427367, 0.004459741459942945, 0.002586623131981622, 0.004102250539333671],
+    "measured": [1.3880031853781836, 1.4749129834252979, 1.516056725428355, 1.4880340486865173],
+    "factor": [1.4130663693767629, 1.4496849459448422, 1.4872524660154574, 1.525793520762144],
+    "offset": [0.00861853931980245, -0.0046199778488807495, 0.0019710717050048366, 0.003897499792050194],
 }
 
 
