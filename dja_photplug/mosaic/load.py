@@ -95,11 +95,7 @@ def load_mosaic(
         model = stream.model
         data, weight = (new_plane(stream.shape, np.float32, blank=False) for _ in range(2))
         mask = new_plane(stream.shape, np.bool_, blank=False)
-        made = (
-            MadeWeight(data, weight, model)
-            if isinstance(model, FullWeight) and has_scratch() and not __import__("os").environ.get("EAGER")
-            else None
-        )
+        made = MadeWeight(data, weight, model) if isinstance(model, FullWeight) and has_scratch() else None
         full = new_plane(stream.shape, np.float32, blank=False) if made is None else None
         for block in stream.blocks((data, weight, full)):
             with fill_rows(mask, block.rows) as place:

@@ -17,6 +17,7 @@ from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.names import ProductName
 from dja_photplug.files.written import write_image
 from dja_photplug.mosaic.image import MosaicImage
+from dja_photplug.mosaic.made import MadeUncertainty, MadeWeight
 from dja_photplug.outputs.whole import whole_file
 from dja_photplug.parallel.scratch import new_plane
 from dja_photplug.sky.grid import BLOCK_PIXELS, Cutout, Grid, pixel_scale, resolve_cutout, row_blocks
@@ -26,7 +27,7 @@ from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT
 __all__ = ["coarsest_grid", "name_stack", "stack_images", "write_stack"]
 
 Plane = NDArray[np.float32]
-Planes = tuple[Plane, Plane, Plane, NDArray[np.bool_]]
+Planes = tuple[Plane, Plane | MadeWeight, Plane, NDArray[np.bool_]]
 
 
 def coarsest_grid(grids: Mapping[str, Grid], cutout: Cutout = None) -> Grid:
@@ -151,9 +152,10 @@ def _add_image(sums: list[Plane], image: MosaicImage, wcs: WCS, name: str) -> st
 
 def _find_planes(image: MosaicImage) -> Planes:
     """Return data, full weight, background weight (the full one where there is no other) and mask."""
-    full, background = image.uncertainty.array, image.background_weight
+    uncertainty, background = image.uncertainty, image.background_weight
+    full = uncertainty.weight if isinstance(uncertainty, MadeUncertainty) else uncertainty.array
     mask = np.broadcast_to(np.False_, image.shape) if image.mask is None else image.mask
-    return image.data, full, full if background is None else background, mask
+    return image.data, full, uncertainty.array if background is None else background, mask
 
 
 def _take(planes: Planes, where: slice | tuple[slice, slice]) -> Planes:
@@ -170,7 +172,8 @@ def _find_overlap(origin: int, ratio: int, n_fine: int, n: int) -> tuple[slice, 
 
 def _add_block(sums: list[Plane], planes: Planes, ratio: int) -> None:
     """Add pixels that fill those of the sums; a null one has infinite variance, and so has any sum with it."""
-    data, *weights, mask = planes
+    data, made, background, mask = planes
+    weights = np.asarray(made), background
     null = mask | ~((weights[0] > 0) & (weights[1] > 0))
     with np.errstate(divide="ignore", invalid="ignore"):
         full, weight = (1 / _rebin(np.where(null, np.inf, 1 / plane), ratio) for plane in weights)

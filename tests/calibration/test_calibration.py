@@ -94,7 +94,7 @@ def test_overlapping_places_count_as_fewer() -> None:
     shared = images @ images.T / (np.pi * 100)
     np.fill_diagonal(shared, 1)
     assert n_effective == pytest.approx(len(x) ** 2 / np.sum(shared**2), rel=0.02)
-    # Four grids of 5 x 4 to 6 x 5 places; a grid alone has as many as it counts. Of 40 seeds it is 0.53 +- 0.06 of them.
+    # Four grids of 5 x 4 to 6 x 5 places; a grid alone has as many as it counts, four 0.53 +- 0.06 of them (40 seeds).
     assert len(x) >= 80
     assert 20 < n_effective < 0.7 * len(x)
 
