@@ -12,7 +12,7 @@ from astropy.nddata import InverseVariance, NDData
 from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.errors import PhotplugError
-from dja_photplug.mosaic.made import CACHED, MadeUncertainty, MadeWeight
+from dja_photplug.mosaic.made import CACHED, MadeWeight, find_weight
 from dja_photplug.parallel.scratch import keep_memory
 from dja_photplug.parallel.workers import Map
 from dja_photplug.sky.grid import row_blocks
@@ -135,8 +135,8 @@ class Planes:
         if mask is not None and mask.shape != image.data.shape:
             mask = np.broadcast_to(mask, image.data.shape)
         background = getattr(image, "background_weight", None)
-        made = weight.weight if isinstance(weight, MadeUncertainty) and mask is not None else weight.array
-        return cls(image.data, made, background, mask)
+        # Without a mask nothing tells the null pixels of a weight that is made.
+        return cls(image.data, weight.array if mask is None else find_weight(weight), background, mask)
 
     def __getitem__(self, where: slice | tuple[slice, slice] | NDArray[np.intp]) -> Planes:
         """Return some of the pixels."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.structure import open_fits
-from dja_photplug.mosaic.made import MadeUncertainty
+from dja_photplug.mosaic.made import MadeUncertainty, find_weight, hold_weight
 from dja_photplug.mosaic.models.fullweight import NoiseModel
 from dja_photplug.mosaic.models.noise import RescaledModel, crop_model
 from dja_photplug.mosaic.weights import rescale_weight
@@ -283,17 +283,10 @@ def replace_planes(
     MosaicImage
         The mask is that of `image`, whatever the new planes hold.
     """
-    uncertainty: InverseVariance = image.uncertainty
-    if weight is not None:
-        kept = InverseVariance(weight, copy=False)
-    elif isinstance(uncertainty, MadeUncertainty):
-        kept = MadeUncertainty(uncertainty.weight, copy=False)
-    else:
-        kept = InverseVariance(uncertainty.array, copy=False)
     return MosaicImage(
         image.data if data is None else data,
         unit=image.unit,
-        uncertainty=kept,
+        uncertainty=hold_weight(find_weight(image.uncertainty) if weight is None else weight),
         mask=image.mask,
         wcs=image.wcs,
         meta=image.meta,

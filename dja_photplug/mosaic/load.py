@@ -85,25 +85,26 @@ def load_mosaic(
         Where a member is missing or damaged, shapes or places on the sky differ, pixels are not square, or the header
         does not say what the preset needs.
     """
-    from astropy.nddata import InverseVariance  # 0.1 s to import, and a stream of blocks needs it not
-
-    from dja_photplug.mosaic.image import MosaicImage
-    from dja_photplug.mosaic.made import MadeUncertainty, MadeWeight
+    from dja_photplug.mosaic.image import MosaicImage  # 0.1 s to import, and a stream of blocks needs it not
+    from dja_photplug.mosaic.made import MadeWeight, hold_weight
 
     # The exposure map too in a file where processes share the planes: the noise model goes to each of them.
     with open_mosaic(files, noise, cutout, variance=variance, allocate=new_plane) as stream:
         model = stream.model
         data, weight = (new_plane(stream.shape, np.float32, blank=False) for _ in range(2))
         mask = new_plane(stream.shape, np.bool_, blank=False)
-        made = MadeWeight(data, weight, model) if isinstance(model, FullWeight) and has_scratch() else None
-        full = new_plane(stream.shape, np.float32, blank=False) if made is None else None
-        for block in stream.blocks((data, weight, full)):
+        full: MadeWeight | Plane
+        if isinstance(model, FullWeight) and has_scratch():
+            full = MadeWeight(data, weight, model)
+        else:
+            full = new_plane(stream.shape, np.float32, blank=False)
+        for block in stream.blocks((data, weight, None if isinstance(full, MadeWeight) else full)):
             with fill_rows(mask, block.rows) as place:
                 np.equal(block.full, 0, out=place)
     return MosaicImage(
         data,
         unit=MOSAIC_UNIT,
-        uncertainty=InverseVariance(full, copy=False) if made is None else MadeUncertainty(made, copy=False),
+        uncertainty=hold_weight(full),
         mask=mask,
         wcs=stream.wcs,
         meta=stream.meta(),

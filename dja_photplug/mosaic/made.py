@@ -14,7 +14,7 @@ from dja_photplug.mosaic.models.noise import FullWeight, crop_model
 from dja_photplug.parallel.scratch import fill_rows, keep_memory, new_plane
 from dja_photplug.sky.grid import Window, row_blocks
 
-__all__ = ["CACHED", "MadeUncertainty", "MadeWeight"]
+__all__ = ["CACHED", "MadeUncertainty", "MadeWeight", "find_weight", "hold_weight"]
 
 # Pixels at a time that a cache holds with all that is made of them.
 CACHED = 2**17
@@ -134,3 +134,33 @@ class MadeUncertainty(InverseVariance):
         if isinstance(made, MadeWeight) and crop_model(made.model, where, made.shape) is not None:
             return MadeUncertainty(made[where], unit=self.unit, copy=False)
         return InverseVariance(self.array[where], unit=self.unit, copy=False)
+
+
+def hold_weight(weight: MadeWeight | NDArray[np.float32]) -> InverseVariance:
+    """Return a full weight as an uncertainty, not copied.
+
+    Parameters
+    ----------
+    weight : MadeWeight or ndarray
+        (ny, nx).
+
+    Returns
+    -------
+    `~astropy.nddata.InverseVariance`
+    """
+    return (MadeUncertainty if isinstance(weight, MadeWeight) else InverseVariance)(weight, copy=False)
+
+
+def find_weight(uncertainty: InverseVariance) -> MadeWeight | NDArray[np.float32]:
+    """Return the full weight that an uncertainty holds, without making it where it is made.
+
+    Parameters
+    ----------
+    uncertainty : `~astropy.nddata.InverseVariance`
+
+    Returns
+    -------
+    MadeWeight or ndarray
+        (ny, nx).
+    """
+    return uncertainty.weight if isinstance(uncertainty, MadeUncertainty) else uncertainty.array

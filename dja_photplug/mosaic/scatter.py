@@ -227,10 +227,8 @@ def check_weight(image: MosaicImage, name: str) -> None:
         is a warning. Of images with fewer than 64 cells of 8 x 8 pixels the quietest must scatter so to be refused, and
         they are never warned of; those with fewer than 9 are not looked at.
     """
-    from dja_photplug.mosaic.made import MadeUncertainty  # 0.1 s to import, and a stream of blocks needs it not
+    from dja_photplug.mosaic.made import find_weight  # 0.1 s to import, and a stream of blocks needs it not
 
     check = WeightCheck(image.shape, image.wcs)
-    uncertainty = image.uncertainty
-    full = uncertainty.weight if isinstance(uncertainty, MadeUncertainty) else uncertainty.array
-    check.add(slice(0, image.shape[0]), image.data, image.background_weight, full)
+    check.add(slice(0, image.shape[0]), image.data, image.background_weight, find_weight(image.uncertainty))
     check.tell(name)

@@ -17,7 +17,7 @@ from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.names import ProductName
 from dja_photplug.files.written import write_image
 from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.mosaic.made import MadeUncertainty, MadeWeight
+from dja_photplug.mosaic.made import MadeWeight, find_weight
 from dja_photplug.outputs.whole import whole_file
 from dja_photplug.parallel.scratch import new_plane
 from dja_photplug.sky.grid import BLOCK_PIXELS, Cutout, Grid, pixel_scale, resolve_cutout, row_blocks
@@ -153,9 +153,8 @@ def _add_image(sums: list[Plane], image: MosaicImage, wcs: WCS, name: str) -> st
 def _find_planes(image: MosaicImage) -> Planes:
     """Return data, full weight, background weight (the full one where there is no other) and mask."""
     uncertainty, background = image.uncertainty, image.background_weight
-    full = uncertainty.weight if isinstance(uncertainty, MadeUncertainty) else uncertainty.array
     mask = np.broadcast_to(np.False_, image.shape) if image.mask is None else image.mask
-    return image.data, full, uncertainty.array if background is None else background, mask
+    return image.data, find_weight(uncertainty), uncertainty.array if background is None else background, mask
 
 
 def _take(planes: Planes, where: slice | tuple[slice, slice]) -> Planes:
