@@ -48,6 +48,7 @@ STEP = 0.5
 # Pixels of stamps that a process is given at a time: 30 ms of work at most, and 8 ms at least. There are so many parts,
 # or a multiple of it, that as many processes have the same to do.
 SHARE, EQUAL = 3_000_000, 4
+LIGHTER = 3.0  # times less work is a wing that is taken off than one that is measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -188,18 +189,22 @@ def _find_pairs(
     places: Floats, reach: Floats | Index, others: Floats, extent: Floats, norm: float
 ) -> tuple[Index, Index]:
     """Return which of the places (m, 2) and others (n, 2) are less far apart than both reach, by a Minkowski norm."""
-    near, far = (np.frexp(np.maximum(size, 1))[1] for size in (reach, extent))
     first, second = [np.zeros(0, np.intp)], [np.zeros(0, np.intp)]
     # Radii of up to a factor of two at a time: with the largest of all of them there were too many pairs.
-    for i, j in product(np.unique(near), np.unique(far)):
-        one, other = np.flatnonzero(near == i), np.flatnonzero(far == j)
-        trees = KDTree(places[one]), KDTree(others[other])
-        pairs = trees[0].sparse_distance_matrix(trees[1], 2.0**i + 2.0**j, p=norm, output_type="ndarray")
+    for (i, one, tree), (j, other, others_tree) in product(_plant(places, reach), _plant(others, extent)):
+        pairs = tree.sparse_distance_matrix(others_tree, 2.0**i + 2.0**j, p=norm, output_type="ndarray")
         row, column = one[pairs["i"]], other[pairs["j"]]
         touch = pairs["v"] < reach[row] + extent[column]
         first.append(row[touch])
         second.append(column[touch])
     return np.concatenate(first), np.concatenate(second)
+
+
+def _plant(places: Floats, reach: Floats | Index) -> list[tuple[int, Index, KDTree]]:
+    """Return for each power of two below which some reach: it, which places they are (m, 2), and a tree of them."""
+    power = np.frexp(np.maximum(reach, 1))[1]
+    chosen = [(int(i), np.flatnonzero(power == i)) for i in np.unique(power)]
+    return [(i, some, KDTree(places[some])) for i, some in chosen]
 
 
 def _find_generations(profiles: Profiles, flux: Floats, shape: tuple[int, ...]) -> Index:
@@ -289,7 +294,7 @@ def _bands(profiles: Profiles, ny: int) -> list[Band]:
     y, side = profiles.owners.y, 2.0 * profiles.reach + 1
     work = side**2
     height = 3 * (work * side).sum() / max(work.sum(), 1) + 1
-    count = max(1, min(_count_shares(work.sum()), int(ny / height)))
+    count = max(1, min(_count_shares(work.sum() / LIGHTER), int(ny / height)))
     order = np.argsort(y)
     equal = np.searchsorted(np.cumsum(work[order]), work.sum() / count * np.arange(1, count))
     edges = np.unique([0, *np.rint(y[order][equal]).astype(np.intp).tolist(), ny]).tolist()

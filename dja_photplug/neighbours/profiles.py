@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -238,46 +237,56 @@ def measure_rings(
     if not len(chosen):
         return np.full((m, k), np.nan, np.float32), np.full((m, k), np.nan, np.float32)
     ends = np.searchsorted(chosen, size * np.arange(1, m + 1))
-    flat, key = values.ravel().take(chosen), rings.number.take(step.ravel().take(chosen))
-    core = np.flatnonzero(key < np.searchsorted(rings.radius, CORE))
-    key += np.repeat(k * np.arange(m, dtype=np.int32), np.diff(ends, prepend=0))
-    total = np.bincount(key.take(core), flat.take(core), m * k)
-    ordered = _sort_values(key, flat, ends)
-    rises = np.flatnonzero(ordered[1:, 1] != ordered[:-1, 1])
-    first = np.concatenate([[0], rises + 1])
-    start, count = np.zeros((2, m * k), np.intp)
-    ring = ordered[first, 1]
-    start[ring], count[ring] = first, np.diff(first, append=len(chosen))
+    flat, ring = values.ravel().take(chosen), rings.number.take(step.ravel().take(chosen))
+    core = np.flatnonzero(ring < np.searchsorted(rings.radius, CORE))
+    ordered = _sort_values(ring, flat, ends, k)
+    ring += np.repeat(k * np.arange(m, dtype=np.int32), np.diff(ends, prepend=0))
+    total = np.bincount(ring.take(core), flat.take(core), m * k)
+    count = np.bincount(ring, minlength=m * k)
+    start = np.cumsum(count) - count
 
     def quantile(share: float) -> Image:
         place = np.minimum(start + np.rint(share * np.maximum(count - 1, 0)).astype(np.intp), len(flat) - 1)
-        low = ordered[place, 0]
-        return np.where(low < 0, low ^ LOWEST, ~low).view(np.float32)
+        return _read_values(ordered.take(place), k)
 
     scatter = (quantile(0.8413) - quantile(0.1587)) / 2
     share = np.maximum(count, 1)
     level = np.where(np.tile(rings.radius[:k] < CORE, m), total / share, quantile(0.5))
-    level = np.where(count < 3, np.nan, level).astype(np.float32)
-    error = (SIGNIFICANCE * scatter / np.sqrt(share)).astype(np.float32)
-    return level.reshape(m, k), error.reshape(m, k)
+    error = SIGNIFICANCE * scatter / np.sqrt(share)
+    few = count < 3
+    known, spread = (np.where(few, np.nan, plane).astype(np.float32).reshape(m, k) for plane in (level, error))
+    return known, spread
 
 
-def _sort_values(key: NDArray[np.int32], values: Image, ends: Index) -> NDArray[np.int32]:
-    """Return values by key and then value, both of which rise from one stretch, up to an end, to the next.
+def _sort_values(ring: NDArray[np.int32], values: Image, ends: Index, k: int) -> NDArray[np.uint32]:
+    """Return ring, below k, and value as one number for each pixel, sorted from one end of a stretch to the next.
 
-    Of (n, 2) the second is the key, and the first the value, as a number whose unsigned order is that of floats: the 64
-    bits of both are sorted as one.
+    The first bits are the ring, and the others those of the value, in an order that is that of floats. Its last bits
+    are left out, 6 of 32 for 64 rings, which is one part in 100,000 of it: numbers of 32 bits are sorted three times
+    as fast as those of 64.
     """
-    both = np.empty(len(key), np.uint64)
-    halves = both.view(np.int32).reshape(-1, 2)[:, :: 1 if sys.byteorder == "little" else -1]
     bits = values.view(np.int32)
     ordered = bits >> 31
     ordered |= LOWEST
     ordered ^= bits
-    halves[:, 0], halves[:, 1] = ordered, key
+    both = ordered.view(np.uint32)
+    both >>= np.uint32(_bits(k))
+    both |= ring.view(np.uint32) << np.uint32(32 - _bits(k))
     for start, end in pairwise([0, *ends.tolist()]):
         both[start:end].sort()
-    return halves
+    return both
+
+
+def _read_values(both: NDArray[np.uint32], k: int) -> Image:
+    """Return the values of numbers of :func:`_sort_values`, with a half for what was left out."""
+    left = _bits(k)
+    ordered = ((both << np.uint32(left)) | np.uint32((1 << left) >> 1)).view(np.int32)
+    return np.where(ordered < 0, ordered ^ LOWEST, ~ordered).view(np.float32)
+
+
+def _bits(k: int) -> int:
+    """Return how many bits a number below k takes."""
+    return (k - 1).bit_length()
 
 
 def fill_rings(level: Image, error: Image) -> tuple[Image, Image]:
