@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial, reduce
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from astropy.io import fits
@@ -17,17 +20,25 @@ from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.names import ProductName
 from dja_photplug.files.written import write_image
 from dja_photplug.mosaic.image import MosaicImage
+from dja_photplug.mosaic.load import Block
 from dja_photplug.mosaic.made import MadeWeight, find_weight
+from dja_photplug.mosaic.models.electrons import HeaderValue
 from dja_photplug.outputs.whole import whole_file
-from dja_photplug.parallel.scratch import new_plane
-from dja_photplug.sky.grid import BLOCK_PIXELS, Cutout, Grid, pixel_scale, resolve_cutout, row_blocks
+from dja_photplug.parallel.scratch import fill_rows, keep_memory, new_plane
+from dja_photplug.parallel.workers import Map
+from dja_photplug.sky.grid import BLOCK_PIXELS, Cutout, Grid, Window, pixel_scale, resolve_cutout, row_blocks
 from dja_photplug.sky.nesting import find_nesting
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT
 
-__all__ = ["coarsest_grid", "name_stack", "stack_images", "write_stack"]
+__all__ = ["ImageRows", "coarsest_grid", "name_stack", "stack_images", "write_stack"]
+
+# The noise preset of an image that tells none.
+UNKNOWN = "as loaded"
 
 Plane = NDArray[np.float32]
-Planes = tuple[Plane, Plane | MadeWeight, Plane, NDArray[np.bool_]]
+Sums = list[Plane]
+"""w data, w and w^2 p, which become data, background weight and full weight."""
+Planes = tuple[Plane, Plane | MadeWeight, Plane, NDArray[np.bool_] | None]
 
 
 def coarsest_grid(grids: Mapping[str, Grid], cutout: Cutout = None) -> Grid:
@@ -61,7 +72,43 @@ def coarsest_grid(grids: Mapping[str, Grid], cutout: Cutout = None) -> Grid:
     return Grid(wcs[rows, columns], (rows.stop - rows.start, columns.stop - columns.start))
 
 
-def stack_images(images: Iterable[MosaicImage], wcs: WCS, shape: tuple[int, int], names: Sequence[str]) -> MosaicImage:
+class ImageRows(Protocol):
+    """An image whose rows come from top to bottom, once."""
+
+    @property
+    def wcs(self) -> WCS:
+        """Of its pixels."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the image, (ny, nx)."""
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield them.
+
+        Yields
+        ------
+        Block
+            Valid until the next one.
+        """
+
+    def meta(self) -> Mapping[str, HeaderValue]:
+        """Return its metadata, after the last block.
+
+        Returns
+        -------
+        mapping
+        """
+
+
+def stack_images(
+    images: Iterable[MosaicImage | ImageRows],
+    wcs: WCS,
+    shape: tuple[int, int],
+    names: Sequence[str],
+    *,
+    parallel: Map = map,
+) -> MosaicImage:
     """Stack images of several bands on one grid, weighted by their background weights.
 
     With the background weight w (the ``wht``) and the photon variance p = max(1/full - 1/w, 0) of each band::
@@ -72,9 +119,10 @@ def stack_images(images: Iterable[MosaicImage], wcs: WCS, shape: tuple[int, int]
 
     Parameters
     ----------
-    images : iterable of MosaicImage
-        Taken one at a time and not kept: of a generator that loads, one is in memory at a time. Without
-        ``background_weight`` all variance of an image counts as background.
+    images : iterable of MosaicImage or ImageRows
+        Images are taken one at a time and not kept: of a generator that loads, one is in memory at a time. Without
+        ``background_weight`` all variance of an image counts as background. Where rows are read instead, they are read
+        of all of these at a time, after the images.
     wcs : `~astropy.wcs.WCS`
         The grid. Pixels of an image are its pixels, or nest in them: then their fluxes and their variances are summed,
         and the sum is null where one of them is, because part of a flux is no flux.
@@ -82,6 +130,8 @@ def stack_images(images: Iterable[MosaicImage], wcs: WCS, shape: tuple[int, int]
         (ny, nx) of the grid.
     names : sequence of str
         Of the images, in their order; they appear in errors and in the metadata.
+    parallel : callable, optional
+        As `map`, of threads of this process, by which rows that are read of several images are weighed.
 
     Returns
     -------
@@ -99,38 +149,116 @@ def stack_images(images: Iterable[MosaicImage], wcs: WCS, shape: tuple[int, int]
     The weights know nothing of the sources. The full weight falls where a pixel is brighter, by noise or by colour, and
     as a weight in the mean it makes sources too faint; ``docs/stacks.md`` has the numbers.
 
-    The sums are three float32 planes, which become the result's, beside the image that is being added.
+    The sums are three float32 planes, which become the result's, beside the image that is being added, if one is.
     """
-    sums = [new_plane(shape, np.float32) for _ in range(3)]
-    loader, stacked, presets = iter(images), [], []
-    for name in names:
-        noise = _add_image(sums, next(loader), wcs, name)  # no variable holds the image while the next is loaded
-        if noise is not None:
-            stacked.append(name)
-            presets.append(noise)
-    if not stacked:
+    sums = [new_plane(shape, np.float32, blank=False) for _ in range(3)]
+    mask = new_plane(shape, np.bool_, blank=False)
+    loader, presets, read = iter(images), dict[int, str](), dict[int, _Layer]()
+    for i, name in enumerate(names):
+        layer = _place_layer(next(loader), wcs, shape, name)
+        if layer is not None and isinstance(layer.pixels, _Rows):
+            read[i] = layer
+        elif layer is not None:
+            _add_layers(sums, [layer], first=not presets)
+            presets[i] = layer.pixels.end()
+        del layer  # which holds an image, while the next is loaded
+    if not (presets or read):
         raise PhotplugError(
             f"none of the bands to stack ({', '.join(names) or 'no names'}) overlaps the grid; check it"
         )
+    _add_layers(sums, list(read.values()), first=not presets, mask=mask, parallel=parallel)
+    presets |= {i: layer.pixels.end() for i, layer in read.items()}
+    data, weight, full = sums
+    return MosaicImage(
+        data,
+        unit=MOSAIC_UNIT,
+        uncertainty=InverseVariance(full, copy=False),
+        mask=mask,
+        wcs=wcs,
+        meta=_make_header([(names[i], presets[i]) for i in sorted(presets)]),
+        background_weight=weight,
+    )
+
+
+def _divide(sums: Sums, null: NDArray[np.bool_]) -> None:
+    """Make data and full weight of sums, in their place, and tell where there are none."""
     data, weight, photons = sums
     used = weight > 0
     np.divide(data, weight, out=data, where=used)
     np.divide(photons, weight, out=photons, where=used)
     photons += 1
-    full = np.divide(weight, photons, out=photons)
-    return MosaicImage(
-        data,
-        unit=MOSAIC_UNIT,
-        uncertainty=InverseVariance(full, copy=False),
-        mask=~used,
-        wcs=wcs,
-        meta=_make_header(stacked, presets),
-        background_weight=weight,
-    )
+    np.divide(weight, photons, out=photons)
+    np.logical_not(used, out=null)
 
 
-def _add_image(sums: list[Plane], image: MosaicImage, wcs: WCS, name: str) -> str | None:
-    """Add an image to the sums of w data, w and w^2 p; return its noise preset, None where it is off the grid."""
+class _Whole:
+    """The pixels of an image that is loaded, in some columns."""
+
+    def __init__(self, image: MosaicImage, columns: slice) -> None:
+        self._planes = _take(_find_planes(image), (slice(None), columns))
+        self._noise = image.meta.get("NOISE", UNKNOWN)
+
+    def take(self, rows: slice) -> Planes:
+        """Return some rows."""
+        return _take(self._planes, rows)
+
+    def end(self) -> str:
+        """Return the noise preset."""
+        return str(self._noise)
+
+
+class _Rows:
+    """The pixels of an image that is being read, in some columns."""
+
+    def __init__(self, image: ImageRows, columns: slice) -> None:
+        self._image, self._columns, self._blocks = image, columns, image.blocks()
+        self._rows, self._planes = slice(0, 0), tuple[Plane, ...]()
+
+    def take(self, rows: slice) -> Planes:
+        """Return some rows, below those that were taken before: valid until the next ones are."""
+        parts, start = [], rows.start
+        while start < rows.stop:
+            while self._rows.stop <= start:
+                self._rows, *planes = next(self._blocks)
+                self._planes = tuple(plane[:, self._columns] for plane in planes)
+            stop = min(rows.stop, self._rows.stop)
+            part = [plane[start - self._rows.start : stop - self._rows.start] for plane in self._planes]
+            parts.append(part if stop == rows.stop else [plane.copy() for plane in part])
+            start = stop
+        data, background, full = (
+            planes[0] if len(parts) == 1 else np.concatenate(planes) for planes in zip(*parts, strict=True)
+        )
+        return data, full, background, None
+
+    def end(self) -> str:
+        """Read the rest, which tells whether the image can be believed; return the noise preset."""
+        for _ in self._blocks:
+            pass
+        return str(self._image.meta().get("NOISE", UNKNOWN))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Layer:
+    """An image on a grid: `ratio` x `ratio` of its pixels, from row `origin` on, fill one in these rows and columns."""
+
+    pixels: _Whole | _Rows
+    ratio: int
+    origin: int
+    rows: slice
+    columns: slice
+
+    def weigh(self, rows: slice) -> tuple[Window, Sums] | None:
+        """Return what it adds to some rows of the grid, and to which of their pixels; None where that is nothing."""
+        low, high = max(rows.start, self.rows.start), min(rows.stop, self.rows.stop)
+        if low >= high:
+            return None
+        fine = slice(*(self.origin + self.ratio * (row - self.rows.start) for row in (low, high)))
+        place = slice(low - rows.start, high - rows.start), self.columns
+        return place, _weigh(self.pixels.take(fine), self.ratio)
+
+
+def _place_layer(image: MosaicImage | ImageRows, wcs: WCS, shape: tuple[int, int], name: str) -> _Layer | None:
+    """Return an image as a layer of the grid, None where it is off it."""
     nesting = find_nesting(image.wcs, wcs, image.shape)
     if nesting is None:
         raise PhotplugError(
@@ -138,29 +266,50 @@ def _add_image(sums: list[Plane], image: MosaicImage, wcs: WCS, name: str) -> st
             f"({pixel_scale(wcs) * 1e3:.4g} mas), so it cannot be stacked; detect in one band with --detect FILTER"
         )
     ratio = nesting.ratio
-    rows, fine_rows = _find_overlap(nesting.y, ratio, image.shape[0], sums[0].shape[0])
-    columns, fine_columns = _find_overlap(nesting.x, ratio, image.shape[1], sums[0].shape[1])
+    rows, fine_rows = _find_overlap(nesting.y, ratio, image.shape[0], shape[0])
+    columns, fine_columns = _find_overlap(nesting.x, ratio, image.shape[1], shape[1])
     if rows.start >= rows.stop or columns.start >= columns.stop:
         return None
-    ours = [plane[rows, columns] for plane in sums]
-    theirs = _take(_find_planes(image), (fine_rows, fine_columns))
-    for block in row_blocks(ours[0].shape, BLOCK_PIXELS // ratio**2):
-        fine = slice(ratio * block.start, ratio * block.stop)
-        _add_block([plane[block] for plane in ours], _take(theirs, fine), ratio)
-    return str(image.meta.get("NOISE", "as loaded"))
+    pixels = _Whole(image, fine_columns) if isinstance(image, MosaicImage) else _Rows(image, fine_columns)
+    return _Layer(pixels=pixels, ratio=ratio, origin=fine_rows.start, rows=rows, columns=columns)
+
+
+def _add_layers(
+    sums: Sums,
+    layers: Sequence[_Layer],
+    *,
+    first: bool,
+    mask: NDArray[np.bool_] | None = None,
+    parallel: Map = map,
+) -> None:
+    """Add images to the sums, which the first ones write; with the mask, that is written too, divide them."""
+    keep_memory()
+    finest = max((layer.ratio for layer in layers), default=1)
+    for rows in row_blocks(sums[0].shape, BLOCK_PIXELS // finest**2):
+        with ExitStack() as stack:
+            parts = [stack.enter_context(fill_rows(plane, rows)) if first else plane[rows] for plane in sums]
+            if first:
+                for part in parts:
+                    part[...] = 0
+            for added in parallel(partial(_Layer.weigh, rows=rows), layers):
+                if added is not None:
+                    place, planes = added
+                    for part, plane in zip(parts, planes, strict=True):
+                        part[place] += plane
+            if mask is not None:
+                _divide(parts, stack.enter_context(fill_rows(mask, rows)))
 
 
 def _find_planes(image: MosaicImage) -> Planes:
     """Return data, full weight, background weight (the full one where there is no other) and mask."""
     uncertainty, background = image.uncertainty, image.background_weight
-    mask = np.broadcast_to(np.False_, image.shape) if image.mask is None else image.mask
-    return image.data, find_weight(uncertainty), uncertainty.array if background is None else background, mask
+    return image.data, find_weight(uncertainty), uncertainty.array if background is None else background, image.mask
 
 
 def _take(planes: Planes, where: slice | tuple[slice, slice]) -> Planes:
     """Return some rows, or rows and columns, of all planes."""
     data, full, background, mask = planes
-    return data[where], full[where], background[where], mask[where]
+    return data[where], full[where], background[where], None if mask is None else mask[where]
 
 
 def _find_overlap(origin: int, ratio: int, n_fine: int, n: int) -> tuple[slice, slice]:
@@ -169,19 +318,32 @@ def _find_overlap(origin: int, ratio: int, n_fine: int, n: int) -> tuple[slice, 
     return slice(start, stop), slice(origin + ratio * start, origin + ratio * stop)
 
 
-def _add_block(sums: list[Plane], planes: Planes, ratio: int) -> None:
-    """Add pixels that fill those of the sums; a null one has infinite variance, and so has any sum with it."""
+def _weigh(planes: Planes, ratio: int) -> Sums:
+    """Return w data, w and w^2 p of sums of pixels; a null one has infinite variance, and so has any sum with it."""
     data, made, background, mask = planes
     weights = np.asarray(made), background
-    null = mask | ~((weights[0] > 0) & (weights[1] > 0))
+    null = ~((weights[0] > 0) & (weights[1] > 0))
+    if mask is not None:
+        null |= mask
+    full, weight = (_rebin_weight(plane, null, ratio) for plane in weights)
     with np.errstate(divide="ignore", invalid="ignore"):
-        full, weight = (1 / _rebin(np.where(null, np.inf, 1 / plane), ratio) for plane in weights)
-        used = weight > 0
-        total, total_weight, photons = sums
-        np.add(total, weight * _rebin(data, ratio), out=total, where=used)
-        np.add(total_weight, weight, out=total_weight)
-        # w^2 p = w (w / full - 1)
-        np.add(photons, weight * np.maximum(weight / full - 1, 0), out=photons, where=used)
+        light = weight * _rebin(data, ratio)
+        photons = weight / full  # w^2 p = w (w / full - 1)
+        photons -= 1
+        np.maximum(photons, 0, out=photons)
+        photons *= weight
+    unused = ~(weight > 0)
+    for plane in (light, photons):
+        np.copyto(plane, 0, where=unused)
+    return [light, weight, photons]
+
+
+def _rebin_weight(weight: Plane, null: NDArray[np.bool_], ratio: int) -> Plane:
+    """Return the weight of the sums of `ratio` x `ratio` pixels, 0 where one of them is null."""
+    if ratio == 1:
+        return np.where(null, np.float32(0), weight)
+    with np.errstate(divide="ignore"):
+        return np.reciprocal(_rebin(np.where(null, np.float32(np.inf), 1 / weight), ratio))
 
 
 def _rebin(plane: Plane, ratio: int) -> Plane:
@@ -189,12 +351,12 @@ def _rebin(plane: Plane, ratio: int) -> Plane:
     return reduce(np.add, (plane[i::ratio, j::ratio] for i, j in np.ndindex(ratio, ratio)))
 
 
-def _make_header(names: Sequence[str], presets: Sequence[str]) -> fits.Header:
+def _make_header(stacked: Sequence[tuple[str, str]]) -> fits.Header:
     cards = [
         ("FILTER", "IR", "inverse-variance stack of the bands STACK1 ..."),
-        ("NSTACK", len(names), "stacked bands"),
-        *((f"STACK{i}", name, "band") for i, name in enumerate(names, start=1)),
-        ("NOISE", ", ".join(dict.fromkeys(presets)), "noise preset of the bands' full weights"),
+        ("NSTACK", len(stacked), "stacked bands"),
+        *((f"STACK{i}", name, "band") for i, (name, _) in enumerate(stacked, start=1)),
+        ("NOISE", ", ".join(dict.fromkeys(preset for _, preset in stacked)), "noise preset of the bands' full weights"),
         ("PHOTFNU", 1e-8, "[Jy] one unit of the image"),
         ("ZEROPNT", MOSAIC_ZERO_POINT, "[mag(AB)] of one unit of the image, 10 nJy"),
     ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import pluggy
@@ -36,7 +37,8 @@ from dja_photplug.pipeline.many_bands import (
 from dja_photplug.pipeline.one_band import measure_band
 from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.pipeline.steps.result import Result, describe_image
-from dja_photplug.pipeline.tiles import share_work
+from dja_photplug.pipeline.streams import open_source
+from dja_photplug.pipeline.tiles import count_workers, share_work
 from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.plugins.options import complete_options
 from dja_photplug.psf.regions import PSFModel
@@ -215,10 +217,11 @@ def _stack_name(bands: Bands) -> tuple[str, str]:
 
 
 def _make_stack(bands: Bands, options: Options, manager: pluggy.PluginManager) -> MosaicImage:
-    """Load one mosaic after the other into their stack, and write it where asked."""
+    """Read the mosaics into their stack, and write it where asked."""
     grids = {str(source): find_grid(source, options, manager) for source in bands.values()}
-    images = (load_source(source, options, manager) for source in bands.values())
-    stack = stack_images(images, *coarsest_grid(grids, options.cutout), list(bands))
+    with ExitStack() as opened, ThreadPoolExecutor(count_workers(options)) as pool:
+        images = (open_source(source, options, manager, opened) for source in bands.values())
+        stack = stack_images(images, *coarsest_grid(grids, options.cutout), list(bands), parallel=pool.map)
     if options.bands.stack is not None:
         write_stack(stack, options.bands.stack, *_stack_name(bands), overwrite=options.overwrite)
     return stack

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -12,27 +12,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pluggy
 from numpy.typing import ArrayLike, NDArray
-from tqdm import tqdm
 
 from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.files.names import MosaicFiles, Source, explain_name
-from dja_photplug.mosaic.load import open_mosaic
+from dja_photplug.files.names import Source, explain_name
 from dja_photplug.mosaic.models import fullweight
-from dja_photplug.mosaic.models.electrons import Header, HeaderValue
+from dja_photplug.mosaic.models.electrons import Header
 from dja_photplug.mosaic.models.exposure import ExposureMap
 from dja_photplug.mosaic.models.fullweight import NoiseModel
 from dja_photplug.mosaic.plan import VarianceHook
-from dja_photplug.mosaic.scatter import WeightCheck, check_weight
-from dja_photplug.mosaic.weights import rescale_weight, write_weight, write_weight_blocks
+from dja_photplug.mosaic.scatter import check_weight
 from dja_photplug.options.bands import of_band, settle_bands
 from dja_photplug.options.run import Options
 from dja_photplug.options.stages import NOISE_PRESETS, Stage, VarianceOptions, as_variance_options
 from dja_photplug.outputs.run import protect_source
-from dja_photplug.outputs.whole import check_output
-from dja_photplug.parallel.scratch import Unnamed, open_scratch
-from dja_photplug.plugins.calls import ask_all, ask_first, ask_some, find_asked_before, naming_plugin
-from dja_photplug.plugins.manager import LOADER, get_plugin_manager, has_plugins
+from dja_photplug.parallel.scratch import open_scratch
+from dja_photplug.plugins.calls import ask_all, ask_first, ask_some
+from dja_photplug.plugins.manager import get_plugin_manager, has_plugins
 from dja_photplug.plugins.options import complete_options
 from dja_photplug.sky.grid import Cutout, Grid, Window, check_pixels, pixel_size, resolve_cutout
 from dja_photplug.units import MOSAIC_ZERO_POINT, flux_of
@@ -44,12 +40,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Products",
+    "Request",
     "find_grid",
     "find_source",
     "full_weight",
     "load_mosaic",
     "load_source",
-    "write_source_weight",
     "zero_point_factor",
 ]
 
@@ -138,15 +134,18 @@ def load_source(
         Where the files are missing, no plugin loads them, or they do not allow it; where pixels are not square, or the
         weight and the scatter of the pixels contradict each other.
     """
-    from astropy.nddata import NDData
-
     protect_source(source)
-    request = _Request(source, options, manager, variance)
-    return request.check(ask_first(manager, "photplug_load", request.purpose, NDData, **request.arguments))
+    return Request(source, options, manager, variance).load(manager)
 
 
-class _Request:
-    """One image that is asked of loaders: what they are given, and what is checked in what they give."""
+class Request:
+    """One image that is asked of loaders: what they are given, and what is checked in what they give.
+
+    Parameters
+    ----------
+    source, options, manager, variance
+        As for :func:`load_source`.
+    """
 
     def __init__(
         self, source: Source, options: Options, manager: pluggy.PluginManager, variance: VarianceHook | None = None
@@ -159,14 +158,55 @@ class _Request:
         unknown = f"{source}: {explain_name(str(source))}; loading it" if type(source) is Source else ""
         self.purpose = unknown or f"loading {source}"
 
+    def load(self, manager: pluggy.PluginManager) -> MosaicImage:
+        """Return the image that the first of all loaders gives.
+
+        Parameters
+        ----------
+        manager : PluginManager
+
+        Returns
+        -------
+        MosaicImage
+            Checked.
+        """
+        from astropy.nddata import NDData
+
+        return self.check(ask_first(manager, "photplug_load", self.purpose, NDData, **self.arguments))
+
     def ask(self, manager: pluggy.PluginManager, names: list[str]) -> NDData | None:
-        """Return what the first of some loaders gives that claims."""
+        """Return what the first of some loaders gives that claims.
+
+        Parameters
+        ----------
+        manager : PluginManager
+        names : list of str
+
+        Returns
+        -------
+        NDData or None
+            As it is given.
+        """
         from astropy.nddata import NDData
 
         return ask_some(manager, names, "photplug_load", self.purpose, NDData, **self.arguments)
 
     def check(self, loaded: NDData) -> MosaicImage:
-        """Return what a loader gave as an image that was checked, cut and scaled."""
+        """Return what a loader gave as an image that was checked, cut and scaled.
+
+        Parameters
+        ----------
+        loaded : NDData
+
+        Returns
+        -------
+        MosaicImage
+
+        Raises
+        ------
+        PhotplugError
+            Where its weight and the scatter of its pixels contradict each other, or its pixels are not square.
+        """
         from dja_photplug.mosaic.image import as_mosaic_image, rescale_image
 
         source, options, variance = self.source, self.options, self.variance
@@ -182,76 +222,6 @@ class _Request:
             check_weight(image, str(source))
         factor = zero_point_factor(source, options)
         return image if factor == 1 else rescale_image(image, factor)
-
-
-def write_source_weight(
-    source: Source, options: Options, manager: pluggy.PluginManager, path: Path, kind: str, *, progress: bool = False
-) -> Mapping[str, HeaderValue]:
-    """Write the full weight of a source, or its sigma or variance, as FITS; a mosaic's is written while it is read.
-
-    Parameters
-    ----------
-    source : Source
-    options : Options
-        As for :func:`load_source`; ``overwrite`` lets `path` replace an existing file.
-    manager : PluginManager
-    path : Path
-        ``.fits`` or ``.fits.gz``.
-    kind : {"weight", "sigma", "variance"}
-        As for :func:`dja_photplug.write_weight`.
-    progress : bool, optional
-        Show a bar where stderr is a terminal.
-
-    Returns
-    -------
-    mapping
-        Metadata of the image.
-
-    Raises
-    ------
-    PhotplugError
-        As :func:`load_source` and :func:`dja_photplug.write_weight`; then there is no file.
-    """
-    protect_source(source)
-    check_output(path, overwrite=options.overwrite)
-    hook, request = "photplug_load", _Request(source, options, manager)
-    ahead = find_asked_before(manager, LOADER, hook) if isinstance(source, MosaicFiles) else None
-    if isinstance(source, MosaicFiles) and ahead is not None:
-        loaded = request.ask(manager, ahead) if ahead else None
-        if loaded is None:
-            with naming_plugin(manager, hook):
-                return _stream_weight(source, request, path, kind, progress=progress)
-        image = request.check(loaded)
-    else:
-        image = load_source(source, options, manager)
-    write_weight(image, path, kind, overwrite=options.overwrite)
-    return image.meta
-
-
-def _stream_weight(
-    files: MosaicFiles, request: _Request, path: Path, kind: str, *, progress: bool
-) -> Mapping[str, HeaderValue]:
-    """Write the weight of a mosaic block by block, with the checks and the zero point of an image that is loaded."""
-    options, factor = request.options, zero_point_factor(files, request.options)
-    scratch = Unnamed(path.absolute().parent)  # the exposure map is a 16th of what is written there
-    with open_mosaic(files, options.variance, options.cutout, variance=request.variance, allocate=scratch) as stream:
-        check = None if options.variance.trust_weights else WeightCheck(stream.shape, stream.wcs)
-        bar = tqdm(total=stream.shape[0], desc="rows", unit_scale=True, disable=None if progress else True, delay=1)
-
-        def blocks() -> Iterator[NDArray[np.float32]]:
-            for rows, science, weight, full in stream.blocks():
-                if check is not None:
-                    check.add(rows, science, weight, full)
-                yield full if factor == 1 else rescale_weight(full, factor)
-                bar.update(len(full))
-                scratch.release()
-            if check is not None:
-                check.tell(str(files))  # before the file has its name
-
-        with bar:
-            grid = Grid(stream.wcs, stream.shape)
-            write_weight_blocks(blocks(), grid, stream.meta, path, kind, overwrite=options.overwrite)
-        return stream.meta()
 
 
 def zero_point_factor(source: Source, options: Options) -> float:

@@ -35,7 +35,7 @@ from dja_photplug.plugins.manager import split_work
 from dja_photplug.sky.grid import Window, resolve_cutout
 from dja_photplug.sources.detection import Detection
 
-__all__ = ["detect_in_tiles", "is_large", "measure_in_tiles", "share_work"]
+__all__ = ["count_workers", "detect_in_tiles", "is_large", "measure_in_tiles", "share_work"]
 
 # Bytes that a pixel takes in scratch files: pixels, weights, mask; segments; mask of sources; pixels less neighbours.
 BYTES = 13 + 4 + 1 + 4
@@ -135,7 +135,7 @@ def share_work(
         return
     # What is registered by hand is known in this process alone.
     shared = split_work(manager, 2)[0] > 1
-    count = (options.bands.workers or min(MOST_WORKERS, count_cores())) if shared else 1
+    count = count_workers(options) if shared else 1
     with ExitStack() as stack:
         needed = (BYTES + (MATCHED if options.bands.match else 0)) * pixels
         scratch = stack.enter_context(open_scratch(options.tiles.scratch, needed=needed))
@@ -148,6 +148,21 @@ def share_work(
         workers = Workers(count, executor=executor, folder=scratch.folder, modules=MODULES)
         stack.enter_context(workers).begin()
         yield stack.enter_context(sharing(workers.map))
+
+
+def count_workers(options: Options) -> int:
+    """Return how many do the work on an image: as many as the options say, or the cores, at most `MOST_WORKERS`.
+
+    Parameters
+    ----------
+    options : Options
+        Its ``bands.workers``.
+
+    Returns
+    -------
+    int
+    """
+    return options.bands.workers or min(MOST_WORKERS, count_cores())
 
 
 def is_large(sources: Iterable[Source], options: Options) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from dja_photplug import MosaicImage, PhotplugError, find_mosaic, load_mosaic
+from dja_photplug.mosaic.load import Block
 from dja_photplug.mosaic.stack import coarsest_grid, stack_images, write_stack
 from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic
 from dja_photplug.simulate.scene import field_grid
@@ -287,6 +290,52 @@ def test_bright_fluxes_are_the_weighted_mean_of_the_bands(bands: Bands) -> None:
     ratio = fluxes[2] / np.average(fluxes[:2], axis=0, weights=weights)
     np.testing.assert_allclose(ratio, 1, atol=0.01)
     assert np.mean(ratio) == pytest.approx(1, abs=0.002)
+
+
+class Rows:
+    """An image whose rows come in blocks of a height, each of which is overwritten by the next."""
+
+    def __init__(self, image: MosaicImage, height: int) -> None:
+        self.image, self.height = image, height
+        self.wcs, self.shape, self.read = image.wcs, image.shape, 0
+
+    def meta(self) -> fits.Header:
+        return self.image.meta
+
+    def blocks(self) -> Iterator[Block]:
+        planes = (self.image.data, self.image.background_weight, self.image.uncertainty.array)
+        held = np.empty((3, self.height, self.shape[1]), np.float32)
+        for rows in (slice(y, min(y + self.height, self.shape[0])) for y in range(0, self.shape[0], self.height)):
+            held[:] = np.nan
+            for place, plane in zip(held, planes, strict=True):
+                place[: rows.stop - rows.start] = plane[rows]
+            self.read = rows.stop
+            yield Block(rows, *held[:, : rows.stop - rows.start])
+
+
+@pytest.mark.parametrize("heights", [(1, 2, 3), (7, 5, 100), (24, 24, 24)])
+@pytest.mark.parametrize("read", [(0, 1, 2), (1,), (0, 2)], ids=str)
+def test_rows_as_they_are_read_make_the_same_stack(
+    monkeypatch: pytest.MonkeyPatch, heights: tuple[int, ...], read: tuple[int, ...]
+) -> None:
+    """Whole images or rows, in whatever blocks these come and the stack is made; each is read to its end."""
+    fine = field_grid(34.4, -5.2, (24, 30), 0.02)[3:, 5:28]
+    bands = [
+        (draw_image(1), 1, 0, 0),
+        (draw_image(2, GRID[2:9, 4:20], (7, 11)), 1, -2, -4),
+        (draw_image(3, fine, (21, 23)), 2, -3, -5),
+    ]
+    names = ["f444w", "f277w", "f115w"]
+    whole = stack_images([image for image, *_ in bands], GRID, SHAPE, names)
+    for pixels in (1, 45, 1 << 18):
+        monkeypatch.setattr("dja_photplug.mosaic.stack.BLOCK_PIXELS", pixels)
+        rows = {i: Rows(bands[i][0], heights[i]) for i in read}
+        images = [rows.get(i, image) for i, (image, *_) in enumerate(bands)]
+        with ThreadPoolExecutor(2) as pool:
+            stack = stack_images(images, GRID, SHAPE, names, parallel=pool.map)
+        assert_planes(stack, stack_literally(bands, SHAPE))
+        assert dict(stack.meta) == dict(whole.meta)
+        assert [each.read for each in rows.values()] == [each.shape[0] for each in rows.values()]
 
 
 # ---- the grid

@@ -28,9 +28,13 @@ from dja_photplug.injection.field import Job, prepare
 from dja_photplug.mosaic import load as dja
 from dja_photplug.mosaic.models.noise import crop_model
 from dja_photplug.mosaic.plan import load_exposure
-from dja_photplug.pipeline import images
-from dja_photplug.pipeline.images import find_source, load_source, write_source_weight
+from dja_photplug.mosaic.stack import coarsest_grid, stack_images
+from dja_photplug.pipeline import streams
+from dja_photplug.pipeline.images import find_source, load_source
+from dja_photplug.pipeline.many_bands import find_bands
+from dja_photplug.pipeline.streams import write_source_weight
 from dja_photplug.plugin import SEP, Source, Stage, calibrate_with, hookimpl, make_noise_model, measure_with, option
+from dja_photplug.plugins.options import complete_options
 from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic
 from dja_photplug.sky.grid import Grid
 from tests.helpers import (
@@ -500,12 +504,60 @@ def test_a_loader_of_somebody_else_has_its_say_in_the_weight(simulated, tmp_path
         manager.register(types.SimpleNamespace(photplug_load=hookimpl(trylast=True)(load)), "late")
     if claims == "wrapped":
         manager.register(types.SimpleNamespace(photplug_load=hookimpl(wrapper=True)(photplug_load)), "around")
-    stream = images.open_mosaic
-    monkeypatch.setattr(images, "open_mosaic", lambda *a, **k: streamed.append(1) or stream(*a, **k))
+    stream = streams.open_mosaic
+    monkeypatch.setattr(streams, "open_mosaic", lambda *a, **k: streamed.append(1) or stream(*a, **k))
     one, other = write_both(simulated.prefix, manager, tmp_path, "weight")
     assert one.read_bytes() == other.read_bytes()
     assert bool(streamed) == (claims in ("none", "later"))
     assert bool(asked) == (claims != "later")
+
+
+@pytest.mark.parametrize("case", ["ours", "zero point", "wrapped", "claimed"])
+def test_a_stack_is_that_of_the_images_whoever_loads_them(pair, case):
+    """Of rows as they are read, but where a plugin has a say in a band."""
+
+    def load(source):
+        return dp.load_mosaic(source, "background") if source.band == "f115w" else None
+
+    def photplug_load(source):
+        image = yield
+        if source.band == "f115w":
+            image.uncertainty.array[:] /= 4
+        return image
+
+    manager = make_manager(**({"photplug_load": load} if case == "claimed" else {}))
+    if case == "wrapped":
+        manager.register(types.SimpleNamespace(photplug_load=hookimpl(wrapper=True)(photplug_load)), "around")
+    points = {"f115w": 26.4, "f444w": 28.2} if case == "zero point" else {}
+    options = complete_options(replace(DJA, bands=dp.BandOptions(detect="stack", zero_point=points)), manager)
+    bands = find_bands(pair, options, manager)
+    images = [load_source(source, options, manager) for source in bands.values()]
+    grid = coarsest_grid({str(source): source.grid() for source in bands.values()})
+    expected = stack_images(images, *grid, list(bands))
+    stack = dp.run(pair, options, manager=manager).image
+    planes = [(each.data, each.uncertainty.array, each.background_weight, each.mask) for each in (stack, expected)]
+    for ours, theirs in zip(*planes, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+    assert dict(stack.meta) == dict(expected.meta)
+
+
+def test_a_stack_tells_which_band_cannot_be_believed(pair, tmp_path, capsys, monkeypatch, plugged):
+    monkeypatch.chdir(tmp_path)
+    for prefix in pair:
+        copy_products(prefix, tmp_path)
+    path = Path("pair-v1-f115w-clear_drc_wht.fits.gz")
+    path = path if path.exists() else path.with_suffix("")
+    weight, header = fits.getdata(path, header=True)
+    fits.writeto(path, weight * np.float32(1e6), header, overwrite=True)
+    words = "catalog pair-v1-f444w-clear pair-v1-f115w-clear --detect stack -o c.fits"
+    expect_error(capsys, words, "pair-v1-f115w-clear", "times the sigma of the weight, where 0.5 to 1")
+
+    class Broken(Doubled):
+        def __call__(self, science, weight, rows):
+            raise ZeroDivisionError("no gain")
+
+    plugged(photplug_variance=lambda: Broken())
+    expect_error(capsys, words, "plugin 'mine' failed", "ZeroDivisionError: no gain")
 
 
 def test_a_model_that_fails_in_the_middle_is_named_and_leaves_no_weight(folder, plugged, capsys):

@@ -36,7 +36,7 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
 
 def run(arguments: Namespace) -> None:
     """Write the full weight, sigma or variance of a mosaic."""
-    from dja_photplug.pipeline.images import write_source_weight
+    from dja_photplug.pipeline.streams import write_source_weight
     from dja_photplug.plugins.options import complete_options
 
     check_outputs(arguments, output=IMAGE_SUFFIXES)
