@@ -10,7 +10,7 @@ from astropy import units as u
 from astropy.nddata import InverseVariance
 from numpy.typing import NDArray
 
-from dja_photplug.mosaic.models.noise import FullWeight, crop_model
+from dja_photplug.mosaic.models.noise import FullWeight, crop_model, find_window
 from dja_photplug.parallel.scratch import fill_rows, keep_memory, new_plane
 from dja_photplug.sky.grid import Window, row_blocks
 
@@ -31,12 +31,15 @@ class MadeWeight:
     science, weight : ndarray
         float32, (ny, nx), of which it was made once.
     model : FullWeight
-        For these pixels.
+        For the pixels of the whole image.
+    window : pair of slices, optional
+        Which of them these are; all by default.
     """
 
     science: NDArray[np.float32]
     weight: NDArray[np.float32]
     model: FullWeight
+    window: Window | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -45,10 +48,14 @@ class MadeWeight:
         return ny, nx
 
     def __getitem__(self, where: slice | Window) -> MadeWeight:
-        """Return that of some rows, or of a window."""
-        model = crop_model(self.model, where, self.shape)
-        assert isinstance(model, FullWeight)
-        return MadeWeight(np.asarray(self.science)[where], np.asarray(self.weight)[where], model)
+        """Return that of some rows, or of a window; most of these nobody makes."""
+        found = find_window(where, self.shape)
+        if found is None:
+            raise IndexError(f"{where}: no adjacent rows and columns")
+        if self.window is not None:
+            (y, x), (rows, columns) = (part.start for part in self.window), found
+            found = slice(y + rows.start, y + rows.stop), slice(x + columns.start, x + columns.stop)
+        return MadeWeight(np.asarray(self.science)[where], np.asarray(self.weight)[where], self.model, found)
 
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Yield it from top to bottom, as much at a time as a cache holds.
@@ -60,9 +67,12 @@ class MadeWeight:
             (rows, nx).
         """
         keep_memory()
+        whole = (len(self.model.rows), len(self.model.columns))
+        model = self.model if self.window is None else crop_model(self.model, self.window, whole)
+        assert model is not None  # it is a window
         science, weight = np.asarray(self.science), np.asarray(self.weight)
         for rows in row_blocks(self.shape, CACHED):
-            yield rows, self.model(science[rows], weight[rows], rows)
+            yield rows, model(science[rows], weight[rows], rows)
 
     def fill(self, plane: NDArray[np.float32]) -> NDArray[np.float32]:
         """Write it into a plane.
@@ -131,7 +141,7 @@ class MadeUncertainty(InverseVariance):
     def __getitem__(self, where: slice | Window) -> InverseVariance:
         """Return that of some pixels."""
         made = self._array
-        if isinstance(made, MadeWeight) and crop_model(made.model, where, made.shape) is not None:
+        if isinstance(made, MadeWeight) and find_window(where, made.shape) is not None:
             return MadeUncertainty(made[where], unit=self.unit, copy=False)
         return InverseVariance(self.array[where], unit=self.unit, copy=False)
 

@@ -95,15 +95,17 @@ def measure_profile_error(
     rows = np.arange(step, ny - step, step)
     bands = [band for band in np.array_split(rows, -(-ny * nx // BAND)) if len(band)]
     apart = max(1, len(bands) // BANDS)
-    found, count = np.empty((5, 0)), 0
-    for some in (bands[::apart], [band for i, band in enumerate(bands) if i % apart]):
-        if count < ENOUGH:
-            look = partial(_look_beside, light, planes, radius, MOST_PLACES // max(1, len(some)))
-            found = np.concatenate([found, *parallel(look, some)], axis=1)
-            lit, left, total, background, share = found
-            variance = find_variance(total, background)
-            use = lit > LIT * np.sqrt(variance)
-            count = int(share[use].sum())
+    spread = [band for first in range(apart) for band in bands[first::apart]]
+    found, count, seen = np.empty((5, 0)), 0, 0
+    while count < ENOUGH and seen < len(spread):
+        some = spread[seen : 2 * seen or -(-len(bands) // apart)]  # as many again, until there are enough
+        seen += len(some)
+        look = partial(_look_beside, light, planes, radius, MOST_PLACES // len(some))
+        found = np.concatenate([found, *parallel(look, some)], axis=1)
+        lit, left, total, background, share = found
+        variance = find_variance(total, background)
+        use = lit > LIT * np.sqrt(variance)
+        count = int(share[use].sum())
     if count < LEAST_PLACES:
         return ProfileError(fraction=PROFILE_ERROR, count=0)
     lit, left, variance = lit[use], left[use], variance[use]

@@ -75,10 +75,6 @@ def once(work: Work) -> Work:
     return work
 
 
-def _is_once(work: object) -> bool:
-    return getattr(work, "func", work) in _ONCE
-
-
 class Map(Protocol):
     """Called as the builtin ``map`` with one sequence: results come in the order of the items."""
 
@@ -207,7 +203,7 @@ class Workers:
             yield from map(work, items)
             return
         try:
-            for result, messages in self._run(path, items, again=not _is_once(work)):
+            for result, messages in self._run(path, items, again=getattr(work, "func", work) not in _ONCE):
                 for message in messages:
                     warnings.warn(message, PhotplugWarning, stacklevel=2)
                 yield cast(Outcome, result)
@@ -291,6 +287,8 @@ class Workers:
 _PAUSE = 0.2
 # Characters of a folder for sockets, whose whole names have 107 at most.
 _SOCKET = 50
+# Threads of linear algebra in a process, one where nobody says it: those of OpenBLAS keep cores busy as they wait.
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # What is raised where the process ended that copies itself for others.
 _LOST = (EOFError, ConnectionError, BrokenPipeError)
 # Of this process, by its number: copies of it have their own.
@@ -308,14 +306,17 @@ def _starting() -> Iterator[None]:
         Path.cwd()
     except FileNotFoundError:  # processes begin there
         raise PhotplugError("the working directory is no more; go to another one, or use one worker") from None
+    theirs = dict.fromkeys(() if any(map(os.getenv, _THREADS)) else _THREADS, "1")
+    theirs[PARENT_VARIABLE] = str(os.getpid())
     with hold_signals(), _holding_sockets():
         sys.modules["__main__"] = ModuleType("__main__")
-        os.environ[PARENT_VARIABLE] = str(os.getpid())
+        os.environ.update(theirs)
         try:
             yield
         finally:
             sys.modules["__main__"] = script
-            os.environ.pop(PARENT_VARIABLE, None)
+            for name in theirs:
+                os.environ.pop(name, None)
 
 
 @contextmanager

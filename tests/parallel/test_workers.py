@@ -100,6 +100,28 @@ def test_a_process_that_is_killed():
         list(map_in_processes(end, range(3), 2, nothing))
 
 
+THREADS = """
+import os
+from dja_photplug.parallel.workers import Workers
+names = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]
+with Workers(2) as workers:
+    print(*workers.map(os.getenv, names))
+print(*map(os.getenv, names))
+"""
+
+
+@pytest.mark.parametrize("said", [{}, {"OPENBLAS_NUM_THREADS": "3"}])
+def test_a_process_has_one_thread_of_linear_algebra_where_nobody_says_more(said: dict[str, str]) -> None:
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    others = {name: value for name, value in os.environ.items() if name not in names}
+    told = subprocess.run(
+        [sys.executable, "-c", THREADS], env=others | said, capture_output=True, text=True, check=True
+    )
+    there, here = told.stdout.splitlines()
+    assert here == " ".join(said.get(name, "None") for name in names)
+    assert there == (here if said else "1 1 1")
+
+
 def die_once(marker: Path, item: int) -> int:
     """Kill the process at the first time that it is asked for item 2."""
     if item == 2 and not marker.exists():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dja_photplug.mosaic.models.fullweight import FILL_REACH, Cards, FullWeight, NoiseModel
 from dja_photplug.sky.grid import Window
 
-__all__ = ["CroppedModel", "RescaledModel", "counts_electrons", "crop_model", "trim_model"]
+__all__ = ["CroppedModel", "RescaledModel", "counts_electrons", "crop_model", "find_window", "trim_model"]
 
 Plane = NDArray[np.float32]
 
@@ -108,18 +108,40 @@ def crop_model(model: NoiseModel | None, item: object, shape: tuple[int, int]) -
     NoiseModel or None
         None where there is no model, or the part is no rectangle of adjacent pixels.
     """
+    window = None if model is None else find_window(item, shape)
+    if model is None or window is None:
+        return None
+    rows, columns = window
+    if (rows.start, rows.stop, columns.start, columns.stop) == (0, shape[0], 0, shape[1]):
+        return model
+    if isinstance(model, FullWeight):
+        return trim_model(replace(model, rows=model.rows[rows], columns=model.columns[columns]))
+    return CroppedModel(model, window, shape[1])
+
+
+def find_window(item: object, shape: tuple[int, int]) -> Window | None:
+    """Return the adjacent rows and columns that an image is indexed by.
+
+    Parameters
+    ----------
+    item : object
+        What it is indexed by, (y, x).
+    shape : tuple of int
+        Of the image, (ny, nx).
+
+    Returns
+    -------
+    pair of slices or None
+        With start and stop; None where it is something else.
+    """
     parts = item if isinstance(item, tuple) else (item, slice(None))
-    if model is None or len(parts) != 2:
+    if len(parts) != 2:
         return None
     spans = [part.indices(n) for part, n in zip(parts, shape, strict=True) if isinstance(part, slice)]
     if len(spans) < 2 or any(step != 1 for _, _, step in spans):
         return None
     (top, bottom, _), (left, right, _) = spans
-    if (top, bottom, left, right) == (0, shape[0], 0, shape[1]):
-        return model
-    if isinstance(model, FullWeight):
-        return trim_model(replace(model, rows=model.rows[top:bottom], columns=model.columns[left:right]))
-    return CroppedModel(model, (slice(top, bottom), slice(left, right)), shape[1])
+    return slice(top, bottom), slice(left, right)
 
 
 def trim_model(model: NoiseModel) -> NoiseModel:
