@@ -24,6 +24,7 @@ from dja_photplug.mosaic.load import Block
 from dja_photplug.mosaic.made import MadeWeight, find_weight
 from dja_photplug.mosaic.models.electrons import HeaderValue
 from dja_photplug.outputs.whole import whole_file
+from dja_photplug.parallel.progress import tell_read
 from dja_photplug.parallel.scratch import fill_rows, keep_memory, new_plane
 from dja_photplug.parallel.workers import Map
 from dja_photplug.sky.grid import BLOCK_PIXELS, Cutout, Grid, Window, pixel_scale, resolve_cutout, row_blocks
@@ -284,8 +285,11 @@ def _add_layers(
 ) -> None:
     """Add images to the sums, which the first ones write; with the mask, that is written too, divide them."""
     keep_memory()
+    ny, nx = sums[0].shape
     finest = max((layer.ratio for layer in layers), default=1)
-    for rows in row_blocks(sums[0].shape, BLOCK_PIXELS // finest**2):
+    # Pixels and weights of all that are read; what each of them tells in a thread of its own nobody hears.
+    size = sum(2 * layer.ratio**2 * sums[0].nbytes for layer in layers if isinstance(layer.pixels, _Rows))
+    for rows in row_blocks((ny, nx), BLOCK_PIXELS // finest**2):
         with ExitStack() as stack:
             parts = [stack.enter_context(fill_rows(plane, rows)) if first else plane[rows] for plane in sums]
             if first:
@@ -298,6 +302,7 @@ def _add_layers(
                         part[place] += plane
             if mask is not None:
                 _divide(parts, stack.enter_context(fill_rows(mask, rows)))
+        tell_read(size * rows.stop // ny, size)
 
 
 def _find_planes(image: MosaicImage) -> Planes:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ahead", "expect_bytes", "open_stream"]
 
-_PIECE, _AHEAD = 1 << 20, 1 << 25  # bytes that are inflated at once, and ahead of their reader
+_PIECE, _AHEAD = 1 << 20, 1 << 23  # bytes that are inflated at once, and ahead of their reader
 _BUFFER = 2880  # bytes, a record of FITS
 
 Item = TypeVar("Item")

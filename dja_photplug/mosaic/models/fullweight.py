@@ -165,7 +165,8 @@ class FullWeight:
         if known.any():
             reach = FILL_REACH if self.fills else 0
             first, last = max(int(samples[known][0]) - reach, 0), min(int(samples[-1]) + reach + 1, n_samples)
-            seconds = np.nan_to_num(self.seconds[first:last].astype(np.float32), posinf=0)
+            seconds = self.seconds[first:last].astype(np.float32)
+            seconds[~(seconds < np.inf)] = 0  # NaN too
             if filled is not None:
                 seconds, gaps = fill_gaps(seconds)
                 filled[known, :-1] = gaps[samples[known] - first]
