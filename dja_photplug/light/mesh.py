@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,23 +139,31 @@ class Background:
 
     Parameters
     ----------
-    level : ndarray or Mesh
-        (ny, nx) float32, in the unit of the image; a mesh is drawn where the level is asked for.
+    level : ndarray, Mesh or callable
+        (ny, nx) float32, in the unit of the image; a mesh is drawn where the level is asked for. What is called, with
+        nothing, gives a `Background`, and is called when somebody looks at it.
     """
 
-    def __init__(self, level: NDArray[np.float32] | Mesh) -> None:
+    def __init__(self, level: NDArray[np.float32] | Mesh | Callable[[], Background]) -> None:
         self._level = level
+
+    def _find(self) -> NDArray[np.float32] | Mesh:
+        """Return what it is made of."""
+        while callable(self._level):
+            self._level = self._level()._level
+        return self._level
 
     @property
     def level(self) -> NDArray[np.float32]:
         """(ny, nx) float32, in the unit of the image."""
-        if isinstance(self._level, Mesh):
-            self._level = self._level.draw()
-        return self._level
+        found = self._find()
+        if isinstance(found, Mesh):
+            self._level = found = found.draw()
+        return found
 
     def __getitem__(self, box: slice | tuple[slice, slice]) -> Background:
         """Return that of a part of the image."""
-        return Background(level=self._level[box])
+        return Background(level=partial(_cut, self, box) if callable(self._level) else self._level[box])
 
     def at(self, rows: Index, columns: Index) -> NDArray[np.float32]:
         """Return the level where some rows and columns cross; of a mesh without drawing it.
@@ -168,7 +178,8 @@ class Background:
         ndarray
             (m, n) float32.
         """
-        return self._level.at(rows, columns) if isinstance(self._level, Mesh) else self._level[np.ix_(rows, columns)]
+        found = self._find()
+        return found.at(rows, columns) if isinstance(found, Mesh) else found[np.ix_(rows, columns)]
 
     def share(self) -> Background:
         """Return the same for other processes.
@@ -177,7 +188,12 @@ class Background:
         -------
         Background
         """
-        return self if isinstance(self._level, Mesh) else Background(level=share_plane(self._level))
+        return Background(level=share_plane(self._level)) if isinstance(self._level, np.ndarray) else self
+
+
+def _cut(background: Background, box: slice | tuple[slice, slice]) -> Background:
+    """Return that of a part of the image, of what has to be found first."""
+    return Background(level=background._find()[box])
 
 
 def _draw_curves(

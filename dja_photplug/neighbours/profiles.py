@@ -30,6 +30,8 @@ CORE = 2.5
 # A ring counts that is above so many times its error: of a median, of correlated pixels.
 SIGNIFICANCE = 1.5 * 1.5 * 1.2533
 LOWEST = np.int32(-(2**31))
+# Bits of the number of a ring: 128 rings reach 10 million pixels. A number for all, or values would differ in tiles.
+RING_BITS = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -239,7 +241,7 @@ def measure_rings(
     ends = np.searchsorted(chosen, size * np.arange(1, m + 1))
     flat, ring = values.ravel().take(chosen), rings.number.take(step.ravel().take(chosen))
     core = np.flatnonzero(ring < np.searchsorted(rings.radius, CORE))
-    ordered = _sort_values(ring, flat, ends, k)
+    ordered = _sort_values(ring, flat, ends)
     ring += np.repeat(k * np.arange(m, dtype=np.int32), np.diff(ends, prepend=0))
     total = np.bincount(ring.take(core), flat.take(core), m * k)
     count = np.bincount(ring, minlength=m * k)
@@ -247,7 +249,7 @@ def measure_rings(
 
     def quantile(share: float) -> Image:
         place = np.minimum(start + np.rint(share * np.maximum(count - 1, 0)).astype(np.intp), len(flat) - 1)
-        return _read_values(ordered.take(place), k)
+        return _read_values(ordered.take(place))
 
     scatter = (quantile(0.8413) - quantile(0.1587)) / 2
     share = np.maximum(count, 1)
@@ -258,35 +260,28 @@ def measure_rings(
     return known, spread
 
 
-def _sort_values(ring: NDArray[np.int32], values: Image, ends: Index, k: int) -> NDArray[np.uint32]:
-    """Return ring, below k, and value as one number for each pixel, sorted from one end of a stretch to the next.
+def _sort_values(ring: NDArray[np.int32], values: Image, ends: Index) -> NDArray[np.uint32]:
+    """Return ring and value as one number for each pixel, sorted from one end of a stretch to the next.
 
-    The first bits are the ring, and the others those of the value, in an order that is that of floats. Its last bits
-    are left out, 6 of 32 for 64 rings, which is one part in 100,000 of it: numbers of 32 bits are sorted three times
-    as fast as those of 64.
+    The first bits are the ring, and the others those of the value, in an order that is that of floats. The last of them
+    are left out, one part in 100,000 of it: numbers of 32 bits are sorted three times as fast as those of 64.
     """
     bits = values.view(np.int32)
     ordered = bits >> 31
     ordered |= LOWEST
     ordered ^= bits
     both = ordered.view(np.uint32)
-    both >>= np.uint32(_bits(k))
-    both |= ring.view(np.uint32) << np.uint32(32 - _bits(k))
+    both >>= np.uint32(RING_BITS)
+    both |= ring.view(np.uint32) << np.uint32(32 - RING_BITS)
     for start, end in pairwise([0, *ends.tolist()]):
         both[start:end].sort()
     return both
 
 
-def _read_values(both: NDArray[np.uint32], k: int) -> Image:
+def _read_values(both: NDArray[np.uint32]) -> Image:
     """Return the values of numbers of :func:`_sort_values`, with a half for what was left out."""
-    left = _bits(k)
-    ordered = ((both << np.uint32(left)) | np.uint32((1 << left) >> 1)).view(np.int32)
+    ordered = ((both << np.uint32(RING_BITS)) | np.uint32((1 << RING_BITS) >> 1)).view(np.int32)
     return np.where(ordered < 0, ordered ^ LOWEST, ~ordered).view(np.float32)
-
-
-def _bits(k: int) -> int:
-    """Return how many bits a number below k takes."""
-    return (k - 1).bit_length()
 
 
 def fill_rings(level: Image, error: Image) -> tuple[Image, Image]:

@@ -33,7 +33,17 @@ from dja_photplug.pipeline import streams
 from dja_photplug.pipeline.images import find_source, load_source
 from dja_photplug.pipeline.many_bands import find_bands
 from dja_photplug.pipeline.streams import write_source_weight
-from dja_photplug.plugin import SEP, Source, Stage, calibrate_with, hookimpl, make_noise_model, measure_with, option
+from dja_photplug.plugin import (
+    SEP,
+    Source,
+    Stage,
+    calibrate_with,
+    hookimpl,
+    make_noise_model,
+    measure_with,
+    mesh_background,
+    option,
+)
 from dja_photplug.plugins.options import complete_options
 from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic
 from dja_photplug.sky.grid import Grid
@@ -703,6 +713,40 @@ def test_options_of_a_plugin_for_a_command_that_is_not_there(folder, plugged, ca
 
     plugged(photplug_options=lambda: {"lost": Lost})
     expect_error(capsys, f"info {PREFIX}", "options 'lost' of a plugin name the command catalogue, and there are info")
+
+
+# ---- the background of bands
+
+
+@pytest.mark.parametrize("size", [1000, 150])
+@pytest.mark.parametrize("looks", [False, True])
+def test_the_background_of_known_sources_is_found_for_those_who_look(pair, looks, size):
+    asked, seen = [], []
+
+    def background(image, options):
+        asked.append(image.shape)
+        return mesh_background(image, options.background)
+
+    def measure(image, background, detection, calibration, options):
+        if looks:
+            seen.append((image.wcs.wcs.crpix.copy(), background.level, background.at(np.arange(3), np.arange(4))))
+
+    manager = make_manager(photplug_background=background, photplug_measure=measure)
+    options = replace(DJA, tiles=dp.TileOptions(size=size, overlap=40), bands=dp.BandOptions(detect="f444w"))
+    catalog = dp.run(pair, options, manager=manager).catalog
+    assert np.isfinite(catalog["f115w_flux_auto"]).any()
+    assert len(asked) == (2 if looks else 1)
+    expected = {}
+    for prefix in pair:
+        image = dp.load_mosaic(prefix, "dja")
+        expected[image.meta["FILTER"]] = image, mesh_background(image, options.background).level
+    assert bool(seen) == looks
+    for (image, level), tiles in zip(expected.values(), np.array_split(np.arange(len(seen)), 2), strict=True):
+        for i in tiles:
+            crpix, part, corner = seen[i]
+            x, y = np.rint(image.wcs.wcs.crpix - crpix).astype(int)
+            np.testing.assert_allclose(part, level[y : y + part.shape[0], x : x + part.shape[1]], rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(corner, part[:3, :4], rtol=1e-5, atol=1e-7)
 
 
 # ---- exceptions

@@ -24,7 +24,7 @@ from dja_photplug.options.run import Options
 from dja_photplug.parallel.scratch import share_plane
 from dja_photplug.parallel.tiles import Tile, cut_tiles
 from dja_photplug.parallel.workers import Map
-from dja_photplug.pipeline.steps.asking import Ask, ask_engine, ask_stand_in
+from dja_photplug.pipeline.steps.asking import Ask, ask_stand_in
 from dja_photplug.pipeline.steps.result import Result
 from dja_photplug.pipeline.tiles import detect_in_tiles, measure_in_tiles
 from dja_photplug.plugins.manager import get_plugin_manager
@@ -105,8 +105,7 @@ def analyse_image(
     tiles = cut_tiles(image.shape, options.tiles.size, options.tiles.overlap)
     image = share_image(image)
     begin("background")
-    background = ask_engine(manager, "photplug_background", Background, options, image=image)
-    background = background.share()
+    background = _find_background(image, options, manager, later=detection is not None)
     own = detection is None and targets is None
     if own and options.background.rescale_weights == "yes":
         image = share_image(scale_errors(image, measure_error_scale(image, options.background)))
@@ -233,6 +232,12 @@ def _match(
         found = measure_matched(image, removed, detection, catalog, kernels, options, measure, parallel=work.parallel)
     found.meta["MATCH"] = target.name
     return found
+
+
+def _find_background(image: MosaicImage, options: Options, manager: pluggy.PluginManager, *, later: bool) -> Background:
+    """Return the background, or where sources are known what finds it for a plugin that looks at it."""
+    find = partial(Ask("photplug_background", Background, options, manager, stand_in=True), image=image)
+    return Background(level=find) if later else find().share()
 
 
 def _find_sources(
