@@ -61,6 +61,9 @@ MOST_SUB_OBJECTS = 4096
 # Pixels around a blend, by which it is seen as in the whole image: half of a kernel, and one.
 BLEND_RIM = 4
 
+# Rings of sep's curve of growth, and semi-major axes within which most sources have half of their light.
+RINGS, HALF_LIGHT_REACH = 64, 2.2
+
 # Source Extractor's gauss_3.0_7x7.conv to the four digits that the archive takes of it.
 _QUARTER = [[9511, 7105, 2960, 687], [7105, 5307, 2211, 513], [2960, 2211, 921, 213], [687, 513, 213, 49]]
 KERNEL_3 = np.pad(np.array(_QUARTER) / 10**4, ((3, 0), (3, 0)), mode="reflect").astype(np.float32)
@@ -395,10 +398,32 @@ def _kron_radius(pixels: Pixels, shapes: Shapes) -> tuple[Floats, NDArray[np.int
     return sep.kron_radius(pixels.data, *where, **_neighbours(pixels, shapes))
 
 
-def _half_light(pixels: Pixels, shapes: Shapes, flux: Floats, limit: Floats) -> Floats:
+def _find_half_light(pixels: Pixels, shapes: Shapes, flux: Floats, limit: Floats) -> Floats:
     radius, _ = sep.flux_radius(
         pixels.data, shapes.x, shapes.y, limit, 0.5, normflux=flux, subpix=5, **_neighbours(pixels, shapes)
     )
+    return radius
+
+
+def _half_light(pixels: Pixels, shapes: Shapes, flux: Floats, limit: Floats) -> Floats:
+    # What sep gives, in a third of its time: it goes between two of RINGS sums up to the limit, where few sources have
+    # light. So it is asked about where that is in a smaller circle, and then the two sums around that are taken.
+    reach = np.fmin(HALF_LIGHT_REACH * shapes.a + 0.5, limit)
+    radius = _find_half_light(pixels, shapes, flux, reach)
+    width = limit / RINGS
+    ring = np.floor(radius / width)
+    circles = (width * np.maximum(ring, 0.5), width * (ring + 1))
+    inner, outer = (
+        sep.sum_circle(pixels.data, shapes.x, shapes.y, each, subpix=5, **_neighbours(pixels, shapes))
+        for each in circles
+    )
+    low, high, half = np.where(ring > 0, inner[0], 0), outer[0], flux / 2
+    # Masked pixels count in each ring by itself, so that sums up to a radius do not tell.
+    known = (radius < reach) & (low < half) & (half <= high) & (outer[2] & SourceFlag.APER_MASKED.value == 0)
+    radius[known] = (width * (ring + (half - low) / np.where(known, high - low, 1)))[known]
+    rest = np.flatnonzero(~known & (reach < limit))
+    if len(rest):
+        radius[rest] = _find_half_light(pixels, shapes[rest], flux[rest], limit[rest])
     return radius
 
 

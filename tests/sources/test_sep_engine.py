@@ -18,8 +18,9 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.light.smoothing import gaussian_kernel
 from dja_photplug.mosaic.blocks import null_pixels
 from dja_photplug.options.run import Options
-from dja_photplug.options.stages import BackgroundOptions, DetectOptions
-from dja_photplug.sources.detection import Detection
+from dja_photplug.options.stages import BackgroundOptions, DetectOptions, MeasureOptions
+from dja_photplug.sources.detection import Detection, shapes_on_grid
+from dja_photplug.sources.removal import read_pixels, remove_neighbours, remove_sky
 from tests.helpers import SCALE, flat_sky, gaussian, make_image, read_uds
 
 PLAIN = Options(detect=DetectOptions(kernel=0, clean=0, n_sigma=5, n_pixels=3))
@@ -354,3 +355,43 @@ def test_cleaning_is_that_of_sep(data: Path) -> None:
     assert hidden > 5
     assert len(ours ^ theirs) <= 0.02 * len(ours)
     assert len(ours ^ theirs) < hidden / 3
+
+
+# ---- photometry
+
+
+@pytest.mark.parametrize("masking", ["mask", "subtract", "keep"])
+@pytest.mark.parametrize("share", [0.1, 0.4, 1.0, 1.9, -1.0])
+def test_half_light_radius_is_that_of_sep(monkeypatch: pytest.MonkeyPatch, masking: str, share: float) -> None:
+    """Of crowded sources with null pixels among them, whatever part of their light is asked for."""
+    rng, shape = np.random.default_rng(5), (200, 220)
+    places = [(x + rng.uniform(-3, 3), y + rng.uniform(-3, 3)) for x in range(12, 210, 16) for y in range(12, 190, 16)]
+    light = gaussians(shape, *((x, y, *rng.uniform(1, 3, 2), 10 ** rng.uniform(1, 3)) for x, y in places))
+    data = (light + rng.normal(0, 1, shape)).astype(np.float32)
+    weight = np.ones(shape, np.float32)
+    weight[rng.random(shape) < 0.002] = 0
+    image = make_image(data, weight)
+    detection = detect(image)
+    options = Options(measure=MeasureOptions(neighbours=masking, background="none"))
+    removed = remove_neighbours(remove_sky(image, detection.segmentation, options), image, detection, options)
+    pixels = read_pixels(image, detection.segmentation, removed, options).alone
+    shapes = shapes_on_grid(detection, SCALE)
+    flux, limit = share * rng.uniform(50, 3000, len(shapes.x)), 6 * shapes.a
+    asked: list[int] = []
+    ask = sep.flux_radius
+
+    def count(data: np.ndarray, x: np.ndarray, *rest: np.ndarray, **settings: np.ndarray) -> tuple:
+        asked.append(len(x))
+        return ask(data, x, *rest, **settings)
+
+    monkeypatch.setattr(sep, "flux_radius", count)
+    radius = sep_engine.SEP.half_light(pixels, shapes, flux, limit)
+    masks = {"mask": pixels.null}
+    if pixels.segmentation is not None:
+        masks |= {"segmap": pixels.segmentation, "seg_id": shapes.label}
+    expected, _ = ask(pixels.data, shapes.x, shapes.y, limit, 0.5, normflux=flux, subpix=5, **masks)
+    np.testing.assert_allclose(radius, expected, rtol=1e-12, atol=1e-12)
+    assert len(shapes.x) > 100
+    if share == 0.4:  # most are found by the two sums around
+        assert sum(asked[1:]) < 0.5 * asked[0]
+        assert len(np.unique(np.floor(64 * radius / limit))) > 10
