@@ -1,9 +1,10 @@
 """The light of sources beyond their segments, in rings, so that it can be taken off for their neighbours.
 
 Each source that is bright enough gets a profile: the level in rings of the elliptical radius of equal area, from pixels
-that are its own or nobody's. Beyond its segment the profile never rises, and ends where it no longer stands out of the
-noise. What it says there is the source's wing: it is taken off for all others, and stands in for the source's own light
-in the pixels of neighbours. Sources are modelled by falling flux, and all of them twice.
+that are its own or nobody's. Beyond the radius of its segment the profile never rises, and ends where it no longer
+stands out of the noise. What it says outside of the segment is the source's wing: it is taken off for all others, and
+stands in for the source's own light in the pixels of neighbours, also of those in a blend, which are nearer than that
+radius. Sources are modelled by falling flux, and all of them twice: first roughly.
 
 Those of one step of brightness are all measured on the same image, and then taken off, band of rows by band: the
 outcome is the same in whatever order, or by however many processes, that is done. Sources whose stamps do not touch
@@ -45,6 +46,9 @@ LEAST_SNR, REACH, MORE, LONGEST = 15.0, (1.6, 0.5), 5, 8.0
 # Magnitudes: sources as bright are measured before any of them is taken off. With 1.0 the medians of fluxes in crowded
 # fields rise by 0.02 of their errors.
 STEP = 0.5
+# Half-side of stamps from which on every other row is enough the first time: pixels beside each other are correlated,
+# and what is found is measured again in all of them.
+THIN = 12
 # Pixels of stamps that a process is given at a time: 30 ms of work at most, and 8 ms at least. There are so many parts,
 # or a multiple of it, that as many processes have the same to do.
 SHARE, EQUAL = 3_000_000, 4
@@ -126,7 +130,7 @@ class NeighbourLight:
 
 def _end_profiles(level: Image, error: Image, radius: Floats, segment: Floats, half: int) -> Image:
     """Return profiles that never rise beyond the segment (its radius in pixels, (m,)) and end in the noise."""
-    level, error = fill_rings(level, error)
+    level, error = fill_rings(level, error, radius)
     beyond = radius > segment[:, None]
     last = np.maximum(np.argmax(beyond, axis=1) - 1, 0)
     most = np.maximum(np.take_along_axis(level, last[:, None], axis=1), 0)
@@ -242,7 +246,7 @@ def _run(parallel: Map, work: Callable[[Item], Outcome], items: list[Item]) -> l
     return list((parallel if len(items) > 1 else map)(work, items))
 
 
-def _measure_profiles(data: Image, segmentation: NDArray[np.int32], sources: _Sources) -> Image:
+def _measure_profiles(data: Image, segmentation: NDArray[np.int32], sources: _Sources, *, roughly: bool) -> Image:
     """Return the levels of the rings of some sources, (m, k), each on the image with its own wing put back."""
     whole, rings = np.zeros_like(sources.profiles.level), sources.profiles.rings
     for half, chosen in batch_stamps(sources.profiles.reach):
@@ -250,7 +254,8 @@ def _measure_profiles(data: Image, segmentation: NDArray[np.int32], sources: _So
         label = part.owners.label[:, None, None]
         k = min(int(np.searchsorted(rings.radius, max(half, segment.max()), side="right")) + 1, len(rings.radius))
         last = min(int(np.searchsorted(rings.number, k)), len(rings.number) - 1)
-        stamps = cut_stamps(part.owners, part.axis_ratio, half, segmentation, last)
+        every = 2 if roughly and half >= THIN else 1
+        stamps = cut_stamps(part.owners, part.axis_ratio, half, segmentation, last, every)
         values, own = stamps.cut(data), stamps.label == label
         use = stamps.label == 0
         use |= own
@@ -259,11 +264,8 @@ def _measure_profiles(data: Image, segmentation: NDArray[np.int32], sources: _So
             wings = evaluate_profiles(part.level, stamps.step, rings, last)
             wings *= ~own
             values += wings
-        # Within the segment nothing is asked of a profile; its last rings there are the most that follows.
-        inner = np.searchsorted(rings.number, np.searchsorted(rings.radius, segment) - 2).astype(np.int32)
-        use &= stamps.step >= inner[:, None, None]
         use &= stamps.step < last
-        levels = measure_rings(values, stamps.step, use, rings, k)
+        levels = measure_rings(values, stamps.step, use, rings, k, every)
         whole[chosen, :k] = _end_profiles(*levels, rings.radius[:k], segment, half)
     return whole
 
@@ -352,8 +354,9 @@ def find_neighbours(
     sources = _choose_sources(data, planes, segmentation, scale, targets, extent, parallel)
     profiles, ny = sources.profiles, len(data)
     generation = _find_generations(profiles, sources.flux, data.shape)
-    measure, take_off = partial(_measure_profiles, data, segmentation), partial(_take_off, data, segmentation)
+    take_off = partial(_take_off, data, segmentation)
     for again in (False, True):
+        measure = partial(_measure_profiles, data, segmentation, roughly=not again)
         if again:
             profiles = replace(profiles, reach=np.minimum(profiles.reach, profiles.end().reach))
         for group in (np.flatnonzero(generation == number) for number in np.unique(generation)):

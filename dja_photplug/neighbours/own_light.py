@@ -151,7 +151,8 @@ def sum_opposite(
         stamps = cut_stamps(one, ratio[chosen], half, segmentation, last)
         label = one.label[:, None, None]
         usable = ((stamps.label == 0) | (stamps.label == label)) & ~stamps.cut(null)
-        levels, _ = fill_rings(*measure_rings(stamps.cut(data), stamps.step, usable, rings, len(rings.radius)))
+        known = measure_rings(stamps.cut(data), stamps.step, usable, rings, len(rings.radius))
+        levels, _ = fill_rings(*known, rings.radius)
         fill = evaluate_profiles(levels, stamps.step, rings, last)
         _, height, width = stamps.step.shape
         column = (np.rint(2 * one.x).astype(np.intp) - stamps.x)[:, None, None] - np.arange(width)

@@ -29,6 +29,8 @@ GROWTH = 1.13
 CORE = 2.5
 # A ring counts that is above so many times its error: of a median, of correlated pixels.
 SIGNIFICANCE = 1.5 * 1.5 * 1.2533
+# Power by which light falls beyond the last ring that is seen.
+FALL = -3.0
 LOWEST = np.int32(-(2**31))
 # Bits of the number of a ring: 128 rings reach 10 million pixels. A number for all, or values would differ in tiles.
 RING_BITS = 7
@@ -214,7 +216,7 @@ def render_wings(profiles: Profiles, segmentation: NDArray[np.int32]) -> Iterato
 
 
 def measure_rings(
-    values: Image, step: NDArray[np.int32], use: NDArray[np.bool_], rings: Rings, k: int
+    values: Image, step: NDArray[np.int32], use: NDArray[np.bool_], rings: Rings, k: int, every: int = 1
 ) -> tuple[Image, Image]:
     """Return level and error of the first k rings of each stamp, (m, k); NaN where fewer than 3 pixels are used.
 
@@ -228,6 +230,9 @@ def measure_rings(
         (m, sy, sx), which pixels count.
     rings : Rings
     k : int
+    every : int, optional
+        How many rows of the image are to one of a stamp. Errors are those of all pixels: noise is much the same in rows
+        beside each other.
 
     Returns
     -------
@@ -253,7 +258,7 @@ def measure_rings(
     scatter = (quantile(0.8413) - quantile(0.1587)) / 2
     share = np.maximum(count, 1)
     level = np.where(np.tile(rings.radius[:k] < CORE, m), total / share, quantile(0.5))
-    error = SIGNIFICANCE * scatter / np.sqrt(share)
+    error = SIGNIFICANCE * scatter / np.sqrt(share * every)
     few = count < 3
     known, spread = (np.where(few, np.nan, plane).astype(np.float32).reshape(m, k) for plane in (level, error))
     return known, spread
@@ -288,21 +293,33 @@ def _read_values(both: NDArray[np.uint32]) -> Image:
     return np.where(ordered < 0, ordered ^ LOWEST, ~ordered).view(np.float32)
 
 
-def fill_rings(level: Image, error: Image) -> tuple[Image, Image]:
-    """Return levels and errors (m, k), of rings without a level those of the next within; 0 without any.
+def fill_rings(level: Image, error: Image, radius: Floats) -> tuple[Image, Image]:
+    """Return levels and errors (m, k) of all rings: of those whose pixels are all others', by the rings around them.
 
     Parameters
     ----------
     level, error : ndarray
         (m, k), NaN where not known.
+    radius : ndarray
+        Of the rings, (k,).
 
     Returns
     -------
     level, error : ndarray
-        (m, k).
+        (m, k). Between two known rings a level is on the power law through them, where one below its error counts as
+        that; beyond the last it falls as `FALL`, within the first it is that of the first. 0 without any known ring.
     """
-    known = np.isfinite(level)
-    nearest = np.maximum.accumulate(np.where(known, np.arange(known.shape[1]), 0), axis=1)
-    clean = (np.where(known, plane, np.float32(0)) for plane in (level, error))
-    level, error = (np.take_along_axis(plane, nearest, axis=1) for plane in clean)
-    return level, error
+    known, order, x = np.isfinite(level), np.arange(len(radius)), np.log(radius).astype(np.float32)
+    if known.all():
+        return level, error
+    level, error = (np.where(known, plane, np.float32(0)) for plane in (level, error))
+    first, last = np.argmax(known, axis=1)[:, None], len(order) - 1 - np.argmax(known[:, ::-1], axis=1)[:, None]
+    low = np.maximum(np.maximum.accumulate(np.where(known, order, 0), axis=1), first)
+    high = np.minimum.accumulate(np.where(known, order, last)[:, ::-1], axis=1)[:, ::-1]
+    start, wide = (np.take_along_axis(plane, low, axis=1) for plane in (level, error))
+    end = np.take_along_axis(np.maximum(level, error), high, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = np.log(end / start) / (x[high] - x[low])
+        slope = np.where(order > last, FALL, np.where(order < first, 0, np.minimum(slope, 0)))
+        between = np.where(start > 0, start * np.exp(slope * (x - x[low])), start)
+    return np.where(known, level, between).astype(np.float32), np.where(known, error, wide)

@@ -54,12 +54,15 @@ class Stamps:
         Step of the elliptical radius, and label of each pixel, (m, sy, sx).
     x, y : ndarray of int
         Pixels of the image at their first column and row, (m,).
+    every : int
+        How many rows of the image are to one of a stamp.
     """
 
     step: NDArray[np.int32]
     label: NDArray[np.int32]
     x: Index
     y: Index
+    every: int = 1
 
     def cut(self, plane: NDArray[T]) -> NDArray[T]:
         """Return the pixels of an image.
@@ -74,7 +77,7 @@ class Stamps:
         ndarray
             (m, sy, sx).
         """
-        return _windows(plane, self.step.shape[1:], self.x, self.y)
+        return _windows(plane, self.step.shape[1:], self.x, self.y, self.every)
 
     def places(self, rows: slice) -> Iterator[tuple[tuple[slice, slice], slice]]:
         """Yield rows and columns of each in the image, the rows only of those given, and which of its own they are.
@@ -95,8 +98,10 @@ class Stamps:
             yield (slice(low, high), slice(x, x + width)), slice(low - y, high - y)
 
 
-def _windows(plane: NDArray[T], shape: tuple[int, ...], x: Index, y: Index) -> NDArray[T]:
-    return sliding_window_view(np.asarray(plane), shape)[y, x]  # no subclass, which takes longer to cut
+def _windows(plane: NDArray[T], shape: tuple[int, ...], x: Index, y: Index, every: int) -> NDArray[T]:
+    height, width = shape
+    windows = sliding_window_view(np.asarray(plane), ((height - 1) * every + 1, width))  # no subclass, which is slower
+    return windows[:, :, ::every][y, x]
 
 
 def begin_stamps(centre: Floats, half: int | Index, size: int) -> Index:
@@ -120,7 +125,12 @@ def begin_stamps(centre: Floats, half: int | Index, size: int) -> Index:
 
 
 def cut_stamps(
-    owners: Shapes, axis_ratio: Image, half: int, segmentation: NDArray[np.int32], last: int | NDArray[np.int32]
+    owners: Shapes,
+    axis_ratio: Image,
+    half: int,
+    segmentation: NDArray[np.int32],
+    last: int | NDArray[np.int32],
+    every: int = 1,
 ) -> Stamps:
     """Return the stamps of sources on the image, `half` pixels to each side; steps are `last` at most.
 
@@ -134,6 +144,8 @@ def cut_stamps(
     segmentation : ndarray
         (ny, nx), labels.
     last : int or ndarray of int
+    every : int, optional
+        2 for every other row of the image.
 
     Returns
     -------
@@ -141,8 +153,8 @@ def cut_stamps(
         (m,).
     """
     py, px = (
-        begin_stamps(centre, half, size)[:, None] + np.arange(min(2 * half + 1, size))
-        for centre, size in zip((owners.y, owners.x), segmentation.shape, strict=True)
+        begin_stamps(centre, half, size)[:, None] + np.arange(0, min(2 * half + 1, size), apart)
+        for centre, size, apart in zip((owners.y, owners.x), segmentation.shape, (every, 1), strict=True)
     )
     dx, dy = ((pixel - at[:, None]).astype(np.float32) for pixel, at in ((px, owners.x), (py, owners.y)))
     theta, q = owners.theta.astype(np.float32)[:, None], axis_ratio[:, None]
@@ -156,8 +168,8 @@ def cut_stamps(
     np.sqrt(radius, out=radius)
     np.minimum(radius, np.float32(last), out=radius)
     x, y = px[:, 0], py[:, 0]
-    label = _windows(segmentation, (py.shape[1], px.shape[1]), x, y)
-    return Stamps(step=radius.astype(np.int32), label=label, x=x, y=y)
+    label = _windows(segmentation, (py.shape[1], px.shape[1]), x, y, every)
+    return Stamps(step=radius.astype(np.int32), label=label, x=x, y=y, every=every)
 
 
 def batch_stamps(reach: Index) -> Iterator[tuple[int, Index]]:

@@ -297,6 +297,55 @@ def test_own_light_is_what_was_taken_off() -> None:
     assert (own.sky + own.taken).sum() == pytest.approx(whole, rel=1e-5)
 
 
+def test_the_first_of_two_times_takes_every_other_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes of it is what all rows give: within 2 % of the light in a segment, or the noise of a pixel."""
+    _, _, segmentation = planes = crowd()
+    found = []
+    for thin in (module.THIN, 10**6):
+        monkeypatch.setattr(module, "THIN", thin)
+        clear = np.nan_to_num(model([plane.copy() for plane in planes]).clear)
+        found.append(np.bincount(segmentation.ravel(), clear.ravel())[1:])
+    assert (found[0] != found[1]).any()
+    np.testing.assert_allclose(*found, rtol=0.02, atol=1)
+
+
+def test_stamps_of_every_other_row() -> None:
+    """The same pixels, and where they are, as in those of all rows; also at the edges, where stamps are moved."""
+    data, _, segmentation = crowd()
+    labels = np.unique(segmentation)[1:]
+    shapes, *_ = weigh_segments(data, Planes(data, np.ones(data.shape, np.float32), None, None), segmentation)
+    ratio = np.full(len(labels), 0.6, np.float32)
+    for half in (6, 23, 60):  # the last are wider than the image
+        whole, thinned = (cut_stamps(shapes, ratio, half, segmentation, 10_000, every) for every in (1, 2))
+        np.testing.assert_array_equal(thinned.step, whole.step[:, ::2])
+        np.testing.assert_array_equal(thinned.label, whole.label[:, ::2])
+        np.testing.assert_array_equal(thinned.cut(data), whole.cut(data)[:, ::2])
+
+
+def test_sources_in_a_crowd_keep_their_own_light() -> None:
+    """Blends, sources in segments of others, rings of which no pixel is seen: what is left in segments is their own."""
+    shape, bias = (700, 100), []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        flux = 10 ** rng.uniform(2.5, 4.8, 120)
+        lights = np.array([moffat(shape, rng.uniform(0, 100), rng.uniform(0, 700), one, core=2.0) for one in flux])
+        total = lights.sum(axis=0)
+        segmentation = np.where(total > 1.5, 1 + np.argmax(lights, axis=0), 0).astype(np.int32)
+        data = (total + rng.normal(size=shape)).astype(np.float32)
+        clear = model([data, np.ones(shape, np.float32), segmentation]).clear
+        left, own, before = (
+            np.bincount(segmentation.ravel(), plane.ravel(), len(flux) + 1)[1:]
+            for plane in (clear, np.take_along_axis(lights, np.maximum(segmentation - 1, 0)[None], axis=0)[0], total)
+        )
+        bright = own > 1000
+        bias.append(np.column_stack([left, before])[bright] / own[bright, None] - 1)
+    left, before = np.concatenate(bias).T
+    low, high = np.percentile(left, [2.5, 97.5])
+    assert np.percentile(before, 97.5) > 0.15
+    assert -0.02 < low < high < 0.1
+    assert left.min() > -0.3
+
+
 def test_faint_sources_have_no_wings() -> None:
     scene = pair(bright=100.0, faint=0.0)
     data = scene["data"].astype(np.float32)
