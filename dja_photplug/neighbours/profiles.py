@@ -318,7 +318,7 @@ def fill_rings(level: Image, error: Image, radius: Floats) -> tuple[Image, Image
     high = np.minimum.accumulate(np.where(known, order, last)[:, ::-1], axis=1)[:, ::-1]
     start, wide = (np.take_along_axis(plane, low, axis=1) for plane in (level, error))
     end = np.take_along_axis(np.maximum(level, error), high, axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # of levels that are 0, or nearly
         slope = np.log(end / start) / (x[high] - x[low])
         slope = np.where(order > last, FALL, np.where(order < first, 0, np.minimum(slope, 0)))
         between = np.where(start > 0, start * np.exp(slope * (x - x[low])), start)
