@@ -41,8 +41,10 @@ __all__ = ["NeighbourLight", "Neighbours", "find_neighbours"]
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 # Signal to noise of the segment from which on a wing is looked for. Stamps reach so many radii of the segment, by its
-# signal to noise, and so many pixels more, but no farther than LONGEST arcsec.
-LEAST_SNR, REACH, MORE, LONGEST = 15.0, (1.6, 0.5), 5, 8.0
+# signal to noise, and so many pixels more, but no farther than MOST: such a stamp takes 160 MB and half a second. With
+# 8 arcsec at most a galaxy whose segment has a radius of 6 had hardly a wing, and the sources at 8 to 16 arcsec from it
+# were too bright by 4 to 10 of their errors.
+LEAST_SNR, REACH, MORE, MOST = 15.0, (1.6, 0.5), 5, 1000
 # Magnitudes: sources as bright are measured before any of them is taken off. With 1.0 the medians of fluxes in crowded
 # fields rise by 0.02 of their errors.
 STEP = 0.5
@@ -156,7 +158,6 @@ def _choose_sources(
     data: Image,
     planes: Planes,
     segmentation: NDArray[np.int32],
-    scale: float,
     targets: Shapes,
     extent: Floats,
     parallel: Map,
@@ -170,7 +171,7 @@ def _choose_sources(
     shapes, radius = shapes[rows], np.sqrt(npix[rows] / np.pi)
     axis_ratio = np.clip(np.nan_to_num(shapes.b / shapes.a, nan=1.0), FLATTEST, 1).astype(np.float32)
     far = radius * (REACH[0] + REACH[1] * np.log10(snr[rows])) + MORE
-    reach = np.ceil(np.minimum(far, LONGEST / scale) / np.sqrt(axis_ratio)).astype(np.intp)
+    reach = np.ceil(np.minimum(far / np.sqrt(axis_ratio), MOST)).astype(np.intp)
     matter = _matter(shapes, reach, targets, extent)
     longest = 1.5 * float(HALVES[np.searchsorted(HALVES, reach[matter].max(initial=8))])
     level = np.zeros((len(reach), len(make_rings(longest).radius)), np.float32)
@@ -318,7 +319,6 @@ def find_neighbours(
     data: Image,
     planes: Planes,
     segmentation: NDArray[np.int32],
-    scale: float,
     targets: Shapes,
     extent: Floats,
     *,
@@ -335,8 +335,6 @@ def find_neighbours(
         Of the image: which pixels have data, and their background variance.
     segmentation : ndarray
         (ny, nx), labels.
-    scale : float
-        Of the pixels, arcsec.
     targets : Shapes
         Of n positions that are measured, with the label of the source of each. Sources without another's near have no
         light to take off, and no profile.
@@ -351,7 +349,7 @@ def find_neighbours(
     NeighbourLight
         The same by whatever `parallel`.
     """
-    sources = _choose_sources(data, planes, segmentation, scale, targets, extent, parallel)
+    sources = _choose_sources(data, planes, segmentation, targets, extent, parallel)
     profiles, ny = sources.profiles, len(data)
     generation = _find_generations(profiles, sources.flux, data.shape)
     take_off = partial(_take_off, data, segmentation)

@@ -194,7 +194,7 @@ def remove_neighbours(
     left = new_plane(image.data.shape, np.float32, blank=False)
     planes, blocks = Planes.of(image), list(row_blocks(left.shape, BAND))
     take_sky = partial(_take_sky, planes, removed.sky, left)
-    arguments = planes, detection.segmentation, scale, shapes, extent
+    arguments = planes, detection.segmentation, shapes, extent
 
     def find() -> NeighbourLight:
         list(parallel(take_sky, blocks))

@@ -82,9 +82,7 @@ def subtract(data: np.ndarray, segmentation: np.ndarray, null: np.ndarray | None
     )
     targets = replace(targets, label=np.append(targets.label, 0))
     extent = np.full(len(targets.x), 20.0)
-    return find_neighbours(
-        np.where(null, np.float32(np.nan), data), planes, segmentation, SCALE, targets, extent
-    ).draw()
+    return find_neighbours(np.where(null, np.float32(np.nan), data), planes, segmentation, targets, extent).draw()
 
 
 def crowd() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -104,7 +102,7 @@ def model(planes: Iterable[np.ndarray], **how) -> NeighbourLight:
     data, weight, segmentation = planes
     known = Planes(data, weight, None, None)
     targets, *_ = weigh_segments(data, known, segmentation)
-    return find_neighbours(data, known, segmentation, SCALE, targets, np.full(len(targets.x), 15.0), **how)
+    return find_neighbours(data, known, segmentation, targets, np.full(len(targets.x), 15.0), **how)
 
 
 def measure(engine: str, image, detection, **options) -> QTable:
@@ -228,6 +226,21 @@ def test_wings_of_a_bright_source_are_its_own() -> None:
     near = (radius > edge) & (radius < 1.5 * edge)
     assert neighbours.wings[near].sum() == pytest.approx(scene["bright"][near].sum(), rel=0.1)
     np.testing.assert_allclose(neighbours.clear + neighbours.wings, data, rtol=2e-7, atol=1e-5)
+
+
+def test_the_wing_of_a_huge_galaxy_is_taken_off_as_far_as_it_reaches() -> None:
+    """Segments may have a radius of 6 arcsec, and light at 14 that is as bright as the sources there."""
+    shape, middle = (741, 741), 370.0
+    light = moffat(shape, middle, middle, 2e6, core=20.0, beta=1.5)
+    data = light + np.random.default_rng(1).normal(size=shape)
+    neighbours = subtract(data, (light > 1.5).astype(np.int32))
+    rows, columns = np.indices(shape)
+    radius = np.hypot(columns - middle, rows - middle)
+    assert radius[light > 1.5].max() * SCALE == pytest.approx(6.5, abs=0.1)
+    # In the last ring 0.2 of the noise of a pixel, which is 5 times that of an aperture of 1 arcsec.
+    for inner in np.array([7.0, 8, 9, 10, 11, 12]) / SCALE:
+        ring = (radius > inner) & (radius < inner + 1 / SCALE)
+        assert neighbours.wings[ring].mean() == pytest.approx(light[ring].mean(), rel=0.1)
 
 
 def test_own_wings_are_put_back_whole() -> None:
