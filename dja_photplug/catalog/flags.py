@@ -44,7 +44,10 @@ class SourceFlag(enum.IntFlag):
     NULL_WEIGHT = 4096, "pixels of the aperture are without data"
     NEIGHBOUR = 8192, "pixels of the aperture are in the segments of neighbours, which are masked"
     KRON_LIMITED = 16384, "the Kron radius was clipped to kron_min or kron_max"
-    SATURATED_CORE = 32768, "looks saturated: no data within 0.1 arcsec of the centre, but light with data around it"
+    SATURATED_CORE = (
+        32768,
+        "looks saturated: no data at the centre, or in a hole beside its brightest pixel, but in light around it",
+    )
     POINT_LIKE = 65536, "the half-light radius is that of a point source; judged where a PSF is given"
     NEIGHBOUR_LIGHT = 131072, "more than 2 sigma of neighbours' light was taken off; only with neighbours subtract"
     NOT_WINDOWED = (

@@ -46,7 +46,7 @@ from dja_photplug.sources.removal import (
     remove_neighbours,
     remove_sky,
 )
-from dja_photplug.sources.segments import find_saturated_cores
+from dja_photplug.sources.saturated import find_saturated_cores
 from dja_photplug.sources.sums.apertures import (
     GROWTH,
     KRON_EXTENT,
@@ -160,7 +160,7 @@ def _measure(
         for i in range(len(options.apertures)):
             photons = np.maximum(np.nan_to_num(sums[f"aper_{i}"].flux), 0) / options.photon_gain
             sums[f"aper_{i}"] = replace(sums[f"aper_{i}"], total=sums[f"aper_{i}"].total + photons)
-    saturated = find_saturated_cores(pixels.null, segmentation, on_image, scale)
+    saturated = find_saturated_cores(pixels.data, pixels.null, segmentation, on_image, scale)
     columns["flag"] |= np.where(saturated, SourceFlag.SATURATED_CORE.value, 0)
     columns = {name: _spread(values, placed, size) for name, values in columns.items()}
     columns["mask_frac"][~covered] = 1

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import sep
 from astropy import units as u
 from astropy.nddata import NDData
 from astropy.table import QTable
@@ -21,7 +20,7 @@ from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.pixels import ImageReader
 from dja_photplug.light.mesh import Background
-from dja_photplug.light.planes import Floats, Plane, Shapes, null_pixels
+from dja_photplug.light.planes import null_pixels
 from dja_photplug.light.smoothing import convolve_pixels, gaussian_kernel
 from dja_photplug.options.run import Options
 from dja_photplug.options.stages import DetectOptions
@@ -34,7 +33,6 @@ from dja_photplug.sources.detection import (
     sample_labels,
     subtract_level,
 )
-from dja_photplug.sources.sums.apertures import LEAST_OVERLAP
 
 if TYPE_CHECKING:
     from photutils.segmentation import SegmentationImage
@@ -44,15 +42,10 @@ __all__ = [
     "check_segments",
     "describe_segments",
     "detect_given",
-    "find_saturated_cores",
     "read_labels",
     "read_segmentation",
     "segment_shapes",
 ]
-
-# A saturated star has no weight in its core: radius of the core and of the ring around it, in arcsec, and the least
-# parts of the ring with data and in the star's own segment. A bad pixel in faint light has no segment around it.
-CORE, RING, RING_WITH_DATA, RING_OF_SOURCE = 0.1, 0.35, 0.9, 0.5
 
 # Pixels are read as float32, in which 2**24 could be the next number too; and photometry makes tables by label, 8 bytes
 # for each up to the greatest: 134 MB here, but 16 GB with 2**31 - 1.
@@ -380,53 +373,3 @@ def _measure_cover(grid: Grid, image: Grid) -> float:
     places = pixel_positions(grid.wcs, *sky_positions(image.wcs, x, y))
     on = [(place > -1) & (place < n) for place, n in zip(places, grid.shape[::-1], strict=True)]  # False for NaN
     return float(np.mean(np.all(on, axis=0)))
-
-
-def _label_around(segmentation: NDArray[np.int32], shapes: Shapes, radius: float) -> NDArray[np.int32]:
-    """Return the label of most pixels about each source that are in a segment, 0 where none is."""
-    found = np.zeros(len(shapes.x), np.int32)
-    for i, (x, y) in enumerate(zip(shapes.x.tolist(), shapes.y.tolist(), strict=True)):
-        (y0, y1), (x0, x1) = ((max(0, round(v - radius)), max(0, round(v + radius) + 1)) for v in (y, x))
-        labels, counts = np.unique(segmentation[y0:y1, x0:x1], return_counts=True)
-        counts[labels == 0] = 0
-        found[i] = labels[np.argmax(counts)] if counts.any() else 0
-    return found
-
-
-def find_saturated_cores(
-    null: NDArray[np.bool_], segmentation: NDArray[np.int32], shapes: Shapes, scale: float
-) -> NDArray[np.bool_]:
-    """Return the sources without data at their core, though there are data around it, in their own segment.
-
-    Parameters
-    ----------
-    null : ndarray of bool
-        (ny, nx), True for pixels without data, which a saturated core is.
-    segmentation : ndarray
-        (ny, nx), their labels.
-    shapes : Shapes
-        Of n sources.
-    scale : float
-        Of the pixels, arcsec.
-
-    Returns
-    -------
-    ndarray of bool
-        (n,), True for null pixels within 0.1 arcsec, and a ring from there to 0.35 arcsec of which 90 % have data and
-        half belongs to the source; where the source has no label, to any one.
-    """
-    core, _, _ = sep.sum_circle(null.view(np.uint8), shapes.x, shapes.y, CORE / scale, subpix=0)
-    hollow = core > LEAST_OVERLAP
-    if not hollow.any():
-        return hollow
-    one, area = shapes[hollow], np.pi * (RING**2 - CORE**2) / scale**2
-
-    def add(plane: Plane, **settings: Plane) -> Floats:
-        return sep.sum_circann(plane, one.x, one.y, CORE / scale, RING / scale, subpix=0, **settings)[0]
-
-    clear = add((~null).view(np.uint8))
-    # A core without data is in no segment, so that a position on it has no label of its own.
-    label = np.where(one.label > 0, one.label, _label_around(segmentation, one, RING / scale))
-    own = add(segmentation, segmap=segmentation, seg_id=label) / np.maximum(label, 1)
-    hollow[hollow] = (clear > RING_WITH_DATA * area) & (own > RING_OF_SOURCE * area)
-    return hollow

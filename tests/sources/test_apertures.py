@@ -19,6 +19,7 @@ from dja_photplug.options.run import Options
 from dja_photplug.options.stages import BackgroundOptions
 from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.photometry import measure_with
+from dja_photplug.sources.saturated import HOLE_REACH
 from tests.helpers import AS_IS, SCALE, gaussian, make_detection, make_image, make_wcs, uds_prefix
 
 ENGINES = {"sep": SEP, "photutils": PHOTUTILS}
@@ -195,7 +196,51 @@ def test_saturated_cores(measure, scale) -> None:
     segmentation[null] = 0  # as detection leaves them
     image = make_image(np.ones(shape), ~null, wcs=make_wcs(scale))
     table = measure(image, place(image, x, y, segmentation))
-    assert has(table, SourceFlag.SATURATED_CORE) == [True] + [False] * 5
+    assert has(table, SourceFlag.SATURATED_CORE) == [True, False, True, False, False, False]
+
+
+@pytest.mark.parametrize("scale", [0.04, 0.02])
+@pytest.mark.parametrize("hole", [0.08, 0.16, 0.3, 0.6])
+def test_what_is_left_around_a_large_saturated_core_is_told(scale, hole) -> None:
+    """Detection takes the rim of a hole for several sources; others, with pixels that are bad, are as they were."""
+    shape = (round(12 / scale), round(16 / scale))
+    rows, columns = np.indices(shape)
+
+    def star(x: float, y: float, peak: float) -> np.ndarray:
+        return peak * (1 + ((columns * scale - x) ** 2 + (rows * scale - y) ** 2) / 0.1**2) ** -1.7
+
+    holes = {(4, 6): hole, (9, 3): 0.08, (14.3, 9): 0.6}
+    # A saturated star, a galaxy with bad pixels 0.25 arcsec off its centre, and others, of which one is beside a gap.
+    data = star(4, 6, 5000 * (1 + hole / 0.1) ** 3.4) + star(9.25, 3, 3000) + star(10, 9.5, 3000) + star(13, 9, 1000)
+    clear = ~np.any([disc(shape, x / scale, y / scale, radius / scale) for (x, y), radius in holes.items()], axis=0)
+    clear &= columns * scale < 15.5
+    image = make_image(data + np.random.default_rng(1).normal(size=shape), clear, wcs=make_wcs(scale))
+    found = detect_sep(image, mesh_background(image, BackgroundOptions()), Options())
+    table = measure_with(SEP, image, found, None, Options(measure=AS_IS))
+    distance = np.hypot(table["x"].value * scale - 4, table["y"].value * scale - 6)
+    told = np.array(has(table, SourceFlag.SATURATED_CORE))
+    assert told[distance < hole + 0.15].all()
+    assert told.any()
+    assert not told[distance > hole + 2].any()
+    assert np.count_nonzero(distance > hole + 2) > 2
+
+
+def test_a_hole_is_told_within_reach(measure) -> None:
+    """A tile that holds what is measured of a source gives the same flag as the image; of less the hole is no hole."""
+    shape, x, y = (200, 200), 100.0, 100.0
+    null = disc(shape, x + 15, y, 14)
+    light = np.where(disc(shape, x + 15, y, 40), 10.0, 0.0)
+    light[100, 100] = 20.0  # the brightest pixel, beside the hole
+    image = make_image(light, ~null)
+    segmentation = (light > 0).astype(np.int32)
+    segmentation[null] = 0
+    reach = round(HOLE_REACH / SCALE) + 2
+    for half, expected in ((100, True), (reach, True), (25, False)):
+        part = np.s_[100 - half : 100 + half + 1, 100 - half : 100 + half + 1] if half < 100 else np.s_[:, :]
+        where = 100.0 - part[0].start if half < 100 else 100.0
+        tile = image[part]
+        table = measure(tile, place(tile, [where], [where], np.ascontiguousarray(segmentation[part])))
+        assert has(table, SourceFlag.SATURATED_CORE) == [expected]
 
 
 def test_no_core_is_saturated_in_real_bands(data: Path) -> None:

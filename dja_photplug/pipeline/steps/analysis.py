@@ -42,6 +42,7 @@ from dja_photplug.sources.detection import (
 )
 from dja_photplug.sources.matched import copy_matched, measure_matched
 from dja_photplug.sources.removal import Mask, measure_profiles, remove_neighbours, remove_sky
+from dja_photplug.sources.saturated import HOLE_REACH
 from dja_photplug.sources.sums.apertures import find_reach
 from dja_photplug.sources.sums.planes import Removed
 
@@ -191,6 +192,7 @@ class _Work:
         ask = Ask("photplug_measure", QTable, self.options, self.manager, stand_in=False)
         scale = pixel_scale(image.wcs)
         reach = find_reach(shapes_on_grid(detection, scale), scale, self.options.measure, growth=psf is not None)
+        reach = np.maximum(reach, HOLE_REACH / scale + 2)
         measure = partial(_measure, ask, calibration, psf)
         without = take_off(image, removed)
         return measure_in_tiles(without, self.background, detection, reach, self.tiles, measure, self.parallel)
