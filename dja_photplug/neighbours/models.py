@@ -133,9 +133,10 @@ class NeighbourLight:
 def _end_profiles(level: Image, error: Image, radius: Floats, segment: Floats, half: int) -> Image:
     """Return profiles that never rise beyond the segment (its radius in pixels, (m,)) and end in the noise."""
     level, error = fill_rings(level, error, radius)
+    level = np.maximum(level, 0)  # no source takes light from another
     beyond = radius > segment[:, None]
     last = np.maximum(np.argmax(beyond, axis=1) - 1, 0)
-    most = np.maximum(np.take_along_axis(level, last[:, None], axis=1), 0)
+    most = np.take_along_axis(level, last[:, None], axis=1)
     falling = np.minimum(np.minimum.accumulate(np.where(beyond, level, np.inf), axis=1), most)
     level = np.where(beyond, falling, level)
     ended = np.logical_or.accumulate(beyond & ((level < error) | (radius > half)), axis=1)
