@@ -23,9 +23,9 @@ from dja_photplug.options.run import Options
 from dja_photplug.options.stages import ENGINES
 from dja_photplug.outputs.whole import hand_out
 from dja_photplug.parallel.workers import Map
-from dja_photplug.pipeline.images import load_source
 from dja_photplug.pipeline.steps.analysis import Begin, analyse_image
 from dja_photplug.pipeline.steps.result import Result, describe_image
+from dja_photplug.pipeline.streams import load_unchanged
 from dja_photplug.plugins.calls import ask_all, ask_first
 from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.psf.regions import PSFModel, warn_of_uncovered
@@ -115,7 +115,7 @@ def measure_band(
         Where the input does not allow it or a plugin fails.
     """
     begin("loading")
-    image = load_source(source, options, manager)
+    image = load_unchanged(source, options, manager)
     result = analyse_image(
         image,
         options,

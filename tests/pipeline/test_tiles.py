@@ -22,7 +22,7 @@ import dja_photplug as dp
 from dja_photplug.options.stages import BandOptions, TileOptions
 from dja_photplug.parallel.islands import find_boxes
 from dja_photplug.pipeline.catalog import run
-from dja_photplug.plugin import SEP, calibrate_with, detect_sep, hookimpl, measure_with, mesh_background
+from dja_photplug.plugin import SEP, calibrate_with, detect_sep, hookimpl, load_source, measure_with, mesh_background
 from dja_photplug.simulate.field import FieldOptions, SimulatedField, simulate_field, write_field
 
 OVERLAP = 40
@@ -139,6 +139,50 @@ def test_the_engine_of_a_plugin_works_on_tiles(prefix) -> None:
     catalog, segmentation = analyse(prefix, WHOLE, 1, "sep", "calibrated")
     np.testing.assert_array_equal(tables[0][1].data, segmentation.data)
     np.testing.assert_array_equal(tables[0][0]["flux_auto"].value, catalog["flux_auto"].value)
+
+
+def darken(image):
+    """Change pixels in their place; the weight is that of those that were read."""
+    image.data[image.data > 5] /= 2
+    return image
+
+
+class Around:
+    """Changes what the built-in loader gives."""
+
+    @hookimpl(wrapper=True)
+    def photplug_load(self, source, options, variance):
+        return darken((yield))
+
+
+class Instead:
+    """Loads by itself."""
+
+    def __init__(self) -> None:
+        self.manager = dp.get_plugin_manager()
+
+    @hookimpl
+    def photplug_load(self, source, options, variance):
+        return darken(load_source(source, options, self.manager, variance))
+
+
+@pytest.mark.parametrize("plugin", [Around, Instead])
+def test_a_plugin_that_changes_pixels_gives_the_same_in_tiles(prefix, plugin) -> None:
+    manager = dp.get_plugin_manager()
+    manager.register(plugin(), "mine")
+    tiles = (TileOptions(size=size, overlap=OVERLAP) for size in (WHOLE, 170))
+    results = [run([prefix], dp.Options(tiles=each), manager=manager) for each in tiles]
+    expect_same(*((each.catalog, each.segmentation) for each in reversed(results)))
+    image = dp.load_mosaic(prefix, "calibrated")
+    np.testing.assert_array_equal(results[1].image.data, darken(image).data)
+    np.testing.assert_array_equal(results[1].image.uncertainty.array, image.uncertainty.array)
+
+
+def test_the_weight_of_a_result_stays_where_its_pixels_change(prefix) -> None:
+    options = dp.Options(tiles=TileOptions(size=300, overlap=OVERLAP), bands=BandOptions(workers=1))
+    image = run([prefix], options).image
+    image.data[:] = 1000
+    np.testing.assert_array_equal(image.uncertainty.array, dp.load_mosaic(prefix, "calibrated").uncertainty.array)
 
 
 def test_positions_of_a_catalogue_are_measured_in_tiles(prefix) -> None:
