@@ -28,7 +28,7 @@ import dja_photplug
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.outputs.held import HeldFolder, held_folder, hold_signals, sweep
 from dja_photplug.parallel.orphans import PARENT_VARIABLE
-from dja_photplug.parallel.scratch import dump_shared, unseen
+from dja_photplug.parallel.scratch import dump_shared, no_space, unseen
 
 __all__ = ["LostWork", "Map", "Workers", "count_cores", "map_in_processes", "once", "shared_map", "sharing"]
 
@@ -272,14 +272,17 @@ class Workers:
 
     def _store(self, work: object) -> Path:
         """Write what the processes must know to a file."""
-        if self._folder is None:
-            self._folder = self._stack.enter_context(held_folder(self._given or Path(tempfile.gettempdir())))
-        self._number += 1
-        path = self._folder / f"{self._number}.work"
-        stored = dump_shared(work)
+        stored, place = dump_shared(work), self._given or Path(tempfile.gettempdir())
         if self._executor is None and b"__main__" in stored:
             raise TypeError("of a script, which processes do not read")
-        path.write_bytes(stored)
+        self._number += 1
+        try:
+            if self._folder is None:
+                self._folder = self._stack.enter_context(held_folder(place))
+            path = self._folder / f"{self._number}.work"
+            path.write_bytes(stored)
+        except OSError as error:
+            raise no_space(place.parent if self._given else place, len(stored), error) from None
         return path
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -200,6 +202,20 @@ def test_processes_share_planes(tmp_path: Path) -> None:
         assert rows == [row * 200_000.0 for row in range(8)]
         assert plane[:, 0].tolist() == list(range(1, 9))
         assert list(map(partial(add_pixels, plane), [3])) == [4 * 200_000.0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_work_without_space_is_refused(tmp_path: Path) -> None:
+    """What processes must know is written to a file; the folder that is named is that of the user."""
+    before, many = resource.getrlimit(resource.RLIMIT_FSIZE), np.arange(30_000)
+    told = rf"^{re.escape(str(tmp_path))}: 240 kB of scratch files cannot be had there \(File too large\); free space"
+    with open_scratch(tmp_path) as scratch, Workers(2, folder=scratch.folder) as workers:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, before[1]))
+        try:
+            with pytest.raises(PhotplugError, match=told):
+                list(workers.map(partial(add_pixels, many), range(2)))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
 
 
