@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import re
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -271,6 +272,39 @@ import sleeping
 print("once")
 sleeping.run(Path(sys.argv[1]))
 """
+
+
+PATIENT = """
+import signal, sys
+from dja_photplug.parallel.workers import Workers
+
+def run(folder):
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    print("begins", flush=True)
+    with Workers(2, modules=("slow",)) as workers:
+        workers.begin()
+        print(*workers.map(abs, range(3)))
+"""
+
+
+def test_processes_tell_nothing_of_ctrl_c_while_they_start(tmp_path: Path) -> None:
+    """In a terminal it reaches all processes; what it means is for their parent to say."""
+    (tmp_path / "sleeping.py").write_text(PATIENT)
+    (tmp_path / "script.py").write_text(SCRIPT.replace('print("once")', ""))
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(0.3)\n")
+    path = f"{Path(__file__).resolve().parents[2]}{os.pathsep}{tmp_path}"
+    parent = subprocess.Popen(
+        [sys.executable, tmp_path / "script.py", tmp_path], stdout=-1, stderr=-1, env=os.environ | {"PYTHONPATH": path},
+        start_new_session=True,
+    )  # fmt: skip
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"begins\n"
+    readable, _, _ = select.select([parent.stdout], [], [], 0)
+    while not readable:  # its end too
+        os.killpg(parent.pid, signal.SIGINT)
+        readable, _, _ = select.select([parent.stdout], [], [], 0.002)
+    assert parent.communicate(timeout=60) == (b"0 1 2\n", b"")
+    assert parent.returncode == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
