@@ -42,6 +42,7 @@ from dja_photplug.surveys.state import (
     Record,
     SurveyOutput,
     find_change,
+    find_made,
     make_recipe,
     read_record,
     sum_file,
@@ -56,11 +57,15 @@ MODULES = ("dja_photplug.surveys.run",)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Job:
-    """A field to be measured: `change` says why it is again, `overwrite` whether a stack of last time is replaced."""
+    """A field to be measured, and what was known of it before.
+
+    `change` says why it is made again, `overwrite` whether a stack of last time is replaced.
+    """
 
     field: Field
     output: SurveyOutput
     recipe: Recipe
+    record: Record | None
     change: str
     overwrite: bool
 
@@ -257,7 +262,7 @@ def _plan_field(field: Field, output: SurveyOutput, manager: pluggy.PluginManage
         whose = "is not of this survey" if record is None else "was changed since the survey wrote it"
         raise PhotplugError(f"{unknown[0]}: exists already and {whose}; name another folder or add --overwrite")
     overwrite = output.overwrite or (record is not None and _stack_of(record.recipe) == _stack_of(recipe))
-    return _Job(field=field, output=output, recipe=recipe, change=change or "", overwrite=overwrite)
+    return _Job(field=field, output=output, recipe=recipe, record=record, change=change or "", overwrite=overwrite)
 
 
 def _stack_of(recipe: Recipe) -> object:
@@ -403,6 +408,8 @@ def _make(
 ) -> int:
     """Measure a field, and put its files in their places; return how many sources it has."""
     field, output = job.field, job.output
+    if (made := find_made(output, field.name, job.recipe, job.record)) is not None:
+        return made.sources
     catalog, *segmentations = output.files(field.name)
     with Outputs() as outputs:
         own = replace(options, overwrite=job.overwrite)
