@@ -180,7 +180,7 @@ class MosaicStream:
             tell_read(rows.stop * size, self.shape[0] * size)
             yield Block(rows, light, published, full)
         self._ended = True
-        tell_uncovered(self.model, self._n_weighted)
+        tell_uncovered(self.model, self._n_weighted, name=str(self._files))
 
     def _drop_odd(self, science: Plane, weight: Plane) -> None:
         """Set a weight that is negative or not finite to 0, and count the odd pixels."""

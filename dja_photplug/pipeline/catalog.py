@@ -34,7 +34,7 @@ from dja_photplug.pipeline.many_bands import (
     name_columns,
     read_psfs,
 )
-from dja_photplug.pipeline.one_band import measure_band
+from dja_photplug.pipeline.one_band import measure_band, naming_image
 from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.pipeline.steps.result import Result, describe_image
 from dja_photplug.pipeline.streams import load_unchanged, open_source
@@ -316,8 +316,10 @@ def _detect_elsewhere(
         stacked = plan.source.band == ARCHIVE_STACK
         variance = VarianceOptions(noise="background") if stacked else options.variance
         image = load_unchanged(plan.source, replace(options, variance=variance), manager)
-    result = replace(analyse_image(image, options, manager, begin=begin, parallel=parallel), source=plan.source)
-    return result, {"INPUT": f"stack of {', '.join(plan.bands)}"} | describe_image(result)
+    name = f"stack of {', '.join(plan.bands)}" if plan.source is None else str(plan.source)
+    with naming_image(name):
+        result = replace(analyse_image(image, options, manager, begin=begin, parallel=parallel), source=plan.source)
+    return result, {"INPUT": name} | describe_image(result)
 
 
 def _kron_apertures(catalog: QTable, options: Options) -> tuple[dict[int, Floats], Floats | None]:
