@@ -233,7 +233,7 @@ def open_scratch(directory: str | Path | None = None, *, needed: int = 0) -> Ite
     place = Path(directory or tempfile.gettempdir())
     with ExitStack() as stack:
         try:
-            folder = stack.enter_context(held_folder(place))
+            folder = stack.enter_context(held_folder(place.absolute()))  # workers may begin elsewhere
             free = shutil.disk_usage(place).free
         except OSError as error:
             raise PhotplugError(

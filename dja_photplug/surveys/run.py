@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pluggy
@@ -46,6 +47,8 @@ from dja_photplug.surveys.state import (
     make_recipe,
     read_record,
     sum_file,
+    working_directory,
+    working_in,
 )
 
 __all__ = ["SUMMARY", "run_fields", "survey"]
@@ -57,10 +60,7 @@ MODULES = ("dja_photplug.surveys.run",)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Job:
-    """A field to be measured, and what was known of it before.
-
-    `change` says why it is made again, `overwrite` whether a stack of last time is replaced.
-    """
+    """A field, what is known of it, why it is made again, and whether a stack of last time is replaced."""
 
     field: Field
     output: SurveyOutput
@@ -282,7 +282,7 @@ def _open_directory(directory: Path) -> Iterator[Path]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         stack = ExitStack()
-        folder = stack.enter_context(held_folder(directory, ".survey-"))
+        folder = stack.enter_context(held_folder(directory.absolute(), ".survey-"))
     except OSError as error:
         raise PhotplugError(f"{directory}: cannot be written ({error.strerror}); name another folder") from None
     try:
@@ -309,7 +309,7 @@ def _do_all(
     if small:
         count = min(jobs[0].field.options.bands.workers or 1, len(small))
         with Workers(count, executor=executor, folder=folder, modules=MODULES) as workers:
-            outcomes = workers.map(_do_apart, small)
+            outcomes = workers.map(partial(_do_apart, working_directory()), small)
             try:
                 for outcome in outcomes:
                     done.add(outcome.field)
@@ -321,7 +321,7 @@ def _do_all(
         if job.field.name not in done:
             lost = job.field.name in whole
             who = (job.field.options, manager, executor)
-            yield _do_apart(job) if lost else _do(job, *who, progress=progress)
+            yield _do_apart(None, job) if lost else _do(job, *who, progress=progress)
 
 
 def _choose_small(jobs: Sequence[_Job], manager: pluggy.PluginManager, executor: Executor | None) -> list[_Job]:
@@ -346,11 +346,12 @@ def _choose_small(jobs: Sequence[_Job], manager: pluggy.PluginManager, executor:
     return small if executor is not None or len(small) > 1 else []
 
 
-def _do_apart(job: _Job) -> _Outcome:
-    """Measure a field whole, without other processes."""
+def _do_apart(place: Path | None, job: _Job) -> _Outcome:
+    """Measure a field whole, without other processes, where names of files begin in `place`."""
     options = job.field.options
     alone = replace(options, bands=replace(options.bands, workers=1), tiles=replace(options.tiles, scheduler=None))
-    return _do(job, alone, get_plugin_manager())
+    with working_in(place):
+        return _do(job, alone, get_plugin_manager())
 
 
 def _do(

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,8 @@ __all__ = [
     "read_record",
     "record_name",
     "sum_file",
+    "working_directory",
+    "working_in",
 ]
 
 # Hooks that have no part in what a catalogue holds.
@@ -244,6 +247,39 @@ def read_record(path: Path) -> Record | None:
         sources=values.get("sources", 0),
         outputs=values.get("outputs", {}),
     )
+
+
+def working_directory() -> Path | None:
+    """Return the folder in which names of files begin.
+
+    Returns
+    -------
+    Path or None
+        None where it is no more: then all of them are absolute, or nobody finds them.
+    """
+    with suppress(FileNotFoundError):
+        return Path.cwd()
+    return None
+
+
+@contextmanager
+def working_in(place: Path | None) -> Iterator[None]:
+    """Let names of files begin in a folder, in a worker that began elsewhere.
+
+    Parameters
+    ----------
+    place : Path or None
+        From :func:`working_directory`. One that the worker does not see is passed over: the files are told, then.
+
+    Yields
+    ------
+    None
+    """
+    if place in (None, working_directory()) or not place.is_dir():
+        yield
+        return
+    with chdir(place):
+        yield
 
 
 def find_made(output: SurveyOutput, name: str, recipe: Recipe, before: Record | None) -> Record | None:

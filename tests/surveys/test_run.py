@@ -396,10 +396,12 @@ def test_what_is_registered_by_hand_is_done_here(place: Path) -> None:
         assert states(dp.survey("fields.toml", "out", two, manager=manager))["two"][0] == "failed"
 
 
-def test_dask_gives_the_same(place: Path, scheduler: str) -> None:
+def test_dask_gives_the_same(place: Path, scheduler: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its workers have another working directory than this process, and names of files are relative to that of this."""
     dp.survey("fields.toml", "out")
     add_tiles()
     assert main(["survey", "fields.toml", "-o", "dask", "--scheduler", scheduler]) == 0
+    assert capsys.readouterr().err == ""  # not because they were done here
     expect_alike("dask")
 
 
