@@ -11,7 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
@@ -228,6 +228,11 @@ class Workers:
                     ) from None
                 warnings.warn("a process ended early; its work is done again", PhotplugWarning, stacklevel=3)
                 time.sleep(_PAUSE)
+            except CancelledError:
+                raise PhotplugError(
+                    "the executor, or the scheduler of its workers, gave up the work that it had; begin it anew, or go "
+                    "on without it"
+                ) from None
 
     def _submit(self, path: Path, item: object) -> Future[tuple[object, list[str]]]:
         if self._executor is not None:
