@@ -94,6 +94,11 @@ def naming_image(*names: str) -> Iterator[None]:
     Yields
     ------
     None
+
+    Raises
+    ------
+    PhotplugError
+        As it came, with the name.
     """
     try:
         yield
