@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from copy import copy, deepcopy
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -34,6 +35,10 @@ __all__ = [
     "share_image",
     "take_off",
 ]
+
+
+Equivalency = tuple[object, ...]
+"""As astropy's."""
 
 
 class Part(Protocol):
@@ -157,6 +162,47 @@ class MosaicImage(CCDData):
 
     def __deepcopy__(self, memo: dict[int, object]) -> MosaicImage:
         return self.copy()
+
+    def convert_unit_to(self, unit: str | u.UnitBase, equivalencies: Sequence[Equivalency] = ()) -> MosaicImage:
+        """Return the image in another unit, with all of its planes; astropy's own takes any uncertainty for an error.
+
+        Parameters
+        ----------
+        unit : str or Unit
+        equivalencies : sequence of tuple, optional
+            As for `~astropy.units.UnitBase.to`.
+
+        Returns
+        -------
+        MosaicImage
+            A copy.
+
+        Raises
+        ------
+        PhotplugError
+            Where the image has no unit, or this one is not its own times a number.
+        """
+        if self.unit is None:
+            raise PhotplugError("the image has no unit, so it cannot be converted; set image.unit")
+        factor, double = (self.unit.to(unit, value, equivalencies=list(equivalencies)) for value in (1, 2))
+        if not np.isclose(double, 2 * factor, rtol=1e-12, atol=0):
+            raise PhotplugError(f"{unit} is not {self.unit} times a number, so the weights have no such unit; give one")
+        image, scaled = keep_weight(self).copy(), None
+        if image.uncertainty is not None:
+            power = {"std": 1, "var": 2, "ivar": -2}[image.uncertainty.uncertainty_type]
+            values = image.uncertainty.array * image.uncertainty.array.dtype.type(factor**power)
+            scaled = type(image.uncertainty)(values, copy=False)
+        weight, model = image.background_weight, image.noise_model
+        return self.__class__(
+            image.data * image.data.dtype.type(factor),
+            unit=unit,
+            uncertainty=scaled,
+            mask=image.mask,
+            wcs=image.wcs,
+            meta=image.meta,
+            background_weight=None if weight is None else rescale_weight(weight, factor),
+            noise_model=None if model is None else RescaledModel(model, factor),
+        )
 
     def to_hdu(self, *args: object, **kwargs: object) -> fits.HDUList:
         """Return the HDUs of `~astropy.nddata.CCDData.to_hdu`, and ``BACKWHT`` with the background weight.

@@ -55,6 +55,7 @@ def load_mosaic(
     cutout: Cutout = None,
     *,
     variance: VarianceHook | None = None,
+    keep_weight: bool = True,
 ) -> MosaicImage:
     """Load a mosaic of the archive, or a cut-out of it, with its full weight.
 
@@ -72,6 +73,9 @@ def load_mosaic(
         rows above never read.
     variance : callable, optional
         ``variance(header, exposure, log) -> NoiseModel``, another model than that of `noise`.
+    keep_weight : bool, optional
+        Keep the full weight. Without it that of our noise models is made where somebody looks at it, while there is a
+        scratch folder: for those who change no pixels, of which it is made.
 
     Returns
     -------
@@ -94,7 +98,7 @@ def load_mosaic(
         data, weight = (new_plane(stream.shape, np.float32, blank=False) for _ in range(2))
         mask = new_plane(stream.shape, np.bool_, blank=False)
         full: MadeWeight | Plane
-        if isinstance(model, FullWeight) and has_scratch():
+        if not keep_weight and isinstance(model, FullWeight) and has_scratch():
             full = MadeWeight(data, weight, model)
         else:
             full = new_plane(stream.shape, np.float32, blank=False)
@@ -176,7 +180,7 @@ class MosaicStream:
             tell_read(rows.stop * size, self.shape[0] * size)
             yield Block(rows, light, published, full)
         self._ended = True
-        tell_uncovered(self.model, self._n_weighted)
+        tell_uncovered(self.model, self._n_weighted, name=str(self._files))
 
     def _drop_odd(self, science: Plane, weight: Plane) -> None:
         """Set a weight that is negative or not finite to 0, and count the odd pixels."""

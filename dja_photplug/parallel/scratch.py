@@ -35,6 +35,7 @@ __all__ = [
     "has_scratch",
     "keep_memory",
     "new_plane",
+    "no_space",
     "open_scratch",
     "share_plane",
     "unseen",
@@ -117,7 +118,7 @@ class Scratch:
                 _size_file(file.fileno(), size, self.folder, reserve=blank)
         except OSError as error:
             path.unlink(missing_ok=True)
-            raise _no_space(self.folder.parent, size, error) from None
+            raise no_space(self.folder.parent, size, error) from None
         return path
 
 
@@ -131,11 +132,31 @@ def _size_file(descriptor: int, size: int, folder: Path, *, reserve: bool = True
         os.ftruncate(descriptor, size)
 
 
-def _no_space(folder: Path, size: int, error: OSError) -> PhotplugError:
+def no_space(folder: Path, size: int, error: OSError) -> PhotplugError:
+    """Return what is said where a scratch file cannot be written.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it was to be.
+    size : int
+        Its bytes.
+    error : OSError
+
+    Returns
+    -------
+    PhotplugError
+    """
     return PhotplugError(
-        f"{folder}: {size / 1e6:.0f} MB of scratch files cannot be had there ({error.strerror or error}); free space, "
+        f"{folder}: {_say_size(size)} of scratch files cannot be had there ({error.strerror or error}); free space, "
         "or name another folder"
     )
+
+
+def _say_size(size: int) -> str:
+    """Return a number of bytes as text, in a unit in which it is no 0."""
+    unit, digits = next(((unit, 1e3**i) for i, unit in ((3, "GB"), (2, "MB")) if size >= 1e3**i), ("kB", 1e3))
+    return f"{size / digits:.{1 if unit == 'GB' else 0}f} {unit}"
 
 
 class Unnamed:
@@ -174,7 +195,7 @@ class Unnamed:
                 _size_file(file.fileno(), size, self.folder)
                 self._maps.append(mmap.mmap(file.fileno(), size))
         except OSError as error:
-            raise _no_space(self.folder, size, error) from None
+            raise no_space(self.folder, size, error) from None
         return np.frombuffer(self._maps[-1], dtype).reshape(shape)
 
     def release(self) -> None:
@@ -212,7 +233,7 @@ def open_scratch(directory: str | Path | None = None, *, needed: int = 0) -> Ite
     place = Path(directory or tempfile.gettempdir())
     with ExitStack() as stack:
         try:
-            folder = stack.enter_context(held_folder(place))
+            folder = stack.enter_context(held_folder(place.absolute()))  # workers may begin elsewhere
             free = shutil.disk_usage(place).free
         except OSError as error:
             raise PhotplugError(
@@ -220,7 +241,7 @@ def open_scratch(directory: str | Path | None = None, *, needed: int = 0) -> Ite
             ) from None
         if free < needed:
             raise PhotplugError(
-                f"{place}: the planes of the image need {needed / 1e9:.1f} GB there, and {free / 1e9:.1f} GB are free; "
+                f"{place}: the planes of the image need {_say_size(needed)} there, and {_say_size(free)} are free; "
                 "free space, or name another folder by --scratch"
             )
         scratch = Scratch(folder)
@@ -303,7 +324,7 @@ def fill_rows(plane: NDArray[Scalar], rows: slice) -> Iterator[NDArray[Scalar]]:
                 written = os.pwrite(file.fileno(), rest, start)
                 rest, start = rest[written:], start + written
     except OSError as error:
-        raise _no_space(path.parent.parent, part.nbytes, error) from None
+        raise no_space(path.parent.parent, part.nbytes, error) from None
 
 
 def _offset(array: Shared, mapped: np.memmap) -> int:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
-import multiprocessing.util
 import os
 import pickle
 import signal
-import sys
 import tempfile
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
@@ -21,18 +19,16 @@ from functools import lru_cache, partial
 from importlib import import_module
 from multiprocessing import forkserver
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Generic, Protocol, TypeVar, TypeVarTuple, cast
 
 import dja_photplug
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.outputs.held import HeldFolder, held_folder, hold_signals, sweep
-from dja_photplug.parallel.orphans import PARENT_VARIABLE
-from dja_photplug.parallel.scratch import dump_shared, unseen
+from dja_photplug.outputs.held import held_folder
+from dja_photplug.parallel.scratch import dump_shared, no_space, unseen
+from dja_photplug.parallel.starting import METHOD, starting
 
 __all__ = ["LostWork", "Map", "Workers", "count_cores", "map_in_processes", "once", "shared_map", "sharing"]
-
-METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 State = TypeVar("State")
 Item = TypeVar("Item")
@@ -164,7 +160,7 @@ class Workers:
         if self.count <= 1 or self._executor is not None:
             return
         pool = self._processes()
-        with _starting(), suppress(BrokenProcessPool, *_LOST):  # told when there is work
+        with starting(), suppress(BrokenProcessPool, *_LOST):  # told when there is work
             if METHOD == "forkserver":  # it imports, and copies itself in no time when there is work
                 forkserver.ensure_running()
                 return
@@ -232,13 +228,18 @@ class Workers:
                     ) from None
                 warnings.warn("a process ended early; its work is done again", PhotplugWarning, stacklevel=3)
                 time.sleep(_PAUSE)
+            except CancelledError:
+                raise PhotplugError(
+                    "the executor, or the scheduler of its workers, gave up the work that it had; begin it anew, or go "
+                    "on without it"
+                ) from None
 
     def _submit(self, path: Path, item: object) -> Future[tuple[object, list[str]]]:
         if self._executor is not None:
             return self._executor.submit(_do, str(path), item)
         pool = self._processes()
         try:
-            with _starting():
+            with starting():
                 return pool.submit(_do, str(path), item)
         except (EOFError, OSError) as error:
             # Its queues are closed where a process was killed while another one was being started.
@@ -272,75 +273,24 @@ class Workers:
 
     def _store(self, work: object) -> Path:
         """Write what the processes must know to a file."""
-        if self._folder is None:
-            self._folder = self._stack.enter_context(held_folder(self._given or Path(tempfile.gettempdir())))
-        self._number += 1
-        path = self._folder / f"{self._number}.work"
-        stored = dump_shared(work)
+        stored, place = dump_shared(work), self._given or Path(tempfile.gettempdir())
         if self._executor is None and b"__main__" in stored:
             raise TypeError("of a script, which processes do not read")
-        path.write_bytes(stored)
+        self._number += 1
+        try:
+            if self._folder is None:
+                self._folder = self._stack.enter_context(held_folder(place))
+            path = self._folder / f"{self._number}.work"
+            path.write_bytes(stored)
+        except OSError as error:
+            raise no_space(place.parent if self._given else place, len(stored), error) from None
         return path
 
 
 # s, until the system knows that a process which was killed is no more, and another is started in its place.
 _PAUSE = 0.2
-# Characters of a folder for sockets, whose whole names have 107 at most.
-_SOCKET = 50
-# Threads of linear algebra in a process, one where nobody says it: those of OpenBLAS keep cores busy as they wait.
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # What is raised where the process ended that copies itself for others.
 _LOST = (EOFError, ConnectionError, BrokenPipeError)
-# Of this process, by its number: copies of it have their own.
-_sockets: dict[int, HeldFolder] = {}
-
-
-@contextmanager
-def _starting() -> Iterator[None]:
-    """Let processes start: whole, so that there is none of which nobody knows, and without the script of the user.
-
-    They would run it anew, and without its guard it would start others in turn.
-    """
-    script = sys.modules["__main__"]
-    try:
-        Path.cwd()
-    except FileNotFoundError:  # processes begin there
-        raise PhotplugError("the working directory is no more; go to another one, or use one worker") from None
-    theirs = dict.fromkeys(() if any(map(os.getenv, _THREADS)) else _THREADS, "1")
-    theirs[PARENT_VARIABLE] = str(os.getpid())
-    with hold_signals(), _holding_sockets():
-        sys.modules["__main__"] = ModuleType("__main__")
-        os.environ.update(theirs)
-        try:
-            yield
-        finally:
-            sys.modules["__main__"] = script
-            for name in theirs:
-                os.environ.pop(name, None)
-
-
-@contextmanager
-def _holding_sockets() -> Iterator[None]:
-    """Let the folder of the socket by which processes are asked for end with this process, also where it is killed.
-
-    It is a temporary folder, and is made when the first process starts.
-    """
-    if METHOD != "forkserver":
-        yield
-        return
-    temporary = tempfile.gettempdir()
-    place = Path(temporary if len(temporary) < _SOCKET else "/tmp")
-    if os.getpid() not in _sockets:
-        sweep(place)
-        folder = _sockets[os.getpid()] = HeldFolder(place)
-        # After multiprocessing has removed its own folder in it, whose priority is -100. This is not documented; atexit
-        # is, but may come before that, which then fails. Tests see where the folder is left, or anything is said.
-        multiprocessing.util.Finalize(None, folder.remove, exitpriority=-101)
-    before, tempfile.tempdir = tempfile.tempdir, str(_sockets[os.getpid()].path)
-    try:
-        yield
-    finally:
-        tempfile.tempdir = before
 
 
 def _succeeded(future: Future[tuple[object, list[str]]]) -> bool:

@@ -16,7 +16,7 @@ from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.names import MosaicFiles, ProductName, Source
 from dja_photplug.light.planes import Floats
 from dja_photplug.matching.kernels import Target, choose_reference, find_target
-from dja_photplug.mosaic.image import MosaicImage
+from dja_photplug.mosaic.image import MosaicImage, keep_weight
 from dja_photplug.mosaic.stack import coarsest_grid, name_stack, stack_images, write_stack
 from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.run import Options
@@ -24,7 +24,7 @@ from dja_photplug.options.stages import VarianceOptions
 from dja_photplug.outputs.whole import check_output
 from dja_photplug.parallel.progress import COSTS, show_stages
 from dja_photplug.parallel.workers import Map
-from dja_photplug.pipeline.images import Products, find_grid, load_source
+from dja_photplug.pipeline.images import Products, find_grid
 from dja_photplug.pipeline.many_bands import (
     Bands,
     describe_bands,
@@ -34,10 +34,10 @@ from dja_photplug.pipeline.many_bands import (
     name_columns,
     read_psfs,
 )
-from dja_photplug.pipeline.one_band import measure_band
+from dja_photplug.pipeline.one_band import measure_band, naming_image
 from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.pipeline.steps.result import Result, describe_image
-from dja_photplug.pipeline.streams import open_source
+from dja_photplug.pipeline.streams import load_unchanged, open_source
 from dja_photplug.pipeline.tiles import count_workers, share_work
 from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.plugins.options import complete_options
@@ -102,6 +102,9 @@ def run(
             result = _run_alone(plan, source, options, manager, begin, parallel)
         else:
             result = _run_together(plan, options, manager, begin, parallel, keep_image=keep_image)
+        if keep_image and result.planes is not None:  # whose pixels are the user's, who may change them
+            image, background = result.planes
+            result = replace(result, planes=(keep_weight(image), background))
     for name in result.catalog.colnames:
         result.catalog[name] = express_flux(result.catalog[name], options.output.flux_unit)
     return result
@@ -312,9 +315,11 @@ def _detect_elsewhere(
         # The archive's stacks have neither exposure map nor log: no other preset can be had for them.
         stacked = plan.source.band == ARCHIVE_STACK
         variance = VarianceOptions(noise="background") if stacked else options.variance
-        image = load_source(plan.source, replace(options, variance=variance), manager)
-    result = replace(analyse_image(image, options, manager, begin=begin, parallel=parallel), source=plan.source)
-    return result, {"INPUT": f"stack of {', '.join(plan.bands)}"} | describe_image(result)
+        image = load_unchanged(plan.source, replace(options, variance=variance), manager)
+    name = f"stack of {', '.join(plan.bands)}" if plan.source is None else str(plan.source)
+    with naming_image(name):
+        result = replace(analyse_image(image, options, manager, begin=begin, parallel=parallel), source=plan.source)
+    return result, {"INPUT": name} | describe_image(result)
 
 
 def _kron_apertures(catalog: QTable, options: Options) -> tuple[dict[int, Floats], Floats | None]:

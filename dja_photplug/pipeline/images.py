@@ -347,12 +347,7 @@ def load_mosaic(
         options = complete_options(options, manager)
     source = find_source(files, manager)
     with nullcontext() if scratch is None else open_scratch(scratch):
-        image = load_source(source, settle_bands(options, [source.band]), manager, variance)
-        if scratch is None:
-            return image
-        from dja_photplug.mosaic.image import keep_weight
-
-        return keep_weight(image)
+        return load_source(source, settle_bands(options, [source.band]), manager, variance)
 
 
 def full_weight(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,9 +25,9 @@ from dja_photplug.options.run import Options
 from dja_photplug.options.stages import ENGINES
 from dja_photplug.outputs.whole import hand_out
 from dja_photplug.parallel.workers import Map
-from dja_photplug.pipeline.images import load_source
 from dja_photplug.pipeline.steps.analysis import Begin, analyse_image
 from dja_photplug.pipeline.steps.result import Result, describe_image
+from dja_photplug.pipeline.streams import load_unchanged
 from dja_photplug.plugins.calls import ask_all, ask_first
 from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.psf.regions import PSFModel, warn_of_uncovered
@@ -34,7 +36,7 @@ from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.photometry import flag_point_sources
 from dja_photplug.sources.stars import check_psf
 
-__all__ = ["find_epochs", "measure_background_errors", "measure_band", "remeasure", "write_result"]
+__all__ = ["find_epochs", "measure_background_errors", "measure_band", "naming_image", "remeasure", "write_result"]
 
 # Sky in the largest empty aperture, in sigma of independent pixels, that is told where photometry leaves it in. Real
 # mosaics and their cut-outs have -1.1 to 1.0, a cluster in WFC3/IR -7.4, simulated ones up to 5.0.
@@ -80,6 +82,32 @@ def find_epochs(log: ExposureLog, coordinates: SkyCoord, options: Options, manag
     return dressed
 
 
+@contextmanager
+def naming_image(*names: str) -> Iterator[None]:
+    """Let errors begin with the name of the image that is worked on: of several it may be any.
+
+    Parameters
+    ----------
+    *names : str
+        The first is put before a message that has none of them.
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    PhotplugError
+        As it came, with the name.
+    """
+    try:
+        yield
+    except PhotplugError as error:
+        if not any(name in str(error) for name in names):
+            error.args = (f"{names[0]}: {error}",)
+        raise
+
+
 def measure_band(
     source: Source,
     options: Options,
@@ -115,18 +143,19 @@ def measure_band(
         Where the input does not allow it or a plugin fails.
     """
     begin("loading")
-    image = load_source(source, options, manager)
-    result = analyse_image(
-        image,
-        options,
-        manager,
-        psf=psf,
-        detection=detection,
-        targets=targets,
-        target=target,
-        begin=begin,
-        parallel=parallel,
-    )
+    image = load_unchanged(source, options, manager)
+    with naming_image(str(source), source.name):
+        result = analyse_image(
+            image,
+            options,
+            manager,
+            psf=psf,
+            detection=detection,
+            targets=targets,
+            target=target,
+            begin=begin,
+            parallel=parallel,
+        )
     result = replace(result, source=source)
     _tell_sky(result)
     _flag_points(result)

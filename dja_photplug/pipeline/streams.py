@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from dja_photplug.files.names import MosaicFiles, Source
 from dja_photplug.files.pixels import Allocate
-from dja_photplug.mosaic.load import Block, MosaicStream, open_mosaic
+from dja_photplug.mosaic.load import Block, MosaicStream, load_mosaic, open_mosaic
 from dja_photplug.mosaic.models.electrons import HeaderValue
 from dja_photplug.mosaic.scatter import WeightCheck
 from dja_photplug.mosaic.weights import rescale_weight, write_weight, write_weight_blocks
@@ -31,7 +31,7 @@ from dja_photplug.sky.grid import Grid
 if TYPE_CHECKING:  # 0.1 s to import, and a stream of blocks needs it not
     from dja_photplug.mosaic.image import MosaicImage
 
-__all__ = ["SourceRows", "open_source", "write_source_weight"]
+__all__ = ["SourceRows", "load_unchanged", "open_source", "write_source_weight"]
 
 HOOK = "photplug_load"
 
@@ -126,19 +126,56 @@ def open_source(
     PhotplugError
         As `dja_photplug.pipeline.images.load_source`.
     """
-    protect_source(source)
     request = Request(source, options, manager)
-    asked = find_asked_before(manager, LOADER, HOOK) if isinstance(source, MosaicFiles) else None
-    if not isinstance(source, MosaicFiles) or asked is None:
-        return request.load(manager)
-    loaded = request.ask(manager, asked) if asked else None
+    loaded = _ask_others(request, manager)
     if loaded is not None:
-        return request.check(loaded)
+        return loaded
+    assert isinstance(source, MosaicFiles)
     own, factor = request.options, zero_point_factor(source, request.options)
     stack.enter_context(naming_plugin(manager, HOOK))
     stream = open_mosaic(source, own.variance, own.cutout, variance=request.variance, allocate=allocate)
     opened = stack.enter_context(stream)
     return SourceRows(str(source), opened, factor, trusted=own.variance.trust_weights)
+
+
+def _ask_others(request: Request, manager: pluggy.PluginManager) -> MosaicImage | None:
+    """Return an image in which plugins of others have a say; None where its pixels are those of its files."""
+    protect_source(request.source)
+    asked = find_asked_before(manager, LOADER, HOOK) if isinstance(request.source, MosaicFiles) else None
+    if asked is None:
+        return request.load(manager)
+    loaded = request.ask(manager, asked) if asked else None
+    return None if loaded is None else request.check(loaded)
+
+
+def load_unchanged(source: Source, options: Options, manager: pluggy.PluginManager) -> MosaicImage:
+    """Load one image as `dja_photplug.pipeline.images.load_source`, for those who change no pixels of it.
+
+    In a scratch folder the full weight of the pixels of files is made of them where somebody looks at it. One that a
+    plugin loads is kept: it may have changed its pixels after the weight was made.
+
+    Parameters
+    ----------
+    source, options, manager
+        As for `dja_photplug.pipeline.images.load_source`.
+
+    Returns
+    -------
+    MosaicImage
+
+    Raises
+    ------
+    PhotplugError
+        As `dja_photplug.pipeline.images.load_source`.
+    """
+    request = Request(source, options, manager)
+    loaded = _ask_others(request, manager)
+    if loaded is not None:
+        return loaded
+    assert isinstance(source, MosaicFiles)
+    own = request.options.variance, request.options.cutout
+    with naming_plugin(manager, HOOK):
+        return request.check(load_mosaic(source, *own, variance=request.variance, keep_weight=False))
 
 
 def write_source_weight(

@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pluggy
@@ -42,9 +43,12 @@ from dja_photplug.surveys.state import (
     Record,
     SurveyOutput,
     find_change,
+    find_made,
     make_recipe,
     read_record,
     sum_file,
+    working_directory,
+    working_in,
 )
 
 __all__ = ["SUMMARY", "run_fields", "survey"]
@@ -56,11 +60,12 @@ MODULES = ("dja_photplug.surveys.run",)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Job:
-    """A field to be measured: `change` says why it is again, `overwrite` whether a stack of last time is replaced."""
+    """A field, what is known of it, why it is made again, and whether a stack of last time is replaced."""
 
     field: Field
     output: SurveyOutput
     recipe: Recipe
+    record: Record | None
     change: str
     overwrite: bool
 
@@ -257,7 +262,7 @@ def _plan_field(field: Field, output: SurveyOutput, manager: pluggy.PluginManage
         whose = "is not of this survey" if record is None else "was changed since the survey wrote it"
         raise PhotplugError(f"{unknown[0]}: exists already and {whose}; name another folder or add --overwrite")
     overwrite = output.overwrite or (record is not None and _stack_of(record.recipe) == _stack_of(recipe))
-    return _Job(field=field, output=output, recipe=recipe, change=change or "", overwrite=overwrite)
+    return _Job(field=field, output=output, recipe=recipe, record=record, change=change or "", overwrite=overwrite)
 
 
 def _stack_of(recipe: Recipe) -> object:
@@ -277,7 +282,7 @@ def _open_directory(directory: Path) -> Iterator[Path]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         stack = ExitStack()
-        folder = stack.enter_context(held_folder(directory, ".survey-"))
+        folder = stack.enter_context(held_folder(directory.absolute(), ".survey-"))
     except OSError as error:
         raise PhotplugError(f"{directory}: cannot be written ({error.strerror}); name another folder") from None
     try:
@@ -304,7 +309,7 @@ def _do_all(
     if small:
         count = min(jobs[0].field.options.bands.workers or 1, len(small))
         with Workers(count, executor=executor, folder=folder, modules=MODULES) as workers:
-            outcomes = workers.map(_do_apart, small)
+            outcomes = workers.map(partial(_do_apart, working_directory()), small)
             try:
                 for outcome in outcomes:
                     done.add(outcome.field)
@@ -316,7 +321,7 @@ def _do_all(
         if job.field.name not in done:
             lost = job.field.name in whole
             who = (job.field.options, manager, executor)
-            yield _do_apart(job) if lost else _do(job, *who, progress=progress)
+            yield _do_apart(None, job) if lost else _do(job, *who, progress=progress)
 
 
 def _choose_small(jobs: Sequence[_Job], manager: pluggy.PluginManager, executor: Executor | None) -> list[_Job]:
@@ -341,11 +346,12 @@ def _choose_small(jobs: Sequence[_Job], manager: pluggy.PluginManager, executor:
     return small if executor is not None or len(small) > 1 else []
 
 
-def _do_apart(job: _Job) -> _Outcome:
-    """Measure a field whole, without other processes."""
+def _do_apart(place: Path | None, job: _Job) -> _Outcome:
+    """Measure a field whole, without other processes, where names of files begin in `place`."""
     options = job.field.options
     alone = replace(options, bands=replace(options.bands, workers=1), tiles=replace(options.tiles, scheduler=None))
-    return _do(job, alone, get_plugin_manager())
+    with working_in(place):
+        return _do(job, alone, get_plugin_manager())
 
 
 def _do(
@@ -403,6 +409,8 @@ def _make(
 ) -> int:
     """Measure a field, and put its files in their places; return how many sources it has."""
     field, output = job.field, job.output
+    if (made := find_made(output, field.name, job.recipe, job.record)) is not None:
+        return made.sources
     catalog, *segmentations = output.files(field.name)
     with Outputs() as outputs:
         own = replace(options, overwrite=job.overwrite)

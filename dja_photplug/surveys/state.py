@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +20,24 @@ from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.names import Source
 from dja_photplug.options.declare import Stage, declarations
 from dja_photplug.options.run import STAGES, Options
+from dja_photplug.outputs.moves import mend
 from dja_photplug.plugins.manager import BUILTINS, describe_plugins
 from dja_photplug.remote.paths import absolute_path
 from dja_photplug.surveys.plan import Field
 
-__all__ = ["Recipe", "Record", "SurveyOutput", "find_change", "make_recipe", "read_record", "record_name", "sum_file"]
+__all__ = [
+    "Recipe",
+    "Record",
+    "SurveyOutput",
+    "find_change",
+    "find_made",
+    "make_recipe",
+    "read_record",
+    "record_name",
+    "sum_file",
+    "working_directory",
+    "working_in",
+]
 
 # Hooks that have no part in what a catalogue holds.
 _BESIDE = {"photplug_register_commands", "photplug_options"}
@@ -233,6 +247,64 @@ def read_record(path: Path) -> Record | None:
         sources=values.get("sources", 0),
         outputs=values.get("outputs", {}),
     )
+
+
+def working_directory() -> Path | None:
+    """Return the folder in which names of files begin.
+
+    Returns
+    -------
+    Path or None
+        None where it is no more: then all of them are absolute, or nobody finds them.
+    """
+    with suppress(FileNotFoundError):
+        return Path.cwd()
+    return None
+
+
+@contextmanager
+def working_in(place: Path | None) -> Iterator[None]:
+    """Let names of files begin in a folder, in a worker that began elsewhere.
+
+    Parameters
+    ----------
+    place : Path or None
+        From :func:`working_directory`. One that the worker does not see is passed over: the files are told, then.
+
+    Yields
+    ------
+    None
+    """
+    if place in (None, working_directory()) or not place.is_dir():
+        yield
+        return
+    with chdir(place):
+        yield
+
+
+def find_made(output: SurveyOutput, name: str, recipe: Recipe, before: Record | None) -> Record | None:
+    """Return the record of a field that was made meanwhile: whoever did it ended before that was known.
+
+    Parameters
+    ----------
+    output : SurveyOutput
+    name : str
+        Of the field.
+    recipe : Recipe
+        Of which it is to be made.
+    before : Record or None
+        What there was before.
+
+    Returns
+    -------
+    Record or None
+        None where it is still to be made.
+    """
+    mend(output.directory)  # it may have ended while files took their places
+    record = read_record(output.record(name))
+    if record is None or record == before or find_change(record.recipe, recipe) is not None:
+        return None
+    return record if all(path.exists() and record.knows(path) for path in output.files(name)) else None
 
 
 def make_recipe(field: Field, manager: pluggy.PluginManager) -> Recipe:

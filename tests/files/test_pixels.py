@@ -536,5 +536,5 @@ def test_scratch_lies_in_a_file_without_a_name(tmp_path: Path) -> None:
 def test_scratch_without_space_is_told(tmp_path: Path) -> None:
     with pytest.raises(PhotplugError, match=r"missing: 1 MB of scratch files cannot be had there \(No such file"):
         Unnamed(tmp_path / "missing")((500, 500), np.float32)
-    with pytest.raises(PhotplugError, match=r"4000000000 MB of scratch files cannot be had"):
+    with pytest.raises(PhotplugError, match=r"4000000.0 GB of scratch files cannot be had"):
         Unnamed(tmp_path)((10**6, 10**9), np.float32)

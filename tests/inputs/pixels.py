@@ -111,6 +111,7 @@ CASES = (
         "warned",
         partial(change, "exp", edit=half_map),
         WEIGHT,
+        "sim-test-v7.4-f444w-clear: ",
         "% of the pixels with weight have no exposure time",
     ),
     make(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.io import fits
-from astropy.nddata import Cutout2D, InverseVariance, NDData, StdDevUncertainty
+from astropy.nddata import Cutout2D, InverseVariance, NDData, StdDevUncertainty, VarianceUncertainty
 
 from dja_photplug import MosaicImage, PhotplugError, PhotplugWarning, load_mosaic
 from dja_photplug.mosaic.image import as_mosaic_image, replace_planes
@@ -72,6 +72,34 @@ def test_copy_and_arithmetic(image):
         assert part.multiply(part).background_weight is None
     with pytest.raises(PhotplugError, match="background_weight of shape"):
         MosaicImage(part.data, unit="10 nJy", background_weight=np.ones((2, 2), np.float32))
+
+
+@pytest.mark.parametrize("kind", [InverseVariance, StdDevUncertainty, VarianceUncertainty])
+def test_another_unit(image, kind):
+    part = image[100:180, 200:320]
+    with np.errstate(divide="ignore"):
+        part.uncertainty = part.uncertainty.represent_as(kind)
+    converted = part.convert_unit_to("uJy")
+    assert converted.unit == u.uJy
+    np.testing.assert_allclose(converted.data, part.data / 100, rtol=1e-6)
+    np.testing.assert_allclose(converted.background_weight, part.background_weight * 1e4, rtol=1e-6)
+    power = {"std": 1, "var": 2, "ivar": -2}[kind(0.0).uncertainty_type]
+    np.testing.assert_allclose(converted.uncertainty.array, part.uncertainty.array / 100.0**power, rtol=1e-6)
+    assert converted.uncertainty.unit == u.uJy**power
+    planes, rows = (converted.data, converted.background_weight), slice(0, part.shape[0])
+    full = image[100:180, 200:320].uncertainty.array
+    np.testing.assert_allclose(converted.noise_model(*planes, rows), full * 1e4, rtol=1e-5)
+    np.testing.assert_allclose(as_mosaic_image(converted).uncertainty.array, full, rtol=1e-5)
+    converted.mask[:] = True
+    assert not part.mask.all()
+
+
+def test_units_that_are_none_of_an_image(image):
+    part = image[100:110, 100:110]
+    with pytest.raises(PhotplugError, match="mag\\(AB\\) is not 10 nJy times a number"):
+        part.convert_unit_to(u.ABmag)
+    with pytest.raises(u.UnitConversionError):
+        part.convert_unit_to(u.m)
 
 
 def test_what_takes_it_for_an_array_is_told(image):

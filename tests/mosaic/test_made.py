@@ -21,7 +21,7 @@ def images(simulated, request, tmp_path):
     """Yield the image with a full weight that is kept, and one whose weight is made."""
     kept = load_mosaic(simulated.prefix, request.param)
     with open_scratch(tmp_path):
-        yield kept, load_mosaic(simulated.prefix, request.param)
+        yield kept, load_mosaic(simulated.prefix, request.param, keep_weight=False)
 
 
 def is_made(image: MosaicImage) -> bool:
@@ -77,8 +77,10 @@ def test_a_worker_gets_its_name(images):
 def test_models_of_others_and_users_have_a_plane(simulated, tmp_path):
     """A noise model that is a plugin's is asked once for each pixel, and what is loaded for a user is an array."""
     with open_scratch(tmp_path):
-        assert not is_made(load_mosaic(simulated.prefix, "background"))
-        assert not is_made(load_mosaic(simulated.prefix, variance=lambda header, exposure, log: Doubled()))
+        doubled = load_mosaic(simulated.prefix, variance=lambda header, exposure, log: Doubled(), keep_weight=False)
+        assert not is_made(doubled)
+        assert not is_made(load_mosaic(simulated.prefix, "background", keep_weight=False))
+        assert not is_made(dp.load_mosaic(simulated.prefix))
     image = dp.load_mosaic(simulated.prefix, scratch=tmp_path)
     assert type(image.uncertainty) is InverseVariance
     np.testing.assert_array_equal(image.uncertainty.array, dp.load_mosaic(simulated.prefix).uncertainty.array)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dja_photplug.errors import PhotplugError
-from dja_photplug.parallel.scratch import dump_shared, fill_rows, new_plane, open_scratch, share_plane
+from dja_photplug.parallel.scratch import dump_shared, fill_rows, new_plane, no_space, open_scratch, share_plane
 
 SHAPE = (600, 700)
 
@@ -76,13 +76,28 @@ def test_a_pickle_names_the_file(tmp_path: Path) -> None:
     ("directory", "needed", "told"),
     [
         ("missing", 0, "missing: no folder for scratch files can be made there .*; name another by --scratch$"),
-        ("", 10**18, "the planes of the image need 1000000000.0 GB there, and .* GB are free; free space, or name"),
+        ("", 10**18, "the planes of the image need 1000000000.0 GB there, and .* [GMk]B are free; free space, or name"),
     ],
 )
 def test_too_little_space_is_told_before_the_work(tmp_path: Path, directory: str, needed: int, told: str) -> None:
     with pytest.raises(PhotplugError, match=told), open_scratch(tmp_path / directory, needed=needed):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [
+        (1, "0 kB"),
+        (4096, "4 kB"),
+        (1_000_000, "1 MB"),
+        (62_600_000, "63 MB"),
+        (999_999_999, "1000 MB"),
+        (10**9, "1.0 GB"),
+    ],
+)
+def test_space_is_told_in_a_unit_that_shows_it(size: int, told: str) -> None:
+    assert f": {told} of scratch files" in str(no_space(Path("there"), size, OSError()))
 
 
 def test_a_plane_without_space_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
+import resource
+import select
 import signal
 import subprocess
 import sys
@@ -203,6 +206,20 @@ def test_processes_share_planes(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_work_without_space_is_refused(tmp_path: Path) -> None:
+    """What processes must know is written to a file; the folder that is named is that of the user."""
+    before, many = resource.getrlimit(resource.RLIMIT_FSIZE), np.arange(30_000)
+    told = rf"^{re.escape(str(tmp_path))}: 240 kB of scratch files cannot be had there \(File too large\); free space"
+    with open_scratch(tmp_path) as scratch, Workers(2, folder=scratch.folder) as workers:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, before[1]))
+        try:
+            with pytest.raises(PhotplugError, match=told):
+                list(workers.map(partial(add_pixels, many), range(2)))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_executor_of_somebody_else(tmp_path: Path) -> None:
     """Threads too: sep is called by one at a time."""
     with ThreadPoolExecutor(3) as executor, Workers(1, executor=executor, folder=tmp_path) as workers:
@@ -255,6 +272,39 @@ import sleeping
 print("once")
 sleeping.run(Path(sys.argv[1]))
 """
+
+
+PATIENT = """
+import signal, sys
+from dja_photplug.parallel.workers import Workers
+
+def run(folder):
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    print("begins", flush=True)
+    with Workers(2, modules=("slow",)) as workers:
+        workers.begin()
+        print(*workers.map(abs, range(3)))
+"""
+
+
+def test_processes_tell_nothing_of_ctrl_c_while_they_start(tmp_path: Path) -> None:
+    """In a terminal it reaches all processes; what it means is for their parent to say."""
+    (tmp_path / "sleeping.py").write_text(PATIENT)
+    (tmp_path / "script.py").write_text(SCRIPT.replace('print("once")', ""))
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(0.3)\n")
+    path = f"{Path(__file__).resolve().parents[2]}{os.pathsep}{tmp_path}"
+    parent = subprocess.Popen(
+        [sys.executable, tmp_path / "script.py", tmp_path], stdout=-1, stderr=-1, env=os.environ | {"PYTHONPATH": path},
+        start_new_session=True,
+    )  # fmt: skip
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"begins\n"
+    readable, _, _ = select.select([parent.stdout], [], [], 0)
+    while not readable:  # its end too
+        os.killpg(parent.pid, signal.SIGINT)
+        readable, _, _ = select.select([parent.stdout], [], [], 0.002)
+    assert parent.communicate(timeout=60) == (b"0 1 2\n", b"")
+    assert parent.returncode == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

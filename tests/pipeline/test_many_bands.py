@@ -31,6 +31,7 @@ from dja_photplug.pipeline.many_bands import list_columns
 from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.pipeline.steps.result import Result
 from dja_photplug.plugins.manager import get_plugin_manager
+from dja_photplug.simulate.field import FieldOptions, simulate_field, write_field
 from dja_photplug.simulate.mosaic import SimulatedMosaic
 from dja_photplug.sources.totals import compare_apertures
 from tests.helpers import (
@@ -521,6 +522,29 @@ def test_bad_input_is_one_line_and_nothing_is_written(folder, capsys, arguments,
     Path("there.fits").touch()
     output = "" if "-o" in arguments else "-o cat.fits"
     expect_error(capsys, f"catalog {arguments} {output} --noise dja --quiet", words)
+
+
+@pytest.mark.parametrize(
+    ("more", "emptied", "name"),
+    [
+        ("", ["f115w"], "data/sim-v1-f115w-clear"),
+        ("--workers 2", ["f115w"], "data/sim-v1-f115w-clear"),
+        ("--detect f115w", ["f115w"], "data/sim-v1-f115w-clear"),
+        ("", ["f444w", "f115w"], "stack of f444w, f115w"),
+    ],
+)
+def test_a_band_without_data_is_named(tmp_path, monkeypatch, capsys, more, emptied, name):
+    """By whatever it is found: here by its sky."""
+    monkeypatch.chdir(tmp_path)
+    bands = ["f444w", "f115w"]
+    for band in bands:
+        write_field(simulate_field(FieldOptions(shape=(120, 140), density=900.0)), "data", "sim-v1", f"{band}-clear")
+    for band in emptied:
+        with fits.open(f"data/sim-v1-{band}-clear_drc_wht.fits", mode="update") as hdus:
+            hdus[0].data[:] = 0
+    sources = " ".join(f"data/sim-v1-{band}-clear" for band in bands)
+    told = f"dja-photplug: {name}: no pixel of the image is left for its background: "
+    expect_error(capsys, f"catalog {sources} -o cat.fits --quiet {more}", told)
 
 
 def test_a_stack_that_exists_is_kept(folder, capsys):

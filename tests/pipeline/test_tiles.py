@@ -22,8 +22,9 @@ import dja_photplug as dp
 from dja_photplug.options.stages import BandOptions, TileOptions
 from dja_photplug.parallel.islands import find_boxes
 from dja_photplug.pipeline.catalog import run
-from dja_photplug.plugin import SEP, calibrate_with, detect_sep, hookimpl, measure_with, mesh_background
+from dja_photplug.plugin import SEP, calibrate_with, detect_sep, hookimpl, load_source, measure_with, mesh_background
 from dja_photplug.simulate.field import FieldOptions, SimulatedField, simulate_field, write_field
+from tests.conftest import CLUSTER
 
 OVERLAP = 40
 WHOLE = 100_000
@@ -141,6 +142,50 @@ def test_the_engine_of_a_plugin_works_on_tiles(prefix) -> None:
     np.testing.assert_array_equal(tables[0][0]["flux_auto"].value, catalog["flux_auto"].value)
 
 
+def darken(image):
+    """Change pixels in their place; the weight is that of those that were read."""
+    image.data[image.data > 5] /= 2
+    return image
+
+
+class Around:
+    """Changes what the built-in loader gives."""
+
+    @hookimpl(wrapper=True)
+    def photplug_load(self, source, options, variance):
+        return darken((yield))
+
+
+class Instead:
+    """Loads by itself."""
+
+    def __init__(self) -> None:
+        self.manager = dp.get_plugin_manager()
+
+    @hookimpl
+    def photplug_load(self, source, options, variance):
+        return darken(load_source(source, options, self.manager, variance))
+
+
+@pytest.mark.parametrize("plugin", [Around, Instead])
+def test_a_plugin_that_changes_pixels_gives_the_same_in_tiles(prefix, plugin) -> None:
+    manager = dp.get_plugin_manager()
+    manager.register(plugin(), "mine")
+    tiles = (TileOptions(size=size, overlap=OVERLAP) for size in (WHOLE, 170))
+    results = [run([prefix], dp.Options(tiles=each), manager=manager) for each in tiles]
+    expect_same(*((each.catalog, each.segmentation) for each in reversed(results)))
+    image = dp.load_mosaic(prefix, "calibrated")
+    np.testing.assert_array_equal(results[1].image.data, darken(image).data)
+    np.testing.assert_array_equal(results[1].image.uncertainty.array, image.uncertainty.array)
+
+
+def test_the_weight_of_a_result_stays_where_its_pixels_change(prefix) -> None:
+    options = dp.Options(tiles=TileOptions(size=300, overlap=OVERLAP), bands=BandOptions(workers=1))
+    image = run([prefix], options).image
+    image.data[:] = 1000
+    np.testing.assert_array_equal(image.uncertainty.array, dp.load_mosaic(prefix, "calibrated").uncertainty.array)
+
+
 def test_positions_of_a_catalogue_are_measured_in_tiles(prefix) -> None:
     """Off the image and without a position too."""
     catalog, _ = analyse(prefix, WHOLE, 1, "sep", "calibrated")
@@ -207,20 +252,48 @@ class Broken:
         raise dp.PhotplugError("nothing works")
 
 
-def test_dask_gives_the_same_table(prefix, scheduler) -> None:
-    """By its executor; workers with two threads work one at a time."""
-    tiles = TileOptions(size=230, overlap=OVERLAP, scheduler=scheduler)
+def test_dask_gives_the_same_table(prefix, scheduler, tmp_path, monkeypatch) -> None:
+    """By its executor; workers with two threads work one at a time, in another working directory than this process."""
+    monkeypatch.chdir(tmp_path)
+    tiles = TileOptions(size=230, overlap=OVERLAP, scheduler=scheduler, scratch=".")
     result = dp.run([prefix], dp.Options(tiles=tiles))
     expect_same((result.catalog, result.segmentation), analyse(prefix, WHOLE, 1, "sep", "calibrated"))
 
 
-def test_nobody_answers_for_the_scheduler(prefix, tmp_path, monkeypatch) -> None:
-    pytest.importorskip("distributed")
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "localhost", "tls://127.0.0.1:9", "nothing://a:1"])
+def test_nobody_answers_for_the_scheduler(prefix, tmp_path, monkeypatch, address) -> None:
+    """No client is made that waits for its own end, and then tells of that by a traceback."""
+    distributed = pytest.importorskip("distributed")
     monkeypatch.setattr("dja_photplug.parallel.cluster.WAIT", "1s")
-    tiles = TileOptions(size=230, scheduler="tcp://127.0.0.1:9", scratch=str(tmp_path))
-    with pytest.raises(dp.PhotplugError, match="no Dask scheduler answers at tcp://127.0.0.1:9 .*; start one, or"):
+    monkeypatch.setattr(distributed.Client, "__init__", lambda *args, **more: pytest.fail("a client"))
+    tiles = TileOptions(size=230, scheduler=address, scratch=str(tmp_path))
+    with pytest.raises(dp.PhotplugError, match=f"no Dask scheduler answers at {address} .*; start one, or"):
         dp.run([prefix], dp.Options(tiles=tiles))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_scheduler_that_is_lost_is_told(prefix, tmp_path) -> None:
+    """In one line: Dask logs tracebacks of it."""
+    pytest.importorskip("distributed")
+    scratch, path = tmp_path / "scratch", {"PYTHONPATH": os.pathsep.join(sys.path)}
+    scratch.mkdir()
+    start = [sys.executable, "-c", CLUSTER]
+    with subprocess.Popen(start, stdin=-1, stdout=-1, text=True, env=os.environ | path) as cluster:
+        words = f"catalog {prefix} -o {tmp_path}/cat.fits --tile-size 100 --scratch {scratch} --scheduler "
+        words += cluster.stdout.readline()
+        code = "import sys; from dja_photplug.cli.app import main; sys.exit(main(sys.argv[1:]))"
+        run = subprocess.Popen(
+            [sys.executable, "-c", code, *words.split()], stderr=-1, text=True, env=os.environ | path
+        )
+        while not list(scratch.rglob("*.work")):
+            assert run.poll() is None
+            time.sleep(0.005)
+        cluster.kill()
+        _, told = run.communicate(timeout=60)
+    assert (run.returncode, told.count("\n")) == (1, 1), told
+    assert told.startswith(f"dja-photplug: {prefix}: the executor, or the scheduler of its workers, gave up the work")
+    assert list(tmp_path.iterdir()) == [scratch]
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_killed_worker_is_survived(prefix, tmp_path) -> None:

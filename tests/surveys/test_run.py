@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -395,10 +396,12 @@ def test_what_is_registered_by_hand_is_done_here(place: Path) -> None:
         assert states(dp.survey("fields.toml", "out", two, manager=manager))["two"][0] == "failed"
 
 
-def test_dask_gives_the_same(place: Path, scheduler: str) -> None:
+def test_dask_gives_the_same(place: Path, scheduler: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its workers have another working directory than this process, and names of files are relative to that of this."""
     dp.survey("fields.toml", "out")
     add_tiles()
     assert main(["survey", "fields.toml", "-o", "dask", "--scheduler", scheduler]) == 0
+    assert capsys.readouterr().err == ""  # not because they were done here
     expect_alike("dask")
 
 
@@ -433,6 +436,37 @@ def test_fields_of_workers_that_are_killed_are_done_here(place: Path) -> None:
     told = [str(warning.message) for warning in caught]
     assert any("fields that are left are done one after the other" in text for text in told), told
     assert states(summary) == dict.fromkeys(NAMES, ("made", ""))
+
+
+class Forgetful(ThreadPoolExecutor):
+    """Whose workers are lost after the first piece of work, before anybody knows that it is done."""
+
+    lost = False
+
+    def submit(self, work, *arguments):
+        future = super().submit(work, *arguments)
+        if self.lost:
+            return future
+        self.lost = True
+        wait([future])
+        assert future.exception() is None
+        never = Future()
+        never.set_exception(BrokenProcessPool("killed"))
+        return never
+
+
+def test_a_field_whose_worker_ends_just_after_it_is_made(place: Path) -> None:
+    """With its stack, which would be taken for one of somebody else."""
+    Path("stacks").mkdir()
+    Path("fields.toml").write_text(
+        '[options.variance]\nnoise = "dja"\n[options.bands]\nstack = "stacks"\n'
+        '[fields.two]\npattern = "data/two-v1-*_sci.fits"\n'
+    )
+    with Forgetful(1) as executor, pytest.warns(dp.PhotplugWarning, match="its work is done again"):
+        summary = dp.survey("fields.toml", "out", executor=executor)
+    assert states(summary) == {"two": ("made", "")}
+    assert summary["sources"][0] == len(dp.read_catalog("out/two.fits"))
+    assert states(dp.survey("fields.toml", "out")) == {"two": ("skipped", "")}
 
 
 @pytest.mark.parametrize(

@@ -351,7 +351,7 @@ def check_unused(options: VarianceOptions, reason: str) -> None:
             raise PhotplugError(f"option {name}: {value} would have no effect, as {reason}; leave it out")
 
 
-def tell_uncovered(model: NoiseModel, number: int, most: float = MOST_UNCOVERED) -> None:
+def tell_uncovered(model: NoiseModel, number: int, most: float = MOST_UNCOVERED, name: str = "") -> None:
     """Warn where an exposure map leaves much of an image without data.
 
     Parameters
@@ -362,12 +362,15 @@ def tell_uncovered(model: NoiseModel, number: int, most: float = MOST_UNCOVERED)
         Pixels of all these blocks with a published weight.
     most : float, optional
         Fraction of the pixels with weight that is not told.
+    name : str, optional
+        Of the image, for the message.
     """
     null = model.provenance.get("NNULL", (0, ""))[0]
     if number >= FEWEST_UNCOVERED and float(null) > most * number:
+        whose = f"{name}: " if name else ""
         warnings.warn(
-            f"{float(null) / number:.0%} of the pixels with weight have no exposure time, or are not finite, and count "
-            "as without data; give the exposure map of the whole image, or use the noise preset 'background'",
+            f"{whose}{float(null) / number:.0%} of the pixels with weight have no exposure time, or are not finite, "
+            "and count as without data; give the exposure map of the whole image, or use the noise preset 'background'",
             PhotplugWarning,
             stacklevel=2,
         )
