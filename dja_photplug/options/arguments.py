@@ -21,6 +21,7 @@ from dja_photplug.options.stages import Stage
 from dja_photplug.readers.kinds import refuse_pipe
 
 __all__ = [
+    "LIST",
     "Layer",
     "PluginStages",
     "add_flags",
@@ -33,6 +34,8 @@ __all__ = [
     "read_toml",
 ]
 
+LIST = "comma-separated list"
+"""Name of what reads the value of a flag that takes several."""
 S = TypeVar("S", bound=Stage)
 PluginStages = Mapping[str, type[Stage]]
 """The options of plugins, by the names that these gave them in ``photplug_options``."""
@@ -46,9 +49,13 @@ def _flag_of(name: str, meta: Declaration, stage: str = "") -> str:
 
 def _numbers(kind: Kind) -> Callable[[str], tuple[object, ...]]:
     def parse(text: str) -> tuple[object, ...]:
-        return tuple(kind(item) for item in text.split(","))
+        try:
+            return tuple(kind(item) for item in text.split(","))
+        except ValueError:
+            told = f"{text!r} is no list of numbers with commas between them, such as 0.5,1"
+            raise argparse.ArgumentTypeError(told) from None
 
-    parse.__name__ = "comma-separated list"
+    parse.__name__ = LIST
     return parse
 
 

@@ -173,6 +173,11 @@ class Request:
         -------
         MosaicImage
             Checked.
+
+        Raises
+        ------
+        PhotplugError
+            Where nobody loads it, and as :meth:`check`.
         """
         from astropy.nddata import NDData
 
