@@ -1,4 +1,4 @@
-"""Writes catalogues as FITS, ECSV or Parquet."""
+"""Writes catalogues as tables, by the suffix of the file."""
 
 from __future__ import annotations
 

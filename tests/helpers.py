@@ -175,7 +175,8 @@ def make_catalog(n: int = 3, apertures: int = 2) -> QTable:
     specs = describe_columns(apertures, epochs=True)
     table = dress_table({spec.name: np.arange(n) + 0.5 for spec in specs}, specs)
     table["mag_auto"][1] = np.nan
-    table.meta.update(make_metadata(Options(measure=MeasureOptions(apertures=(0.5,) * apertures))))
+    diameters = tuple(0.5 + 0.1 * i for i in range(apertures))
+    table.meta.update(make_metadata(Options(measure=MeasureOptions(apertures=diameters))))
     table.meta["PRESET"] = "dja"
     return table
 

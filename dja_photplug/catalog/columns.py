@@ -12,7 +12,7 @@ from astropy.table import Column, Table
 from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError, suggest
-from dja_photplug.files.tables.columns import name_some
+from dja_photplug.files.tables.columns import DEC_LIKE, RA_LIKE, name_some
 from dja_photplug.units import convert, read_unit
 
 __all__ = [
@@ -35,9 +35,6 @@ _POSITION_NAMES = (
     ("RAJ2000", "DEJ2000"),
 )
 _ID_NAMES = ("id", "ID", "NUMBER", "number")
-# Names that look like one of an angle on the sky.
-_RA_LIKE = re.compile(r"(^|[^a-z])r\.?a\.?($|[^a-z]|j2000|deg)|alpha|right.?asc|^lon", re.IGNORECASE)
-_DEC_LIKE = re.compile(r"(^|[^a-z])dec?\.?($|[^a-z]|j2000|deg)|delta|declination|^lat", re.IGNORECASE)
 # What stands in tables of text for a value that is not there.
 _MISSING = frozenset({"", "nan", "n/a", "na", "null", "none", "-", "--", "...", "masked", "inf", "-inf"})
 
@@ -255,7 +252,7 @@ def _position_names(table: Table, ra: str | None, dec: str | None) -> tuple[str,
         if set(names) <= set(table.colnames):
             return names
     asked = ", ".join("/".join(names) for names in looked_for[: len(_POSITION_NAMES)])
-    like = [[name for name in table.colnames if kind.search(name)] for kind in (_RA_LIKE, _DEC_LIKE)]
+    like = [[name for name in table.colnames if kind.search(name)] for kind in (RA_LIKE, DEC_LIKE)]
     missing = next((name for name in (ra, dec) if name and name not in table.colnames), "")
     has = name_some(table.colnames)
     if all(like):

@@ -40,7 +40,9 @@ def add_catalog_flags(
         Fields of `ExtendOptions` that become flags.
     """
     group = command.add_argument_group("of the catalogue that is given")
-    help = "name or number of the table, in a file of several (also cat.fits[NAME]); the first without it"
+    help = (
+        "name or number of the table, in a file of several (also cat.fits[NAME]); the first with positions without it"
+    )
     group.add_argument("--hdu", metavar="NAME", help=help)
     for name, meta in declarations(ExtendOptions):
         if name in columns:
@@ -131,10 +133,10 @@ def read_given(arguments: argparse.Namespace) -> GivenCatalog:
     from dja_photplug.pipeline.extend import find_columns
 
     extend = collect_stage(ExtendOptions, vars(arguments), getattr(arguments, "config", None), arguments.plugin_stages)
-    path = choose_table(arguments.catalog, arguments.hdu, preferred_tables())
-    protect([split_name(path)[0]], "the catalogue")
     with warnings.catch_warnings(record=True) as assumed:
         warnings.simplefilter("always", PhotplugWarning)
+        path = choose_table(arguments.catalog, arguments.hdu, preferred_tables())
+        protect([split_name(path)[0]], "the catalogue")
         table = read_catalog(path)
 
     def tell() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NoReturn
 
 from dja_photplug.errors import PhotplugError, suggest
+from dja_photplug.options.arguments import LIST
 
 __all__ = ["HelpFormatter", "Parser", "PlaceAction"]
 
@@ -112,8 +114,19 @@ class Parser(argparse.ArgumentParser):
             argv = [*argv[: place + 1], *command._prepare(argv[place + 1 :])]
         arguments, unknown = self.parse_known_args(argv)
         if unknown:
-            (command or self).error(f"unrecognized arguments: {' '.join(unknown)}")
+            owner = command if isinstance(command, Parser) else self
+            owner.error(f"unrecognized arguments: {' '.join(unknown)}{owner._explain_list(argv, unknown[0])}")
         return arguments
+
+    def _explain_list(self, words: Sequence[str], word: str) -> str:
+        """Return how a list is written whose values were given as words, for the end of a message."""
+        flag = next((each for each in reversed(words[: words.index(word)]) if each.startswith("--")), "")
+        action = self._find(flag.partition("=")[0]) if flag and word in words else None
+        if action is None or getattr(action.type, "__name__", "") != LIST:
+            return ""
+        rest = itertools.takewhile(lambda each: not each.startswith("-"), words[words.index(flag) + 1 :])
+        values = ",".join(filter(None, [flag.partition("=")[2], *rest]))
+        return f"; values of {action.option_strings[0]} have commas between them: {values}"
 
     def _ask_for_help(self, argv: Sequence[str], commands: Collection[str]) -> Sequence[str]:
         """Return a command line with the flags that ``help``, ``help COMMAND`` and ``version`` mean."""

@@ -30,6 +30,7 @@ __all__ = [
     "describe_columns",
     "extend_fits",
     "find_table",
+    "find_tables",
     "is_ascii_table",
     "merge_descriptions",
     "name_tables",
@@ -87,7 +88,7 @@ def find_table(hdus: fits.HDUList, wanted: str | None = None) -> int:
     ValueError
         Where there is none.
     """
-    tables = {i: hdu.name for i, hdu in enumerate(hdus) if _is_catalog(hdu)}
+    tables = {i: hdus[i].name for i in find_tables(hdus)}
     if not tables:
         raise ValueError("it holds no table")
     if wanted is None:
@@ -97,6 +98,21 @@ def find_table(hdus: fits.HDUList, wanted: str | None = None) -> int:
         meant = suggest(wanted, list(tables.values()))
         raise ValueError(f"HDU {wanted} is none of its tables, {name_tables(hdus)}{meant}")
     return found[0]
+
+
+def find_tables(hdus: fits.HDUList) -> list[int]:
+    """Return the indices of the tables of a file that may be catalogues.
+
+    Parameters
+    ----------
+    hdus : `~astropy.io.fits.HDUList`
+
+    Returns
+    -------
+    list of int
+        Counted from 0, the primary HDU.
+    """
+    return [i for i, hdu in enumerate(hdus) if _is_catalog(hdu)]
 
 
 def name_tables(hdus: fits.HDUList) -> str:
@@ -110,7 +126,7 @@ def name_tables(hdus: fits.HDUList) -> str:
     -------
     str
     """
-    return " ".join(f"[{hdu.name or i}]" for i, hdu in enumerate(hdus) if _is_catalog(hdu))
+    return " ".join(f"[{hdus[i].name or i}]" for i in find_tables(hdus))
 
 
 def _is_catalog(hdu: object) -> bool:

@@ -286,7 +286,8 @@ def _explain_path(path: Path, no_name: str) -> str:
         others = " and others" if len(there) > 6 else ""
         listed = ", ".join(str(path / name) for name in there[:6])
         return f"a folder, {no_name}; give the prefix of one that it holds: {listed}{others}"
-    kind = f"a file, but {no_name}" if path.is_file() else f"{no_name} ({{root}}-{{filter}}, such as {_EXAMPLE})"
+    other = "; a plugin loads those of other archives (photplug_find)" if ".fits" in path.name else ""
+    kind = f"a file, but {no_name}{other}" if path.is_file() else f"{no_name} ({{root}}-{{filter}}, such as {_EXAMPLE})"
     member = any(path.name.endswith(suffix) or f"_{kind}" in path.name for suffix in SUFFIXES for kind in IMAGE_KINDS)
     near = list_near(path) if member else _neighbours(path.parent, path.name)
     return f"{kind}; give a prefix or a member file; {near}"

@@ -304,7 +304,8 @@ def read_shapes(table: Table, columns: CatalogColumns, scale: float | None) -> t
             "give them one, such as arcsec, in a format that holds units"
         ]
     for name, column in zip("ab", axes, strict=True):
-        shapes[name] = _read_length(table, column, schema, shape.unit, scale)
+        lengths = _read_length(table, column, schema, shape.unit, scale)
+        shapes[name] = np.where(lengths >= 0, lengths, np.nan)  # -99 and its like are no length
     if columns.theta is not None:
         shapes["theta"] = _read_theta(table, columns.theta, shape, schema)
     if columns.kron is not None:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.table import Table
+from numpy.typing import NDArray
 
-from dja_photplug.catalog.columns import name_positions
+from dja_photplug.catalog.columns import column_values, name_positions
 from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.tables.columns import name_some
-from dja_photplug.foreign.columns import CatalogColumns, needs_scale
+from dja_photplug.foreign.columns import CatalogColumns, needs_scale, read_shapes
 from dja_photplug.foreign.known import PLAIN, SCHEMAS
 from dja_photplug.foreign.schema import CatalogSchema
 
-__all__ = ["choose_schema", "describe_columns", "preferred_tables"]
+__all__ = ["choose_schema", "describe_columns", "describe_motion", "preferred_tables"]
+
+# Proper motions in any case: of Gaia, of VizieR and of astropy.
+_MOTION_NAMES = (("pmra", "pmdec"), ("pmra", "pmde"), ("pm_ra", "pm_dec"), ("pm_ra_cosdec", "pm_dec"))
 
 
 def choose_schema(table: Table, name: str | None = None, others: Sequence[CatalogSchema] = ()) -> CatalogSchema:
@@ -99,6 +106,8 @@ def describe_columns(
     used = name_positions(table, *(columns.position or (None, None)))
     told.append(f"positions {' '.join(used)}")
     if not places_alone:
+        if columns.axes and read_shapes(table, columns, scale)[1]:  # which are told by a line of their own
+            columns = replace(columns, axes=None, shape=None, theta=None, kron=None)
         told += _describe_measured(table, columns, scale)
         used += columns.used
     left = len(set(table.colnames) - set(used))
@@ -117,3 +126,52 @@ def _describe_measured(table: Table, columns: CatalogColumns, scale: float | Non
     if columns.auto:
         told.append(f"fluxes {' '.join([columns.auto, *columns.apertures.values()])}")
     return told
+
+
+def describe_motion(table: Table) -> list[str]:
+    """Return what is to be told of rows with a proper motion.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+
+    Returns
+    -------
+    list of str
+        Empty where there is none.
+
+    Examples
+    --------
+    >>> table = Table({"ra": [34.3, 34.4], "dec": [-5.1, -5.2], "pmra": [0.0, 12.0], "pmdec": [0.0, 3.0]})
+    >>> describe_motion(table)[0][:47]
+    '1 of 2 rows have a proper motion (pmra, pmdec),'
+    """
+    told, moves = _find_motion(table)
+    if not np.any(moves):
+        return []
+    return [
+        f"{np.count_nonzero(moves)} of {len(table)} rows have a proper motion ({', '.join(told)}), which is not "
+        "applied; move positions to the time of the mosaic before, as by SkyCoord.apply_space_motion"
+    ]
+
+
+def _find_motion(table: Table) -> tuple[list[str], NDArray[np.bool_]]:
+    """Return the columns of proper motions, and which rows have one."""
+    lower = {name.lower(): name for name in reversed(table.colnames)}
+    for names in _MOTION_NAMES:
+        if set(names) <= set(lower):
+            told = [lower[name] for name in names]
+            return told, np.any([_differs(table, name) for name in told], axis=0)
+    for column in table.itercols():
+        if isinstance(column, SkyCoord) and "s" in column.data.differentials:
+            speed = column.data.differentials["s"].norm(column.data)
+            return [column.info.name], np.nan_to_num(np.asarray(speed.value)) != 0
+    return [], np.zeros(0, bool)
+
+
+def _differs(table: Table, name: str) -> NDArray[np.bool_]:
+    """Return where a column holds a number other than 0."""
+    try:
+        return np.nan_to_num(column_values(table, name)) != 0
+    except PhotplugError:  # it holds none
+        return np.zeros(len(table), bool)

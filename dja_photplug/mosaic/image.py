@@ -290,6 +290,9 @@ def as_mosaic_image(image: NDData) -> MosaicImage:
         raise PhotplugError("the loaded image has no standard deviation, variance or inverse variance; a loader must")
     if not isinstance(image.wcs, WCS):
         raise PhotplugError(f"the loaded image has {image.wcs or 'no WCS'}; a loader must give an astropy.wcs.WCS")
+    if image.wcs.naxis != 2 or not image.wcs.has_celestial:
+        axes = ", ".join(filter(None, image.wcs.wcs.ctype)) or "without a name"
+        raise PhotplugError(f"the loaded image has a WCS of axes {axes}; a loader must give one of two on the sky")
     scale = image.unit.to(MOSAIC_UNIT)
     with np.errstate(divide="ignore"):
         weight = image.uncertainty.represent_as(InverseVariance).array / scale**2

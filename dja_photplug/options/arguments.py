@@ -15,12 +15,13 @@ from typing import Any, NamedTuple, TypeVar
 
 from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.options.commands import COMMAND_STAGES
-from dja_photplug.options.declare import Declaration, Kind, declarations, label_value
+from dja_photplug.options.declare import Declaration, Kind, declarations, flag_of, label_value
 from dja_photplug.options.run import STAGES, Options
 from dja_photplug.options.stages import Stage
 from dja_photplug.readers.kinds import refuse_pipe
 
 __all__ = [
+    "LIST",
     "Layer",
     "PluginStages",
     "add_flags",
@@ -33,22 +34,23 @@ __all__ = [
     "read_toml",
 ]
 
+LIST = "comma-separated list"
+"""Name of what reads the value of a flag that takes several."""
 S = TypeVar("S", bound=Stage)
 PluginStages = Mapping[str, type[Stage]]
 """The options of plugins, by the names that these gave them in ``photplug_options``."""
 Values = dict[str, dict[str, Any]]  # what TOML files and flags hold, before it is checked where options are made
 
 
-def _flag_of(name: str, meta: Declaration, stage: str = "") -> str:
-    """Return the flag of an option; that of a plugin's begins with the name of its `stage`."""
-    return meta["flag"] or "--" + "-".join(filter(None, [stage, name])).replace("_", "-")
-
-
 def _numbers(kind: Kind) -> Callable[[str], tuple[object, ...]]:
     def parse(text: str) -> tuple[object, ...]:
-        return tuple(kind(item) for item in text.split(","))
+        try:
+            return tuple(kind(item) for item in text.split(","))
+        except ValueError:
+            told = f"{text!r} is no list of numbers with commas between them, such as 0.5,1"
+            raise argparse.ArgumentTypeError(told) from None
 
-    parse.__name__ = "comma-separated list"
+    parse.__name__ = LIST
     return parse
 
 
@@ -144,7 +146,7 @@ def _add_group(
     group = parser.add_argument_group(title or name, " ".join(about.replace("``", "").split()) or None)
     for option, meta in declarations(stage):
         dest, keywords = f"{name}.{option}", _describe_flag(option, meta, getattr(stage, option))
-        group.add_argument(_flag_of(option, meta, prefix), dest=dest, default=argparse.SUPPRESS, **keywords)  # type: ignore[arg-type]
+        group.add_argument(flag_of(option, meta, prefix), dest=dest, default=argparse.SUPPRESS, **keywords)  # type: ignore[arg-type]
 
 
 def _describe_flag(name: str, meta: Declaration, default: object) -> dict[str, object]:
@@ -318,7 +320,7 @@ def list_places(groups: PluginStages, prefix: str = "", group: str = "options") 
     tables: list[tuple[str, type[Stage]]] = [*reversed(list(groups.items())), ("options", Options), own]
     for name, kind in tables:
         options = [(_name_place(prefix, name, option), option, meta) for option, meta in declarations(kind)]
-        places |= {_flag_of(option, meta).lstrip("-"): place for place, option, meta in options}
+        places |= {flag_of(option, meta).lstrip("-"): place for place, option, meta in options}
         places |= {option: place for place, option, _ in options}
     if group not in groups:
         places |= {name: _name_place(prefix, name, "") for name in groups}
@@ -410,7 +412,7 @@ class _Given(NamedTuple):
         """Return the flag, or the place in a TOML file, of an option."""
         if f"{group}.{option}" in self.arguments:
             prefix = "" if group in (*STAGES, *COMMAND_STAGES, "options") else group
-            return _flag_of(option, dict(declarations(stage))[option], prefix)
+            return flag_of(option, dict(declarations(stage))[option], prefix)
         holds = [layer for layer in self.layers if option in layer.values.get(group, {})] or self.layers
         return f"{holds[-1].name(group, option)} in {holds[-1].path}" if holds else _name_place("", group, option)
 

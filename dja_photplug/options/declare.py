@@ -11,7 +11,7 @@ from typing import ClassVar, TypedDict, TypeVar, cast
 from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.names import band_name
 
-__all__ = ["Declaration", "Stage", "declarations", "label_value", "option"]
+__all__ = ["Declaration", "Stage", "declarations", "flag_of", "label_value", "option"]
 
 T = TypeVar("T")
 Kind = type[float] | type[int] | type[str] | type[bool]
@@ -94,6 +94,24 @@ def option(
         return cast(T, dataclasses.field(default_factory=dict, hash=False, metadata=declaration))
     # A mapping has no hash.
     return dataclasses.field(default=default, hash=False if by_band else None, metadata=declaration)
+
+
+def flag_of(name: str, meta: Declaration, stage: str = "") -> str:
+    """Return the flag of an option.
+
+    Parameters
+    ----------
+    name : str
+        Of the option.
+    meta : Declaration
+    stage : str, optional
+        Of a plugin's options, whose flags begin with it.
+
+    Returns
+    -------
+    str
+    """
+    return meta["flag"] or "--" + "-".join(filter(None, [stage, name])).replace("_", "-")
 
 
 def declarations(stage: Stage | type[Stage]) -> Iterator[tuple[str, Declaration]]:

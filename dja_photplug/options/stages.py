@@ -220,6 +220,8 @@ class MeasureOptions(Stage):
         Stage.__post_init__(self)
         if self.kron_min > self.kron_max:
             raise PhotplugError(f"option kron_min: {self.kron_min} is above kron_max {self.kron_max}")
+        if twice := [size for size in self.apertures if self.apertures.count(size) > 1]:
+            raise PhotplugError(f"option apertures: {twice[0]} is there twice; give each diameter once")
         if len(self.annulus) != 2 or self.annulus[0] >= self.annulus[1]:
             raise PhotplugError(f"option annulus: {self.annulus} is not an inner and a larger outer radius")
         if self.background == "annulus" and self.neighbours == "subtract":

@@ -35,7 +35,7 @@ from dja_photplug.foreign.columns import (
     resolve_columns,
 )
 from dja_photplug.foreign.known import OURS, PLAIN, is_ours
-from dja_photplug.foreign.recognise import choose_schema
+from dja_photplug.foreign.recognise import choose_schema, describe_motion
 from dja_photplug.foreign.schema import CatalogSchema
 from dja_photplug.matching.kernels import choose_reference, find_target
 from dja_photplug.options.bands import settle_bands
@@ -317,7 +317,7 @@ def _find_epochs(
     check_new(table, added, overwrite=extend.overwrite_columns)
     position = read_position(table, given)
     check(added)
-    for note in describe_missing(position, "they are covered by no exposure"):
+    for note in describe_missing(position, "they are covered by no exposure") + describe_motion(table):
         warnings.warn(note, PhotplugWarning, stacklevel=3)
     tables = {}
     for band, source in bands.items():

@@ -19,7 +19,7 @@ from dja_photplug.files.names import Source, explain_name
 from dja_photplug.mosaic.models import fullweight
 from dja_photplug.mosaic.models.electrons import Header
 from dja_photplug.mosaic.models.exposure import ExposureMap
-from dja_photplug.mosaic.models.fullweight import NoiseModel
+from dja_photplug.mosaic.models.fullweight import NoiseModel, expect_cards
 from dja_photplug.mosaic.plan import VarianceHook
 from dja_photplug.mosaic.scatter import check_weight
 from dja_photplug.options.bands import of_band, settle_bands
@@ -27,8 +27,9 @@ from dja_photplug.options.run import Options
 from dja_photplug.options.stages import NOISE_PRESETS, Stage, VarianceOptions, as_variance_options
 from dja_photplug.outputs.run import protect_source
 from dja_photplug.parallel.scratch import open_scratch
-from dja_photplug.plugins.calls import ask_all, ask_first, ask_some
-from dja_photplug.plugins.manager import get_plugin_manager, has_plugins
+from dja_photplug.plugins.calls import ask_all, ask_first, ask_some, name_strangers, refuse
+from dja_photplug.plugins.manager import get_plugin_manager, has_plugins, implementations
+from dja_photplug.plugins.models import GuardedModel
 from dja_photplug.plugins.options import complete_options
 from dja_photplug.sky.grid import Cutout, Grid, Window, check_pixels, pixel_size, resolve_cutout
 from dja_photplug.units import MOSAIC_ZERO_POINT, flux_of
@@ -102,9 +103,12 @@ def _ask_variance(options: Options, manager: pluggy.PluginManager) -> VarianceHo
 
     def ask(header: Header, exposure: ExposureMap | None, log: ExposureLog | None) -> NoiseModel:
         hook, known = "photplug_variance", NOISE_PRESETS
-        return ask_first(
+        model = ask_first(
             manager, hook, purpose, NoiseModel, known, header=header, exposure=exposure, log=log, options=options
         )
+        strangers = name_strangers(manager, hook)
+        own = bool(expect_cards(model))  # one of ours, whoever gave it
+        return model if own or not strangers else GuardedModel(model, tuple(strangers))
 
     return ask
 
@@ -155,8 +159,8 @@ class Request:
         self.variance = _Variance(variance or _ask_variance(self.options, manager))
         self.arguments = {"source": source, "options": self.options, "variance": self.variance}
         # What nobody found may still be claimed by its loader.
-        unknown = f"{source}: {explain_name(str(source))}; loading it" if type(source) is Source else ""
-        self.purpose = unknown or f"loading {source}"
+        self.unknown = f"{source}: {explain_name(str(source))}; loading it" if type(source) is Source else ""
+        self.purpose = f"loading {source}"
 
     def load(self, manager: pluggy.PluginManager) -> MosaicImage:
         """Return the image that the first of all loaders gives.
@@ -169,10 +173,19 @@ class Request:
         -------
         MosaicImage
             Checked.
+
+        Raises
+        ------
+        PhotplugError
+            Where nobody loads it, and as :meth:`check`.
         """
         from astropy.nddata import NDData
 
-        return self.check(ask_first(manager, "photplug_load", self.purpose, NDData, **self.arguments))
+        names = [each.plugin_name for each in implementations(manager, "photplug_load")]
+        loaded = ask_some(manager, names, "photplug_load", self.purpose, NDData, **self.arguments)
+        if loaded is None:
+            raise refuse(manager, "photplug_load", self.unknown or self.purpose, ())
+        return self.check(loaded)
 
     def ask(self, manager: pluggy.PluginManager, names: list[str]) -> NDData | None:
         """Return what the first of some loaders gives that claims.

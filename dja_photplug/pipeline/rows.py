@@ -29,6 +29,7 @@ from dja_photplug.foreign.columns import (
     read_shapes,
 )
 from dja_photplug.foreign.grids import GRID_PRECISION, find_scale, fit_grid, north_up
+from dja_photplug.foreign.recognise import describe_motion
 from dja_photplug.options.commands import ExtendOptions
 from dja_photplug.options.run import Options
 from dja_photplug.pipeline.images import find_source
@@ -93,7 +94,7 @@ def read_rows(
         For positions, shapes and segments that cannot be used.
     """
     position, places, path = read_position(table, given), read_places(table, given), options.detect.use_segmentation
-    notes = describe_missing(position, "their fluxes are NaN, with the flag NOT_COVERED")
+    notes = describe_missing(position, "their fluxes are NaN, with the flag NOT_COVERED") + describe_motion(table)
     turned = own if extend.like is None else read_grid(extend.like).wcs
     labels, wcs, ids = None, None, np.arange(1, len(table) + 1)
     if path is not None:

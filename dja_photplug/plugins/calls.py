@@ -13,9 +13,22 @@ from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.plugins.checks import find_misfit, fingerprint
 from dja_photplug.plugins.manager import BUILTINS, find_raiser, implementations
 
-__all__ = ["ask_all", "ask_first", "ask_some", "blame", "find_asked_before", "naming_plugin", "refuse"]
+__all__ = [
+    "ENGINE_HOOKS",
+    "ask_all",
+    "ask_first",
+    "ask_some",
+    "blame",
+    "find_asked_before",
+    "name_strangers",
+    "naming_plugin",
+    "refuse",
+]
 
 T = TypeVar("T")
+
+ENGINE_HOOKS = ("photplug_background", "photplug_detect", "photplug_measure")
+"""What an engine does, which is asked by its name."""
 
 
 def _call(
@@ -24,7 +37,7 @@ def _call(
     """Call a hook, of all plugins but those that are left out; what plugins of others are handed must stay as it is."""
     others = [manager.get_plugin(name) for name in left_out]
     caller: pluggy.HookCaller = manager.subset_hook_caller(hook, others) if others else getattr(manager.hook, hook)
-    strangers = [name for name in _name_strangers(manager, hook) if name not in left_out]
+    strangers = [name for name in name_strangers(manager, hook) if name not in left_out]
     before = {name: fingerprint(value) for name, value in arguments.items()} if strangers else {}
     with naming_plugin(manager, hook):
         result = caller(**arguments)
@@ -34,8 +47,19 @@ def _call(
     return result
 
 
-def _name_strangers(manager: pluggy.PluginManager, hook: str) -> list[str]:
-    """Return the plugins of others that implement a hook, in the order in which they are asked."""
+def name_strangers(manager: pluggy.PluginManager, hook: str) -> list[str]:
+    """Return the plugins of others that implement a hook.
+
+    Parameters
+    ----------
+    manager : PluginManager
+    hook : str
+
+    Returns
+    -------
+    list of str
+        In the order in which they are asked.
+    """
     names = [each.plugin_name for each in reversed(implementations(manager, hook))]
     return [name for name in names if name not in BUILTINS]
 
@@ -66,7 +90,7 @@ def _find_giver(
     manager: pluggy.PluginManager, hook: str, arguments: Mapping[str, object], bad: Callable[[object], bool]
 ) -> list[str]:
     """Return whose bad result it is: of several plugins of others each is asked again by itself."""
-    strangers = _name_strangers(manager, hook)
+    strangers = name_strangers(manager, hook)
     if len(strangers) < 2:
         return strangers
     for name in strangers:
@@ -99,7 +123,7 @@ def _check(
             return f"gave a {type(result).__name__} where a {expected.__name__} is needed"
         return find_misfit(hook, result, arguments)
 
-    if not isinstance(result, expected) or _name_strangers(manager, hook):
+    if not isinstance(result, expected) or name_strangers(manager, hook):
         fault = find_fault(result)
         if fault is not None:
             givers = _find_giver(manager, hook, arguments, lambda other: find_fault(other) is not None)
@@ -162,8 +186,20 @@ def refuse(manager: pluggy.PluginManager, hook: str, purpose: str, known: Sequen
     meant = suggest(asked[1], known) if asked else ""
     return PhotplugError(
         f"{purpose}: no plugin claimed {hook}; asked {_name_asked(manager, hook)}{built_in}"
-        f"{meant or '; see `dja-photplug plugins`'}"
+        f"{meant or _explain_engine(manager, hook) or '; see `dja-photplug plugins`'}"
     )
+
+
+def _explain_engine(manager: pluggy.PluginManager, hook: str) -> str:
+    """Return what an engine of a plugin lacks, which has another of the hooks of one, for the end of a message."""
+    if hook not in ENGINE_HOOKS:
+        return ""
+    there = name_strangers(manager, hook)
+    for other in ENGINE_HOOKS:
+        for name in name_strangers(manager, other):
+            if name not in there:
+                return f"; {name!r} has {other} and no {hook}, which an engine of a name of its own needs"
+    return ""
 
 
 def _name_asked(manager: pluggy.PluginManager, hook: str) -> str:

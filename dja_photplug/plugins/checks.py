@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import zlib
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from dja_photplug.light.mesh import Background
     from dja_photplug.sources.detection import Detection
 
-__all__ = ["find_misfit", "fingerprint"]
+__all__ = ["find_misfit", "fingerprint", "needs_plane"]
 
 Arguments = Mapping[str, Any]
 """Of a hook, by name: each has a type of its own."""
@@ -81,9 +82,32 @@ def find_misfit(hook: str, result: object, arguments: Arguments) -> str | None:
     return None if check is None else check(result, arguments)
 
 
-def _needs_plane(name: str, plane: object, shape: tuple[int, ...], *, finite: bool = False) -> str | None:
+def needs_plane(name: str, plane: object, shape: tuple[int, ...], *, finite: bool = False) -> str | None:
+    """Return what is wrong with a plane of an image.
+
+    Parameters
+    ----------
+    name : str
+        What it is.
+    plane : object
+    shape : tuple of int
+        That it should have.
+    finite : bool, optional
+        Whether all of it should be finite.
+
+    Returns
+    -------
+    str or None
+        None where all is well.
+    """
     import numpy as np
 
+    if (unit := getattr(plane, "unit", None)) is not None:
+        return f"gave a {name} in {unit or 'a unit of its own'} where plain numbers in the image's unit are needed"
+    if masked := np.count_nonzero(
+        np.ma.getmaskarray(np.ma.asarray(plane))
+    ):  # of which arrays would keep what is under the mask
+        return f"gave a {name} with {masked} masked values where plain numbers are needed"
     found: NDArray[np.generic] = np.asarray(plane)
     if found.shape != tuple(shape):
         return f"gave a {name} of shape {found.shape} where {tuple(shape)} is needed"
@@ -97,6 +121,8 @@ def _needs_plane(name: str, plane: object, shape: tuple[int, ...], *, finite: bo
 def _check_find(result: Source, arguments: Arguments) -> str | None:
     if not (isinstance(result.name, str) and result.name and isinstance(result.band, str)):
         return f"gave a source of name {result.name!r} and band {result.band!r} where texts are needed"
+    if not re.fullmatch("[a-z0-9_]*", result.band):
+        return f"gave a source of band {result.band!r}; bands have lower-case letters, digits and _"
     if result.log is not None and not (isinstance(result.log, Path) and result.log.is_file()):
         return f"gave the log {result.log!r}, which is no path of a file"
     return None
@@ -112,11 +138,11 @@ def _check_load(result: NDData, arguments: Arguments) -> str | None:
     if error is None:
         return "gave an image without an uncertainty, which holds all its noise"
     values = np.asarray(error)
-    fault = _needs_plane("uncertainty", values, data.shape)
+    fault = needs_plane("uncertainty", values, data.shape)
     if fault is None and np.any(values < 0):
         fault = f"gave an uncertainty with {np.count_nonzero(values < 0)} negative values"
     if fault is None and result.mask is not None:
-        fault = _needs_plane("mask", result.mask, data.shape)
+        fault = needs_plane("mask", result.mask, data.shape)
     return fault
 
 
@@ -129,19 +155,17 @@ def _check_variance(result: object, arguments: Arguments) -> str | None:
 
 
 def _check_background(result: Background, arguments: Arguments) -> str | None:
-    return _needs_plane("level", result.level, arguments["image"].data.shape, finite=True)
+    return needs_plane("level", result.level, arguments["image"].data.shape, finite=True)
 
 
 def _check_detect(result: Detection, arguments: Arguments) -> str | None:
     import numpy as np
 
     segments = np.asarray(result.segmentation)
-    fault = _needs_plane("segmentation", segments, arguments["image"].data.shape)
+    fault = needs_plane("segmentation", segments, arguments["image"].data.shape)
     if fault is None and segments.dtype.kind not in "iu":
         fault = f"gave a segmentation of {segments.dtype} where whole numbers are needed"
-    needed = ("id", "ra", "dec", "x", "y", "a", "b", "theta", "npix", "flag")
-    if fault is None and (missing := [name for name in needed if name not in result.sources.colnames]):
-        fault = f"gave sources without the columns {', '.join(missing)}"
+    fault = fault or _check_sources(result)
     if fault is None:
         ids = np.asarray(result.sources["id"])
         if not np.array_equal(ids, np.arange(1, len(ids) + 1)):
@@ -150,6 +174,30 @@ def _check_detect(result: Detection, arguments: Arguments) -> str | None:
             fault = f"gave segments up to {segments.max()} of {len(ids)} sources"
     for name in ("ra", "dec", "x", "y") if fault is None else ():
         fault = fault or _needs_finite(result.sources, name)
+    return fault
+
+
+def _check_sources(result: Detection) -> str | None:
+    """Find what the table of sources lacks, or holds that is none of it, and a WCS that is none."""
+    import numpy as np
+    from astropy.table import QTable
+    from astropy.wcs import WCS
+
+    if not isinstance(result.wcs, WCS):
+        return f"gave a {type(result.wcs).__name__} as the WCS where that of the image is needed"
+    if not isinstance(result.sources, QTable):
+        return f"gave a {type(result.sources).__name__} of sources where a QTable is needed"
+    needed = ("id", "ra", "dec", "x", "y", "a", "b", "theta", "npix", "flag")
+    if missing := [name for name in needed if name not in result.sources.colnames]:
+        return f"gave sources without the columns {', '.join(missing)}"
+    known = (*needed, "snr_detect", "kron_radius")
+    if others := [name for name in result.sources.colnames if name not in known]:
+        return f"gave sources with the column {others[0]}, which is for photplug_columns to add"
+    fault = _check_units(result.sources)
+    for name in ("a", "b") if fault is None else ():
+        values = np.asarray(result.sources[name].value)
+        if fault is None and np.any(values < 0):
+            fault = f"gave a column {name} with {np.count_nonzero(values < 0)} values below 0"
     return fault
 
 
@@ -172,22 +220,30 @@ def _check_measure(result: Table, arguments: Arguments) -> str | None:
     fault = _check_rows(result, len(sources), "sources")
     if fault is None and ("id" not in result.colnames or not np.array_equal(result["id"], sources["id"])):
         fault = "gave a table whose column id is not that of the sources"
+    if fault is None and (missing := [name for name in ("ra", "dec") if name not in result.colnames]):
+        fault = f"gave a table without the columns {', '.join(missing)}"
     return fault or _check_columns(result, sources) or _check_units(result)
 
 
 def _check_units(table: Table) -> str | None:
-    """Find columns of the catalogue in units that are not theirs, and errors that are below 0 or infinite."""
+    """Find columns of the catalogue in units that are not theirs, what is no number, and errors below 0 or infinite."""
     import numpy as np
     from astropy import units as u
 
     from dja_photplug.catalog.schema import describe_columns
 
-    known = {spec.name: spec for spec in describe_columns(100)}
+    known = {spec.name: spec for spec in describe_columns(100, epochs=True)}
     for name in table.colnames:
         unit, spec = getattr(table[name], "unit", None), known.get(name)
-        if spec is not None and spec.unit and (unit is None or not u.Unit(unit).is_equivalent(spec.unit)):
-            return f"gave the column {name} in {unit or 'no unit'} where {spec.unit} is needed"
+        if spec is not None and spec.unit:
+            # A magnitude is equivalent to a flux, by its logarithm, and is none.
+            log = isinstance(unit, u.function.FunctionUnitBase) and spec.unit != "mag"
+            if unit is None or log or not u.Unit(unit).is_equivalent(spec.unit):
+                return f"gave the column {name} in {unit or 'no unit'} where {spec.unit} is needed"
         values = np.asarray(getattr(table[name], "value", table[name]))
+        if spec is not None and values.dtype.kind not in ("iub" if spec.dtype.startswith("i") else "fiu"):
+            what = "whole numbers" if spec.dtype.startswith("i") else "numbers"
+            return f"gave the column {name} of {values.dtype} where {what} are needed"
         if spec is not None and values.dtype.kind == "f" and np.isinf(values).any():
             return f"gave infinite values in the column {name}; NaN is what was not measured"
         if spec is not None and name.startswith("fluxerr") and np.any(values < 0):
@@ -197,30 +253,52 @@ def _check_units(table: Table) -> str | None:
 
 def _check_columns(columns: Mapping[str, Any] | Table, catalog: Table) -> str | None:
     """Find columns that are none of a catalogue: names, lengths, what they hold."""
-    import numpy as np
 
-    for name in columns.keys() if isinstance(columns, Mapping) else columns.colnames:
+    names = list(columns.keys() if isinstance(columns, Mapping) else columns.colnames)
+    for name in names:
         if not (isinstance(name, str) and name.isidentifier()):
             return f"gave a column named {name!r}; names have letters, digits and _"
         values = columns[name]
-        if not hasattr(values, "__len__") or np.ndim(getattr(values, "value", values)) < 1:
+        plain = getattr(values, "value", values)
+        if not hasattr(values, "__len__") or isinstance(values, str):
             return f"gave the column {name} as a {type(values).__name__} where an array is needed"
         if len(values) != len(catalog):
             return f"gave the column {name} with {len(values)} rows for {len(catalog)} sources"
-        if np.asarray(getattr(values, "value", values)).dtype.kind == "O":
+        if _find_kind(plain) == "O":
             return f"gave the column {name} of objects, which no table keeps"
+        if names.count(name) < sum(str(other).lower() == name.lower() for other in names):
+            return f"gave columns that differ from {name} in case alone, which FITS does not tell apart"
     return None
 
 
+def _find_kind(values: object) -> str:
+    """Return the kind of an array's type, that of objects also for lists of several lengths."""
+    import numpy as np
+
+    try:
+        return np.asarray(values).dtype.kind
+    except ValueError:
+        return "O"
+
+
 def _check_added(result: Mapping[str, Any], arguments: Arguments) -> str | None:
-    taken = [name for name in result if name in arguments["catalog"].colnames]
+    there = {name.lower() for name in arguments["catalog"].colnames}  # FITS does not tell case apart
+    taken = [name for name in result if str(name).lower() in there]
     if taken:
         return f"gave the column {taken[0]}, which the catalogue has already; name it otherwise"
     return _check_columns(result, arguments["catalog"])
 
 
 def _check_epochs(result: Table, arguments: Arguments) -> str | None:
-    return _check_rows(result, arguments["coordinates"].size, "positions")
+    from dja_photplug.catalog.schema import epoch_columns
+
+    options = arguments["options"]
+    needed = [spec.name for spec in epoch_columns(options.epochs.groups)]
+    if missing := [name for name in needed if name not in result.colnames]:
+        return f"gave a table without the columns {', '.join(missing)}"
+    if others := [name for name in result.colnames if name not in needed]:
+        return f"gave the column {others[0]}, which is none of epochs; photplug_columns adds others"
+    return _check_rows(result, arguments["coordinates"].size, "positions") or _check_units(result)
 
 
 def _check_written(result: Path, arguments: Arguments) -> str | None:

@@ -76,6 +76,39 @@ _STAGE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 logger = logging.getLogger(__name__)
 
 
+class _Manager(pluggy.PluginManager):
+    """A plugin manager that takes a plugin by hand as it takes an installed one: all its hooks, or an error."""
+
+    def register(self, plugin: object, name: str | None = None) -> str | None:
+        """Register a plugin.
+
+        Parameters
+        ----------
+        plugin : object
+            Such as a module.
+        name : str, optional
+
+        Returns
+        -------
+        str or None
+            Its name; None where it is blocked.
+
+        Raises
+        ------
+        PhotplugError
+            Where it has a hook that does not exist, or one that asks for what there is not.
+        """
+        try:
+            registered = super().register(plugin, name)
+            self.check_pending()
+        except pluggy.PluginValidationError as error:
+            known = name or self.get_canonical_name(plugin)
+            if self.is_registered(plugin):
+                self.unregister(plugin)
+            raise _unusable(known, error) from error
+        return registered
+
+
 def get_plugin_manager(block: Iterable[str] = ()) -> pluggy.PluginManager:
     """Return a plugin manager with all plugins: built-in first, so that those of other packages are asked first.
 
@@ -104,7 +137,7 @@ def get_plugin_manager(block: Iterable[str] = ()) -> pluggy.PluginManager:
     if find_spec("dja_photplug.hooks") is None:
         # In a bare checkout nothing maps the folder `hooks` beside the package to that name, as packaging does.
         dja_photplug.__path__.append(str(Path(dja_photplug.__path__[0]).parent))
-    manager = pluggy.PluginManager(PROJECT)
+    manager = _Manager(PROJECT)
     manager.add_hookspecs(hookspecs)
     _check_environment()
     entries = entry_points(group=PROJECT)
@@ -119,12 +152,10 @@ def get_plugin_manager(block: Iterable[str] = ()) -> pluggy.PluginManager:
             continue
         try:
             manager.load_setuptools_entrypoints(PROJECT, entry.name)
+        except PhotplugError:  # of a hook that does not exist
+            raise
         except (Exception, SystemExit) as error:
             raise _unusable(entry.name, error) from error
-    try:
-        manager.check_pending()
-    except pluggy.PluginValidationError as error:
-        raise _unusable(str(manager.get_name(error.plugin)), error) from error
     _tell_unmarked(manager)
     if _is_traced():
         _trace(manager)

@@ -15,7 +15,7 @@ from dja_photplug.options.commands import COMMAND_STAGES
 from dja_photplug.options.declare import Stage
 from dja_photplug.options.run import STAGES, Options
 from dja_photplug.options.stages import ENGINES, NOISE_PRESETS
-from dja_photplug.plugins.calls import ask_all, refuse
+from dja_photplug.plugins.calls import ENGINE_HOOKS, ask_all, refuse
 from dja_photplug.plugins.manager import has_plugins
 
 __all__ = ["catalog_suffixes", "complete_options", "plugin_stages", "register_commands"]
@@ -29,7 +29,7 @@ def _check_names(options: Options, manager: pluggy.PluginManager) -> None:
     Where there is a plugin that may claim it, that is known only when it is asked.
     """
     for what, name, known, hooks in (
-        ("engine", options.engine, ENGINES, ("photplug_background", "photplug_detect", "photplug_measure")),
+        ("engine", options.engine, ENGINES, ENGINE_HOOKS),
         ("noise preset", options.variance.noise, NOISE_PRESETS, ("photplug_load", "photplug_variance")),
     ):
         if name not in known and not has_plugins(manager, *hooks):

@@ -114,6 +114,18 @@ def measured(*bad: int, name: str = FLUX, path: str = "out.ecsv") -> Callable[[P
     return check
 
 
+def measured_shapes(bad: int) -> Callable[[Path], None]:
+    """Return what asserts that all rows have Kron fluxes, that one in the smallest circle."""
+
+    def check(folder: Path) -> None:
+        table = Table.read(folder / "out.ecsv")
+        assert np.isfinite(table[f"{BAND}_flux_auto"]).all()
+        circle = (np.asarray(table[f"{BAND}_flag"]) & SourceFlag.KRON_CIRCLE) > 0
+        assert circle[bad]
+
+    return check
+
+
 def corrected(folder: Path) -> None:
     """Assert that totals are twice the aperture fluxes, as the catalogue says."""
     table = Table.read(folder / "out.ecsv")
@@ -147,6 +159,24 @@ def masked(name: str) -> Change:
 
 def mag_of_flux(table: Table) -> None:
     table["flux_aper_0"] = Column(np.full(6, 23.9), unit=u.ABmag)
+
+
+def moving(pm_ra: np.ndarray) -> Change:
+    """Return what makes the positions coordinates with a proper motion, in mas/yr."""
+
+    def change(table: Table) -> None:
+        motion = {"pm_ra_cosdec": pm_ra * u.mas / u.yr, "pm_dec": -3 * pm_ra * u.mas / u.yr}
+        table["place"] = SkyCoord(table["ra"], table["dec"], obstime="J2016", **motion)
+        table.remove_columns(["ra", "dec"])
+
+    return change
+
+
+def without_place(table: Table) -> None:
+    """Make the positions coordinates, of which one is NaN."""
+    ra = np.where(np.arange(6) == 2, np.nan, table["ra"])
+    table["place"] = SkyCoord(ra, table["dec"], unit="deg")
+    table.remove_columns(["ra", "dec"])
 
 
 def row(given: str, outcome: str, change: Change, says: tuple[str, ...] = (), **more: object) -> Case:
@@ -207,6 +237,39 @@ CASES = (
     ),
     row("right ascension in seconds", "refused", spelt("ra", "s"), ("column ra holds no angles",), **POSITIONS),
     row("a unit of angle that nobody knows", "refused", spelt("ra", "gradians"), ("gradians", "--ra"), **POSITIONS),
+    row("coordinates, one of them NaN", "warned", without_place, ("row 2", "1 of 6"), check=measured(2), **POSITIONS),
+    row(
+        "coordinates with proper motions",
+        "warned",
+        moving(np.array([0, 100.0, 20, 3, 0.7, np.pi])),
+        ("5 of 6 rows have a proper motion (place), which is not applied",),
+        check=measured(),
+        **POSITIONS,
+    ),
+    row(
+        "proper motions as of Gaia",
+        "warned",
+        set_column(pmra=lambda t: np.arange(6.0), pmdec=lambda t: np.zeros(6)),
+        ("5 of 6 rows have a proper motion (pmra, pmdec), which is not applied",),
+        check=measured(),
+        **POSITIONS,
+    ),
+    row(
+        "proper motions of 0",
+        "obeyed",
+        set_column(pmRA=lambda t: np.zeros(6), pmDE=lambda t: np.full(6, np.nan)),
+        check=measured(),
+        **POSITIONS,
+    ),
+    row(
+        "proper motions, for epochs",
+        "warned",
+        set_column(pmRA=lambda t: np.zeros(6), pmDE=lambda t: np.ones(6)),
+        ("6 of 6 rows have a proper motion (pmRA, pmDE)",),
+        command=f"epochs {PREFIX} --catalog cat.ecsv -o out.ecsv",
+        check=exist("out.ecsv"),
+        **POSITIONS,
+    ),
     row("no position within the sky", "refused", spelt("dec", "deg", 100), ("row 0", "within +-90"), **POSITIONS),
     # ---- single rows
     row("one NaN position", "warned", change_column("ra", np.nan), ("row 2", "1 of 6"), check=measured(2), **ROWS),
@@ -215,6 +278,14 @@ CASES = (
     row("one position of words", "warned", garbled, ("row 2", "1 of 6"), command=CSV, check=measured(2), **ROWS),
     row("one blank position", "warned", masked("ra"), ("row 2", "1 of 6"), command=CSV, check=measured(2), **ROWS),
     row("one position off the mosaic", "obeyed", change_column("ra", 12.0), check=measured(2), **ROWS),
+    row(
+        "one shape of -99",
+        "obeyed",
+        lambda table: table["a"].__setitem__(2, -99.0),
+        command=f"extend cat.ecsv {PREFIX} --noise dja --columns auto -o out.ecsv",
+        check=measured_shapes(2),
+        **ROWS,
+    ),
     row(
         "one row without a segment",
         "warned",

@@ -114,6 +114,12 @@ CASES = (
     mosaic("a file that is unzipped elsewhere", f"{PREFIX}_drc_sci.fits", f"did you mean {PREFIX}_drc_sci.fits.gz?"),
     mosaic("a folder that is not there", f"mor/{PREFIX}", "did you mean more?", prepare=make_folder("more")),
     mosaic("another file", "mine.txt", "a file, but not", PREFIX, prepare=lambda folder: (folder / "mine.txt").touch()),
+    mosaic(
+        "an image of another archive",
+        "jw01837-o001_t001_nircam_clear-f444w_i2d.fits",
+        "a plugin loads those of other archives (photplug_find)",
+        prepare=lambda folder: (folder / "jw01837-o001_t001_nircam_clear-f444w_i2d.fits").touch(),
+    ),
     other(
         "Names",
         "a log with a typo",
@@ -190,6 +196,29 @@ CASES = (
         "refused",
         "option mesh: 0.05 is below its minimum 0.1 arcsec; change [background] mesh in mine.toml",
         prepare=lambda folder: (folder / "mine.toml").write_text("[background]\nmesh = 0.05\n"),
+    ),
+    other(
+        NUMBERS,
+        "a list with blanks",
+        f"catalog {PREFIX} -o cat.fits --apertures 0.5 1.0",
+        "refused",
+        "unrecognized arguments: 1.0; values of --apertures have commas between them: 0.5,1.0;",
+        status=2,
+    ),
+    other(
+        NUMBERS,
+        "a list with a unit",
+        f"catalog {PREFIX} -o cat.fits --apertures 0.5arcsec",
+        "refused",
+        "'0.5arcsec' is no list of numbers with commas between them, such as 0.5,1",
+        status=2,
+    ),
+    other(
+        NUMBERS,
+        "an aperture twice",
+        f"catalog {PREFIX} -o cat.fits --apertures 0.5,1,0.5",
+        "refused",
+        "option apertures: 0.5 is there twice; give each diameter once; change --apertures",
     ),
     other(
         NUMBERS,

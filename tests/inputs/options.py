@@ -8,7 +8,9 @@ from pathlib import Path
 from astropy.io import fits
 from astropy.table import Table
 
+from dja_photplug.cli.app import main
 from tests.inputs.cases import Case
+from tests.inputs.psfs import write_psf
 
 PREFIX = "sim-test-v7.4-f444w-clear"
 OTHER = "sim-test-v7.4-f115w-clear"
@@ -52,6 +54,20 @@ def typo(given: str, command: str, *says: str, status: int = 1, **more: object) 
     return Case(kind="Misspelt names", given=given, command=command, says=says, **more)
 
 
+def prepare_segments(folder: Path) -> None:
+    """Write the segments of the sources of the mosaic, as `catalog` finds them."""
+    assert main(f"catalog {PREFIX} -o found.fits --noise dja --segmentation seg.fits --quiet".split()) == 0
+
+
+def idle(given: str, flags: str, *says: str, outcome: str = "warned", **more: object) -> Case:
+    """Return a case of flags that have no effect beside others."""
+    command = str(more.pop("command", f"catalog {PREFIX} -o c.fits {CUT}"))
+    return Case(
+        kind="Flags without effect", given=given, command=f"{command} {flags}", outcome=outcome, says=says, **more
+    )
+
+
+CUT = "--cutout 34.4001 -5.2 14"
 WEIGHT = f"weight {PREFIX} -o w.fits"
 CATALOG = f"catalog {PREFIX} {OTHER} -o cat.fits"
 
@@ -130,6 +146,39 @@ CASES = (
     typo("a flag with an underscore", f"catalog {PREFIX} -o c.fits --n_sigma 3", "did you mean --n-sigma?", status=2),
     typo("a flag with one dash", f"weight {PREFIX} -output w.fits", "did you mean --output?", status=2),
     typo("a flag with a long dash", f"{WEIGHT} \u2013noise dja", "did you mean --noise?", status=2),
+    idle(
+        "a sky annulus, where the sky is another", "--annulus 1,2", "--annulus has no effect: the sky is 'mesh'; give"
+    ),
+    idle("a sky annulus", "--annulus 1,2 --sky annulus", outcome="obeyed"),
+    idle("a sky annulus of bands", "--annulus 1,2 --band-sky annulus --neighbours mask", outcome="obeyed"),
+    idle(
+        "empty apertures, where none are measured",
+        "--noise dja --zones 2 --radius-max 1",
+        "--radius-max, --zones have no effect: the noise preset 'dja' measures no empty apertures",
+    ),
+    idle("the window of isophotal positions", "--noise dja --window 0.1", "--window has no effect: positions are"),
+    idle("levels without deblending", "--contrast 1 --n-levels 64", "--n-levels has no effect: nothing is deblended"),
+    idle("a filter without a kernel", "--kernel 0 --filter-type matched", "--filter-type has no effect"),
+    idle(
+        "a threshold beside given segments",
+        "--use-segmentation seg.fits --n-sigma 2 --n-levels 64 --contrast 1",
+        "--n-sigma, --n-levels, --contrast have no effect: the segments are given",
+        prepare=prepare_segments,
+    ),
+    idle("the aperture for eazy, in a table", "--eazy-aperture 0", "--eazy-aperture has no effect"),
+    idle(
+        "shapes of points",
+        "--half-light 0.1,0.2 --sersic-index 4",
+        "--half-light, --sersic-index have no effect: points are injected",
+        command=f"inject {PREFIX} -o i.fits --noise dja --workers 1 --realisations 1 --bin-width 2",
+    ),
+    idle(
+        "the width of a PSF that is given",
+        "--psf psf.fits --psf-fwhm 0.2",
+        "--psf-fwhm has no effect: the PSF is that of --psf",
+        command=f"inject {PREFIX} -o i.fits --noise dja --workers 1 --realisations 1 --bin-width 2",
+        prepare=write_psf(),
+    ),
     typo("a command", f"catlog {PREFIX}", "did you mean catalog?", status=2),
     typo("one of the choices of a flag", f"{WEIGHT} --kind sgima", "did you mean sigma?", status=2),
     typo("a noise preset", f"{WEIGHT} --noise calibratd", "noise preset 'calibratd'", "did you mean calibrated?"),

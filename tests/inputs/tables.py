@@ -128,6 +128,13 @@ def sources_first(folder: Path) -> None:
     fits.HDUList([fits.PrimaryHDU(), sources, fits.ImageHDU(np.zeros((2, 2))), other]).writeto(folder / "cat.fits")
 
 
+def sources_last(folder: Path) -> None:
+    """Write what is known of the bands, then the sources, as many surveys do."""
+    bands = fits.BinTableHDU(Table({"filter": ["f444w"], "depth": [29.0]}), name="BANDS")
+    sources = fits.BinTableHDU(make_catalogue(folder), name="SOURCES")
+    fits.HDUList([fits.PrimaryHDU(), bands, sources]).writeto(folder / "cat.fits")
+
+
 def names_of_tables(names: list[str], extended: str) -> Callable[[Path], None]:
     """Return what asserts that all HDUs are there, and which table has the new columns."""
 
@@ -372,5 +379,22 @@ CASES = (
         says=("cat.fits[SOURCES] is read", "[SOURCES] [OTHER]"),
         prepare=sources_first,
         check=names_of_tables(["SOURCES", "", "OTHER"], "SOURCES"),
+    ),
+    Case(
+        **FITS,
+        given="the sources in the second table of two",
+        command=f"extend cat.fits {EXTEND} -o out.fits",
+        outcome="warned",
+        says=("cat.fits[SOURCES] is read", "[BANDS] [SOURCES]"),
+        prepare=sources_last,
+        check=names_of_tables(["BANDS", "SOURCES"], "SOURCES"),
+    ),
+    Case(
+        **FITS,
+        given="the table without sources, by its name",
+        command=f"extend cat.fits {EXTEND} --hdu BANDS -o out.fits",
+        outcome="refused",
+        says=("no position columns", "it has filter, depth"),
+        prepare=sources_last,
     ),
 )

@@ -373,9 +373,9 @@ def test_only_the_named_stages_have_flags() -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--apertures", "0.5;0.7"], "argument --apertures: invalid comma-separated list value: '0.5;0.7'"),
-        (["--apertures", "0.5,,0.7"], "argument --apertures: invalid comma-separated list value"),
-        (["--apertures", ""], "argument --apertures: invalid comma-separated list value"),
+        (["--apertures", "0.5;0.7"], "argument --apertures: '0.5;0.7' is no list of numbers with commas between"),
+        (["--apertures", "0.5,,0.7"], "is no list of numbers with commas between them"),
+        (["--apertures", ""], "is no list of numbers with commas between them"),
         (["--n-pixels", "3.5"], "argument --n-pixels: invalid int value: '3.5'"),
         (["--n-sigma", "three"], "argument --n-sigma: invalid float value: 'three'"),
         (["--detect-noise", "dja"], "argument --detect-noise: invalid choice: 'dja'"),

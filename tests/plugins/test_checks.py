@@ -11,7 +11,7 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.nddata import InverseVariance, NDData, StdDevUncertainty
-from astropy.table import QTable
+from astropy.table import QTable, Table
 from astropy.wcs import WCS
 
 from dja_photplug.calibration.curve import NoiseCalibration
@@ -36,7 +36,8 @@ def make_image(**changes: object) -> NDData:
 
 
 def make_sources(count: int = 2) -> QTable:
-    table = QTable({"id": np.arange(1, count + 1), **{name: np.ones(count) for name in COLUMNS}})
+    units = dict(zip(COLUMNS, (u.deg, u.deg, u.pix, u.pix, u.arcsec, u.arcsec, u.deg), strict=True))
+    table = QTable({"id": np.arange(1, count + 1), **{name: np.ones(count) * unit for name, unit in units.items()}})
     table["npix"] = table["flag"] = np.zeros(count, int)
     return table
 
@@ -53,6 +54,12 @@ def spoil(column: str, value: object, count: int = 2) -> QTable:
     return table
 
 
+def make_epochs(count: int = 2, **changes: object) -> QTable:
+    counts = {"n_exp": np.ones(count, int), "exptime": np.ones(count) * u.s}
+    days = {name: np.ones(count) * u.d for name in ("mjd_mean", "mjd_min", "mjd_max")}
+    return QTable({**counts, **days, "n_visit": np.ones(count, int), **changes})
+
+
 def without(column: str) -> QTable:
     table = make_sources()
     table.remove_column(column)
@@ -60,7 +67,7 @@ def without(column: str) -> QTable:
 
 
 def measured(**columns: object) -> QTable:
-    return QTable({"id": [1, 2], **columns})
+    return QTable({"id": [1, 2], "ra": [1, 2] * u.deg, "dec": [1, 2] * u.deg, **columns})
 
 
 OPTIONS = SimpleNamespace(directory=Path("stamps"))
@@ -94,6 +101,8 @@ GIVEN: dict[str, list[object]] = {
         Source(name=""),
         Source(name=1),  # type: ignore[arg-type]
         Source(name="x", band=None),  # type: ignore[arg-type]
+        Source(name="x", band="F444W"),
+        Source(name="x", band="my band"),
         Source(name="x", log="x"),  # type: ignore[arg-type]
         Source(name="x", log=Path("nowhere.csv")),
     ],
@@ -112,6 +121,8 @@ GIVEN: dict[str, list[object]] = {
         Background(np.full(SHAPE, np.nan)),
         Background(np.full(SHAPE, np.inf)),
         Background(np.full(SHAPE, "x")),
+        Background(np.zeros(SHAPE) * u.nJy),
+        Background(np.ma.masked_equal(np.zeros(SHAPE), 0)),
     ],
     "photplug_detect": [
         make_detection(segmentation=np.zeros((2, 2), np.int32)),
@@ -120,8 +131,15 @@ GIVEN: dict[str, list[object]] = {
         make_detection(segmentation=np.full(SHAPE, 9)),
         make_detection(sources=spoil("id", [2, 1])),
         make_detection(sources=spoil("id", [1, 1])),
-        make_detection(sources=spoil("ra", np.nan)),
-        make_detection(sources=spoil("x", np.inf)),
+        make_detection(sources=spoil("ra", np.nan * u.deg)),
+        make_detection(sources=spoil("x", np.inf * u.pix)),
+        make_detection(sources=spoil("a", [2.5, 2.5] * u.pix)),
+        make_detection(sources=spoil("a", [-0.1, 0.1] * u.arcsec)),
+        make_detection(sources=spoil("flag", [0.0, 0.0])),
+        make_detection(sources=spoil("peak", [1.0, 2.0])),
+        make_detection(sources=Table(make_sources())),
+        make_detection(wcs=None),
+        *(make_detection(sources=spoil(name, [1.0, 1.0])) for name in COLUMNS),
         *(make_detection(sources=without(name)) for name in (*COLUMNS, "id", "npix", "flag")),
     ],
     "photplug_measure": [
@@ -134,10 +152,21 @@ GIVEN: dict[str, list[object]] = {
         measured(flux_auto=[1.0, 2.0] * u.m),
         measured(flux_auto=[np.inf, 2.0] * u.uJy),
         measured(fluxerr_auto=[-1.0, 2.0] * u.uJy),
-        QTable({"id": [1, 2], "a b": [1, 2]}),
-        QTable({"id": [1, 2], "thing": np.array([{}, []], object)}),
+        measured(flux_auto=[21.0, 22.0] * u.ABmag),
+        measured(flag=["a", "b"]),
+        measured(flux_mine=[1.0, 2.0], Flux_Mine=[1.0, 2.0]),
+        QTable({"id": [1, 2]}),
+        measured(**{"a b": [1, 2]}),
+        measured(thing=np.array([{}, []], object)),
     ],
-    "photplug_epochs": [make_sources(1), make_sources(3)],
+    "photplug_epochs": [
+        make_epochs(1),
+        make_epochs(3),
+        make_epochs(moon=[1.0, 2.0]),
+        make_epochs(exptime=[1.0, 2.0]),
+        make_epochs(mjd_mean=[1.0, 2.0] * u.s / u.d),
+        make_sources(2),
+    ],
     "photplug_galfit": [[1], ["x.fits"], [Path("stamps/none.fits")], [Path("/etc/passwd")]],
     "photplug_write": [Path("none.xml"), Path()],
     "photplug_columns": [
@@ -147,6 +176,9 @@ GIVEN: dict[str, list[object]] = {
         {1: np.ones(2)},
         {"a b": np.ones(2)},
         {"ra": np.ones(2)},
+        {"RA": np.ones(2)},
+        {"snr": [[1, 2], [3]]},
+        {"snr": "ab"},
         {"snr": np.array([{}, []], object)},
     ],
 }
@@ -160,6 +192,17 @@ BAD: list[tuple[str, object]] = [
     *((hook, give) for hook, results in GIVEN.items() for give in results),
     *((hook, give) for hook, expected in EXPECTED.items() for give in TYPES if expected is not object),
 ]
+
+
+GOOD: dict[str, list[object]] = {
+    "photplug_find": [Source(name="x"), Source(name="x", band="f444w_grismr")],
+    "photplug_load": [make_image()],
+    "photplug_background": [Background(np.zeros(SHAPE))],
+    "photplug_detect": [make_detection(), make_detection(sources=spoil("snr_detect", [1.0, 2.0]))],
+    "photplug_measure": [measured(), measured(flux_auto=[1.0, np.nan] * u.nJy, flag=[0, 1], name=["a", "b"])],
+    "photplug_epochs": [make_epochs()],
+    "photplug_columns": [{"snr": [1, 2], "name": ["a", "b"], "pair": np.ones((2, 2))}, {}],
+}
 
 
 def make_plugin(hook: str, act: Callable[[], object]) -> object:
@@ -191,6 +234,19 @@ def test_bad_results_are_named() -> None:
         told = ask(hook, make_plugin(hook, lambda result=result: result))
         assert told.startswith(f"plugin 'bad' in {hook}: "), told
         assert "\n" not in told
+
+
+def test_good_results_are_taken() -> None:
+    """Those that the bad ones differ from in one thing each."""
+    for hook, results in GOOD.items():
+        for result in results:
+            plugin = make_plugin(hook, lambda result=result: result)
+            MANAGER.register(plugin, "good")
+            try:
+                found = ask_all(MANAGER, hook, EXPECTED[hook], **ARGUMENTS[hook])
+            finally:
+                MANAGER.unregister(plugin)
+            assert found[0] is result, hook
 
 
 def test_whatever_is_raised_is_named() -> None:
@@ -230,6 +286,30 @@ def test_what_is_handed_stays_as_it_is(hook: str, what: str) -> None:
     assert ask(hook, Changing()) == told
     ARGUMENTS["photplug_background"]["image"] = make_image()
     ARGUMENTS["photplug_columns"]["catalog"] = make_sources()
+
+
+class Mistyped:
+    """Has a hook that does not exist."""
+
+    @hookimpl
+    def photplug_detekt(self, image):
+        return None
+
+
+class Greedy:
+    """Asks for what a hook does not have."""
+
+    @hookimpl
+    def photplug_detect(self, image, moon):
+        return None
+
+
+@pytest.mark.parametrize(("plugin", "why"), [(Mistyped(), "unknown hook 'photplug_detekt'"), (Greedy(), "'moon'")])
+def test_a_plugin_that_is_registered_by_hand_is_checked_as_installed_ones(plugin: object, why: str) -> None:
+    manager = get_plugin_manager()
+    with pytest.raises(PhotplugError, match=f"plugin 'mine' cannot be used .*{why}"):
+        manager.register(plugin, "mine")
+    assert not manager.has_plugin("mine")
 
 
 @pytest.mark.parametrize("declared", [1, {"Bad Name": int}, {"detect": int}, {1: int}, {"x": 3}, ["x"]])

@@ -287,3 +287,11 @@ def test_example_of_a_specification_does_what_it_says(name, simulated, tmp_path,
         assert result.catalog.colnames[:5] == ["id", "ra", "dec", "flux_auto", "fluxerr_auto"]
     elif result is not None:
         assert len(result.catalog) > 10
+
+
+def test_an_engine_that_only_detects_is_told_what_it_lacks(simulated):
+    manager = get_plugin_manager()
+    manager.register(make_plugin(photplug_detect=lambda options: None), "mine")
+    lacks = "'mine' has photplug_detect and no photplug_background, which an engine of a name of its own needs"
+    with pytest.raises(dp.PhotplugError, match=f"engine 'peaks': no plugin claimed photplug_background; .*{lacks}"):
+        dp.run([simulated.prefix], dp.Options(engine="peaks"), manager=manager)

@@ -230,6 +230,7 @@ def _add_epochs(
     from dja_photplug.files.tables.columns import add_columns
     from dja_photplug.files.tables.compare import check_extended
     from dja_photplug.foreign.columns import read_position
+    from dja_photplug.foreign.recognise import describe_motion
     from dja_photplug.pipeline.one_band import find_epochs
 
     path, table, prefix = given.path, given.table, arguments.prefix
@@ -245,7 +246,7 @@ def _add_epochs(
     except PhotplugError as error:
         raise PhotplugError(f"{path}: {error}") from None
     check_extended(table, arguments.output, new=array_columns(names, options.epochs.groups), original=path)
-    for note in describe_missing(position, "they are covered by no exposure"):
+    for note in describe_missing(position, "they are covered by no exposure") + describe_motion(table):
         warnings.warn(note, PhotplugWarning, stacklevel=2)
     epochs = find_epochs(log, position, options, arguments.manager)
     columns = {prefix + name: column for name, column in epochs.items()}

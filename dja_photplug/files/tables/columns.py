@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,10 +12,35 @@ from numpy.typing import ArrayLike
 
 from dja_photplug.errors import PhotplugError
 
-__all__ = ["add_columns", "check_names", "check_new", "name_some"]
+__all__ = ["DEC_LIKE", "RA_LIKE", "add_columns", "check_names", "check_new", "name_some", "tells_positions"]
 
 MOST_COLUMNS = 999
 """Of a FITS table (FITS standard 4.0, section 7.3)."""
+
+
+# Names that look like one of an angle on the sky.
+RA_LIKE = re.compile(r"(^|[^a-z])r\.?a\.?($|[^a-z]|j2000|deg)|alpha|right.?asc|^lon", re.IGNORECASE)
+DEC_LIKE = re.compile(r"(^|[^a-z])dec?\.?($|[^a-z]|j2000|deg)|delta|declination|^lat", re.IGNORECASE)
+
+
+def tells_positions(names: Iterable[str]) -> bool:
+    """Return whether columns look like those of positions on the sky.
+
+    Parameters
+    ----------
+    names : iterable of str
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> tells_positions(["ID", "RA_MODEL", "DEC_MODEL"]), tells_positions(["filter", "depth"])
+    (True, False)
+    """
+    names = list(names)
+    return all(any(kind.search(name) for name in names) for kind in (RA_LIKE, DEC_LIKE))
 
 
 def name_some(names: Sequence[str], most: int = 8) -> str:

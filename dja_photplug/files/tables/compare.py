@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import numpy as np
 from astropy import units as u
+from astropy.coordinates import BaseRepresentationOrDifferential, SkyCoord
 from astropy.table import Column, Table
 from astropy.table.column import BaseColumn
 from numpy.typing import NDArray
@@ -121,8 +122,7 @@ def _find_change(before: Column, after: Column, suffix: str) -> str:
     if isinstance(before, BaseColumn | u.Quantity) != isinstance(after, BaseColumn | u.Quantity):
         return f"it is no longer {type(before).__name__}"
     if not isinstance(before, BaseColumn | u.Quantity):
-        same = np.all(np.asarray(before == after))
-        return "" if same and type(before) is type(after) else "its values differ"
+        return "" if type(before) is type(after) and _same_values(before, after) else "its values differ"
     if suffix != ".csv":
         if _spell(before.info.unit) != _spell(after.info.unit):
             return f"its unit {before.info.unit} would be {after.info.unit}"
@@ -130,6 +130,33 @@ def _find_change(before: Column, after: Column, suffix: str) -> str:
             return "its description would differ"
     ours, theirs = (np.ma.asarray(getattr(each, "value", each)) for each in (before, after))
     return _find_changed_values(ours, theirs, suffix)
+
+
+def _same_values(before: object, after: object) -> bool:
+    """Return whether columns of objects of astropy, as times or coordinates, are the same; NaN is itself."""
+    if not (isinstance(before, SkyCoord) and isinstance(after, SkyCoord)):
+        return bool(np.all(np.asarray(before == after)))
+    ours, theirs = ([each.data, *each.data.differentials.values()] for each in (before, after))
+    return before.is_equivalent_frame(after) and len(ours) == len(theirs) and all(map(_same_vectors, ours, theirs))
+
+
+def _same_vectors(before: BaseRepresentationOrDifferential, after: BaseRepresentationOrDifferential) -> bool:
+    """Return whether places or velocities are the same, but for the last digits.
+
+    Velocities go to a file by way of Cartesian ones.
+    """
+    if type(before) is not type(after):
+        return False
+    pairs = [(getattr(before, name), getattr(after, name)) for name in before.components]
+    planes = [(_fill(ours, ours.unit), _fill(theirs, ours.unit)) for ours, theirs in pairs]
+    most = max((float(np.max(np.abs(ours), where=np.isfinite(ours), initial=0)) for ours, _ in planes), default=0.0)
+    return all(np.allclose(ours, theirs, rtol=1e-14, atol=1e-14 * most, equal_nan=True) for ours, theirs in planes)
+
+
+def _fill(values: u.Quantity, unit: u.UnitBase) -> NDArray[np.float64]:
+    """Return plain numbers; a masked one is infinite, which no place on the sky is."""
+    mask, plain = getattr(values, "mask", False), getattr(values, "unmasked", values)
+    return np.where(mask, np.inf, plain.to_value(unit))
 
 
 def _spell(unit: u.UnitBase | None) -> str:

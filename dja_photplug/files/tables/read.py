@@ -11,10 +11,11 @@ from astropy.table import Table
 from astropy.utils.exceptions import AstropyWarning
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.files.fitsbytes import find_table, name_tables, split_name
+from dja_photplug.files.fitsbytes import find_table, find_tables, name_tables, split_name
 from dja_photplug.files.formats import TABLE_SUFFIXES, decode_text
 from dja_photplug.files.parquet import read_parquet
 from dja_photplug.files.structure import open_fits
+from dja_photplug.files.tables.columns import tells_positions
 from dja_photplug.readers.csvtext import read_csv
 from dja_photplug.readers.hdf5 import read_hdf5
 from dja_photplug.readers.kinds import check_aliases, check_lines, check_numbers, find_kind, read_content
@@ -128,20 +129,32 @@ def choose_table(path: str | Path, wanted: str | None = None, preferred: Sequenc
     wanted : str, optional
         Name or number of the table.
     preferred : sequence of str, optional
-        Names of tables of which the first that there is is taken without it.
+        Names of tables of which the first that there is is taken without it; otherwise the first table with columns
+        that look like positions, or the first.
 
     Returns
     -------
     Path
         With brackets, for :func:`read_catalog`, or as given.
+
+    Warns
+    -----
+    PhotplugWarning
+        Where there are others.
     """
     path = Path(path)
     file, named = split_name(path)
     if wanted is not None:
         return Path(f"{file}[{wanted}]")
-    if named is None and file.is_file() and find_kind(file) == "fits":
-        there = ""
-        with suppress(OSError), open_fits(file) as hdus:  # what is wrong is told where it is read
-            there = name_tables(hdus)
-        wanted = next((name for name in preferred if f"[{name}]" in there), None)
-    return path if wanted is None else Path(f"{file}[{wanted}]")
+    if named is not None or not file.is_file() or find_kind(file) != "fits":
+        return path
+    with suppress(OSError), open_fits(file) as hdus:  # what is wrong is told where it is read
+        there = find_tables(hdus)
+        names = [hdus[i].name for i in there]
+        first = next((name for name in preferred if name in names), None)
+        if first is None and len(there) > 1:
+            chosen = next((i for i in there if tells_positions(hdus[i].columns.names)), there[0])
+            first = hdus[chosen].name if names.count(hdus[chosen].name) == 1 else str(chosen)
+            _tell_tables(f"{file}[{first}]", name_tables(hdus))
+        return path if first is None else Path(f"{file}[{first}]")
+    return path
