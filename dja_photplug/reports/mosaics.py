@@ -204,7 +204,7 @@ def find_mosaics(
         if not there:
             raise PhotplugError(f"--mosaics {folder}: holds no mosaics; name the folder of sci and wht files")
         named = named or there
-    found, notes = [], []
+    found, notes = [], [] if named else ["it has no images: --mosaics names the folder of its mosaics"]
     for band, text in named.items():
         where = str(folder / Path(text).name) if folder else text
         try:

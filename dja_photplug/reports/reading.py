@@ -233,7 +233,7 @@ def _read_own(table: Table, columns: CatalogColumns) -> Contents:
     major, minor, angle, _ = kron_apertures(a, b, theta, kron, float(str(meta.get("KRONCIRC", 0.35))))
     described = read_bands(meta)
     if not described:
-        notes.append("its metadata name no bands and no mosaics: no images, a(r) and provenance")
+        notes.append("its metadata name no bands and no mosaics: no a(r) and provenance")
     reference = min(_REFERENCE, max(len(numbers) - 1, 0))
     spectrum, words = _choose_spectrum(table, list(described), reference)
     known = _read_positions(table, columns)

@@ -38,6 +38,12 @@ def holds(text: str, count: int = 1) -> Callable[[Path], None]:
     return check
 
 
+def has_images(folder: Path) -> None:
+    """Assert that the page has stamps, and does not say that it has none."""
+    holds('id="stamps"')(folder)
+    holds("no images", 0)(folder)
+
+
 CASES = (
     Case(
         **KIND,
@@ -61,8 +67,21 @@ CASES = (
         given="no metadata, and names for ids",
         command=REPORT,
         outcome="warned",
-        says=("its metadata name no bands and no mosaics", "here they are numbered from 1"),
+        says=(
+            "no bands and no mosaics",
+            "it has no images: --mosaics names the folder",
+            "here they are numbered from 1",
+        ),
         prepare=prepare(forget),
+    ),
+    Case(
+        **KIND,
+        given="no metadata, and the folder of its mosaics",
+        command=f"{REPORT} --mosaics .",
+        outcome="warned",
+        says=("its metadata name no bands and no mosaics: no a(r) and provenance",),
+        prepare=prepare(forget),
+        check=has_images,
     ),
     Case(
         **KIND,
