@@ -317,7 +317,7 @@ def _detect_elsewhere(
         variance = VarianceOptions(noise="background") if stacked else options.variance
         image = load_unchanged(plan.source, replace(options, variance=variance), manager)
     name = f"stack of {', '.join(plan.bands)}" if plan.source is None else str(plan.source)
-    with naming_image(name):
+    with naming_image(options, name):
         result = replace(analyse_image(image, options, manager, begin=begin, parallel=parallel), source=plan.source)
     return result, {"INPUT": name} | describe_image(result)
 

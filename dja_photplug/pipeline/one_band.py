@@ -23,6 +23,7 @@ from dja_photplug.matching.kernels import Target
 from dja_photplug.mosaic.image import MosaicImage, replace_planes
 from dja_photplug.options.run import Options
 from dja_photplug.options.stages import ENGINES
+from dja_photplug.outputs.run import named_files
 from dja_photplug.outputs.whole import hand_out
 from dja_photplug.parallel.workers import Map
 from dja_photplug.pipeline.steps.analysis import Begin, analyse_image
@@ -83,13 +84,14 @@ def find_epochs(log: ExposureLog, coordinates: SkyCoord, options: Options, manag
 
 
 @contextmanager
-def naming_image(*names: str) -> Iterator[None]:
+def naming_image(options: Options, *names: str) -> Iterator[None]:
     """Let errors begin with the name of the image that is worked on: of several it may be any.
 
     Parameters
     ----------
+    options : Options
     *names : str
-        The first is put before a message that has none of them.
+        The first is put before a message that has none of them, nor a file that the options name.
 
     Yields
     ------
@@ -103,7 +105,8 @@ def naming_image(*names: str) -> Iterator[None]:
     try:
         yield
     except PhotplugError as error:
-        if not any(name in str(error) for name in names):
+        known = [*names, *map(str, named_files(options))]
+        if not any(name in str(error) for name in known):
             error.args = (f"{names[0]}: {error}",)
         raise
 
@@ -144,7 +147,7 @@ def measure_band(
     """
     begin("loading")
     image = load_unchanged(source, options, manager)
-    with naming_image(str(source), source.name):
+    with naming_image(options, str(source), source.name):
         result = analyse_image(
             image,
             options,
