@@ -55,7 +55,8 @@ def model_neighbours(prefix: str, catalog: str, segmentation: str) -> Callable[[
     from dja_photplug.mosaic.image import share_image
     from dja_photplug.options.run import Options
     from dja_photplug.parallel.scratch import share_plane
-    from dja_photplug.pipeline.images import find_source, load_source
+    from dja_photplug.pipeline.images import find_source
+    from dja_photplug.pipeline.streams import load_unchanged
     from dja_photplug.pipeline.tiles import share_work
     from dja_photplug.plugins.manager import get_plugin_manager
     from dja_photplug.sources.detection import Detection
@@ -66,7 +67,7 @@ def model_neighbours(prefix: str, catalog: str, segmentation: str) -> Callable[[
     source, stack = find_source(prefix, manager), ExitStack()
     atexit.register(stack.close)
     parallel = stack.enter_context(share_work([source], options, manager))
-    image = share_image(load_source(source, options, manager))
+    image = share_image(load_unchanged(source, options, manager))
     labels, _ = read_segmentation(segmentation)
     detection = Detection(sources=QTable.read(catalog), segmentation=share_plane(labels), wcs=image.wcs)
     removed = remove_sky(image, detection.segmentation, options, parallel=parallel)
