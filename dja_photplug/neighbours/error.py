@@ -1,4 +1,4 @@
-"""How wrong profiles are about the light of sources beyond their segments, measured in the image itself."""
+"""How wrong profiles are about the light of sources outside of their segments, measured in the image itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The light of sources beyond their segments, in rings, so that it can be taken off for their neighbours.
+"""The light of sources outside of their segments, in rings, so that it can be taken off for their neighbours.
 
 Each source that is bright enough gets a profile: the level in rings of the elliptical radius of equal area, from pixels
 that are its own or nobody's. Beyond the radius of its segment the profile never rises, and ends where it no longer
@@ -131,7 +131,7 @@ class NeighbourLight:
 
 
 def _end_profiles(level: Image, error: Image, radius: Floats, segment: Floats, half: int) -> Image:
-    """Return profiles that never rise beyond the segment (its radius in pixels, (m,)) and end in the noise."""
+    """Return profiles that never rise beyond the radius of the segment (in pixels, (m,)), and end in the noise."""
     level, error = fill_rings(level, error, radius)
     level = np.maximum(level, 0)  # no source takes light from another
     beyond = radius > segment[:, None]

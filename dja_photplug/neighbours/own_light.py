@@ -36,7 +36,7 @@ Ellipses = Mapping[str, Ellipse]
 
 
 def draw_wings(light: NeighbourLight, targets: Shapes, x: Index, y: Index, side: int) -> Image:
-    """Return the targets' own wings, beyond their segments, on square windows of the image.
+    """Return the targets' own wings, outside of their segments, on square windows of the image.
 
     Parameters
     ----------

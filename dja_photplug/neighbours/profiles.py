@@ -96,7 +96,7 @@ def make_rings(longest: float) -> Rings:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Profiles:
-    """The light of m sources beyond their segments, by falling flux.
+    """The light of m sources outside of their segments, by falling flux.
 
     Attributes
     ----------
