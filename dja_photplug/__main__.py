@@ -2,6 +2,6 @@
 
 import sys
 
-from dja_photplug.cli.app import main
+from dja_photplug.cli.app import console
 
-sys.exit(main())
+sys.exit(console())

@@ -376,3 +376,13 @@ def test_help_groups_flags_and_shows_their_defaults(capsys):
         "(default 0.36,0.5,0.7,1.0)",
     ):
         assert default in words
+
+
+@pytest.mark.parametrize("run", ["console", "main"])
+def test_only_a_process_of_its_own_leaves_no_garbage_to_look_for(run) -> None:
+    code = (
+        f"import gc, sys; from dja_photplug.cli.app import {run}; sys.argv = ['dja-photplug', 'plugins']; {run}();"
+        "print(gc.get_freeze_count())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (int(done.stdout.split()[-1]) > 0) == (run == "console")
