@@ -42,6 +42,7 @@ from dja_photplug.pipeline.tiles import count_workers, share_work
 from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.plugins.options import complete_options
 from dja_photplug.psf.regions import PSFModel
+from dja_photplug.sky.grid import reaches
 from dja_photplug.sources.totals import add_matched_totals, add_totals, compare_apertures, kron_radii
 
 __all__ = ["list_images", "run"]
@@ -221,10 +222,13 @@ def _stack_name(bands: Bands) -> tuple[str, str]:
 
 def _make_stack(bands: Bands, options: Options, manager: pluggy.PluginManager) -> MosaicImage:
     """Read the mosaics into their stack, and write it where asked."""
-    grids = {str(source): find_grid(source, options, manager) for source in bands.values()}
+    grids = {band: find_grid(source, options, manager) for band, source in bands.items()}
+    # Those that the cut-out lies off are told where they are measured; where it lies off all, the first one refuses it.
+    there = {band: source for band, source in bands.items() if reaches(options.cutout, *grids[band])} or bands
+    grid = coarsest_grid({str(source): grids[band] for band, source in there.items()}, options.cutout)
     with ExitStack() as opened, ThreadPoolExecutor(count_workers(options)) as pool:
-        images = (open_source(source, options, manager, opened) for source in bands.values())
-        stack = stack_images(images, *coarsest_grid(grids, options.cutout), list(bands), parallel=pool.map)
+        images = (open_source(source, options, manager, opened) for source in there.values())
+        stack = stack_images(images, *grid, list(there), parallel=pool.map)
     if options.bands.stack is not None:
         write_stack(stack, options.bands.stack, *_stack_name(bands), overwrite=options.overwrite)
     return stack
