@@ -82,6 +82,29 @@ class NoiseCalibration:
     edges: Floats
     note: str
 
+    @classmethod
+    def unknown(cls, note: str) -> NoiseCalibration:
+        """Return that a(r) could not be measured, so that no error is known.
+
+        Parameters
+        ----------
+        note : str
+            Why.
+
+        Returns
+        -------
+        NoiseCalibration
+            Without radii, of one zone; NaN for any aperture.
+        """
+        none = np.empty((1, 0))
+        curve = dict.fromkeys(("measured", "measured_error", "factor", "n_effective", "offset"), none)
+        return cls(radius=none[0], edges=none[0], note=note, **curve)
+
+    @property
+    def known(self) -> bool:
+        """Whether it was measured, at any radius."""
+        return bool(self.radius.size)
+
     def __call__(self, radius: ArrayLike, variance: ArrayLike | None = None) -> Floats:
         """Return a(r).
 
@@ -97,7 +120,7 @@ class NoiseCalibration:
         ndarray
             Between the measured radii of a zone by a monotone cubic in log r; below them the smallest one's; above them
             continued as a power law, with the slope of the four largest and at most that of full correlation,
-            a(r) ~ r.
+            a(r) ~ r. NaN where it is not known.
 
         Raises
         ------
@@ -140,6 +163,8 @@ class NoiseCalibration:
     def _by_zone(self, curve: Callable[[int, Floats], Floats], radius: ArrayLike, variance: ArrayLike | None) -> Floats:
         """Return what the curve of the zone that each variance lies in says of a radius."""
         radius = plain_array(radius, u.arcsec, "radius").astype(float)
+        if not self.known:
+            return np.full_like(radius, np.nan)
         if len(self.edges) == 0:
             return curve(0, radius)
         if variance is None:
@@ -157,8 +182,10 @@ class NoiseCalibration:
         -------
         dict
             Lists of numbers with four digits under keys that FITS takes: ``AR_RAD AR AR_ERR AR_N AR_OFF``, with depth
-            zones ``AR_EDGES``; and the note, if any, as ``AR_NOTE``.
+            zones ``AR_EDGES``; and the note, if any, as ``AR_NOTE``, which is alone where a(r) is not known.
         """
+        if not self.known:
+            return {"AR_NOTE": self.note}
         cards = {key: getattr(self, name) for key, name in _CARDS.items()} | {"AR_N": np.round(self.n_effective)}
         # Four digits: the best known factor has an error of 2 %.
         lists = {key: _round_digits(values.tolist()) for key, values in cards.items() if len(values)}
@@ -176,10 +203,10 @@ class NoiseCalibration:
         Returns
         -------
         NoiseCalibration or None
-            The curve stands in for the measurements, and all numbers have four digits; None where `meta` has no curve.
+            The curve stands in for the measurements, and all numbers have four digits; None where `meta` has none.
         """
         if "AR" not in meta:
-            return None
+            return cls.unknown(str(meta["AR_NOTE"])) if "AR_NOTE" in meta else None
         arrays = {name: np.array(_decode(meta.get(key, [])), dtype=float) for key, name in _CARDS.items()}
         # Older catalogues have one offset for all zones.
         arrays["offset"] = np.broadcast_to(arrays["offset"], arrays["factor"].shape)

@@ -89,12 +89,12 @@ def calibrate(
     NoiseCalibration
         With a(r)^2 = scatter^2 - photons / background, where scatter is that of flux over the root of the background
         variance: the full weight counts photons of positive noise even in empty sky, and the error of an empty
-        aperture, which holds them too, is then the scatter.
+        aperture, which holds them too, is then the scatter. It is not known where no radius has enough empty apertures.
 
     Raises
     ------
     PhotplugError
-        Where no radius has enough empty apertures, or they scatter less than their photons alone.
+        Where empty apertures scatter less than their photons alone.
     """
     zones, notes = None, []
     if options.zones != 1:
@@ -121,12 +121,14 @@ def calibrate(
         rows.append(row)
     if not rows and len(edges):
         whole = calibrate(blocked, scale, sum_circles, replace(options, zones=1))
+        if not whole.known:
+            return whole
         lacking = f"none of {len(edges) + 1} depth zones has {FEWEST_APERTURES} empty apertures: one a(r) for all"
         return replace(whole, note="; ".join(filter(None, [lacking, whole.note])))
     if not rows:
-        raise PhotplugError(
+        return NoiseCalibration.unknown(
             f"fewer than {FEWEST_APERTURES} empty apertures of {wanted[0]:.2f} arcsec radius fit between the sources, "
-            "so the noise cannot be calibrated; use a larger cut-out, a smaller margin, or the noise preset 'dja'"
+            "so the noise cannot be calibrated"
         )
     notes += [overlap] * bool(overlap)
     if len(rows) < len(wanted):

@@ -325,7 +325,7 @@ def _draw_band(figure: Figure, cells: Sequence[SubplotSpec], band: _Band, field:
         ratio = band.samples.error / band.samples.background
     if np.any(np.abs(ratio - 1) > 1e-3):  # where no photons count there is nothing to see
         plot_ratio(figure.add_subplot(cells[3], label=f"{band.name} ratio", sharex=error), band.samples, small=True)
-    if band.calibration is not None:
+    if band.calibration is not None and band.calibration.known:
         plot_factor(figure.add_subplot(cells[4], label=f"{band.name} factor"), band.calibration, small=True)
 
 

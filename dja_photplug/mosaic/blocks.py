@@ -25,6 +25,7 @@ __all__ = [
     "cached_rows",
     "count_clear",
     "count_rows",
+    "has_data",
     "native_pixels",
     "null_pixels",
     "variance_map",
@@ -300,6 +301,28 @@ class BackgroundVariance:
     def __getitem__(self, where: slice | tuple[NDArray[np.intp], ...]) -> NDArray[np.float32]:
         """Return that of some rows, or of pixels at rows and columns."""
         return _invert(self._weight[where])
+
+
+def has_data(image: NDData) -> bool:
+    """Return whether any pixel of an image holds data.
+
+    Parameters
+    ----------
+    image : `~astropy.nddata.NDData`
+        Its uncertainty is the full weight.
+
+    Returns
+    -------
+    bool
+        After a look at the first rows, most often.
+
+    Raises
+    ------
+    PhotplugError
+        Where the image has no uncertainty.
+    """
+    planes = Planes.of(image)
+    return any(not planes[rows].null().all() for rows in cached_rows(image.data.shape))
 
 
 def null_pixels(image: NDData) -> NDArray[np.bool_]:

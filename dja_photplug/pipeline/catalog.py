@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pluggy
 from astropy.table import QTable
@@ -42,9 +43,10 @@ from dja_photplug.pipeline.tiles import count_workers, share_work
 from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.plugins.options import complete_options
 from dja_photplug.psf.regions import PSFModel
+from dja_photplug.sky.grid import reaches
 from dja_photplug.sources.totals import add_matched_totals, add_totals, compare_apertures, kron_radii
 
-__all__ = ["list_images", "run"]
+__all__ = ["list_images", "list_stack", "run"]
 
 STACK = "stack"
 ARCHIVE_STACK = "ir"
@@ -131,6 +133,30 @@ def list_images(sources: Sequence[Products], options: Options, manager: pluggy.P
     return _make_plan(sources, options, manager)[0].images
 
 
+def list_stack(sources: Sequence[Source], options: Options) -> list[Path]:
+    """Return the files of the stack that :func:`run` would write.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+        The bands in their order.
+    options : Options
+
+    Returns
+    -------
+    list of Path
+        Science and weight; empty where none is asked for.
+
+    Raises
+    ------
+    PhotplugError
+        Where the first mosaic has no name that a stack could take.
+    """
+    if options.bands.stack is None:
+        return []
+    return list(name_stack(options.bands.stack, *_stack_name(sources[0])))
+
+
 def _name_stages(options: Options, others: Sequence[str]) -> dict[str, int]:
     """Return the stages that there will be: those of the detection image, and the bands that are only measured."""
     names = [*COSTS, *others]
@@ -202,14 +228,12 @@ def _choose_detection(bands: Bands, options: Options) -> tuple[str, Source | Non
 
 def _check_stack(bands: Bands, options: Options) -> None:
     """Refuse, before the work, what cannot be written."""
-    if options.bands.stack is not None:
-        for path in name_stack(options.bands.stack, *_stack_name(bands)):
-            check_output(path, overwrite=options.overwrite)
+    for path in list_stack(list(bands.values()), options):
+        check_output(path, overwrite=options.overwrite)
 
 
-def _stack_name(bands: Bands) -> tuple[str, str]:
+def _stack_name(first: Source) -> tuple[str, str]:
     """Return root and drizzle of the stack, those of the first mosaic."""
-    first = next(iter(bands.values()))
     name = ProductName.parse(first.science.name) if isinstance(first, MosaicFiles) else None
     if name is None:
         raise PhotplugError(
@@ -221,12 +245,15 @@ def _stack_name(bands: Bands) -> tuple[str, str]:
 
 def _make_stack(bands: Bands, options: Options, manager: pluggy.PluginManager) -> MosaicImage:
     """Read the mosaics into their stack, and write it where asked."""
-    grids = {str(source): find_grid(source, options, manager) for source in bands.values()}
+    grids = {band: find_grid(source, options, manager) for band, source in bands.items()}
+    # Those that the cut-out lies off are told where they are measured; where it lies off all, the first one refuses it.
+    there = {band: source for band, source in bands.items() if reaches(options.cutout, *grids[band])} or bands
+    grid = coarsest_grid({str(source): grids[band] for band, source in there.items()}, options.cutout)
     with ExitStack() as opened, ThreadPoolExecutor(count_workers(options)) as pool:
-        images = (open_source(source, options, manager, opened) for source in bands.values())
-        stack = stack_images(images, *coarsest_grid(grids, options.cutout), list(bands), parallel=pool.map)
+        images = (open_source(source, options, manager, opened) for source in there.values())
+        stack = stack_images(images, *grid, list(there), parallel=pool.map)
     if options.bands.stack is not None:
-        write_stack(stack, options.bands.stack, *_stack_name(bands), overwrite=options.overwrite)
+        write_stack(stack, options.bands.stack, *_stack_name(next(iter(bands.values()))), overwrite=options.overwrite)
     return stack
 
 

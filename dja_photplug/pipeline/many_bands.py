@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from astropy.table import Column, QTable
 from numpy.typing import NDArray
 
 from dja_photplug.calibration.curve import NoiseCalibration
-from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.metadata import encode_metadata
 from dja_photplug.catalog.schema import (
     APERTURE_COLUMNS,
@@ -34,7 +32,7 @@ from dja_photplug.catalog.schema import (
     describe_removed,
     epoch_columns,
 )
-from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.errors import PhotplugError
 from dja_photplug.files.names import Source
 from dja_photplug.matching.kernels import Target
 from dja_photplug.options.bands import settle_values
@@ -243,14 +241,7 @@ def measure_bands(
         tables = map_in_processes(_measure, list(sources), workers, _start, job, own)
     else:
         tables = (_measure((job, manager), source, parallel) for source in sources)
-    for source, table in zip(sources, tables, strict=True):
-        if len(table) and "flag" in table.colnames and np.all(table["flag"] & SourceFlag.NOT_COVERED):
-            warnings.warn(
-                f"{source}: none of the {len(table)} positions is on it; is it a mosaic of another field?",
-                PhotplugWarning,
-                stacklevel=3,
-            )
-        yield table
+    yield from tables
 
 
 def _start(job: _Job, manager: pluggy.PluginManager | None) -> tuple[_Job, pluggy.PluginManager]:
@@ -422,7 +413,7 @@ def read_calibration(meta: Mapping[str, str], source: Source) -> NoiseCalibratio
     Returns
     -------
     NoiseCalibration or None
-        None where they tell none.
+        None where they tell none, or that it is not known.
 
     Raises
     ------
@@ -430,11 +421,11 @@ def read_calibration(meta: Mapping[str, str], source: Source) -> NoiseCalibratio
         Where what they tell cannot be read.
     """
     try:
-        for key, text in meta.items():
-            if key.startswith("BAND_") and (band := json.loads(text))["band"] == source.band:
-                return NoiseCalibration.from_metadata(band)
+        bands = (json.loads(text) for key, text in meta.items() if key.startswith("BAND_"))
         is_own = Path(str(meta.get("INPUT", ""))).name == Path(str(source)).name
-        return NoiseCalibration.from_metadata(meta) if is_own else None
+        told = next((band for band in bands if band["band"] == source.band), meta if is_own else {})
+        found = NoiseCalibration.from_metadata(told)
+        return found if found is not None and found.known else None
     except (ValueError, TypeError, KeyError) as error:  # of JSON and numpy
         raise PhotplugError(
             f"the metadata BAND_i or AR of the catalogue cannot be read ({error}); give it as `catalog` wrote it, or "

@@ -12,32 +12,44 @@ from pathlib import Path
 import numpy as np
 import pluggy
 from astropy.coordinates import SkyCoord
+from astropy.nddata import InverseVariance
 from astropy.table import QTable
 
+from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.kron import kron_circle_radius
 from dja_photplug.catalog.schema import dress_table, epoch_columns
 from dja_photplug.epochs.log import ExposureLog, exposure_log
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.names import Source
 from dja_photplug.matching.kernels import Target
+from dja_photplug.mosaic.blocks import has_data
 from dja_photplug.mosaic.image import MosaicImage, replace_planes
 from dja_photplug.options.run import Options
 from dja_photplug.options.stages import ENGINES
 from dja_photplug.outputs.run import named_files
 from dja_photplug.outputs.whole import hand_out
 from dja_photplug.parallel.workers import Map
-from dja_photplug.pipeline.steps.analysis import Begin, analyse_image
+from dja_photplug.pipeline.steps.analysis import UNCALIBRATED, Begin, analyse_image
 from dja_photplug.pipeline.steps.result import Result, describe_image
 from dja_photplug.pipeline.streams import load_unchanged
 from dja_photplug.plugins.calls import ask_all, ask_first
 from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.psf.regions import PSFModel, warn_of_uncovered
-from dja_photplug.sky.grid import pixel_scale
+from dja_photplug.sky.grid import pixel_scale, reaches
 from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.photometry import flag_point_sources
 from dja_photplug.sources.stars import check_psf
+from dja_photplug.units import MOSAIC_UNIT
 
-__all__ = ["find_epochs", "measure_background_errors", "measure_band", "naming_image", "remeasure", "write_result"]
+__all__ = [
+    "find_epochs",
+    "load_there",
+    "measure_background_errors",
+    "measure_band",
+    "naming_image",
+    "remeasure",
+    "write_result",
+]
 
 # Sky in the largest empty aperture, in sigma of independent pixels, that is told where photometry leaves it in. Real
 # mosaics and their cut-outs have -1.1 to 1.0, a cluster in WFC3/IR -7.4, simulated ones up to 5.0.
@@ -146,7 +158,8 @@ def measure_band(
         Where the input does not allow it or a plugin fails.
     """
     begin("loading")
-    image = load_unchanged(source, options, manager)
+    own = detection is None and targets is None
+    image = load_unchanged(source, options, manager) if own else load_there(source, options, manager)
     with naming_image(options, str(source), source.name):
         result = analyse_image(
             image,
@@ -160,11 +173,54 @@ def measure_band(
             parallel=parallel,
         )
     result = replace(result, source=source)
+    if not own:
+        _tell_lacking(result)
     _tell_sky(result)
     _flag_points(result)
     _check_psf(result)
     begin("epochs")
     return replace(result, catalog=_complete_table(result, source, manager))
+
+
+def load_there(source: Source, options: Options, manager: pluggy.PluginManager) -> MosaicImage:
+    """Return the image of a band in which sources are known, for those who change no pixels of it.
+
+    Parameters
+    ----------
+    source : Source
+    options : Options
+    manager : PluginManager
+
+    Returns
+    -------
+    MosaicImage
+        One pixel without data where the cut-out lies off the mosaic, of which the whole is not read to tell.
+
+    Raises
+    ------
+    PhotplugError
+        As `dja_photplug.pipeline.images.load_source`.
+    """
+    grid = source.grid()
+    if grid is None or reaches(options.cutout, *grid):
+        return load_unchanged(source, options, manager)
+    none = np.zeros((1, 1), np.float32)
+    planes = {"uncertainty": InverseVariance(none), "mask": none == 0, "background_weight": none}
+    return MosaicImage(none, unit=MOSAIC_UNIT, wcs=grid.wcs[:1, :1], **planes)
+
+
+def _tell_lacking(result: Result) -> None:
+    """Warn of a band that says nothing of the sources that are known, or whose errors are not known."""
+    catalog, calibration, lacking = result.catalog, result.calibration, ""
+    if not has_data(result.image):
+        where = "" if result.options.cutout is None else " in the cut-out"
+        lacking = f"it has no data{where}: its fluxes are NaN, with the flag NOT_COVERED"
+    elif len(catalog) and "flag" in catalog.colnames and np.all(catalog["flag"] & SourceFlag.NOT_COVERED):
+        lacking = f"none of the {len(catalog)} positions is on it; is it a mosaic of another field?"
+    elif calibration is not None and not calibration.known:
+        lacking = f"{calibration.note}: the errors of its fluxes are NaN; {UNCALIBRATED}"
+    if lacking:
+        warnings.warn(f"{result.source}: {lacking}", PhotplugWarning, stacklevel=3)
 
 
 def _tell_sky(result: Result) -> None:

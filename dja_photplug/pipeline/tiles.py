@@ -32,7 +32,7 @@ from dja_photplug.parallel.scratch import new_plane, open_scratch
 from dja_photplug.parallel.tiles import Tile, find_tiles, join_boxes, make_window, widen
 from dja_photplug.parallel.workers import Map, Workers, count_cores, sharing
 from dja_photplug.plugins.manager import split_work
-from dja_photplug.sky.grid import Window, resolve_cutout
+from dja_photplug.sky.grid import Window, reaches, resolve_cutout
 from dja_photplug.sources.detection import Detection
 
 __all__ = ["count_workers", "detect_in_tiles", "is_large", "measure_in_tiles", "share_work"]
@@ -189,7 +189,7 @@ def _exceeds_tile(pixels: int, options: Options) -> bool:
 def _count_pixels(source: Source, options: Options) -> int:
     """Return how many pixels of a source will be loaded; 0 where that is not known."""
     grid = source.grid()
-    if grid is None:
+    if grid is None or not reaches(options.cutout, *grid):
         return 0
     window = resolve_cutout(options.cutout, *grid)
     return int(np.prod([part.stop - part.start for part in window]))

@@ -214,7 +214,7 @@ def _look(
         band = bands.get(mosaic.band)
         diameter = float(contents.diameters[contents.reference]) if band and len(contents.diameters) else 1.0
         depth, share = map_depth(next(planes), mosaic, band.calibration if band else None, diameter)
-        if band is not None:
+        if band is not None and np.isfinite(depth).any():
             depths[mosaic.band] = depth
         covered = share if mosaic is field else covered
     area = covered * np.prod(field.shape) * (field.scale / 60) ** 2

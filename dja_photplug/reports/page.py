@@ -266,7 +266,7 @@ def _make_plots(
     if bands and circles:
         diameter = float(contents.diameters[contents.reference])
         roots["errors"] = plots.errors_plot(diameter)
-        if any(band.calibration is not None for band in bands):
+        if any(band.calibration is not None and band.calibration.known for band in bands):
             roots["factor"] = plots.factor_plot()
         if any("MATCHRES" in band.meta for band in bands):
             roots["matching"] = plots.matching_plot()

@@ -34,6 +34,7 @@ __all__ = [
     "pixel_positions",
     "pixel_scale",
     "pixel_size",
+    "reaches",
     "resolve_cutout",
     "row_blocks",
     "sky_positions",
@@ -274,19 +275,46 @@ def resolve_cutout(cutout: Cutout, wcs: WCS, shape: tuple[int, int]) -> Window:
     """
     if cutout is None:
         return slice(0, shape[0]), slice(0, shape[1])
-    asked = _describe_cutout(cutout)
+    window = _trim(cutout, wcs, shape)
+    if window is None:
+        raise PhotplugError(
+            f"cut-out {_describe_cutout(cutout)} is empty or lies off the mosaic of {shape[1]} x {shape[0]} pixels; "
+            "choose a place on it"
+        )
+    return window
+
+
+def reaches(cutout: Cutout, wcs: WCS, shape: tuple[int, int]) -> bool:
+    """Return whether a cut-out holds any pixel of a mosaic.
+
+    Parameters
+    ----------
+    cutout, wcs, shape
+        As for :func:`resolve_cutout`.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    PhotplugError
+        Where the cut-out is of another form.
+    """
+    return cutout is None or _trim(cutout, wcs, shape) is not None
+
+
+def _trim(cutout: Cutout, wcs: WCS, shape: tuple[int, int]) -> Window | None:
+    """Return the pixels of a mosaic that a cut-out holds; None where it holds none."""
     try:
         limits = _find_limits(cutout, wcs, shape)
     except (TypeError, ValueError) as error:  # of astropy and regions, on NaN and on sizes that are no angles
         raise PhotplugError(
-            f"cut-out {asked}: {error}; give (SkyCoord, size), a regions region, or a pair of slices (y, x)"
+            f"cut-out {_describe_cutout(cutout)}: {error}; give (SkyCoord, size), a regions region, or a pair of "
+            "slices (y, x)"
         ) from None
     rows, columns = (slice(max(low, 0), min(high, n)) for (low, high), n in zip(limits, shape, strict=True))
-    if rows.start >= rows.stop or columns.start >= columns.stop:
-        raise PhotplugError(
-            f"cut-out {asked} is empty or lies off the mosaic of {shape[1]} x {shape[0]} pixels; choose a place on it"
-        )
-    return rows, columns
+    return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
 
 
 def _describe_cutout(cutout: Cutout) -> str:

@@ -50,11 +50,12 @@ def calibrate_with(
     Returns
     -------
     NoiseCalibration
+        Not known where too few empty apertures fit.
 
     Raises
     ------
     PhotplugError
-        Where too few empty apertures fit.
+        Where they scatter less than their photons alone.
     """
     parallel, options, planes = parallel or shared_map(), options.settle(), Planes.of(image)
     segmentation, scale = detection.segmentation, pixel_scale(image.wcs)
@@ -72,7 +73,8 @@ def calibrate_with(
     add = partial(_sum_places, work, parallel, blocked.shape, reach)
     variance = BackgroundVariance(planes)
     measured = calibrate(blocked, scale, add, options.calibration, variance, parallel=parallel)
-    return replace(measured, note="; ".join(filter(None, (measured.note, removed.sky.note))))
+    notes = (measured.note, removed.sky.note) if measured.known else (measured.note,)
+    return replace(measured, note="; ".join(filter(None, notes)))
 
 
 def _block(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 import traceback
@@ -18,9 +17,7 @@ import pluggy
 from astropy.table import MaskedColumn, Table
 from tqdm import tqdm
 
-from dja_photplug.errors import PhotplugError, PhotplugWarning, suggest
-from dja_photplug.files.parquet import need_pyarrow
-from dja_photplug.files.tables.columns import check_names
+from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.tables.write import write_catalog
 from dja_photplug.files.written import write_image
 from dja_photplug.options.run import Options
@@ -32,11 +29,10 @@ from dja_photplug.parallel.cluster import join_cluster
 from dja_photplug.parallel.workers import Workers
 from dja_photplug.pipeline.catalog import run
 from dja_photplug.pipeline.images import Products
-from dja_photplug.pipeline.many_bands import list_columns
 from dja_photplug.pipeline.one_band import write_result
 from dja_photplug.pipeline.tiles import is_large
 from dja_photplug.plugins.manager import get_plugin_manager, split_work
-from dja_photplug.plugins.options import catalog_suffixes
+from dja_photplug.surveys.check import MADE_BY, SUMMARY, check_fields
 from dja_photplug.surveys.plan import Field, make_fields, read_fields
 from dja_photplug.surveys.state import (
     Recipe,
@@ -51,10 +47,8 @@ from dja_photplug.surveys.state import (
     working_in,
 )
 
-__all__ = ["SUMMARY", "run_fields", "survey"]
+__all__ = ["run_fields", "survey"]
 
-SUMMARY = "summary.ecsv"
-MADE_BY = "dja-photplug survey"
 MODULES = ("dja_photplug.surveys.run",)
 
 
@@ -181,7 +175,7 @@ def run_fields(
         As :func:`survey`.
     """
     mend(output.directory)
-    _check_output(fields, output, manager)
+    check_fields(fields, output, manager)
     outcomes: dict[str, _Outcome] = {}
     jobs = []
     for field in fields:
@@ -208,38 +202,6 @@ def run_fields(
         with Outputs():
             write_catalog(summary, output.directory / SUMMARY, overwrite=True)
     return summary
-
-
-def _check_output(fields: Sequence[Field], output: SurveyOutput, manager: pluggy.PluginManager) -> None:
-    """Refuse, before the work, what could not be written."""
-    directory, suffix = output.directory, output.suffix
-    if directory.exists() and not directory.is_dir():
-        raise PhotplugError(f"{directory}: is a file; name a folder for the catalogues")
-    if suffix == ".parquet":
-        need_pyarrow(output.catalog(fields[0].name))
-    taken = {SUMMARY: "the summary"}
-    for field in fields:
-        options, name = field.options, field.name
-        if options.output.format == "eazy":
-            raise PhotplugError(
-                f"option format: eazy wants a zphot.translate beside each catalogue, and field {name} would share that "
-                "of others; write tables, and give each to `dja_photplug.write_eazy` in a folder of its own"
-            )
-        known = catalog_suffixes(manager, options.output.format)
-        if not re.fullmatch(r"(\.\w+)+", suffix) or (known and suffix not in known):
-            meant = suggest(suffix, known) or f"; give {', '.join(known or ('one, such as .fits',))}"
-            raise PhotplugError(f"suffix {suffix!r}: a catalogue is not written as such{meant}")
-        bands = [source.band for source in field.sources]
-        check_names(
-            output.catalog(name), list_columns(options, bands if len(bands) > 1 or options.bands.detect else [])
-        )
-        for path in (*output.files(name), output.record(name)):
-            other = taken.setdefault(path.name.casefold(), f"field {name}")
-            if other != f"field {name}":
-                raise PhotplugError(f"{path}: {other} and field {name} would have the same file; rename the field")
-    path = directory / SUMMARY
-    if path.exists() and not output.overwrite and MADE_BY not in path.read_text(encoding="utf-8", errors="replace"):
-        raise PhotplugError(f"{path}: is none of a survey; name another folder or add --overwrite")
 
 
 def _plan_field(field: Field, output: SurveyOutput, manager: pluggy.PluginManager) -> _Job | _Outcome:

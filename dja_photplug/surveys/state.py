@@ -31,6 +31,7 @@ __all__ = [
     "SurveyOutput",
     "find_change",
     "find_made",
+    "list_inputs",
     "make_recipe",
     "read_record",
     "record_name",
@@ -319,13 +320,28 @@ def make_recipe(field: Field, manager: pluggy.PluginManager) -> Recipe:
     -------
     Recipe
     """
-    paths = {absolute_path(path) for image in field.images for path in _list_files(image)}
-    paths |= {absolute_path(text) for _, _, text in _name_files(field.options)}
     plugins = {name: origin for name, origin, hooks in describe_plugins(manager) if _has_say(name, origin, hooks)}
-    inputs = {str(path): _describe_file(path) for path in sorted(paths) if path.is_file()}
+    inputs = {str(path): _describe_file(path) for path in list_inputs(field)}
     options = _plain_options(field.options)
     bands = [source.name for source in field.sources]
     return Recipe(version=__version__, plugins=plugins, options=options, bands=bands, inputs=inputs)
+
+
+def list_inputs(field: Field) -> list[Path]:
+    """Return the files that a field is made of.
+
+    Parameters
+    ----------
+    field : Field
+
+    Returns
+    -------
+    list of Path
+        Absolute, sorted: those of its images, and those that its options name.
+    """
+    paths = {absolute_path(path) for image in field.images for path in _list_files(image)}
+    paths |= {absolute_path(text) for _, _, text in _name_files(field.options)}
+    return sorted(path for path in paths if path.is_file())
 
 
 def _has_say(name: str, origin: str, hooks: Sequence[str]) -> bool:

@@ -646,7 +646,6 @@ def test_image_smaller_than_the_largest_aperture() -> None:
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        (white((30, 30)), {}, "fewer than 100 empty apertures of 0.08 arcsec radius"),
         (np.zeros((300, 300)), {}, "empty apertures of 0.08 arcsec radius scatter by 0 of their background error"),
         (0.5 * white((300, 300)), {"photons": 0.5}, "their photons alone make 0.71"),
     ],
@@ -658,10 +657,22 @@ def test_what_cannot_be_calibrated(data: np.ndarray, options: dict, message: str
     assert "noise preset 'dja'" in str(caught.value)
 
 
+def test_too_few_places_make_no_calibration() -> None:
+    found = calibrate_noise(whole_pixels(white((30, 30))), (30, 30))
+    assert not found.known
+    assert found.note.startswith("fewer than 100 empty apertures of 0.08 arcsec radius")
+    assert np.isnan(found([0.1, 0.5])).all()
+    assert np.isnan(found.error(0.1))
+    assert found.metadata() == {"AR_NOTE": found.note}
+    read = NoiseCalibration.from_metadata(found.metadata())
+    assert read is not None
+    assert not read.known
+
+
 def test_no_empty_area_at_all() -> None:
-    with pytest.raises(dp.PhotplugError, match="fewer than 100 empty apertures") as caught:
-        calibrate(Blocked.pack(np.ones((300, 300), bool)), SCALE, whole_pixels(white((300, 300))), CalibrationOptions())
-    assert "\n" not in str(caught.value)
+    pixels = whole_pixels(white((300, 300)))
+    found = calibrate(Blocked.pack(np.ones((300, 300), bool)), SCALE, pixels, CalibrationOptions())
+    assert not found.known
 
 
 # --- metadata
@@ -818,10 +829,10 @@ def test_annulus_without_sky_does_not_count() -> None:
     )
     assert np.isfinite(result.factor).all()
     measure = replace(measure, annulus=(9.0, 10.0))
-    with pytest.raises(dp.PhotplugError, match="fewer than 100 empty apertures"):
-        calibrate_with(
-            SEP, make_noisy(white((160, 160)), 1.0), detection, Options(measure=measure, calibration=calibration)
-        )
+    result = calibrate_with(
+        SEP, make_noisy(white((160, 160)), 1.0), detection, Options(measure=measure, calibration=calibration)
+    )
+    assert not result.known
 
 
 @dataclass

@@ -85,6 +85,24 @@ CASES = (
     make(
         "names that differ in case", f"{FIELD}[fields.SIM]\n{BANDS}", "field sim and field SIM would have the same file"
     ),
+    make(
+        "two fields with one stack",
+        f'[options.bands]\nstack = "."\n{FIELD}[fields.other]\n{BANDS}',
+        "sim-test-v7.4-ir_drc_sci.fits.gz: field sim and field other would have the same file",
+        "name another folder for the stack (stack) of one",
+        flags=f"{FAST} --detect stack",
+    ),
+    make(
+        "a field that reads what another writes",
+        f'{FIELD}[fields.other]\n{BANDS}options.detect.use_segmentation = "out/sim_seg.fits.gz"\n',
+        "out/sim_seg.fits.gz: field sim would write what field other reads",
+        "give them in two lists",
+        flags=f"{FAST} --segmentations",
+        prepare=put(
+            f'{FIELD}[fields.other]\n{BANDS}options.detect.use_segmentation = "out/sim_seg.fits.gz"\n',
+            "out/sim_seg.fits.gz",
+        ),
+    ),
     make("a suffix that no format has", FIELD, "did you mean .fits?", flags=f"{FAST} --suffix .fit"),
     make("catalogues for eazy", FIELD, "option format: eazy wants a zphot.translate", flags=f"{FAST} --format eazy"),
     make("a folder that is a file", FIELD, "out: is a file; name a folder", prepare=put(FIELD, "out")),

@@ -527,13 +527,11 @@ def test_bad_input_is_one_line_and_nothing_is_written(folder, capsys, arguments,
 @pytest.mark.parametrize(
     ("more", "emptied", "name"),
     [
-        ("", ["f115w"], "data/sim-v1-f115w-clear"),
-        ("--workers 2", ["f115w"], "data/sim-v1-f115w-clear"),
         ("--detect f115w", ["f115w"], "data/sim-v1-f115w-clear"),
         ("", ["f444w", "f115w"], "stack of f444w, f115w"),
     ],
 )
-def test_a_band_without_data_is_named(tmp_path, monkeypatch, capsys, more, emptied, name):
+def test_a_detection_image_without_data_is_refused(tmp_path, monkeypatch, capsys, more, emptied, name):
     """By whatever it is found: here by its sky."""
     monkeypatch.chdir(tmp_path)
     bands = ["f444w", "f115w"]

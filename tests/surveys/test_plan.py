@@ -182,3 +182,30 @@ def test_fields_of_a_mapping(place: Path) -> None:
     ):
         with pytest.raises(dp.PhotplugError, match=told):
             make_fields(wrong, dp.Options(), dp.get_plugin_manager())
+
+
+def test_two_fields_do_not_write_one_stack(place: Path) -> None:
+    """Wherever its folder is named from; before anything is made."""
+    (place / "stacks").mkdir()
+    (place / "link").symlink_to(place / "stacks")
+    fields = """
+        [options.bands]
+        detect = "stack"
+        stack = "stacks"
+        [fields.two]
+        pattern = "data/two-v1-*_sci.fits"
+        [fields.again]
+        bands = ["data/two-v1-f444w-clear"]
+        options.bands.stack = "link"
+        [fields.three]
+        bands = ["data/three-v1-f444w-clear"]
+    """
+    (place / "fields.toml").write_text(fields)
+    told = "^link/two-v1-ir_drc_sci.fits.gz: field two and field again would have the same file; name another folder"
+    with pytest.raises(dp.PhotplugError, match=told):
+        dp.survey("fields.toml", "out")
+    assert not (place / "out").exists()
+    assert not list((place / "stacks").iterdir())
+    (place / "fields.toml").write_text(fields.replace('"link"', '"data"'))
+    summary = dp.survey("fields.toml", "out", options=dp.Options(variance=dp.VarianceOptions(noise="dja")))
+    assert list(summary["status"]) == ["made"] * 3

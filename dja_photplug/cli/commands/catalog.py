@@ -100,7 +100,8 @@ def run(arguments: Namespace) -> None:
     _write_beside(result, sources, arguments)
     meta = result.catalog.meta
     # The noise is that of the bands where the archive's stack, which has no photon noise, is the detection image.
-    noise = describe_weight(json.loads(meta.get("BAND_0", "null")) or meta)
+    known = [json.loads(text) for key, text in meta.items() if key.startswith("BAND_")]
+    noise = describe_weight(next((band for band in known if "NOISE" in band), meta))
     detected = f" detected on {meta['DETECT']}" if "DETECT" in meta else ""
     detected += f" with errors times {meta['ERRSCALE']:.4g}" if "ERRSCALE" in meta else ""
     say(
@@ -136,14 +137,13 @@ def _draw_catalog(
     from dja_photplug.figures.bands import plot_bands
     from dja_photplug.figures.catalog import plot_catalog
     from dja_photplug.mosaic.plan import load_exposure
-    from dja_photplug.pipeline.images import load_source
-    from dja_photplug.pipeline.one_band import measure_background_errors
+    from dja_photplug.pipeline.one_band import load_there, measure_background_errors
     from dja_photplug.pipeline.steps.result import fill_columns
     from dja_photplug.sky.grid import Grid
 
     segments, options = result.detection.segmentation, result.options
     if "BAND_0" in result.catalog.meta:
-        images = ((source.band, load_source(source, options, manager)) for source in sources)
+        images = ((source.band, load_there(source, options, manager)) for source in sources)
         grid = Grid(result.detection.wcs, segments.shape)
         plot_bands(path, fill_columns(result), images, grid, segments, overwrite=overwrite)
         return

@@ -33,8 +33,9 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
 
 def run(arguments: Namespace) -> None:
     """Make the catalogues of the fields that are not complete, and sum up."""
+    from dja_photplug.surveys.check import SUMMARY
     from dja_photplug.surveys.plan import read_fields
-    from dja_photplug.surveys.run import SUMMARY, run_fields
+    from dja_photplug.surveys.run import run_fields
     from dja_photplug.surveys.state import SurveyOutput
 
     manager, directory = arguments.manager, arguments.output

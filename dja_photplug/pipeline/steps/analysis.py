@@ -19,6 +19,7 @@ from dja_photplug.light.planes import mask_sources, measure_sky
 from dja_photplug.light.significance import measure_significance
 from dja_photplug.matching.convolution import Kernels
 from dja_photplug.matching.kernels import Target, warn_of_residual
+from dja_photplug.mosaic.blocks import has_data
 from dja_photplug.mosaic.image import MosaicImage, scale_errors, share_image, take_off
 from dja_photplug.options.run import Options
 from dja_photplug.parallel.scratch import share_plane
@@ -46,7 +47,10 @@ from dja_photplug.sources.saturated import HOLE_REACH
 from dja_photplug.sources.sums.apertures import find_reach
 from dja_photplug.sources.sums.planes import Removed
 
-__all__ = ["Begin", "analyse_image"]
+__all__ = ["UNCALIBRATED", "Begin", "analyse_image"]
+
+UNCALIBRATED = "use a larger cut-out, a smaller margin, or the noise preset 'dja'"
+"""What to do where a(r) is not known."""
 
 Begin = Callable[[str], object]
 """Called with the name of each stage as it begins."""
@@ -95,34 +99,38 @@ def analyse_image(
     -------
     Result
         Without a source. Its catalogue has the columns that the engine measures, a row for each source or target.
+        Where these are known, they have NaN for errors where a(r) is not, and for all that is measured where no pixel
+        has data.
 
     Raises
     ------
     PhotplugError
-        Where no plugin claims the engine, or one fails.
+        Where no plugin claims the engine, or one fails; where sources are detected and no pixel has data, or the image
+        has too little sky to measure a(r).
     """
     manager, options = manager or get_plugin_manager(), options.settle()
     psf = None if psf is None else PSFModel.of(psf)
     tiles = cut_tiles(image.shape, options.tiles.size, options.tiles.overlap)
     image = share_image(image)
-    begin("background")
-    background = _find_background(image, options, manager, later=detection is not None)
     own = detection is None and targets is None
+    blank = not own and not has_data(image)  # a band off whose coverage all known sources are
+    begin("background")
+    background = _find_background(image, options, manager, later=blank or detection is not None)
     if own and options.background.rescale_weights == "yes":
         image = share_image(scale_errors(image, measure_error_scale(image, options.background)))
     if detection is None:
         begin("detecting")
-        detection = _find_sources(image, background, tiles, options, manager, parallel)
+        nothing = _find_nothing(targets, image) if blank and targets is not None else None
+        detection = nothing or _find_sources(image, background, tiles, options, manager, parallel)
     else:
         detection = regrid_detection(detection, image.wcs, image.data.shape)
     detection = replace(detection, segmentation=share_plane(detection.segmentation))
     begin("sky")
-    covered = mask_sources(image, detection.segmentation, pixel_scale(image.wcs), parallel=parallel)
-    detection, removed = _find_sky(image, background, detection, covered, options, parallel)
-    left = _measure_rest(image, detection, covered, parallel) if options.measure.background == "none" else None
+    unknown = (detection, Removed(), None)
+    detection, removed, left = unknown if blank else _find_sky(image, background, detection, options, parallel)
     work = _Work(background, tiles, options, manager, begin, parallel)
-    if calibration is None and calibrated:
-        calibration = work.calibrate(image, removed, detection)
+    if calibration is None and calibrated and not blank:
+        calibration = work.calibrate(image, removed, detection, needed=own)
     blocked = detection
     if targets is not None:
         detection = _adopt_segments(targets, detection)
@@ -158,10 +166,14 @@ class _Work:
     begin: Begin
     parallel: Map
 
-    def calibrate(self, image: MosaicImage, removed: Removed, detection: Detection) -> NoiseCalibration | None:
+    def calibrate(
+        self, image: MosaicImage, removed: Removed, detection: Detection, *, needed: bool = False
+    ) -> NoiseCalibration | None:
         """Return a(r), measured off the segments of a detection; None where nobody measures it."""
         planes = {"image": take_off(image, removed), "background": self.background, "detection": detection}
         found = ask_stand_in(self.manager, "photplug_calibrate", NoiseCalibration, self.options, **planes)
+        if needed and found and not found[0].known:
+            raise PhotplugError(f"{found[0].note}; {UNCALIBRATED}")
         return found[0] if found else None
 
     def take_neighbours(
@@ -261,17 +273,19 @@ def _find_sky(
     image: MosaicImage,
     background: Background,
     detection: Detection,
-    covered: Mask,
     options: Options,
     parallel: Map,
-) -> tuple[Detection, Removed]:
-    """Return a detection with its significances, and the image less its sky, by one mask of the sources."""
+) -> tuple[Detection, Removed, tuple[float, float] | None]:
+    """Return a detection with its significances, what is taken off as sky, and the sky that is left in, by one mask."""
+    covered = mask_sources(image, detection.segmentation, pixel_scale(image.wcs), parallel=parallel)
     mask = covered[0]
     if "snr_detect" not in detection.sources.colnames and len(detection.sources):
         edges = find_zones_off(image, mask, parallel=parallel)
         planes = image, background, detection.segmentation, mask, edges
         detection = add_significance(detection, measure_significance(*planes, options.detect, parallel=parallel))
-    return detection, remove_sky(image, detection.segmentation, options, covered, parallel=parallel)
+    removed = remove_sky(image, detection.segmentation, options, covered, parallel=parallel)
+    left = _measure_rest(image, detection, covered, parallel) if options.measure.background == "none" else None
+    return detection, removed, left
 
 
 def _measure_rest(image: MosaicImage, detection: Detection, covered: Mask, parallel: Map) -> tuple[float, float]:
@@ -295,6 +309,11 @@ def _measure(
     detection: Detection,
 ) -> QTable:
     return ask(image=image, background=background, detection=detection, calibration=calibration, psf=psf)
+
+
+def _find_nothing(targets: Detection, image: MosaicImage) -> Detection:
+    """Return that an image without data has no sources."""
+    return Detection(sources=targets.sources[:0], segmentation=np.zeros(image.shape, np.int32), wcs=image.wcs)
 
 
 def _adopt_segments(targets: Detection, detection: Detection) -> Detection:

@@ -301,10 +301,10 @@ function showBand(k) {
     }));
   }
   const view = model("depth shown");
-  if (view && band.map_row !== null) {
+  if (view) {
     const colours = model("depth colours");
-    [colours.low, colours.high] = band.depths;
-    view.indices = [band.map_row];
+    if (band.depths) [colours.low, colours.high] = band.depths;
+    view.indices = band.map_row === null ? [] : [band.map_row];
   }
 }
 
