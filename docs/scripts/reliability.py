@@ -3,8 +3,7 @@
     python docs/scripts/reliability.py [--inputs COUNT] [--commands COUNT] [--kills COUNT] [--minutes MINUTES]
 
 In full it takes about two hours. Parts that were run before, by `python -m tests.fuzz.campaign -o FILE` and so on, are
-taken from their files. `--before PYTHON`, of an environment with the code as it was before, writes what that does with
-the examples to `reliability_before.json`, from which the page has it.
+taken from their files.
 """
 
 from __future__ import annotations
@@ -29,35 +28,48 @@ from tests.helpers import simulate_isolated  # noqa: E402
 from tests.plugins.test_checks import BAD, EXPECTED, RAISED  # noqa: E402
 
 PAGE = ROOT / "docs" / "reliability.md"
-BEFORE = Path(__file__).with_name("reliability_before.json")
+
+PARTS = {
+    "1": "servers",
+    "2": "servers",
+    "3": "outputs",
+    "4": "killed runs",
+    "5": "damaged files",
+    "6": "plugins",
+    "7": "files and terminals",
+    "8": "release",
+}
+"""What each part of the examples is about."""
 
 INTRODUCTION = """# Reliability
 
-Bad input is refused in one line, in bounded time and memory; outputs are there whole, and all of a run, or not at all;
-what a killed run left is removed, or finished, by the next one that writes in the same folder. This page is made by
-`docs/scripts/reliability.py`, which runs what it tells; `tests/fuzz` has the same in a reduced form among the tests.
+What you can rely on: bad input is refused in one line, in bounded time and memory. Outputs are there whole, and all
+those of a run, or not at all. What a killed run left is removed, or finished, by the next run that writes in the same
+folder. The tables below are made by `docs/scripts/reliability.py`, which runs all of it; `tests/fuzz` runs a smaller
+version.
 
 ## Outputs
 
-No output may be an input of its run, a member of a mosaic that it reads or the name of one, or another output, also
-with `--overwrite`. Links are followed, of inputs and outputs, and those in a circle refused. All outputs are written in
-a hidden folder, `.dja-photplug-...`, beside their places and moved at the end: old ones go before the first new one
-comes, so that at no time some are beside some of the others. A run that is killed meanwhile leaves a journal there, and
-the next one finishes what was begun and says so.
-Folders of runs that live are locked, and stay. They are safe against the end of a process, not against a loss of power,
-for which files are not forced to the disk.
-
-Ctrl-C ends a run with status 130, SIGTERM with 143 and SIGHUP with 129; all wait for the short time in which files are
-moved or a process starts. A worker that is lost is replaced once. Pipes and devices are neither read nor written.
+- **Names.** No output may be an input of its run, a member of a mosaic that it reads or the name of one, or another
+  output, also with `--overwrite`. Links are followed; links in a circle are refused. Pipes and devices are neither
+  read nor written.
+- **Writing.** All outputs are written in a hidden folder, `.dja-photplug-...`, beside their places, and moved at the
+  end. Old ones go before the first new one comes, so that outputs of two runs are never beside each other.
+- **Killed runs.** A run that is killed while it moves files leaves a journal there. The next run finishes the move,
+  and says so. Folders of live runs are locked, and stay. This protects against the end of a process, but not against a
+  loss of power: files are not forced to the disk.
+- **Signals.** Ctrl-C ends a run with status 130, SIGTERM with 143 and SIGHUP with 129. All wait for the short time in
+  which files are moved or a process starts.
+- **Workers.** A lost worker is replaced once.
 """
 
 
 SUPPLY = [
     "\n## Lowest versions, and other interpreters\n",
-    "With the lowest versions that `pyproject.toml` declares 33 of 709 tests of `tests/files`, `catalog` and `epochs`",
-    "failed before. `.ci/run` installs them now, runs these and those of `tests/readers`, and fails where one does.",
-    "There what libraries warn of is no error, as it is none for users. With newer interpreters, where there are any,",
-    "it installs the package, and sees that it finds its plugins.",
+    "`.ci/run` installs the lowest versions that `pyproject.toml` declares, runs the tests of `tests/files`,",
+    "`catalog`, `epochs` and `readers` with them, and fails if one does. Warnings of libraries are no errors there,",
+    "as they are none for users. With newer interpreters, if there are any, it installs the package, and checks",
+    "that it finds its plugins.",
 ]
 
 
@@ -80,26 +92,23 @@ def format_page(
     plugins: int,
 ) -> str:
     """Return the page."""
-    before = json.loads(BEFORE.read_text())
     lines = [INTRODUCTION, "## Examples\n"]
-    lines += ["By number of the list that this was built from; with the exit status, and what is said. Before is what"]
-    lines += ["the code of 2026-11-26 does with the same (revision f342c56, in an environment of its own).\n"]
-    lines += ["| | given | before | now |", "| --- | --- | --- | --- |"]
+    lines += ["The exit status, and the last line on stderr.\n"]
+    lines += ["| about | given | what happens |", "| --- | --- | --- |"]
     for case in sorted(CASES, key=lambda each: each.part):
-        name = f"{case.part} {case.given}"
-        lines.append(f"| {case.part} | {case.given} | {before.get(name, '')} | {after[name]} |")
+        lines.append(f"| {PARTS[case.part]} | {case.given} | {after[f'{case.part} {case.given}']} |")
     lines += SUPPLY
     lines += ["\n## Mutated files, read by functions\n", *format_findings("reader", readers)]
-    text = "A fault is an exception that is not `PhotplugError`, 20 s of a processor, or 1 GB."
-    more = "It is a traceback, a second line or a file that is left, too."
-    lines += ["\n## Mutated files and words of commands\n", *format_findings("command", commands), f"\n{text} {more}"]
+    text = "A fault is an exception that is not `PhotplugError`, a traceback, a second line, a file that is left, 20 s"
+    more = "of a processor, or 1 GB."
+    lines += ["\n## Mutated files and words of commands\n", *format_findings("command", commands), f"\n{text}\n{more}"]
     lines += ["\n## Fuzzers\n", "| what | by | inputs | seconds | faults |", "| --- " * 5 + "|"]
     for name, done in fuzzed.items():
         lines.append(f"| {name} | {done.by} | {done.inputs} | {done.seconds:.0f} | {int(bool(done.fault))} |")
     lines += ["\n## Killed runs\n", "| what | runs |", "| --- | --- |"]
     words = {
         "kills": "killed before their end by SIGKILL, SIGTERM or SIGINT, or robbed of a worker",
-        "finished": "finished all the same: a lost worker was replaced, or files were being moved",
+        "finished": "finished nevertheless: a lost worker was replaced, or files were being moved",
         "partial": "left part of a file under its name",
         "mixed": "left files of two runs beside each other",
         "orphans": "left a process after 5 s",
@@ -107,7 +116,9 @@ def format_page(
     }
     lines += [f"| {text} | {getattr(kills, name)} |" for name, text in words.items()]
     lines += ["\n## Bad plugins\n"]
-    lines += [f"{plugins} plugins that give, raise or change what they should not: each is named, with its hook.\n"]
+    lines += [
+        f"{plugins} plugins give, raise or change what they should not: each is named in the message, with its hook.\n"
+    ]
     return "\n".join(lines)
 
 
@@ -133,17 +144,14 @@ def main() -> None:
     parser.add_argument("--commands", type=int, default=60, help="inputs of each command")
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--minutes", type=float, default=10.0, help="of each fuzzer")
-    parser.add_argument("--before", metavar="PYTHON", help="of an environment with the code as it was before")
-    parser.add_argument("--now", type=Path, metavar="FILE", help="what the examples gave, as --before writes it")
+    parser.add_argument("--examples", type=Path, metavar="FILE", help="JSON of what each gave, instead of running them")
     parser.add_argument("--readers", type=Path, nargs="*", help="of tests.fuzz.campaign -o, instead of running it")
     parser.add_argument("--commanded", type=Path, nargs="*", help="of tests.fuzz.campaign --commands -o")
     parser.add_argument("--fuzzed", type=Path, nargs="*", help="of tests.fuzz.fuzz -o")
     parser.add_argument("--killed", type=Path, help="of tests.fuzz.kills -o")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    if arguments.before:
-        BEFORE.write_text(json.dumps(run_cases(arguments.before), indent=1, ensure_ascii=False) + "\n")
-    after = json.loads(arguments.now.read_text()) if arguments.now else run_cases(sys.executable)
+    after = json.loads(arguments.examples.read_text()) if arguments.examples else run_cases(sys.executable)
     readers = read_findings(arguments.readers or []) or run_campaign([], arguments.inputs, 1, commands=False)
     commands = read_findings(arguments.commanded or []) or run_campaign([], arguments.commands, 1, commands=True)
     fuzzed = {

@@ -1,4 +1,4 @@
-"""What is given, and what a program of ours makes of it: the same commands for the code now and as it was before."""
+"""What is given, and what a program of ours makes of it."""
 
 from __future__ import annotations
 
@@ -507,11 +507,12 @@ def run_case(case: Case, prefix: Path, python: str) -> str:
         judged = case.judge(folder) if case.judge else ""
         text = err.replace(f"{folder}/", "").replace(place, "").replace(server.url, "http://server")
     lines = [line for line in text.strip().splitlines() if "UserWarning" not in line and " Killed " not in line]
-    said = lines[-1].removeprefix("dja-photplug: ") if lines else "not a word"
+    said = lines[-1].removeprefix("dja-photplug: ") if lines else ""
     more = f" (after {len(lines) - 1} other lines)" if len(lines) > 1 else ""
     told = said.replace("x" * 80, "xxx").replace("|", "\\|")
     ends = ["**the input is lost**" if lost else "", judged, f"leaves {left[0]}" if left and not judged else ""]
-    return f"{run.returncode}: `{told[:400]}`{more}" + "".join(f"; {end}" for end in ends if end)
+    printed = f"`{told[:400]}`" if told else "nothing is said"
+    return f"{run.returncode}: {printed}{more}" + "".join(f"; {end}" for end in ends if end)
 
 
 def release(python: str, folder: Path) -> str:
