@@ -10,7 +10,7 @@ from pathlib import Path
 
 from astropy.io import fits
 
-from dja_photplug.light.significance import gaussian_kernel
+from dja_photplug.light.smoothing import gaussian_kernel
 from dja_photplug.options.run import Options
 from fields import SCALE, Field
 

@@ -28,12 +28,7 @@ from dja_photplug.light.planes import Floats, Shapes, native_pixels, null_pixels
 from dja_photplug.light.smoothing import convolve_pixels, gaussian_kernel
 from dja_photplug.options.run import Options
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions
-from dja_photplug.sources.detection import (
-    FOUND,
-    Detection,
-    place_sources,
-    subtract_level,
-)
+from dja_photplug.sources.detection import FOUND, Detection, place_sources, subtract_level
 from dja_photplug.sources.segments import segment_shapes
 from dja_photplug.sources.sums.apertures import KRON_EXTENT, Engine, exact_overlap
 from dja_photplug.sources.sums.planes import Pixels, Sums

@@ -24,32 +24,16 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.light.cells import cell_size, measure_mesh
 from dja_photplug.light.cleaning import find_wings
 from dja_photplug.light.mesh import Background
-from dja_photplug.light.planes import (
-    Floats,
-    Shapes,
-    sum_overlap,
-)
+from dja_photplug.light.planes import Floats, Shapes, sum_overlap
 from dja_photplug.light.smoothing import gaussian_kernel
-from dja_photplug.mosaic.blocks import (
-    NULL_VARIANCE,
-    Plane,
-    native_pixels,
-    null_pixels,
-    variance_map,
-)
+from dja_photplug.mosaic.blocks import NULL_VARIANCE, Plane, native_pixels, null_pixels, variance_map
 from dja_photplug.options.run import Options
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions
 from dja_photplug.parallel.islands import Islands, relabel
 from dja_photplug.parallel.tiles import make_window, widen
 from dja_photplug.parallel.workers import shared_map
 from dja_photplug.sky.grid import Window
-from dja_photplug.sources.detection import (
-    FOUND,
-    Detection,
-    clean_detection,
-    place_sources,
-    subtract_level,
-)
+from dja_photplug.sources.detection import FOUND, Detection, clean_detection, place_sources, subtract_level
 from dja_photplug.sources.sums.apertures import KRON_EXTENT, Engine, exact_overlap
 from dja_photplug.sources.sums.planes import Pixels, Sums
 

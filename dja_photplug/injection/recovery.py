@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from dja_photplug.catalog.schema import dress_table
-from dja_photplug.completeness.bins import (
-    SOURCE_COLUMNS,
-)
+from dja_photplug.completeness.bins import SOURCE_COLUMNS
 from dja_photplug.completeness.limits import Places
 from dja_photplug.injection.field import (
     Field,

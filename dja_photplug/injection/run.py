@@ -13,10 +13,7 @@ from astropy.table import QTable, vstack
 from tqdm import tqdm
 
 from dja_photplug.catalog.metadata import make_metadata
-from dja_photplug.completeness.bins import (
-    bin_sources,
-    split_sources,
-)
+from dja_photplug.completeness.bins import bin_sources, split_sources
 from dja_photplug.completeness.limits import Completeness, fit_completeness
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.injection.field import Job, prepare

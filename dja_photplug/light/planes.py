@@ -107,6 +107,22 @@ class Shapes:
         unknown = np.full(len(x), np.nan)
         return cls(label=np.zeros(len(x), dtype=np.int32), x=x, y=y, a=unknown, b=unknown, theta=unknown)
 
+    def circles(self, radius: float) -> tuple[Floats, Floats, Floats]:
+        """Return circles around all of them, as ellipses are given to :func:`sum_overlap`.
+
+        Parameters
+        ----------
+        radius : float
+            In pixels.
+
+        Returns
+        -------
+        a, b, theta : ndarray
+            Semi-axes in pixels and angle in radians, (n,).
+        """
+        radii = np.full(len(self.x), radius)
+        return radii, radii, np.zeros_like(radii)
+
     def __getitem__(self, index: NDArray[np.bool_ | np.intp] | slice) -> Shapes:
         """Return some of the sources."""
         values = {name: getattr(self, name) for name in self.__slots__}
@@ -139,9 +155,7 @@ def weigh_segments(
     flux, variance : ndarray
         (n,), sums over the pixels of a segment that have data.
     """
-    ny, nx = data.shape
-    step = max(1, BLOCK // max(nx, 1))
-    blocks = [slice(start, min(start + step, ny)) for start in range(0, ny, step)]
+    blocks = list(row_blocks(data.shape, BLOCK))
 
     def add(dark: NDArray[np.int32]) -> tuple[NDArray[np.int32], Floats, Floats, Floats]:
         work = partial(_add_up_rows, data, planes, segmentation, dark)

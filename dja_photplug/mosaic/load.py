@@ -16,20 +16,13 @@ from dja_photplug.archive.fetch import bring_near
 from dja_photplug.files.formats import encode_cards
 from dja_photplug.files.names import MosaicFiles, find_mosaic
 from dja_photplug.files.pixels import Allocate, ImageReader
-from dja_photplug.mosaic.models.fullweight import (
-    FullWeight,
-    GivenVariance,
-    expect_cards,
-    tell_uncovered,
-)
+from dja_photplug.mosaic.models.fullweight import FullWeight, GivenVariance, expect_cards, tell_uncovered
 from dja_photplug.options.bands import of_band
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.parallel.progress import tell_read
 from dja_photplug.parallel.scratch import fill_rows, has_scratch, new_plane
 from dja_photplug.readers.streams import ahead
-from dja_photplug.sky.grid import (
-    Cutout,
-)
+from dja_photplug.sky.grid import Cutout
 from dja_photplug.sky.headers import WCS_CARDS
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT
 

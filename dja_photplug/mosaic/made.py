@@ -10,7 +10,8 @@ from astropy import units as u
 from astropy.nddata import InverseVariance
 from numpy.typing import NDArray
 
-from dja_photplug.mosaic.models.noise import FullWeight, crop_model, find_window
+from dja_photplug.mosaic.models.fullweight import FullWeight
+from dja_photplug.mosaic.models.noise import crop_model, find_window
 from dja_photplug.parallel.scratch import fill_rows, keep_memory, new_plane
 from dja_photplug.sky.grid import Window, row_blocks
 

@@ -20,26 +20,13 @@ from dja_photplug.files.names import MosaicFiles, Source, find_mosaic
 from dja_photplug.files.pixels import Allocate, ImageReader, check_product, read_image
 from dja_photplug.mosaic.models.electrons import check_unit
 from dja_photplug.mosaic.models.exposure import SAMPLE, ExposureMap
-from dja_photplug.mosaic.models.fullweight import (
-    GivenVariance,
-    NoiseModel,
-    check_unused,
-    make_noise_model,
-)
+from dja_photplug.mosaic.models.fullweight import GivenVariance, NoiseModel, check_unused, make_noise_model
 from dja_photplug.mosaic.models.noise import trim_model
 from dja_photplug.options.bands import of_band
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.remote.cache import local_copies
 from dja_photplug.sky.cards import try_both
-from dja_photplug.sky.grid import (
-    Cutout,
-    Window,
-    check_pixels,
-    check_same_grid,
-    crop_header,
-    header_wcs,
-    resolve_cutout,
-)
+from dja_photplug.sky.grid import Cutout, Window, check_pixels, check_same_grid, crop_header, header_wcs, resolve_cutout
 from dja_photplug.sky.headers import find_contradiction
 
 if TYPE_CHECKING:

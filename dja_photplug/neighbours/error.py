@@ -136,8 +136,7 @@ def _look_beside(light: NeighbourLight, planes: Planes, radius: float, most: int
     places = Shapes.at(x[there].astype(float), y[there].astype(float))
 
     def add(plane: NDArray[np.generic]) -> Floats:
-        size = np.full(len(places.x), radius)
-        return sum_overlap(plane, places, size, size, np.zeros_like(size))[0]
+        return sum_overlap(plane, places, *places.circles(radius))[0]
 
     blocked = some.null()
     blocked |= light.segmentation[rows] > 0

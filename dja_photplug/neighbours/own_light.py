@@ -13,7 +13,7 @@ from dja_photplug.neighbours.models import NeighbourLight, Neighbours
 from dja_photplug.neighbours.profiles import evaluate_profiles, fill_rings, make_rings, measure_rings, render_wings
 from dja_photplug.neighbours.stamps import HALVES, Image, Index, batch_stamps, cut_stamps
 
-__all__ = ["Ellipses", "OwnLight", "draw_wings", "sum_opposite", "sum_own_light"]
+__all__ = ["Ellipse", "Ellipses", "OwnLight", "draw_wings", "sum_opposite", "sum_own_light"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

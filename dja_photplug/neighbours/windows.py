@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dja_photplug.light.planes import Floats
 from dja_photplug.mosaic.blocks import Planes
-from dja_photplug.neighbours.profiles import Image, Index
+from dja_photplug.neighbours.stamps import Image, Index
 
 __all__ = ["WINDOW_REACH", "Windows", "find_windowed"]
 

@@ -18,22 +18,11 @@ from tqdm import tqdm
 
 from dja_photplug.catalog.columns import column_values, describe_missing, express_flux
 from dja_photplug.catalog.metadata import record_options
-from dja_photplug.catalog.schema import (
-    MASK_COLUMNS,
-    TOTAL_COLUMNS,
-    describe_apertures,
-    describe_removed,
-    epoch_columns,
-)
+from dja_photplug.catalog.schema import MASK_COLUMNS, TOTAL_COLUMNS, describe_apertures, describe_removed, epoch_columns
 from dja_photplug.epochs.log import exposure_log
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.tables.columns import add_columns, check_new
-from dja_photplug.foreign.columns import (
-    CatalogColumns,
-    aperture_diameters,
-    read_position,
-    resolve_columns,
-)
+from dja_photplug.foreign.columns import CatalogColumns, aperture_diameters, read_position, resolve_columns
 from dja_photplug.foreign.known import OURS, PLAIN, is_ours
 from dja_photplug.foreign.recognise import choose_schema, describe_motion
 from dja_photplug.foreign.schema import CatalogSchema

@@ -15,19 +15,11 @@ from numpy.typing import NDArray
 
 from dja_photplug.catalog.columns import column_values, describe_missing
 from dja_photplug.catalog.flags import SourceFlag
-from dja_photplug.catalog.schema import (
-    dress_table,
-)
+from dja_photplug.catalog.schema import dress_table
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.names import Source
 from dja_photplug.files.pixels import read_grid
-from dja_photplug.foreign.columns import (
-    CatalogColumns,
-    read_ids,
-    read_places,
-    read_position,
-    read_shapes,
-)
+from dja_photplug.foreign.columns import CatalogColumns, read_ids, read_places, read_position, read_shapes
 from dja_photplug.foreign.grids import GRID_PRECISION, find_scale, fit_grid, north_up
 from dja_photplug.foreign.recognise import describe_motion
 from dja_photplug.options.commands import ExtendOptions

@@ -19,9 +19,8 @@ from dja_photplug.options.run import Options
 from dja_photplug.parallel.workers import Map, shared_map
 from dja_photplug.sky.grid import Window, pixel_scale, row_blocks
 from dja_photplug.sources.detection import Detection, shapes_on_grid
-from dja_photplug.sources.photometry import average_annuli
 from dja_photplug.sources.removal import find_removed, grow_segments, read_pixels, remove_sky
-from dja_photplug.sources.sums.apertures import Engine, sum_circles
+from dja_photplug.sources.sums.apertures import Engine, Photometer, sum_circles
 from dja_photplug.sources.sums.circles import sum_clear_circles
 from dja_photplug.sources.sums.planes import Pixels, Removed
 
@@ -147,9 +146,9 @@ def _sum_block(
     if options.measure.background != "annulus":
         return sums
     masked = grow_segments(labels, scale)
-    average = partial(average_annuli, engine, pixels, masked=masked, scale=scale, options=options.measure)
+    work = Photometer(engine=engine, pixels=pixels, scale=scale, options=options.measure)
     return [
-        _take_sky(each, np.pi * radius**2, *average(Shapes.at(x, y)))
+        _take_sky(each, np.pi * radius**2, *work.average_annuli(Shapes.at(x, y), masked))
         for each, (x, y, radius) in zip(sums, places, strict=True)
     ]
 

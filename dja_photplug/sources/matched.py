@@ -248,8 +248,7 @@ def _sum_variances(image: MosaicImage, shapes: Shapes, radii: list[float]) -> Fl
     planes = Planes.of(image)
     variance = np.where(planes.null(), np.float32(0), planes.variance())
     known = np.isfinite(shapes.x) & np.isfinite(shapes.y)
-    sums = np.zeros((len(known), len(radii)))
+    placed, sums = shapes[known], np.zeros((len(known), len(radii)))
     for k, radius in enumerate(radii):
-        size = np.full(known.sum(), radius)
-        sums[known, k] = sum_overlap(variance, shapes[known], size, size, np.zeros_like(size))[0]
+        sums[known, k] = sum_overlap(variance, placed, *placed.circles(radius))[0]
     return sums

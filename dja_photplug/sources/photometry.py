@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.calibration.curve import NoiseCalibration, find_errors
 from dja_photplug.catalog.flags import SourceFlag
-from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.catalog.schema import (
     DETAIL_COLUMNS,
     GROWTH_COLUMNS,
@@ -31,7 +30,6 @@ from dja_photplug.errors import PhotplugError
 from dja_photplug.light.planes import Floats, Shapes, find_hole, sum_overlap
 from dja_photplug.neighbours.error import ProfileError
 from dja_photplug.options.run import Options
-from dja_photplug.options.stages import MeasureOptions
 from dja_photplug.psf.growth import scale_to_total_at
 from dja_photplug.psf.model import PSF
 from dja_photplug.psf.regions import PSFModel
@@ -47,20 +45,11 @@ from dja_photplug.sources.removal import (
     remove_sky,
 )
 from dja_photplug.sources.saturated import find_saturated_cores
-from dja_photplug.sources.sums.apertures import (
-    GROWTH,
-    KRON_EXTENT,
-    Columns,
-    Engine,
-    measure_shapes,
-    measure_with_sky,
-    sum_segments,
-)
-from dja_photplug.sources.sums.planes import Pixels, Sums
+from dja_photplug.sources.sums.apertures import GROWTH, KRON_EXTENT, Columns, Engine, Photometer, sum_segments
+from dja_photplug.sources.sums.planes import Sums
 from dja_photplug.units import magnitude
 
 __all__ = [
-    "average_annuli",
     "flag_point_sources",
     "measure_with",
 ]
@@ -83,38 +72,6 @@ FindErrors = Callable[[tuple[Floats, Floats, Floats]], tuple[Floats, Floats]]
 """`find_errors` of sums on one image: with its a(r) and its sky."""
 
 
-def average_annuli(
-    engine: Engine,
-    pixels: Pixels,
-    shapes: Shapes,
-    masked: NDArray[np.bool_],
-    scale: float,
-    options: MeasureOptions,
-) -> tuple[Floats, Floats]:
-    """Return the mean of the clear pixels in the annulus around each source.
-
-    Parameters
-    ----------
-    engine : Engine
-    pixels : Pixels
-    shapes : Shapes
-        Of n sources.
-    masked : ndarray of bool
-        (ny, nx), pixels that are not sky.
-    scale : float
-        Of the pixels, arcsec.
-    options : MeasureOptions
-        Its ``annulus``.
-
-    Returns
-    -------
-    mean, error : ndarray
-        (n,), in the unit of the image; NaN where there is no such pixel.
-    """
-    inner, outer = (radius / scale for radius in options.annulus)
-    return engine.average_annuli(pixels, shapes, masked | pixels.null, inner, outer)
-
-
 def _spread(values: NDArray[Scalar], placed: NDArray[np.intp], size: int) -> NDArray[Scalar]:
     """Return values for all sources from those of the placed ones: NaN, or 0 for integers, for the others."""
     spread = np.full(size, np.nan if values.dtype.kind == "f" else 0, dtype=values.dtype)
@@ -129,38 +86,26 @@ def _blank(part: Sums, known: NDArray[np.bool_], flag: NDArray[np.int64]) -> Sum
 
 
 def _measure(
-    engine: Engine,
-    pixels: Pixels,
-    shapes: Shapes,
-    segmentation: NDArray[np.int32],
-    scale: float,
-    options: MeasureOptions,
-    *,
-    growth: bool,
-    details: bool,
+    work: Photometer, shapes: Shapes, segmentation: NDArray[np.int32], *, details: bool
 ) -> tuple[Columns, dict[str, Sums], Floats]:
-    """Return columns and sums as `measure_shapes`, the isophotes too, the sky taken off, and the error of the sky."""
-    ny, nx = pixels.data.shape
+    """Return columns and sums as `Photometer.measure`, the isophotes too, the sky taken off, and its error."""
+    ny, nx = work.pixels.data.shape
     covered = (shapes.x >= -0.5) & (shapes.x < nx - 0.5) & (shapes.y >= -0.5) & (shapes.y < ny - 0.5)
     placed, size = np.flatnonzero(covered), len(covered)
     # In the order of the rows: sums at random places of a large image take a third longer.
     placed = placed[np.argsort(shapes.y[placed])]
     on_image, sky, sky_error = shapes[placed], np.zeros(size), np.zeros(size)
-    if options.background == "annulus" and len(placed):
-        masked = grow_segments(segmentation, scale)
-        sky[placed], sky_error[placed] = average_annuli(engine, pixels, on_image, masked, scale, options)
-        level = np.nan_to_num(sky[placed])
-        columns, sums = measure_with_sky(engine, pixels, on_image, level, scale, options, growth=growth)
+    if work.options.background == "annulus" and len(placed):
+        sky[placed], sky_error[placed] = work.average_annuli(on_image, grow_segments(segmentation, work.scale))
+        columns, sums = work.measure_with_sky(on_image, np.nan_to_num(sky[placed]))
     else:
-        columns, sums = measure_shapes(engine, pixels, on_image, scale, options, growth=growth)
-    columns |= _sum_sky(engine, pixels, on_image, sky[placed], scale, options)
+        columns, sums = work.measure(on_image)
+    columns |= _sum_sky(work, on_image, sky[placed])
     if details:
-        columns |= _measure_details(engine, pixels, on_image, columns["kron_radius"], sums["auto"], scale, options)
-    if options.photon_gain is not None:
-        for i in range(len(options.apertures)):
-            photons = np.maximum(np.nan_to_num(sums[f"aper_{i}"].flux), 0) / options.photon_gain
-            sums[f"aper_{i}"] = replace(sums[f"aper_{i}"], total=sums[f"aper_{i}"].total + photons)
-    saturated = find_saturated_cores(pixels.data, pixels.null, segmentation, on_image, scale)
+        columns |= _measure_details(work, on_image, columns["kron_radius"], sums["auto"])
+    if work.options.photon_gain is not None:
+        sums |= _count_photons(sums, work.options.photon_gain)
+    saturated = find_saturated_cores(work.pixels.data, work.pixels.null, segmentation, on_image, work.scale)
     columns["flag"] |= np.where(saturated, SourceFlag.SATURATED_CORE.value, 0)
     columns = {name: _spread(values, placed, size) for name, values in columns.items()}
     columns["mask_frac"][~covered] = 1
@@ -174,61 +119,65 @@ def _measure(
         kind: Sums(**{name: _spread(getattr(part, name), placed, size) for name in Sums.__slots__})
         for kind, part in sums.items()
     }
-    iso, removed = sum_segments(pixels, segmentation, shapes.label)
+    iso, removed = sum_segments(work.pixels, segmentation, shapes.label)
     sums["iso"] = replace(iso, flux=iso.flux - sky * iso.area)
     if removed is not None:
         columns |= {"removed_iso": removed, "filled_iso": np.zeros(size)}
     return columns, {kind: _blank(part, known, not_covered) for kind, part in sums.items()}, sky_error
 
 
-def _sum_sky(
-    engine: Engine, pixels: Pixels, shapes: Shapes, sky: Floats, scale: float, options: MeasureOptions
-) -> Columns:
+def _count_photons(sums: dict[str, Sums], gain: float) -> dict[str, Sums]:
+    """Return the sums over circular apertures with the variance of their photons, given electrons in a unit of flux."""
+    return {
+        kind: replace(part, total=part.total + np.maximum(np.nan_to_num(part.flux), 0) / gain)
+        for kind, part in sums.items()
+        if kind.startswith("aper")
+    }
+
+
+def _sum_sky(work: Photometer, shapes: Shapes, sky: Floats) -> Columns:
     """Return the sky that was taken off in the circular apertures, none where there was none to take off."""
-    columns, level = Columns(), None if pixels.sky.mesh is None else pixels.sky.mesh.draw()
-    for i, diameter in enumerate(options.apertures if options.background != "none" else ()):
-        radius = np.full(len(shapes.x), diameter / 2 / scale)
-        columns[f"bkg_aper_{i}"] = (
-            sky * np.pi * radius**2
-            if level is None
-            else _sum_mesh(engine, pixels, level, shapes, radius, radius, np.zeros_like(radius))
-        )
-    return columns
+    if work.options.background == "none":
+        return Columns()
+    mesh = work.pixels.sky.mesh
+    if mesh is None:
+        taken = [sky * np.pi * radius**2 for radius in work.radii]
+    else:
+        level = mesh.draw()
+        taken = [_sum_mesh(work, level, shapes, *shapes.circles(radius)) for radius in work.radii]
+    return {f"bkg_aper_{i}": values for i, values in enumerate(taken)}
 
 
 def _sum_mesh(
-    engine: Engine, pixels: Pixels, level: NDArray[np.float32], shapes: Shapes, a: Floats, b: Floats, theta: Floats
+    work: Photometer, level: NDArray[np.float32], shapes: Shapes, a: Floats, b: Floats, theta: Floats
 ) -> Floats:
     """Return the sums of a sky over ellipses; where means stand for the pixels of neighbours they do for their sky."""
-    if pixels.mean:
-        return engine.sum_ellipses(replace(pixels, data=level), shapes, a, b, theta).flux
+    if work.pixels.mean:
+        return work.engine.sum_ellipses(replace(work.pixels, data=level), shapes, a, b, theta).flux
     return sum_overlap(level, shapes, a, b, theta)[0]
 
 
-def _measure_details(
-    engine: Engine, pixels: Pixels, shapes: Shapes, kron: Floats, auto: Sums, scale: float, options: MeasureOptions
-) -> Columns:
+def _measure_details(work: Photometer, shapes: Shapes, kron: Floats, auto: Sums) -> Columns:
     """Return the columns of `KRON_DETAIL_COLUMNS` and `MASK_COLUMNS`, lengths in pixels.
 
     With a sky for each source, of an annulus, its radii and `bkg_auto` are not known.
     """
-    a, b, theta, _ = kron_apertures(shapes.a, shapes.b, shapes.theta, kron, options.kron_circle / scale)
+    pixels, engine, in_annulus = work.pixels, work.engine, work.options.background == "annulus"
+    a, b, theta, _ = work.kron_apertures(shapes, kron)
     limit, flux = np.where(np.isfinite(shapes.a), KRON_EXTENT * shapes.a, a), auto.flux
     columns = Columns(
         kron_rcirc=kron * np.sqrt(shapes.a * shapes.b),
         flag_auto=auto.flag,
         flux_radius_flag=engine.sum_ellipses(pixels, shapes, limit, limit, np.zeros_like(limit)).flag,
-        bkg_auto=np.full_like(flux, np.nan if options.background == "annulus" else 0),
+        bkg_auto=np.full_like(flux, np.nan if in_annulus else 0),
     )
     if pixels.sky.mesh is not None:
-        columns["bkg_auto"] = _sum_mesh(engine, pixels, pixels.sky.mesh.draw(), shapes, a, b, theta)
+        columns["bkg_auto"] = _sum_mesh(work, pixels.sky.mesh.draw(), shapes, a, b, theta)
     for percent in (20, 90):
-        radius = engine.half_light(pixels.alone, shapes, percent / 50 * flux, limit)
-        known = (flux > 0) & (options.background != "annulus")
-        columns[f"flux_radius_{percent}"] = np.where(known, radius, np.nan)
-    for i, diameter in enumerate(options.apertures):
-        radius = np.full_like(flux, diameter / 2 / scale)
-        columns[f"mask_aper_{i}"] = sum_overlap(pixels.null.view(np.uint8), shapes, radius, radius, 0 * radius)[0]
+        found = engine.half_light(pixels.alone, shapes, percent / 50 * flux, limit)
+        columns[f"flux_radius_{percent}"] = np.where((flux > 0) & (not in_annulus), found, np.nan)
+    for i, radius in enumerate(work.radii):
+        columns[f"mask_aper_{i}"] = sum_overlap(pixels.null.view(np.uint8), shapes, *shapes.circles(radius))[0]
     return columns
 
 
@@ -361,19 +310,10 @@ def measure_with(
         removed = remove_neighbours(remove_sky(image, detection.segmentation, options), image, detection, options)
     removed = measure_profiles(removed, image, calibration)
     pixels, profiles = read_pixels(image, detection.segmentation, removed, options), removed.profiles
-    columns, sums, sky_error = _measure(
-        engine,
-        pixels,
-        shapes,
-        detection.segmentation,
-        scale,
-        options.measure,
-        growth=psf is not None,
-        details=options.details,
-    )
+    work = Photometer(engine=engine, pixels=pixels, scale=scale, options=options.measure, growth=psf is not None)
+    columns, sums, sky_error = _measure(work, shapes, detection.segmentation, details=options.details)
     columns |= {name: columns[name] * scale for name in LENGTHS if name in columns}
     columns |= {name: columns[name] * microjansky for name in columns if name.startswith("bkg_")}
-    numbers = range(len(options.measure.apertures))
     hole = find_hole(sums["iso"].area, scale)
     around = partial(find_errors, sky_pixels=count_around(pixels.sky, hole, scale), hole=hole)
     find = partial(around, scale=scale, calibration=calibration, sky_error=sky_error)
@@ -381,7 +321,6 @@ def measure_with(
     if psf is not None:
         places = SkyCoord(detection.sources["ra"], detection.sources["dec"])
         growth = _measure_growth(columns, sums, find, scale, profiles, PSFModel.of(psf), places)
-    off = describe_removed(numbers, sky=options.measure.background != "none", neighbours=profiles is not None)
     errors = {kind: find((part.total, part.background, part.area)) for kind, part in sums.items()}
     _add_fluxes(columns, sums, errors, profiles, microjansky)
     if growth is not None:
@@ -389,14 +328,23 @@ def measure_with(
     columns["mag_auto"], columns["magerr_auto"] = magnitude(columns["flux_auto"], columns["fluxerr_auto"])
     columns["flag"] |= detection.sources["flag"]
     columns["flag"] |= np.where(np.isnan(columns["flux_auto"]), SourceFlag.NOT_MEASURED.value, 0)
-    positions = {name: column for name, column in detection.sources.items() if name != "flag"}
-    positions.setdefault("snr_detect", np.full(len(positions["id"]), np.nan))  # where its engine does not tell
-    described = [*describe_columns(len(numbers)), *off, *(() if psf is None else GROWTH_COLUMNS)]
+    table = _tabulate(columns, detection.sources, options, profiles)
+    table.meta.update({"SKYNOTE": pixels.sky.note} if pixels.sky.note else {})
+    return table
+
+
+def _tabulate(columns: Columns, sources: QTable, options: Options, profiles: ProfileError | None) -> QTable:
+    """Return the photometry of sources as a table, with what their detection says of them."""
+    numbers = range(len(options.measure.apertures))
+    positions = {name: column for name, column in sources.items() if name != "flag"}
+    positions.setdefault("snr_detect", np.full(len(sources), np.nan))  # where its engine does not tell
+    described = list(describe_columns(len(numbers)))
+    described += describe_removed(numbers, sky=options.measure.background != "none", neighbours=profiles is not None)
+    described += GROWTH_COLUMNS if "flux_total" in columns else ()
     described += [spec for spec in (*POSITION_COLUMNS, *DETAIL_COLUMNS) if spec.name in positions]
     described += [*KRON_DETAIL_COLUMNS, *describe_apertures(numbers, MASK_COLUMNS)] if options.details else []
     table = dress_table({**positions, **columns}, described)
     table.meta.update({} if profiles is None else profiles.metadata())
-    table.meta.update({"SKYNOTE": pixels.sky.note} if pixels.sky.note else {})
     return table
 
 

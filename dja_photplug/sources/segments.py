@@ -26,13 +26,7 @@ from dja_photplug.options.run import Options
 from dja_photplug.options.stages import DetectOptions
 from dja_photplug.sky.grid import Grid, header_wcs, pixel_positions, sky_positions
 from dja_photplug.sky.nesting import regrid_labels
-from dja_photplug.sources.detection import (
-    Detection,
-    Found,
-    place_sources,
-    sample_labels,
-    subtract_level,
-)
+from dja_photplug.sources.detection import Detection, Found, place_sources, sample_labels, subtract_level
 
 if TYPE_CHECKING:
     from photutils.segmentation import SegmentationImage

@@ -18,7 +18,7 @@ HEAD = ("sources", "zone", "level", "many", "known", "error", "scatter", "median
 
 def compare(many: QTable, few: list[QTable]) -> list[tuple[str, ...]]:
     """Return a row of text for each limit of all sources, and of the clear ones of the mosaic."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for i, limit in enumerate(many):
         if limit["zone"] and limit["sources"] == "clear":
             continue

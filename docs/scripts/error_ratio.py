@@ -42,8 +42,8 @@ def measure_ratios(prefix: Path) -> list[list[float]]:
 
 def format_table(rows: list[list[float]]) -> str:
     """Return the rows as a Markdown table."""
-    lines = [("flux (uJy)", "sources", "`dja`", "by the formula", "`calibrated`", "by the formula")]
-    lines.append(("---",) + ("---:",) * 5)
+    head = ("flux (uJy)", "sources", "`dja`", "by the formula", "`calibrated`", "by the formula")
+    lines: list[tuple[str, ...]] = [head, ("---",) + ("---:",) * 5]
     for (low, high), (count, *ratios) in zip(pairwise(EDGES), rows, strict=True):
         lines.append((f"{low:g} to {high:g}", f"{count}", *(f"{ratio:.2f}" for ratio in ratios)))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -85,7 +85,7 @@ def put_right(result: dp.Result, field: SimulatedField) -> dp.Result:
     return replace(result, catalog=remeasure(result, result.image))
 
 
-def find_apertures(result: dp.Result, scale: float) -> dict[str, tuple[np.ndarray, ...]]:
+def find_apertures(result: dp.Result, scale: float) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Return semi-axes (pixels) and angle (rad) of each aperture that was measured, by the name of its columns."""
     catalog, measure = result.catalog, result.options.measure
     zero = np.zeros(len(catalog))
@@ -142,13 +142,14 @@ def sum_ellipse(image: np.ndarray, x: float, y: float, major: float, minor: floa
     if major == minor:
         return float(sep.sum_circle(image, [x], [y], major, subpix=0)[0][0])
     # A rounding error above pi/2 is an error to sep.
-    theta = np.clip(theta, -np.pi / 2, np.pi / 2)
+    theta = float(np.clip(theta, -np.pi / 2, np.pi / 2))
     return float(sep.sum_ellipse(image, [x], [y], [major], [minor], [theta], r=1.0, subpix=0)[0][0])
 
 
 def join(parts: Iterable[Measured]) -> Measured:
-    parts = list(parts)
-    return Measured(*(np.concatenate([getattr(part, name) for part in parts]) for name in Measured.__annotations__))
+    """Return the sources of several fields together."""
+    fields = list(parts)
+    return Measured(*(np.concatenate([getattr(field, name) for field in fields]) for name in Measured.__annotations__))
 
 
 def format_rows(name: str, measured: dict[str, Measured], labels: dict[str, str]) -> list[str]:
@@ -159,10 +160,10 @@ def format_rows(name: str, measured: dict[str, Measured], labels: dict[str, str]
         for kind in labels:
             m = measured[kind]
             use = (m.total >= low) & (m.total < high)
-            count = max(count, np.count_nonzero(use))
+            count = max(count, int(use.sum()))
             pulls.append(f"{median_abs_deviation(m.pull[use], scale='normal'):.2f} ({np.median(m.pull[use]):+.2f})")
             use &= m.neighbour & (m.own > 0) & np.isfinite(m.kept)
-            beside = np.count_nonzero(use)
+            beside = int(use.sum())
             biases.append(
                 "{:+.3f} {:+.3f} ({})".format(*np.percentile(m.bias[use], [50, 84]), beside) if beside else ""
             )

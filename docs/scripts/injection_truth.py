@@ -119,8 +119,8 @@ def format_rows(band: str, sources: QTable, scale: float) -> tuple[list[str], li
                 one, other = scatter(pull[use, i]), scatter(empty[use, i])
                 values = f"{one:.3f} +- {error[i]:.3f} | {other:.3f} +- {error[5 + i]:.3f}"
                 difference = f"{one - other:+.3f} +- {more[i]:.3f}"
-                cells = f'{DIAMETERS[i]:.2f}" | {use.sum()} | {independent[i]:.0f} | {values} | {difference}'
-                pairs.append(f"| {name.removesuffix(', more than 1.2' + chr(34))} | {cells} |")
+                pair = f'{DIAMETERS[i]:.2f}" | {use.sum()} | {independent[i]:.0f} | {values} | {difference}'
+                pairs.append(f"| {name.removesuffix(', more than 1.2' + chr(34))} | {pair} |")
     return rows, pairs
 
 

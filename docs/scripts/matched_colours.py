@@ -48,8 +48,8 @@ def measure(images: dict[str, MosaicImage], psfs: dict[str, PSF], options: dp.Op
 def choose_places(segments: NDArray[np.int32], mask: NDArray[np.bool_], seed: int) -> NDArray[np.intp]:
     """Return pixels (y, x) far from sources, from the edges, and from each other."""
     distance = distance_transform_edt(np.pad((segments == 0) & ~mask, 1))[1:-1, 1:-1]
-    rng, chosen = np.random.default_rng(seed), []
-    clear = rng.permutation(np.argwhere(distance > CLEAR))
+    chosen: list[NDArray[np.intp]] = []
+    clear = np.random.default_rng(seed).permutation(np.argwhere(distance > CLEAR))
     for place in clear:
         if all(np.hypot(*(place - other)) > APART for other in chosen):
             chosen.append(place)

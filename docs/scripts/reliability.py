@@ -19,7 +19,8 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from docs.scripts.reliability_cases import CASES, run_case  # noqa: E402
+from reliability_cases import CASES, run_case  # noqa: E402
+
 from tests.fuzz.apart import Findings, from_json  # noqa: E402
 from tests.fuzz.campaign import run_campaign  # noqa: E402
 from tests.fuzz.fuzz import Fuzzed, run_fuzzers  # noqa: E402

@@ -92,9 +92,15 @@ def without_end(folder: Path) -> None:
 
 def huge(folder: Path) -> None:
     """Write 3 kB that say they are an image of 100000 x 100000 pixels."""
-    cards = ("SIMPLE  =                    T", "BITPIX  =                  -32", "NAXIS   =                    2")
-    cards += ("NAXIS1  =               100000", "NAXIS2  =               100000", "END")
-    (folder / SCIENCE).write_bytes(gzip.compress("".join(card.ljust(80) for card in cards).ljust(5760).encode()))
+    cards = {"SIMPLE": "T", "BITPIX": -32, "NAXIS": 2, "NAXIS1": 100_000, "NAXIS2": 100_000}
+    text = "".join(f"{key:<8}= {value:>20}".ljust(80) for key, value in cards.items()) + "END".ljust(80)
+    (folder / SCIENCE).write_bytes(gzip.compress(text.ljust(5760).encode()))
+
+
+def circle(folder: Path) -> None:
+    """Write two links to each other."""
+    (folder / "a.fits").symlink_to("b.fits")
+    (folder / "b.fits").symlink_to("a.fits")
 
 
 def catalog_of_zeros(folder: Path) -> None:
@@ -444,7 +450,7 @@ CASES = (
         part="7",
         given="links in a circle",
         command=f"weight {PREFIX} -o a.fits",
-        prepare=lambda folder: ((folder / "a.fits").symlink_to("b.fits"), (folder / "b.fits").symlink_to("a.fits")),
+        prepare=circle,
     ),
     Case(part="7", given="a pipe", command="epochs log.csv", prepare=lambda folder: os.mkfifo(folder / "log.csv")),
 )

@@ -47,6 +47,7 @@ def measure(prefix: Path, realisations: int, seed: int) -> dict[tuple[float, flo
     mask, note = mask_sources(image, detection.segmentation, SCALE)
     sky = remove_sky(image, detection.segmentation, options, (mask, note)).sky
     calibration = calibrate_with(SEP, image, detection, options)
+    assert image.background_weight is not None
     variance, data, rng = 1 / image.background_weight, sky.take_off(image.data), np.random.default_rng(seed)
     found: dict[tuple[float, float], list[np.ndarray]] = {(hole, d): [] for hole in HOLES for d in DIAMETERS}
     for hole in HOLES:

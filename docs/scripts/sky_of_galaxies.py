@@ -34,7 +34,9 @@ def measure_field(options: FieldOptions) -> np.ndarray:
     x, y = (result.catalog[name].value for name in "xy")
 
     def measure_sky() -> np.ndarray:
-        return remove_sky(image, segmentation, result.options.settle()).sky.mesh.draw()
+        mesh = remove_sky(image, segmentation, result.options.settle()).sky.mesh
+        assert mesh is not None
+        return mesh.draw()
 
     before, taken = measure_sky(), []
     for i in np.flatnonzero((rows >= 0) & (major * options.pixel_scale > LARGE)):

@@ -80,7 +80,7 @@ def flags() -> str:
 
 def _describe_default(field: dataclasses.Field) -> str:
     """Return the default of an option as the command line takes it; nothing where there is none."""
-    if field.default is None or field.metadata["by_band"]:
+    if field.default is dataclasses.MISSING or field.default is None or field.metadata["by_band"]:
         return ""
     if field.metadata["kind"] is bool:
         return "yes" if field.default else "no"

@@ -70,7 +70,8 @@ def simulate(folder: Path, side: int) -> list[Path]:
     field = FieldOptions(
         shape=(side, side), density=900, flux_range=(0.005, 100.0), seed=4, depths=(1.0, 0.5, 0.25), sky_scatter=0.01
     )
-    sources = share = None
+    sources: QTable | None = None
+    share: Callable[[str], Floats] | None = None
     for number, band in enumerate(reversed(BANDS)):  # F444W first: the sources are drawn in it
         options = replace(
             field,

@@ -40,8 +40,8 @@ def main(data: Path) -> None:
             [off] = compare_stars(psf, image, found.detection.segmentation, found.catalog, RADII)
             print_row(f"{what} in {band}", against, off)
     growth = grow(wanted)
-    for what, psf in {"PSF": models["f115w"].stamps[0], "PSF, matched,": kernels.kernels[0].matched}.items():
-        print_row(f"the {what} of f115w", "f444w", grow(psf) / growth - 1)
+    for what, stamp in {"PSF": models["f115w"].stamps[0], "PSF, matched,": kernels.kernels[0].matched}.items():
+        print_row(f"the {what} of f115w", "f444w", grow(stamp) / growth - 1)
 
 
 def grow(psf: PSF) -> NDArray[np.float64]:

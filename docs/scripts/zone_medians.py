@@ -15,14 +15,18 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from scipy.stats import median_abs_deviation
 
 import dja_photplug as dp
-from dja_photplug.calibration.measure import ApertureSums, Places
+from dja_photplug.calibration.measure import ApertureSums, Places, SumCircles, calibrate
+from dja_photplug.calibration.places import Blocked
 from dja_photplug.engines.sep_engine import SEP, detect_sep, mesh_background
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.simulate.field import FieldOptions, simulate_field, write_field
@@ -37,22 +41,18 @@ BLOCK, DRAWN = 150, 400  # pixels, times
 def collect(image: MosaicImage, detection: Detection) -> tuple[np.ndarray, list[tuple[Places, ApertureSums]]]:
     """Return the variances between the zones, and all empty apertures of each radius."""
     found: list[tuple[Places, ApertureSums]] = []
-    measure = empty.calibrate
 
-    def calibrate(blocked, scale, sum_circles, options, variance, *, parallel):
-        def add(places):
+    def keep(blocked: Blocked, scale: float, sum_circles: SumCircles, *rest: Any, **more: Any) -> dp.NoiseCalibration:
+        def add(places: Sequence[Places]) -> Sequence[ApertureSums]:
             sums = sum_circles(places)
             found.extend(zip(places, sums, strict=True))
             return sums
 
-        return measure(blocked, scale, add, options, variance, parallel=parallel)
+        return calibrate(blocked, scale, add, *rest, **more)
 
-    empty.calibrate = calibrate
     options = dp.Options(calibration=dp.CalibrationOptions(radius_max=0.5, n_radii=7, n_apertures=100_000))
-    try:
+    with patch.object(empty, "calibrate", keep):
         return empty.calibrate_with(SEP, image, detection, options).edges, found
-    finally:
-        empty.calibrate = measure
 
 
 def resample(values: np.ndarray, block: np.ndarray, rng: np.random.Generator) -> float:
@@ -68,6 +68,7 @@ def resample(values: np.ndarray, block: np.ndarray, rng: np.random.Generator) ->
 def average_pixels(image: MosaicImage, detection: Detection, edges: np.ndarray) -> list[str]:
     """Return the mean of the pixels of the sky in each zone, less that of the photometry, and its sampling error."""
     sky = remove_sky(image, detection.segmentation, dp.Options().settle()).sky
+    assert image.background_weight is not None
     variance = 1 / image.background_weight
     left = sky.take_off(image.data) / np.sqrt(variance)
     clear = ~(sky.mask | image.mask)
@@ -119,7 +120,8 @@ def print_real() -> None:
 
 def print_simulated(seeds: list[int]) -> None:
     """Print scatter and median of each zone of simulated fields, with their sampling errors, and the numbers."""
-    rng, pulls = np.random.default_rng(1), {}
+    rng = np.random.default_rng(1)
+    pulls: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray]]] = {}
     for seed in seeds:
         field = simulate_field(FieldOptions(shape=(3000, 3000), seed=seed))
         with TemporaryDirectory() as folder:

@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 
-from dja_photplug.completeness.bins import (
-    BIN_COLUMNS,
-    SPLIT_COLUMNS,
-    bin_sources,
-    describe_clear_sky,
-    split_sources,
-)
+from dja_photplug.completeness.bins import BIN_COLUMNS, SPLIT_COLUMNS, bin_sources, describe_clear_sky, split_sources
 from tests.helpers import make_injected
 
 

@@ -15,13 +15,7 @@ from astropy.time import Time
 from dja_photplug import PhotplugWarning
 from dja_photplug.epochs.barycentre import barycentre_times
 from dja_photplug.epochs.log import read_exposure_log
-from tests.epochs.shots import (
-    Shot,
-    jwst_name,
-    jwst_vector,
-    make_detector,
-    write_shots,
-)
+from tests.epochs.shots import Shot, jwst_name, jwst_vector, make_detector, write_shots
 from tests.helpers import uds_prefix
 
 

@@ -16,23 +16,8 @@ from astropy.wcs import WCS
 
 from dja_photplug.epochs.log import read_exposure_log
 from dja_photplug.errors import PhotplugError
-from tests.epochs.shots import (
-    FIELDS,
-    field_of_shots,
-    gapped_log,
-    scatter,
-    write_shots,
-)
-from tests.helpers import (
-    BANDS,
-    DETECTOR_PIXEL,
-    contain_plainly,
-    make_row,
-    make_wcs,
-    row_wcs,
-    uds_prefix,
-    write_rows,
-)
+from tests.epochs.shots import FIELDS, field_of_shots, gapped_log, scatter, write_shots
+from tests.helpers import BANDS, DETECTOR_PIXEL, contain_plainly, make_row, make_wcs, row_wcs, uds_prefix, write_rows
 
 
 def sip_terms(order: int, rng: np.random.Generator) -> dict[str, Any]:

@@ -10,17 +10,8 @@ from astropy.coordinates import SkyCoord
 
 from dja_photplug.epochs.log import read_exposure_log
 from dja_photplug.errors import PhotplugError
-from tests.epochs.shots import (
-    Shot,
-    gapped_log,
-    jwst_name,
-    make_detector,
-    write_shots,
-)
-from tests.helpers import (
-    make_row,
-    write_rows,
-)
+from tests.epochs.shots import Shot, gapped_log, jwst_name, make_detector, write_shots
+from tests.helpers import make_row, write_rows
 
 
 @pytest.mark.parametrize(

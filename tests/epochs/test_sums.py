@@ -11,16 +11,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 
-from tests.epochs.shots import (
-    FIELDS,
-    Shot,
-    field_of_shots,
-    gapped_log,
-    jwst_name,
-    make_detector,
-    scatter,
-    write_shots,
-)
+from tests.epochs.shots import FIELDS, Shot, field_of_shots, gapped_log, jwst_name, make_detector, scatter, write_shots
 from tests.helpers import contain_plainly, edge_points
 
 

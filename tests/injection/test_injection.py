@@ -18,11 +18,7 @@ from scipy.stats import kstest
 
 import dja_photplug as dp
 from dja_photplug.cli.app import main
-from dja_photplug.completeness.bins import (
-    BIN_COLUMNS,
-    SPLIT_COLUMNS,
-    describe_clear_sky,
-)
+from dja_photplug.completeness.bins import BIN_COLUMNS, SPLIT_COLUMNS, describe_clear_sky
 from dja_photplug.completeness.limits import fit_completeness
 from dja_photplug.files.names import find_mosaic
 from dja_photplug.files.written import write_image

@@ -23,13 +23,7 @@ from dja_photplug.engines.photutils_engine import PHOTUTILS
 from dja_photplug.engines.sep_engine import SEP
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light import planes as planes_module
-from dja_photplug.light.planes import (
-    Map,
-    Shapes,
-    mask_sources,
-    null_pixels,
-    weigh_segments,
-)
+from dja_photplug.light.planes import Map, Shapes, mask_sources, null_pixels, weigh_segments
 from dja_photplug.mosaic.blocks import Planes
 from dja_photplug.neighbours import models as module
 from dja_photplug.neighbours.models import NeighbourLight, Neighbours, find_neighbours

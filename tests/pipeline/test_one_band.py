@@ -24,22 +24,8 @@ from dja_photplug.mosaic.image import replace_planes
 from dja_photplug.options.stages import EpochOptions
 from dja_photplug.pipeline.one_band import find_epochs, measure_background_errors, remeasure
 from dja_photplug.plugins.manager import get_plugin_manager
-from tests.epochs.shots import (
-    field_of_shots,
-    gapped_log,
-    scatter,
-    write_shots,
-)
-from tests.helpers import (
-    AS_IS,
-    BANDS,
-    DJA,
-    EPOCH_NAMES,
-    SOURCE_NAMES,
-    contain_plainly,
-    row_wcs,
-    uds_prefix,
-)
+from tests.epochs.shots import field_of_shots, gapped_log, scatter, write_shots
+from tests.helpers import AS_IS, BANDS, DJA, EPOCH_NAMES, SOURCE_NAMES, contain_plainly, row_wcs, uds_prefix
 
 CONTRACT = [*SOURCE_NAMES.split(), *EPOCH_NAMES]
 CONTRACT += [f"{name}_aper_{i}" for i in range(4) for name in ("flux", "fluxerr", "flag")]

@@ -8,11 +8,7 @@ from astropy import units as u
 from scipy.special import erf
 
 from dja_photplug.simulate.exposures import draw_light, map_pixels, plan_exposures
-from dja_photplug.simulate.mosaic import (
-    MosaicOptions,
-    SceneOptions,
-    simulate_scene,
-)
+from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, simulate_scene
 from dja_photplug.simulate.scene import field_grid, trace_light
 
 

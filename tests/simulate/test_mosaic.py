@@ -15,13 +15,7 @@ from astropy.time import Time
 from astropy.wcs import WCS
 
 from dja_photplug.errors import PhotplugError
-from dja_photplug.simulate.mosaic import (
-    MosaicOptions,
-    SceneOptions,
-    SimulatedMosaic,
-    simulate_mosaic,
-    simulate_scene,
-)
+from dja_photplug.simulate.mosaic import MosaicOptions, SceneOptions, SimulatedMosaic, simulate_mosaic, simulate_scene
 from tests.helpers import row_wcs, uds_prefix
 
 pytest.importorskip("drizzle", reason="the simulator needs the extra: dja_photplug[demo]")

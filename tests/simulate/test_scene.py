@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import gammainc, gammaincinv
 
-from dja_photplug.simulate.mosaic import (
-    SceneOptions,
-    simulate_scene,
-)
+from dja_photplug.simulate.mosaic import SceneOptions, simulate_scene
 from dja_photplug.simulate.scene import SERSIC_INDICES, expand_sersic, field_grid
 
 

@@ -26,12 +26,7 @@ from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.simulate.field import FieldOptions, SimulatedField, simulate_field, write_field
 from dja_photplug.sky.nesting import regrid_labels
-from dja_photplug.sources.detection import (
-    DETECTION_COLUMNS,
-    Detection,
-    add_significance,
-    regrid_detection,
-)
+from dja_photplug.sources.detection import DETECTION_COLUMNS, Detection, add_significance, regrid_detection
 from dja_photplug.sources.photometry import measure_with
 from tests.helpers import AS_IS, SCALE, by_pickles, flat_sky, gaussian, make_image, make_wcs, uds_prefix
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dja_photplug.mosaic.models.fullweight import FILL_REACH, Cards, FullWeight, NoiseModel
+from dja_photplug.mosaic.models.exposure import FILL_REACH
+from dja_photplug.mosaic.models.fullweight import Cards, FullWeight, NoiseModel
 from dja_photplug.sky.grid import Window
 
 __all__ = ["CroppedModel", "RescaledModel", "counts_electrons", "crop_model", "find_window", "trim_model"]

@@ -16,14 +16,12 @@ from dja_photplug.epochs.log import ExposureLog
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import decode_text
 from dja_photplug.files.names import Source
+from dja_photplug.light.mesh import Background
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.mosaic.models.electrons import HeaderValue
 from dja_photplug.options.run import Options
 from dja_photplug.psf.regions import PSFModel
-from dja_photplug.sources.detection import (
-    Background,
-    Detection,
-)
+from dja_photplug.sources.detection import Detection
 
 if TYPE_CHECKING:
     from photutils.segmentation import SegmentationImage

@@ -16,7 +16,7 @@ from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.kron import kron_apertures
 from dja_photplug.light.planes import Flags, Floats, Plane, Shapes, sum_overlap
 from dja_photplug.neighbours.models import Neighbours
-from dja_photplug.neighbours.own_light import Ellipses, sum_opposite, sum_own_light
+from dja_photplug.neighbours.own_light import Ellipse, Ellipses, sum_opposite, sum_own_light
 from dja_photplug.options.stages import MeasureOptions
 from dja_photplug.sources.sums.planes import Pixels, Sums
 
@@ -25,10 +25,9 @@ __all__ = [
     "KRON_EXTENT",
     "Columns",
     "Engine",
+    "Photometer",
     "exact_overlap",
     "find_reach",
-    "measure_shapes",
-    "measure_with_sky",
     "sum_circles",
     "sum_segments",
 ]
@@ -165,29 +164,7 @@ def sum_circles(engine: Engine, pixels: Pixels, shapes: Shapes, radius: float) -
     Sums
         (n,).
     """
-    radii = np.full(len(shapes.x), radius)
-    return _sum_ellipses(engine, pixels, shapes, radii, radii, np.zeros_like(radii))
-
-
-def _kron_radius(engine: Engine, pixels: Pixels, shapes: Shapes, options: MeasureOptions) -> tuple[Floats, Flags]:
-    """Return the scaled and clipped Kron radius, given or measured, NaN without a shape or a pixel, and its flags."""
-    radius, flag = np.full(len(shapes.x), np.nan), np.zeros(len(shapes.x), dtype=np.int64)
-    if shapes.kron is not None:
-        radius = shapes.kron
-    else:
-        known = np.isfinite(shapes.a)
-        kron, flags = engine.kron_radius(pixels, shapes[known])
-        scaled = np.clip(options.kron_factor * kron, options.kron_min, options.kron_max)
-        radius[known] = np.where(flags & SourceFlag.APER_ALL_MASKED, np.nan, scaled)
-        flag[known] = flags
-    limited = (radius <= options.kron_min) | (radius >= options.kron_max)
-    return radius, flag | np.where(limited, SourceFlag.KRON_LIMITED.value, 0)
-
-
-def _half_light(engine: Engine, pixels: Pixels, shapes: Shapes, flux: Floats, limit: Floats) -> Floats:
-    """Return the radius in pixels that holds half of `flux`, NaN where `limit` does not reach it."""
-    radius = engine.half_light(pixels, shapes, flux, limit)
-    return np.where((flux > 0) & (radius < limit), radius, np.nan)
+    return _sum_ellipses(engine, pixels, shapes, *shapes.circles(radius))
 
 
 def _restore_own(
@@ -209,65 +186,16 @@ def _restore_own(
     return restored, columns
 
 
-def _mask_fraction(pixels: Pixels, shapes: Shapes, a: Floats, b: Floats, theta: Floats, radius: float) -> Floats:
+def _mask_fraction(null: NDArray[np.bool_], shapes: Shapes, ellipse: Ellipse, radius: float) -> Floats:
     """Return the area fraction, without data or off the image, of the larger of the ellipse and the circle."""
-    larger = a * b > radius**2
-    a, b, theta = (np.where(larger, ellipse, circle) for ellipse, circle in ((a, radius), (b, radius), (theta, 0.0)))
-    ny, nx = pixels.null.shape
+    larger = ellipse[0] * ellipse[1] > radius**2
+    a, b, theta = (np.where(larger, *pair) for pair in zip(ellipse, (radius, radius, 0.0), strict=True))
+    ny, nx = null.shape
     inside = (np.abs(shapes.x - (nx - 1) / 2) + a < nx / 2) & (np.abs(shapes.y - (ny - 1) / 2) + a < ny / 2)
-    some, fraction = ~inside if not pixels.null.any() else np.ones_like(inside), np.zeros(len(inside))
-    clear, _, _ = sum_overlap((~pixels.null).view(np.uint8), shapes[some], a[some], b[some], theta[some])
+    some, fraction = ~inside if not null.any() else np.ones_like(inside), np.zeros(len(inside))
+    clear, _, _ = sum_overlap((~null).view(np.uint8), shapes[some], a[some], b[some], theta[some])
     fraction[some] = 1 - clear / (np.pi * a[some] * b[some])
     return np.where(np.abs(fraction) < LEAST_OVERLAP, 0.0, fraction)
-
-
-def measure_shapes(
-    engine: Engine, pixels: Pixels, shapes: Shapes, scale: float, options: MeasureOptions, *, growth: bool = False
-) -> tuple[Columns, dict[str, Sums]]:
-    """Return what is measured around positions on the image.
-
-    Parameters
-    ----------
-    engine : Engine
-    pixels : Pixels
-    shapes : Shapes
-        Of n sources on the image.
-    scale : float
-        Of the pixels, arcsec.
-    options : MeasureOptions
-        Apertures and Kron ellipse.
-    growth : bool, optional
-        Sum over the ellipses of `GROWTH` too.
-
-    Returns
-    -------
-    columns : dict of str to ndarray
-        (n,): ``kron_radius flux_radius flag mask_frac``, lengths in pixels.
-    sums : dict of str to Sums
-        Over the Kron aperture, ``auto``, circles, ``aper_i``, and the ellipses of the curve of growth, ``grow_i``.
-
-    Where neighbours are subtracted there are columns ``removed_{kind} filled_{kind}`` for each sum as well, in the
-    unit of the image: light of neighbours that was taken off, and own light that stands in their pixels.
-    """
-    alone = pixels.alone
-    kron, flag = _kron_radius(engine, alone, shapes, options)
-    a, b, theta, circle = kron_apertures(shapes.a, shapes.b, shapes.theta, kron, options.kron_circle / scale)
-    apertures = {"auto": (a, b, theta)}
-    for i, diameter in enumerate(options.apertures):
-        radius = np.full(len(a), diameter / 2 / scale)
-        apertures[f"aper_{i}"] = radius, radius, np.zeros_like(radius)
-    apertures |= {f"grow_{i}": (a * part, b * part, theta) for i, part in enumerate(GROWTH if growth else ())}
-    sums = {name: _sum_ellipses(engine, pixels, shapes, *where) for name, where in apertures.items()}
-    light = Columns()
-    if pixels.neighbours is not None:
-        sums, light = _restore_own(pixels, pixels.neighbours, shapes, sums, apertures)
-    columns = light | {
-        "kron_radius": kron,
-        "flux_radius": _half_light(engine, alone, shapes, sums["auto"].flux, np.fmax(KRON_EXTENT * shapes.a, a)),
-        "flag": flag | sums["auto"].flag | np.where(circle, SourceFlag.KRON_CIRCLE.value, 0),
-        "mask_frac": _mask_fraction(pixels, shapes, a, b, theta, max(options.apertures) / 2 / scale),
-    }
-    return columns, sums
 
 
 def find_reach(shapes: Shapes, scale: float, options: MeasureOptions, *, growth: bool) -> Floats:
@@ -281,7 +209,7 @@ def find_reach(shapes: Shapes, scale: float, options: MeasureOptions, *, growth:
         Of the pixels, arcsec.
     options : MeasureOptions
     growth : bool
-        As for :func:`measure_shapes`.
+        Whether the ellipses of `GROWTH` are summed over too.
 
     Returns
     -------
@@ -305,48 +233,151 @@ def _cut_out(pixels: Pixels, shapes: Shapes, reach: Floats) -> Iterator[tuple[Pi
         yield pixels[y0 : y1 + 1, x0 : x1 + 1], replace(one, x=one.x - x0, y=one.y - y0)
 
 
-def measure_with_sky(
-    engine: Engine,
-    pixels: Pixels,
-    shapes: Shapes,
-    sky: Floats,
-    scale: float,
-    options: MeasureOptions,
-    *,
-    growth: bool = False,
-) -> tuple[Columns, dict[str, Sums]]:
-    """Return what is measured around positions on the image, with the sky of each taken off.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Photometer:
+    """What measures around positions on an image: an engine, the planes that it sums over, and which apertures.
 
-    Each is measured on a cut-out, because Kron and half-light radius depend on the sky.
-
-    Parameters
+    Attributes
     ----------
     engine : Engine
     pixels : Pixels
-    shapes : Shapes
-        Of n sources on the image, at least one.
-    sky : ndarray
-        (n,), of a pixel in the unit of the image.
     scale : float
         Of the pixels, arcsec.
     options : MeasureOptions
-    growth : bool, optional
-        As for :func:`measure_shapes`.
-
-    Returns
-    -------
-    columns : dict of str to ndarray
-    sums : dict of str to Sums
-        As of :func:`measure_shapes`.
+        Circular apertures, Kron aperture and annulus.
+    growth : bool
+        Whether the ellipses of `GROWTH` are summed over too.
     """
-    reach = find_reach(shapes, scale, options, growth=growth)
-    parts = [
-        measure_shapes(engine, replace(cut, data=cut.data - np.float32(level)), one, scale, options, growth=growth)
-        for (cut, one), level in zip(_cut_out(pixels, shapes, reach), sky, strict=True)
-    ]
-    columns, sums = parts[0]
-    joined = {name: np.concatenate([part[name] for part, _ in parts]) for name in columns}
-    return joined, {kind: _join_sums([part[kind] for _, part in parts]) for kind in sums}
+
+    engine: Engine
+    pixels: Pixels
+    scale: float
+    options: MeasureOptions
+    growth: bool = False
+
+    @property
+    def radii(self) -> list[float]:
+        """Of the circular apertures, in pixels."""
+        return [diameter / 2 / self.scale for diameter in self.options.apertures]
+
+    def kron_apertures(self, shapes: Shapes, kron: Floats) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
+        """Return the Kron apertures of sources, in pixels, as `dja_photplug.catalog.kron.kron_apertures`.
+
+        Parameters
+        ----------
+        shapes : Shapes
+            Of n sources.
+        kron : ndarray
+            Scaled and clipped Kron radius, (n,).
+
+        Returns
+        -------
+        a, b, theta : ndarray
+        circle : ndarray of bool
+        """
+        return kron_apertures(shapes.a, shapes.b, shapes.theta, kron, self.options.kron_circle / self.scale)
+
+    def average_annuli(self, shapes: Shapes, masked: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """Return the mean of the clear pixels in the annulus around each source.
+
+        Parameters
+        ----------
+        shapes : Shapes
+            Of n sources.
+        masked : ndarray of bool
+            (ny, nx), pixels that are not sky.
+
+        Returns
+        -------
+        mean, error : ndarray
+            (n,), in the unit of the image; NaN where there is no such pixel.
+        """
+        inner, outer = (radius / self.scale for radius in self.options.annulus)
+        return self.engine.average_annuli(self.pixels, shapes, masked | self.pixels.null, inner, outer)
+
+    def measure(self, shapes: Shapes) -> tuple[Columns, dict[str, Sums]]:
+        """Return what is measured around positions on the image.
+
+        Parameters
+        ----------
+        shapes : Shapes
+            Of n sources on the image.
+
+        Returns
+        -------
+        columns : dict of str to ndarray
+            (n,): ``kron_radius flux_radius flag mask_frac``, lengths in pixels. Where neighbours are subtracted
+            ``removed_{kind} filled_{kind}`` for each sum as well, in the unit of the image: light of neighbours that
+            was taken off, and own light that stands in their pixels.
+        sums : dict of str to Sums
+            Over the Kron aperture, ``auto``, circles, ``aper_i``, and the ellipses of the curve of growth, ``grow_i``.
+        """
+        pixels, alone, light = self.pixels, self.pixels.alone, Columns()
+        kron, flag = self._kron_radius(alone, shapes)
+        a, b, theta, circle = self.kron_apertures(shapes, kron)
+        apertures = {"auto": (a, b, theta)}
+        apertures |= {f"aper_{i}": shapes.circles(radius) for i, radius in enumerate(self.radii)}
+        apertures |= {f"grow_{i}": (a * part, b * part, theta) for i, part in enumerate(GROWTH if self.growth else ())}
+        sums = {name: _sum_ellipses(self.engine, pixels, shapes, *where) for name, where in apertures.items()}
+        if pixels.neighbours is not None:
+            sums, light = _restore_own(pixels, pixels.neighbours, shapes, sums, apertures)
+        columns = light | {
+            "kron_radius": kron,
+            "flux_radius": self._half_light(alone, shapes, sums["auto"].flux, a),
+            "flag": flag | sums["auto"].flag | np.where(circle, SourceFlag.KRON_CIRCLE.value, 0),
+            "mask_frac": _mask_fraction(pixels.null, shapes, (a, b, theta), max(self.radii)),
+        }
+        return columns, sums
+
+    def measure_with_sky(self, shapes: Shapes, sky: Floats) -> tuple[Columns, dict[str, Sums]]:
+        """Return what is measured around positions on the image, with the sky of each taken off.
+
+        Each is measured on a cut-out, because Kron and half-light radius depend on the sky.
+
+        Parameters
+        ----------
+        shapes : Shapes
+            Of n sources on the image, at least one.
+        sky : ndarray
+            (n,), of a pixel in the unit of the image.
+
+        Returns
+        -------
+        columns : dict of str to ndarray
+        sums : dict of str to Sums
+            As of :meth:`measure`.
+        """
+        reach = find_reach(shapes, self.scale, self.options, growth=self.growth)
+        parts = [
+            replace(self, pixels=replace(cut, data=cut.data - np.float32(level))).measure(one)
+            for (cut, one), level in zip(_cut_out(self.pixels, shapes, reach), sky, strict=True)
+        ]
+        columns, sums = parts[0]
+        joined = {name: np.concatenate([part[name] for part, _ in parts]) for name in columns}
+        return joined, {kind: _join_sums([part[kind] for _, part in parts]) for kind in sums}
+
+    def _kron_radius(self, alone: Pixels, shapes: Shapes) -> tuple[Floats, Flags]:
+        """Return the scaled and clipped Kron radius, given or measured, NaN without a shape or a pixel; its flags."""
+        options, radius, flag = self.options, np.full(len(shapes.x), np.nan), np.zeros(len(shapes.x), dtype=np.int64)
+        if shapes.kron is not None:
+            radius = shapes.kron
+        else:
+            known = np.isfinite(shapes.a)
+            kron, flags = self.engine.kron_radius(alone, shapes[known])
+            scaled = np.clip(options.kron_factor * kron, options.kron_min, options.kron_max)
+            radius[known] = np.where(flags & SourceFlag.APER_ALL_MASKED, np.nan, scaled)
+            flag[known] = flags
+        limited = (radius <= options.kron_min) | (radius >= options.kron_max)
+        return radius, flag | np.where(limited, SourceFlag.KRON_LIMITED.value, 0)
+
+    def _half_light(self, alone: Pixels, shapes: Shapes, flux: Floats, kron: Floats) -> Floats:
+        """Return the radius in pixels that holds half of the flux, given the semi-major axes of the Kron apertures.
+
+        It is NaN where neither these nor `KRON_EXTENT` reach as far.
+        """
+        limit = np.fmax(KRON_EXTENT * shapes.a, kron)
+        radius = self.engine.half_light(alone, shapes, flux, limit)
+        return np.where((flux > 0) & (radius < limit), radius, np.nan)
 
 
 def _join_sums(parts: list[Sums]) -> Sums:

@@ -54,10 +54,10 @@ def _make_kernels(radius: float) -> _Kernels:
     offsets = np.arange(-reach, reach + 1)
     row, column = (place.ravel() for place in np.meshgrid(offsets, offsets, indexing="ij"))
     # Of an image of one pixel a sum over a circle is the overlap of both.
-    pixel, size = np.ones((1, 1), np.float32), np.full(row.size, radius)
+    pixel = np.ones((1, 1), np.float32)
     steps = np.arange(STEPS) / STEPS
     centres = [Shapes.at(x - column, y - row) for y in steps for x in steps]
-    share = np.stack([sum_overlap(pixel, each, size, size, np.zeros_like(size))[0] for each in centres])
+    share = np.stack([sum_overlap(pixel, each, *each.circles(radius))[0] for each in centres])
     cut = (share > 0) & (share <= WHOLE)
     order = np.argsort(~cut, axis=1, kind="stable")[:, : cut.sum(axis=1).max()]
     part = np.take_along_axis(np.where(cut, share, 0), order, axis=1)
