@@ -49,7 +49,10 @@ class SourceFlag(enum.IntFlag):
         "looks saturated: no data at the centre, or in a hole beside its brightest pixel, but in light around it",
     )
     POINT_LIKE = 65536, "the half-light radius is that of a point source; judged where a PSF is given"
-    NEIGHBOUR_LIGHT = 131072, "more than 2 sigma of neighbours' light was taken off; only with neighbours subtract"
+    NEIGHBOUR_LIGHT = (
+        131072,
+        "neighbours' light of more than 2 sigma of noise was taken off; only with neighbours subtract",
+    )
     NOT_WINDOWED = (
         262144,
         "no windowed position was found, x and y are isophotal; only with positions windowed",

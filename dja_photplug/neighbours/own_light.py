@@ -23,7 +23,7 @@ class OwnLight:
     Attributes
     ----------
     sky, taken : ndarray
-        On the sky, and in the pixels of neighbours, (n,), in the unit of the image.
+        On the sky, and in the pixels of neighbours or without data, (n,), in the unit of the image.
     """
 
     sky: Floats
@@ -67,7 +67,11 @@ def draw_wings(light: NeighbourLight, targets: Shapes, x: Index, y: Index, side:
 
 
 def sum_own_light(
-    neighbours: Neighbours, segmentation: NDArray[np.int32], targets: Shapes, apertures: Ellipses
+    neighbours: Neighbours,
+    segmentation: NDArray[np.int32],
+    null: NDArray[np.bool_],
+    targets: Shapes,
+    apertures: Ellipses,
 ) -> dict[str, OwnLight]:
     """Return the sums of the targets' own wings in apertures around them, which `clear` lacks.
 
@@ -76,6 +80,8 @@ def sum_own_light(
     neighbours : Neighbours
     segmentation : ndarray
         (ny, nx), labels.
+    null : ndarray of bool
+        (ny, nx), pixels without data, whosever segment they are in.
     targets : Shapes
         Of n positions; each is of the source whose label it has.
     apertures : mapping of str to tuple of ndarray
@@ -94,8 +100,10 @@ def sum_own_light(
     far = np.max([np.maximum(a, b)[pairs] for a, b, _ in apertures.values()], axis=0, initial=0)
     far += np.maximum(np.abs(places.x - part.owners.x), np.abs(places.y - part.owners.y))
     part = replace(part, reach=np.minimum(part.reach, np.ceil(np.nan_to_num(far)).astype(np.intp) + 1))
+    if null.any():
+        segmentation = np.where(null, np.int32(0), segmentation)
     for batch, stamps, wings in render_wings(part, segmentation):
-        on_sky = stamps.label == 0
+        on_sky = (stamps.label == 0) & ~stamps.cut(null)
         for i, plane in enumerate((wings * on_sky, wings * ~on_sky)):
             lit = np.flatnonzero(plane.any(axis=(1, 2)))
             chosen = pairs[batch][lit]
@@ -116,9 +124,15 @@ def _match(labels: NDArray[np.int32], owners: NDArray[np.int32]) -> tuple[Index,
 
 
 def sum_opposite(
-    data: Image, null: NDArray[np.bool_], segmentation: NDArray[np.int32], targets: Shapes, ellipse: Ellipse
+    data: Image,
+    null: NDArray[np.bool_],
+    segmentation: NDArray[np.int32] | None,
+    targets: Shapes,
+    ellipse: Ellipse,
+    *,
+    segments: bool = True,
 ) -> Floats:
-    """Return what sources have in the pixels that neighbours take of apertures, from their other pixels.
+    """Return what sources have in pixels that neighbours take of apertures, or that have no data, from their others.
 
     Parameters
     ----------
@@ -126,12 +140,14 @@ def sum_opposite(
         (ny, nx), less the sky.
     null : ndarray of bool
         (ny, nx), pixels without data.
-    segmentation : ndarray
-        (ny, nx), labels.
+    segmentation : ndarray or None
+        (ny, nx), labels; None where nothing is a neighbour's.
     targets : Shapes
         Of n positions; each is of the source whose label it has.
     ellipse : tuple of ndarray
         Semi-axes in pixels and angle in radians, each (n,).
+    segments : bool, optional
+        Whether the pixels of neighbours count, and not only those without data.
 
     Returns
     -------
@@ -141,6 +157,7 @@ def sum_opposite(
     """
     a, b, theta = ellipse
     total, (ny, nx) = np.zeros(len(a)), data.shape
+    segmentation = np.broadcast_to(np.int32(0), data.shape) if segmentation is None else segmentation
     ratio = np.clip(np.nan_to_num(targets.b / targets.a, nan=1.0), FLATTEST, 1).astype(np.float32)
     targets = replace(targets, theta=np.nan_to_num(targets.theta))
     reach = np.ceil(np.maximum(a, b)).astype(np.intp) + 1
@@ -150,7 +167,8 @@ def sum_opposite(
         one = targets[chosen]
         stamps = cut_stamps(one, ratio[chosen], half, segmentation, last)
         label = one.label[:, None, None]
-        usable = ((stamps.label == 0) | (stamps.label == label)) & ~stamps.cut(null)
+        others, empty = (stamps.label > 0) & (stamps.label != label), stamps.cut(null)
+        usable = ~(others | empty)
         known = measure_rings(stamps.cut(data), stamps.step, usable, rings, len(rings.radius))
         levels, _ = fill_rings(*known, rings.radius)
         fill = evaluate_profiles(levels, stamps.step, rings, last)
@@ -162,7 +180,7 @@ def sum_opposite(
         theirs = segmentation[opposite]
         good = inside & ((theirs == 0) | (theirs == label)) & ~null[opposite]
         fill = np.where(good, data[opposite], fill)
-        fill = np.where((stamps.label > 0) & (stamps.label != label), fill, np.float32(0))
+        fill = np.where(others & segments | empty, fill, np.float32(0))
         place = one.x - stamps.x, one.y - stamps.y
         ellipses = {"": (a[chosen], b[chosen], theta[chosen])}
         total[chosen] = _sum_stamps(fill, *place, ellipses)[""]

@@ -57,7 +57,7 @@ __all__ = [
 # Columns that are measured in pixels.
 LENGTHS = ("flux_radius", "flux_radius_20", "flux_radius_90", "kron_rcirc")
 
-# Light of neighbours that is flagged, in sigma.
+# Light of neighbours that is flagged, in sigma of the noise: its own error may be more than half of it.
 MUCH_LIGHT = 2.0
 
 # Signal to noise of flux_auto from which on its total is told, and how many times flux_auto it is at most: larger ones
@@ -189,11 +189,12 @@ def _add_profile_error(
     The columns of that light are replaced by ``contam_i`` of circular apertures.
     """
     removed, filled = columns.pop(f"removed_{kind}"), columns.pop(f"filled_{kind}")
+    much = np.where(removed > MUCH_LIGHT * error, SourceFlag.NEIGHBOUR_LIGHT.value, 0)
     error = np.sqrt(error**2 + fraction**2 * (removed**2 + filled**2))
     if kind.startswith("aper"):
         with np.errstate(divide="ignore", invalid="ignore"):
             columns[kind.replace("aper", "contam")] = removed / part.flux
-    return error, np.where(removed > MUCH_LIGHT * error, SourceFlag.NEIGHBOUR_LIGHT.value, 0)
+    return error, much
 
 
 def _measure_growth(

@@ -5,8 +5,9 @@ python docs/scripts/field_truth.py --density 300 --seeds 1 2 3 4 --options keep/
 The truth is the source's own light in the very aperture that was measured (its place, its Kron ellipse), summed over
 all pixels by exact overlap. A detection is that of the brightest source within 0.3 arcsec. With `/other` sources are
 found in one image of a field and measured in another, which has noise of its own, as where bands are detected in one;
-with `/true` they are measured at their true places, with `/isophotal` at the barycentres of their segments. The last
-column but those of biases is the scatter of both coordinates about the true ones, in milliarcsec.
+with `/true` they are measured at their true places, with `/isophotal` at the barycentres of their segments. With
+`--holes` squares of 2 x 2 pixels anywhere have no data, and only apertures with such pixels count. The last column but
+those of biases is the scatter of both coordinates about the true ones, in milliarcsec.
 """
 
 from __future__ import annotations
@@ -98,8 +99,18 @@ def find_apertures(result: dp.Result, scale: float) -> dict[str, tuple[np.ndarra
     return apertures | {"auto": (major / scale, minor / scale, theta)}
 
 
+def punch_holes(field: SimulatedField, number: int) -> SimulatedField:
+    """Return a field with squares of 2 x 2 pixels without data, so many in a square arcmin."""
+    options, (ny, nx) = field.options, field.options.shape
+    area, rng = nx * ny * (options.pixel_scale / 60) ** 2, np.random.default_rng(options.seed)
+    weight, places = field.weight.copy(), rng.integers(0, [nx - 1, ny - 1], (round(number * area), 2))
+    for x, y in places:
+        weight[y : y + 2, x : x + 2] = 0
+    return replace(field, weight=weight, science=np.where(weight > 0, field.science, 0), mask=weight == 0)
+
+
 def compare(result: dp.Result, field: SimulatedField) -> dict[str, Measured]:
-    """Return the matched sources of a run, by aperture."""
+    """Return the matched sources of a run, by aperture; of a field with holes those that have one in it."""
     catalog, rows = result.catalog, match(result.catalog, field)
     use = np.flatnonzero(rows >= 0)
     x, y = (catalog[name].value for name in "xy")
@@ -122,6 +133,8 @@ def compare(result: dp.Result, field: SimulatedField) -> dict[str, Measured]:
         left = flux - given / 100 + sky * clear + light * flux
         total = field.sources["flux"].value[rows[use]]
         known = np.isfinite(flux) & (error > 0)
+        if field.mask.any():
+            known &= np.asarray(catalog[f"flag_{kind}".removesuffix("_auto")])[use] & int(dp.SourceFlag.NULL_WEIGHT) > 0
         columns = (total, own / 100, flux, error, left, masked > 0.01, dx, dy)  # own light is in 10 nJy
         measured[kind] = Measured(*(column[known] for column in columns))
     return measured
@@ -174,9 +187,11 @@ def format_rows(name: str, measured: dict[str, Measured], labels: dict[str, str]
     return lines
 
 
-def measure_field(options: FieldOptions, choices: Iterable[str], base: dp.Options) -> Iterator[dict[str, Measured]]:
+def measure_field(
+    options: FieldOptions, choices: Iterable[str], base: dp.Options, holes: int = 0
+) -> Iterator[dict[str, Measured]]:
     """Yield the matched sources of a field by aperture, for each set of options that differs from `base`."""
-    field = simulate_field(options)
+    field = punch_holes(simulate_field(options), holes)
     with TemporaryDirectory() as folder:
         prefix = write_field(field, Path(folder), "sim-v1")
         for choice in choices:
@@ -189,6 +204,7 @@ def measure_field(options: FieldOptions, choices: Iterable[str], base: dp.Option
                 result = put_right(result, field)
             if elsewhere == "other":
                 other = simulate_field(replace(options, noise_seed=OTHER_NOISE + options.seed))
+                other = punch_holes(other, holes)
                 image = dp.load_mosaic(write_field(other, Path(folder), "other-v1"), noise="calibrated")
                 yield compare(analyse_image(image, chosen, detection=result.detection), other)
             else:
@@ -202,7 +218,7 @@ def measure_fields(arguments: argparse.Namespace) -> list[str]:
     base = dp.Options(detect=dp.DetectOptions(n_sigma=arguments.n_sigma), calibration=calibration)
     for seed in arguments.seeds:
         options = FieldOptions(density=arguments.density, seed=seed)
-        found = measure_field(options, arguments.options, base)
+        found = measure_field(options, arguments.options, base, arguments.holes)
         for name, measured in zip(arguments.options, found, strict=True):
             parts[name].append(measured)
     diameters = dp.MeasureOptions().apertures
@@ -227,6 +243,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--n-sigma", type=float, default=dp.DetectOptions().n_sigma, help="threshold of the detection")
     parser.add_argument("--zones", type=int, help="value of calibration.zones; without it those that the field has")
+    parser.add_argument("--holes", type=int, default=0, help="squares of 2 x 2 pixels without data in a square arcmin")
     start = time.perf_counter()
     print("\n".join(measure_fields(parser.parse_args())))
     print(f"\n{time.perf_counter() - start:.0f} s. Scatter (median) of (measured - own)/error; bias: median and 84th")

@@ -41,6 +41,9 @@ GROWTH = (0.25, 0.4, 0.6, 0.8, 1.5)
 # Overlap with a pixel that counts, in pixels: sums of exact overlaps are good to 1e-14 of the area, measured.
 LEAST_OVERLAP = 1e-9
 
+# Pixels of an aperture that say nothing of its source.
+TAKEN = SourceFlag.NEIGHBOUR | SourceFlag.NULL_WEIGHT
+
 Columns = dict[str, NDArray]
 """Plain columns by name, (n,), of floats or of flags."""
 
@@ -75,7 +78,8 @@ class Engine:
     ----------
     sum_ellipses : callable
         ``(pixels, shapes, a, b, theta) -> Sums`` over ellipses around the sources. Null pixels and those of
-        neighbours take the mean of the others; the flux is NaN where there are no others. Where it is marked by
+        neighbours take the mean of the others, in whose place others are put later; the flux is NaN where there are no
+        others. Where it is marked by
         :func:`exact_overlap`, circles with neither are summed in another way.
     kron_radius : callable
         ``(pixels, shapes) -> (radius, flag)``: the first moment of the light within `KRON_EXTENT`.
@@ -110,20 +114,25 @@ def _flag_taken(pixels: Pixels, shapes: Shapes, a: Floats, b: Floats, theta: Flo
     return flag
 
 
-def _fill_neighbours(pixels: Pixels, shapes: Shapes, flux: Floats, a: Floats, b: Floats, theta: Floats) -> Floats:
-    """Return sums in which neighbours' pixels hold what the source itself has there, in place of the aperture's mean.
+def _fill_taken(pixels: Pixels, shapes: Shapes, flux: Floats, a: Floats, b: Floats, theta: Floats) -> Floats:
+    """Return sums in which pixels that say nothing of a source hold what it has there, not the mean of the aperture.
 
-    That is what lies opposite, or at the same distance from the source; 0 where neighbours are subtracted, because then
-    its profile is put there.
+    Those are pixels without data and those of neighbours, and it is what lies opposite, or at the same distance from
+    the source. Where neighbours are subtracted it is 0 in theirs, and in all for a source that has a profile: that is
+    put there.
     """
-    assert pixels.segmentation is not None
-    ones = np.broadcast_to(np.uint8(1), pixels.data.shape).copy()
+    ones, data = np.broadcast_to(np.uint8(1), pixels.data.shape).copy(), (~pixels.null).view(np.uint8)
     # Without a mask sep zeroes neighbours.
-    clear = sum_overlap(ones, shapes, a, b, theta, segmap=pixels.segmentation, seg_id=shapes.label)[0]
+    segments = {} if pixels.segmentation is None else {"segmap": pixels.segmentation, "seg_id": shapes.label}
+    clear = sum_overlap(data, shapes, a, b, theta, **segments)[0]
     flux = flux * clear / np.maximum(sum_overlap(ones, shapes, a, b, theta)[0], LEAST_OVERLAP)
-    if pixels.neighbours is not None:
-        return flux
-    return flux + sum_opposite(pixels.data, pixels.null, pixels.segmentation, shapes, (a, b, theta))
+    planes = pixels.data, pixels.null, pixels.segmentation
+    if pixels.neighbours is None:
+        return flux + sum_opposite(*planes, shapes, (a, b, theta))
+    bare = np.flatnonzero(~np.isin(shapes.label, pixels.neighbours.profiles.owners.label))
+    if pixels.null.any() and len(bare):
+        flux[bare] += sum_opposite(*planes, shapes[bare], (a[bare], b[bare], theta[bare]), segments=False)
+    return flux
 
 
 def _sum_ellipses(engine: Engine, pixels: Pixels, shapes: Shapes, a: Floats, b: Floats, theta: Floats) -> Sums:
@@ -132,9 +141,9 @@ def _sum_ellipses(engine: Engine, pixels: Pixels, shapes: Shapes, a: Floats, b: 
     masked = (sums.flag & SourceFlag.APER_MASKED) > 0
     if masked.any():
         sums.flag[masked] |= _flag_taken(pixels, shapes[masked], a[masked], b[masked], theta[masked])
-        near = masked & ((sums.flag & SourceFlag.NEIGHBOUR) > 0) & np.isfinite(sums.flux)
+        near = masked & ((sums.flag & TAKEN) > 0) & np.isfinite(sums.flux)
         if near.any() and not pixels.mean:
-            sums.flux[near] = _fill_neighbours(pixels, shapes[near], sums.flux[near], a[near], b[near], theta[near])
+            sums.flux[near] = _fill_taken(pixels, shapes[near], sums.flux[near], a[near], b[near], theta[near])
     empty = ~np.isfinite(sums.flux)
     sums.flag[empty] |= SourceFlag.APER_ALL_MASKED
     if pixels.segmentation is not None and empty.any() and not pixels.mean:
@@ -170,17 +179,18 @@ def sum_circles(engine: Engine, pixels: Pixels, shapes: Shapes, radius: float) -
 def _restore_own(
     pixels: Pixels, neighbours: Neighbours, shapes: Shapes, sums: dict[str, Sums], apertures: Ellipses
 ) -> tuple[dict[str, Sums], Columns]:
-    """Return sums with the sources' own wings put back, also in the pixels of neighbours.
+    """Return sums with the sources' own wings put back, also in the pixels of neighbours and in those without data.
 
     The columns ``removed_{name} filled_{name}`` are the light of neighbours that was taken off, and the wings that
-    stand in their pixels.
+    stand in those pixels.
     """
     assert pixels.segmentation is not None
-    own = sum_own_light(neighbours, pixels.segmentation, shapes, apertures)
+    own = sum_own_light(neighbours, pixels.segmentation, pixels.null, shapes, apertures)
+    light = np.where(pixels.null, np.float32(0), neighbours.wings) if pixels.null.any() else neighbours.wings
     restored, columns = dict(sums), Columns()
     for name, where in apertures.items():
         # Without a mask sep zeroes neighbours.
-        wings, _, _ = sum_overlap(neighbours.wings, shapes, *where, segmap=pixels.segmentation, seg_id=shapes.label)
+        wings, _, _ = sum_overlap(light, shapes, *where, segmap=pixels.segmentation, seg_id=shapes.label)
         restored[name] = replace(sums[name], flux=sums[name].flux + own[name].sky + own[name].taken)
         columns |= {f"removed_{name}": wings - own[name].sky, f"filled_{name}": own[name].taken}
     return restored, columns
