@@ -37,8 +37,8 @@ from dja_photplug.pipeline.many_bands import (
 from dja_photplug.pipeline.one_band import measure_band, naming_image
 from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.pipeline.steps.result import Result, describe_image
+from dja_photplug.pipeline.steps.sharing import count_workers, share_work
 from dja_photplug.pipeline.streams import load_unchanged, open_source
-from dja_photplug.pipeline.tiles import count_workers, share_work
 from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.plugins.options import complete_options
 from dja_photplug.psf.regions import PSFModel

@@ -45,7 +45,7 @@ from dja_photplug.pipeline.many_bands import (
 )
 from dja_photplug.pipeline.one_band import find_epochs
 from dja_photplug.pipeline.rows import read_rows
-from dja_photplug.pipeline.tiles import share_work
+from dja_photplug.pipeline.steps.sharing import share_work
 from dja_photplug.plugins.calls import ask_all, ask_some
 from dja_photplug.plugins.manager import KNOWN_SCHEMAS, get_plugin_manager
 from dja_photplug.plugins.options import complete_options

@@ -34,7 +34,7 @@ from dja_photplug.pipeline.catalog import run
 from dja_photplug.pipeline.images import Products
 from dja_photplug.pipeline.many_bands import list_columns
 from dja_photplug.pipeline.one_band import write_result
-from dja_photplug.pipeline.tiles import is_large
+from dja_photplug.pipeline.steps.sharing import is_large
 from dja_photplug.plugins.manager import get_plugin_manager, split_work
 from dja_photplug.plugins.options import catalog_suffixes
 from dja_photplug.surveys.plan import Field, make_fields, read_fields
