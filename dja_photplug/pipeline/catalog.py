@@ -131,14 +131,14 @@ def list_images(sources: Sequence[Products], options: Options, manager: pluggy.P
     return _make_plan(sources, options, manager)[0].images
 
 
-def _name_stages(options: Options, others: Sequence[str]) -> dict[str, int]:
+def _name_stages(options: Options, others: Sequence[str]) -> list[str]:
     """Return the stages that there will be: those of the detection image, and the bands that are only measured."""
     names = [*COSTS, *others]
     if options.settle().measure.neighbours != "subtract":
         names.remove("neighbours")
     if options.bands.match is None:
         names.remove("matching")
-    return dict.fromkeys(names, 1)
+    return names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
