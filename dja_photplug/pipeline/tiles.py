@@ -156,17 +156,11 @@ def _look(image: MosaicImage, background: Background, detect: Detect, view: _Vie
     label = np.asarray(detection.sources["id"], np.intp)
     within = (peak[label] >= [s.start for s in core]) & (peak[label] < [s.stop for s in core])
     chosen = (asked & ~cut)[label] & within.all(axis=1)
-    sources = detection.sources.copy()
-    for axis, start in zip("yx", corner.tolist(), strict=True):
-        sources[axis] += start * u.pix
-        for name in (f"{axis}min", f"{axis}max", f"{axis}peak", f"{axis}cpeak"):
-            if name in sources.colnames:
-                sources[name] += start
     number = np.full(len(islands.number), -1, np.int32)
     number[label] = np.arange(len(label))
     box, pixel = islands.sample(asked & cut, core)
     every = _Found(
-        sources=sources,
+        sources=_move(detection.sources, corner),
         peak=peak[label] + corner,
         box=islands.box[label] + np.tile(corner, 2),
         runs=islands.runs(corner, image.shape[1]).rename(number),
@@ -174,6 +168,17 @@ def _look(image: MosaicImage, background: Background, detect: Detect, view: _Vie
         cut=(box + np.tile(corner, 2), pixel + corner),
     )
     return every[chosen]
+
+
+def _move(sources: QTable, corner: Index) -> QTable:
+    """Return sources on the pixels of the whole image, given the first row and column of their window."""
+    moved = sources.copy()
+    for axis, start in zip("yx", corner.tolist(), strict=True):
+        moved[axis] += start * u.pix
+        for name in (f"{axis}min", f"{axis}max", f"{axis}peak", f"{axis}cpeak"):
+            if name in moved.colnames:
+                moved[name] += start
+    return moved
 
 
 @contextmanager
