@@ -56,8 +56,8 @@ def model_neighbours(prefix: str, catalog: str, segmentation: str) -> Callable[[
     from dja_photplug.options.run import Options
     from dja_photplug.parallel.scratch import share_plane
     from dja_photplug.pipeline.images import find_source
+    from dja_photplug.pipeline.steps.sharing import share_work
     from dja_photplug.pipeline.streams import load_unchanged
-    from dja_photplug.pipeline.tiles import share_work
     from dja_photplug.plugins.manager import get_plugin_manager
     from dja_photplug.sources.detection import Detection
     from dja_photplug.sources.removal import remove_neighbours, remove_sky

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dja_photplug.calibration.curve import NoiseCalibration
     from dja_photplug.epochs.log import ExposureLog
     from dja_photplug.files.names import Source
-    from dja_photplug.fitting.stamps import FitSources
+    from dja_photplug.fitting.field import FitSources
     from dja_photplug.foreign.schema import CatalogSchema
     from dja_photplug.light.mesh import Background
     from dja_photplug.mosaic.image import MosaicImage

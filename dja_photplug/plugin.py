@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dja_photplug.errors import PhotplugWarning as PhotplugWarning
     from dja_photplug.files.names import MosaicFiles as MosaicFiles
     from dja_photplug.files.names import Source as Source
-    from dja_photplug.fitting.stamps import FitSources as FitSources
+    from dja_photplug.fitting.field import FitSources as FitSources
     from dja_photplug.fitting.stamps import Stamp as Stamp
     from dja_photplug.fitting.stamps import cut_stamps as cut_stamps
     from dja_photplug.foreign.schema import CatalogSchema as CatalogSchema

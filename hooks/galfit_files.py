@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dja_photplug.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from dja_photplug.fitting.stamps import FitSources
+    from dja_photplug.fitting.field import FitSources
     from dja_photplug.mosaic.image import MosaicImage
     from dja_photplug.options.commands import GalfitOptions
 

@@ -19,7 +19,6 @@ __all__ = ["NoiseCalibration", "combine_variance", "find_errors", "interpolate_c
 Floats = NDArray[np.float64]
 
 Nested: TypeAlias = "float | list[Nested]"
-
 """A number, or lists of them."""
 
 # Largest radii whose slope continues a(r): that of two, 1.3 apart and good to 10 % each, would be their noise.
@@ -303,7 +302,6 @@ def find_errors(
     with np.errstate(invalid="ignore", divide="ignore"):
         depth = background / area
     radius = np.sqrt(area / np.pi) * scale
-
     reach = np.stack([radius, np.maximum(radius, CENTRAL * np.asarray(hole))])
     factor, around = np.ones_like(reach) if calibration is None else calibration(reach, depth)
     own, share = np.square(area * sky_error), 2 * area / sky_pixels * background

@@ -96,23 +96,14 @@ def calibrate(
     PhotplugError
         Where empty apertures scatter less than their photons alone.
     """
-    zones, notes = None, []
-    if options.zones != 1:
-        if variance is None:
-            notes.append("no background variance of the pixels is known: one depth zone")
-        else:
-            zones = DepthZones(variance=variance, edges=find_zones(variance, blocked, options.zones))
+    zones, notes = None, list[str]()
+    if options.zones != 1 and variance is not None:
+        zones = DepthZones(variance=variance, edges=find_zones(variance, blocked, options.zones))
+    elif options.zones != 1:
+        notes.append("no background variance of the pixels is known: one depth zone")
     edges = np.empty(0) if zones is None else zones.edges
     wanted = np.geomspace(options.radius_min, options.radius_max, options.n_radii)
-    find = partial(_find_places, blocked, options.margin / scale, options, zones)
-    places: list[Places] = []
-    overlap = ""
-    for radius, (x, y, n_effective) in zip(wanted, parallel(find, list(enumerate(wanted / scale))), strict=True):
-        if n_effective < FEWEST_APERTURES:
-            break  # a larger aperture fits in fewer places still
-        places.append((x, y, radius / scale))
-        if n_effective < len(x) and not overlap:
-            overlap = f"empty apertures overlap from {radius:.2f} arcsec radius on; AR_N counts independent ones"
+    places, overlap = _find_all(blocked, scale, options, zones, wanted, parallel)
     rows: list[Floats] = []
     for (x, y, pixels), sums in zip(places, sum_circles(places), strict=True):
         row = _measure_zones(x, y, pixels, sums, edges, f"{pixels * scale:.2f} arcsec")
@@ -130,11 +121,26 @@ def calibrate(
             f"fewer than {FEWEST_APERTURES} empty apertures of {wanted[0]:.2f} arcsec radius fit between the sources, "
             "so the noise cannot be calibrated"
         )
-    notes += [overlap] * bool(overlap)
+    notes += [overlap] if overlap else []
     if len(rows) < len(wanted):
         last = f"{wanted[len(rows) - 1]:.2f} arcsec radius (asked: {wanted[-1]:.2f})"
         notes.append(f"too few empty apertures beyond {last}: extrapolated")
     return _join_radii(wanted[: len(rows)], np.stack(rows, axis=1), edges, notes)
+
+
+def _find_all(
+    blocked: Blocked, scale: float, options: CalibrationOptions, zones: DepthZones | None, wanted: Floats, parallel: Map
+) -> tuple[list[Places], str]:
+    """Return places for the apertures of radii in arcsec, as far as enough fit, and what is to be said of overlaps."""
+    find = partial(_find_places, blocked, options.margin / scale, options, zones)
+    places, overlap = list[Places](), ""
+    for radius, (x, y, n_effective) in zip(wanted, parallel(find, list(enumerate(wanted / scale))), strict=True):
+        if n_effective < FEWEST_APERTURES:
+            break  # a larger aperture fits in fewer places still
+        places.append((x, y, radius / scale))
+        if n_effective < len(x) and not overlap:
+            overlap = f"empty apertures overlap from {radius:.2f} arcsec radius on; AR_N counts independent ones"
+    return places, overlap
 
 
 def _find_places(

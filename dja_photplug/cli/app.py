@@ -172,49 +172,62 @@ class _Terminated(KeyboardInterrupt):
     """SIGTERM, as a scheduler of batch jobs sends it, or SIGHUP, of a terminal that is closed: all is tidied up."""
 
 
-@contextmanager
-def _ending_as_by_ctrl_c() -> Iterator[None]:
-    """Let signals that end a process raise where that can be done, in the main thread; once, however many come."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+class _Signals:
+    """The signals that end a process: each raises, once, however many come."""
 
-    came: list[int] = []
+    def __init__(self) -> None:
+        # Not one that is ignored, as nohup does, or that somebody who is not in Python has set.
+        handlers = {each: signal.getsignal(each) for each in ENDING[1:]}
+        self.before = {each: handler for each, handler in handlers.items() if handler not in (None, signal.SIG_IGN)}
+        self.hook = sys.unraisablehook
+        self.came: list[int] = []
 
-    def end(number: int, frame: FrameType | None) -> None:
-        for each in before:
+    def listen(self) -> None:
+        """Let the next one raise."""
+        for each in self.before:
+            signal.signal(each, self._end)
+        sys.unraisablehook = self._repeat
+
+    def leave(self) -> None:
+        """Let all be as it was."""
+        sys.unraisablehook = self.hook
+        for each, handler in self.before.items():
+            signal.signal(each, handler)
+
+    def _end(self, number: int, _: FrameType | None) -> None:
+        for each in self.before:
             signal.signal(each, signal.SIG_IGN)
-        came.append(number)
+        self.came.append(number)
         raise _Terminated(number)
 
-    # Not one that is ignored, as nohup does, or that somebody who is not in Python has set.
-    before = {each: signal.getsignal(each) for each in ENDING[1:]}
-    before = {each: handler for each, handler in before.items() if handler not in (None, signal.SIG_IGN)}
-    hook = sys.unraisablehook
-
-    def again(lost: sys.UnraisableHookArgs) -> None:
+    def _repeat(self, lost: sys.UnraisableHookArgs) -> None:
+        """Send a signal once more that raised while an object was given back, where exceptions are lost."""
         if not isinstance(lost.exc_value, KeyboardInterrupt):
-            hook(lost)
+            self.hook(lost)
             return
-        # It was raised while an object was given back, where exceptions are lost: the signal comes once more.
-        for each in before:
-            signal.signal(each, end)
+        self.listen()
         number = lost.exc_value.args[0] if isinstance(lost.exc_value, _Terminated) else signal.SIGINT
         threading.Timer(0.2, os.kill, (os.getpid(), number)).start()
 
-    for each in before:
-        signal.signal(each, end)
-    sys.unraisablehook = again
+
+@contextmanager
+def _ending_as_by_ctrl_c() -> Iterator[None]:
+    """Let signals that end a process raise where that can be done, in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = _Signals()
+    signals.listen()
     try:
         yield
     except Exception as error:
-        if came:  # a library made an error of its own of it, as some do where they are interrupted while imported
-            raise _Terminated(came[0]) from error
+        if (
+            signals.came
+        ):  # a library made an error of its own of it, as some do where they are interrupted while imported
+            raise _Terminated(signals.came[0]) from error
         raise
     finally:
-        sys.unraisablehook = hook
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        signals.leave()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -28,14 +28,13 @@ from dja_photplug.light.planes import Floats, Shapes, native_pixels, null_pixels
 from dja_photplug.light.smoothing import convolve_pixels, gaussian_kernel
 from dja_photplug.options.run import Options
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions
+from dja_photplug.sky.grid import Window
 from dja_photplug.sources.detection import FOUND, Detection, place_sources, subtract_level
 from dja_photplug.sources.segments import segment_shapes
 from dja_photplug.sources.sums.apertures import KRON_EXTENT, Engine, exact_overlap
 from dja_photplug.sources.sums.planes import Pixels, Sums
 
 __all__ = ["PHOTUTILS", "detect_photutils", "mesh_background_2d"]
-
-Box = tuple[slice, slice]
 
 # Percentage of a mesh cell without pixels above which its neighbours stand in for it; what the edge of the image cuts
 # off counts as such. On UDS the 99th percentile of the difference to sep is least here: 0.2 sigma, 0.4 with 10 or 30.
@@ -188,14 +187,14 @@ def _truncation(shape: tuple[int, ...], shapes: Shapes, a: Floats, b: Floats, th
     return np.where(over, SourceFlag.APER_TRUNCATED.value, 0).astype(np.int64)
 
 
-def _box(shape: tuple[int, ...], x: float, y: float, width: float, height: float) -> Box:
+def _box(shape: tuple[int, ...], x: float, y: float, width: float, height: float) -> Window:
     """Return the pixels that an aperture of these half widths touches, perhaps none."""
     x0, y0 = (max(0, int(np.floor(v - half + 0.5))) for v, half in ((x, width), (y, height)))
     x1, y1 = (min(n, int(np.floor(v + half + 0.5)) + 1) for v, half, n in ((x, width, shape[1]), (y, height, shape[0])))
     return slice(y0, max(y0, y1)), slice(x0, max(x0, x1))
 
 
-def _weights(box: Box, x: float, y: float, a: float, b: float, theta: float) -> Floats:
+def _weights(box: Window, x: float, y: float, a: float, b: float, theta: float) -> Floats:
     """Return the fraction of each pixel of `box` inside an ellipse."""
     rows, columns = box
     edges = (columns.start - 0.5 - x, columns.stop - 0.5 - x, rows.start - 0.5 - y, rows.stop - 0.5 - y)
@@ -207,7 +206,7 @@ def _weights(box: Box, x: float, y: float, a: float, b: float, theta: float) -> 
     return elliptical_overlap_grid(*grid, a, b, theta, 1, 1)
 
 
-def _taken(pixels: Pixels, box: Box, label: int) -> NDArray[np.bool_]:
+def _taken(pixels: Pixels, box: Window, label: int) -> NDArray[np.bool_]:
     """Return the pixels of `box` that are null or a neighbour's."""
     null = pixels.null[box]
     if pixels.segmentation is None:
@@ -218,7 +217,7 @@ def _taken(pixels: Pixels, box: Box, label: int) -> NDArray[np.bool_]:
 
 def _ellipses(
     pixels: Pixels, shapes: Shapes, a: Floats, b: Floats, theta: Floats
-) -> Iterator[tuple[Box, Floats, NDArray[np.bool_]]]:
+) -> Iterator[tuple[Window, Floats, NDArray[np.bool_]]]:
     """Yield the box of each ellipse, the overlap with its pixels, and which of them are taken."""
     width, height = _extent(a, b, theta)
     table = (v.tolist() for v in (shapes.label, shapes.x, shapes.y, a, b, theta, width, height))
@@ -228,7 +227,7 @@ def _ellipses(
 
 
 def _fill_sums(
-    planes: tuple[NDArray[np.float32], ...], box: Box, weights: Floats, taken: NDArray[np.bool_]
+    planes: tuple[NDArray[np.float32], ...], box: Window, weights: Floats, taken: NDArray[np.bool_]
 ) -> list[float]:
     """Return the weighted sum over each plane, with the mean for the pixels taken; NaN where all are."""
     clear = weights[~taken]
@@ -272,7 +271,7 @@ def _kron_radius(pixels: Pixels, shapes: Shapes) -> tuple[Floats, NDArray[np.int
     return kron, flag
 
 
-def _ring(shape: tuple[int, ...], x: float, y: float, inner: float, outer: float) -> tuple[Box, Floats]:
+def _ring(shape: tuple[int, ...], x: float, y: float, inner: float, outer: float) -> tuple[Window, Floats]:
     """Return the pixels that a ring touches, and the fraction of each inside of it."""
     box = _box(shape, x, y, outer, outer)
     return box, _weights(box, x, y, outer, outer, 0) - _weights(box, x, y, inner, inner, 0)

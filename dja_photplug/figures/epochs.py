@@ -18,7 +18,7 @@ from astropy.wcs.utils import skycoord_to_pixel
 from numpy.typing import NDArray
 
 from dja_photplug.epochs.log import ExposureLog
-from dja_photplug.figures.style import BLUE, GREEN, ORANGE, require_matplotlib, save_figure
+from dja_photplug.figures.style import PALETTE, require_matplotlib, save_figure
 
 if TYPE_CHECKING:
     from astropy.visualization.wcsaxes import WCSAxes
@@ -30,9 +30,7 @@ __all__ = ["epoch_figure", "plan_sky", "plot_log"]
 Floats = NDArray[np.floating]
 
 SKY_PIXELS = 700  # along the longer side of the map, which is shown at about that many dots
-# The palette of Okabe & Ito without its yellow, which is pale on white; further programs share the last.
-COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9")
-OTHERS = "#7F7F7F"
+OTHERS = "#7F7F7F"  # of programs beyond those that the palette has a colour for
 UNIX_EPOCH = 40587.0  # MJD of day 0 of matplotlib's dates
 
 
@@ -175,8 +173,8 @@ def _choose_colours(programs: NDArray[np.str_], visits: QTable) -> dict[str, str
     """Return the colour of each program, those with the most exposure time of their own, the same in all bands."""
     names = np.unique(programs)
     total = [visits["exptime"][visits["programs"] == name].sum().to_value(u.s) for name in names]
-    own = np.sort(np.argsort(total)[::-1][: len(COLOURS)])
-    return dict(zip(names[own].tolist(), COLOURS, strict=False)) | dict.fromkeys(np.delete(names, own).tolist(), OTHERS)
+    own = np.sort(np.argsort(total)[::-1][: len(PALETTE)])
+    return dict(zip(names[own].tolist(), PALETTE, strict=False)) | dict.fromkeys(np.delete(names, own).tolist(), OTHERS)
 
 
 def _draw_sky(

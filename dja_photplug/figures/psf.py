@@ -12,7 +12,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
-from dja_photplug.figures.style import BLUE, NO_DATA, ORANGE, ZONES, require_matplotlib, save_figure
+from dja_photplug.figures.style import BLUE, NO_DATA, ORANGE, PALETTE, require_matplotlib, save_figure
 from dja_photplug.psf.from_stars import StarStack
 from dja_photplug.psf.model import PSF, encircled_energy
 from dja_photplug.psf.regions import NOT_COVERED, PSFModel
@@ -148,7 +148,7 @@ def regions_figure(model: PSFModel, places: SkyCoord, off: Floats) -> Figure:
     rows = figure.add_gridspec(2, 1, height_ratios=(1, 1.0 if alone else 1.4))
     top, grid = rows[0].subgridspec(1, 3), rows[1].subgridspec(1 if alone else 2, max(len(shown), 2))
     colours = ["0.7"] * len(model.stamps)
-    for region, colour in zip(shown, ZONES, strict=False):
+    for region, colour in zip(shown, PALETTE, strict=False):
         colours[region] = colour
     _draw_map(figure.add_subplot(top[0]), model, places, colours)
     curves = figure.add_subplot(top[1])

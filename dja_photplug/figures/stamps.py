@@ -22,9 +22,10 @@ from scipy.signal import fftconvolve
 
 from dja_photplug.figures.style import BLUE, NO_DATA, ORANGE, require_matplotlib
 from dja_photplug.files.formats import SHEET_SUFFIXES
+from dja_photplug.fitting.field import Component
 from dja_photplug.fitting.formats import effective_intensity
 from dja_photplug.fitting.headers import NULL_SIGMA
-from dja_photplug.fitting.stamps import Component, Stamp
+from dja_photplug.fitting.stamps import Stamp
 from dja_photplug.outputs.whole import check_output, whole_file
 
 if TYPE_CHECKING:

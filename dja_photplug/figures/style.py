@@ -14,11 +14,12 @@ from dja_photplug.outputs.whole import whole_file
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "GREEN", "NO_DATA", "ORANGE", "ZONES", "require_matplotlib", "save_figure"]
+__all__ = ["BLUE", "GREEN", "NO_DATA", "ORANGE", "PALETTE", "require_matplotlib", "save_figure"]
 
 # Of the palette of Okabe & Ito, told apart with every common form of colour blindness.
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
-ZONES = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9")  # of depth, or regions; without the palette's yellow
+# Of Okabe & Ito without its yellow, which is pale on white: for depth zones, regions, programs.
+PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9")
 NO_DATA = "#C8D4E3"
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from dja_photplug.errors import PhotplugError, suggest
 from dja_photplug.files.formats import encode_text
 from dja_photplug.files.smallfits import CardValue
-from dja_photplug.files.structure import open_fits
+from dja_photplug.files.structure import CARD, RECORD, open_fits
 
 __all__ = [
     "ColumnDescriptions",
@@ -37,7 +37,6 @@ __all__ = [
     "split_name",
 ]
 
-_RECORD, _CARD = 2880, 80  # bytes of a FITS record and of a header card (FITS standard 4.0, section 3)
 # Keywords that belong to one column: those of the standard (section 7.3), of TOPCAT and of VizieR.
 _COLUMN_KEYWORD = re.compile(
     r"(TTYPE|TFORM|TUNIT|TNULL|TSCAL|TZERO|TDISP|TDIM|TCTYP|TCUNI|TCRPX|TCRVL|TCDLT|TRPOS|TLMIN|TLMAX|TDMIN|TDMAX"
@@ -169,8 +168,8 @@ def describe_columns(content: bytes, table: Table, name: str = "CATALOG") -> byt
     with fits.open(io.BytesIO(content)) as hdus:
         where = hdus[1].fileinfo()
     # As bytes: astropy takes ten times as long to put cards into a header, and half of what it takes to write a table.
-    images = [content[start : start + _CARD] for start in range(where["hdrLoc"], where["datLoc"], _CARD)]
-    end = images.index(b"END".ljust(_CARD))
+    images = [content[start : start + CARD] for start in range(where["hdrLoc"], where["datLoc"], CARD)]
+    end = images.index(b"END".ljust(CARD))
     cards = []
     for image in images[:end]:
         cards.append(image)
@@ -180,8 +179,8 @@ def describe_columns(content: bytes, table: Table, name: str = "CATALOG") -> byt
         elif keyword.startswith("TTYPE"):
             number, column = _column_number(keyword), str(fits.Card.fromstring(image).value)
             cards += [_make_card(*card) for card in _describe_column(table, column, number).items()]
-    header = b"".join([*cards, b"END".ljust(_CARD)])
-    padding = b" " * (-len(header) % _RECORD)
+    header = b"".join([*cards, b"END".ljust(CARD)])
+    padding = b" " * (-len(header) % RECORD)
     return b"".join([content[: where["hdrLoc"]], header, padding, content[where["datLoc"] :]])
 
 
@@ -247,8 +246,8 @@ def _parse_table(content: bytes | bytearray, wanted: str | None = None) -> _RawT
         hdu = hdus[find_table(hdus, wanted)]
         where, header, dtype = hdu.fileinfo(), hdu.header, hdu.columns.dtype
     cards: list[tuple[str, bytes]] = []
-    for start in range(where["hdrLoc"], where["datLoc"], _CARD):
-        image = bytes(view[start : start + _CARD])
+    for start in range(where["hdrLoc"], where["datLoc"], CARD):
+        image = bytes(view[start : start + CARD])
         if image.startswith(b"CONTINUE") and cards:
             cards[-1] = cards[-1][0], cards[-1][1] + image
         elif image.rstrip() == b"END":
@@ -309,7 +308,7 @@ def extend_fits(original: Path, table: Table, added: Sequence[str]) -> list[byte
         rows, tail = _merge_rows(old, new), [old.tail, new.tail]
         cards = _merge_cards(old, new, {*addition.meta, *map(str.upper, addition.meta)})
     size = rows.nbytes + len(old.tail) + len(new.tail)
-    return [old.before, cards, b" " * (-len(cards) % _RECORD), rows.data, *tail, bytes(-size % _RECORD), old.after]
+    return [old.before, cards, b" " * (-len(cards) % RECORD), rows.data, *tail, bytes(-size % RECORD), old.after]
 
 
 def _shift_heap(table: _RawTable, offset: int) -> None:
@@ -361,7 +360,7 @@ def _merge_cards(old: _RawTable, new: _RawTable, keywords: set[str]) -> bytes:
         if i == last:
             images += [columns[number] for number in sorted(set(columns) - replaced)]
     images += [_make_card(key, value) for key, value in values.items()]
-    return b"".join([*images, b"END".ljust(_CARD)])
+    return b"".join([*images, b"END".ljust(CARD)])
 
 
 def _make_card(keyword: str, value: CardValue, comment: str = "") -> bytes:
@@ -429,4 +428,4 @@ def _merge_lists(old: _RawTable, new: _RawTable) -> bytes:
     for line in yaml.dump(merged, default_flow_style=None, sort_keys=False).splitlines():
         chunks = [line[i : i + 70] for i in range(0, len(line), 70)]
         texts += [chunk + "\\" for chunk in chunks[:-1]] + chunks[-1:]
-    return b"".join(b"COMMENT " + text.encode("ascii").ljust(_CARD - 8) for text in [*texts, _END])
+    return b"".join(b"COMMENT " + text.encode("ascii").ljust(CARD - 8) for text in [*texts, _END])

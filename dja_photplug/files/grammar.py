@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dja_photplug.files.formats import IMAGE_SUFFIXES
+
 __all__ = [
     "DRIZZLES",
     "IMAGE_KINDS",
     "REQUIRED_KINDS",
-    "SUFFIXES",
     "ProductName",
     "band_name",
     "find_wavelength",
@@ -27,7 +28,6 @@ __all__ = [
 REQUIRED_KINDS = ("sci", "wht")
 IMAGE_KINDS = (*REQUIRED_KINDS, "exp", "var")
 DRIZZLES = ("drc", "drz")
-SUFFIXES = (".fits", ".fits.gz")
 
 # One optical element: f444w, f115wn, f150w2, f350lpu, f1000w, f158mn.
 _ELEMENT = r"f\d{3,4}[a-z]{1,3}2?"
@@ -180,7 +180,7 @@ def parse_source(name: str) -> ProductName | None:
     prefix = _PREFIX.fullmatch(name)
     if prefix is None:
         return ProductName.parse(name)
-    return ProductName(**prefix.groupdict(default=""), kind="sci", suffix=SUFFIXES[0])
+    return ProductName(**prefix.groupdict(default=""), kind="sci", suffix=IMAGE_SUFFIXES[0])
 
 
 def name_field(mosaics: Sequence[str]) -> str:

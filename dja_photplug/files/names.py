@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dja_photplug.errors import PhotplugError, suggest
+from dja_photplug.files.formats import IMAGE_SUFFIXES
 from dja_photplug.files.grammar import (
     DRIZZLES,
     IMAGE_KINDS,
     REQUIRED_KINDS,
-    SUFFIXES,
     ProductName,
     band_name,
     is_mosaic_name,
@@ -288,14 +288,14 @@ def _explain_path(path: Path, no_name: str) -> str:
         return f"a folder, {no_name}; give the prefix of one that it holds: {listed}{others}"
     other = "; a plugin loads those of other archives (photplug_find)" if ".fits" in path.name else ""
     kind = f"a file, but {no_name}{other}" if path.is_file() else f"{no_name} ({{root}}-{{filter}}, such as {_EXAMPLE})"
-    member = any(path.name.endswith(suffix) or f"_{kind}" in path.name for suffix in SUFFIXES for kind in IMAGE_KINDS)
+    member = path.name.endswith(IMAGE_SUFFIXES) or any(f"_{each}" in path.name for each in IMAGE_KINDS)
     near = list_near(path) if member else _neighbours(path.parent, path.name)
     return f"{kind}; give a prefix or a member file; {near}"
 
 
 def _list_members(folder: Path, asked: ProductName) -> set[str]:
     """Return which products of a mosaic a folder has."""
-    images = product(DRIZZLES, IMAGE_KINDS, SUFFIXES)
+    images = product(DRIZZLES, IMAGE_KINDS, IMAGE_SUFFIXES)
     names = [replace(asked, drizzle=drizzle, kind=kind, suffix=suffix) for drizzle, kind, suffix in images]
     return list_files(folder, [*map(str, names), _log_of(asked)])
 
@@ -308,7 +308,7 @@ def _find_images(there: set[str], asked: ProductName, drizzle: str) -> dict[str,
     """Return the file of each kind of image; where both suffixes exist, the one that was asked for."""
     found: dict[str, str | None] = {}
     for kind in IMAGE_KINDS:
-        suffixes = sorted(SUFFIXES, key=lambda suffix: suffix != asked.suffix)
+        suffixes = sorted(IMAGE_SUFFIXES, key=lambda suffix: suffix != asked.suffix)
         names = (str(replace(asked, drizzle=drizzle, kind=kind, suffix=suffix)) for suffix in suffixes)
         found[kind] = next((name for name in names if name in there), None)
     return found
@@ -328,7 +328,7 @@ def _choose_images(there: set[str], asked: ProductName) -> tuple[str, dict[str, 
 def _shorten(there: set[str], asked: ProductName, drizzle: str, science: str) -> str:
     """Return the shortest text that finds the same science image, so that a member that was named is not forgotten."""
     for kind in ("", drizzle):
-        prefix = replace(asked, drizzle=kind, kind="sci", suffix=SUFFIXES[0])
+        prefix = replace(asked, drizzle=kind, kind="sci", suffix=IMAGE_SUFFIXES[0])
         if _choose_images(there, prefix)[1]["sci"] == science:
             return prefix.mosaic + (f"_{kind}" if kind else "")
     return science

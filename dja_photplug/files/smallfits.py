@@ -12,13 +12,13 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from dja_photplug.files.structure import CARD, RECORD
+
 __all__ = ["CardValue", "parse_header", "read_cards", "write_card", "write_small_image"]
 
 CardValue = str | int | float | bool | None
 """What a header card holds; None for one without a value."""
 
-BLOCK = 2880  # bytes that FITS is padded to
-_CARD = 80
 # What astropy parses as it stands: a keyword with a number, a truth value or a text that does not go on; or a remark.
 _PLAIN = re.compile(
     r"(?=.{8}= )[A-Z0-9_-]+ *= +(?:'(?:[^'&]|'')*'|[TF]|[+-]?(?:\d+\.?\d*|\.\d+)(?:[ED][+-]?\d+)?)? *(?:/.*)?"
@@ -52,8 +52,8 @@ def parse_header(text: bytes) -> fits.Header:
 def _group_cards(text: str) -> Iterator[str]:
     """Yield the cards up to END, each with those that continue its text."""
     card = ""
-    for start in range(0, len(text), _CARD):
-        line = text[start : start + _CARD]
+    for start in range(0, len(text), CARD):
+        line = text[start : start + CARD]
         if line.rstrip() == "END":
             break
         if card.rstrip().partition(" /")[0].rstrip().endswith("&'") and line.startswith("CONTINUE  "):
@@ -77,10 +77,10 @@ def _mend_card(text: str) -> str:
                 return tried if card.keyword != "CONTINUE" and card.value is not None else write_card("COMMENT", "")
             except (fits.VerifyError, Warning, ValueError):
                 continue
-    keyword, value = text[:8].strip().upper(), text[10:_CARD].partition(" /")[0].strip()
+    keyword, value = text[:8].strip().upper(), text[10:CARD].partition(" /")[0].strip()
     if text[8:10] == "= " and re.fullmatch("[A-Z0-9_-]+", keyword):
         return write_card(keyword, value.replace("'", "")[:68])
-    return write_card("COMMENT", text[: _CARD - 8].rstrip())
+    return write_card("COMMENT", text[: CARD - 8].rstrip())
 
 
 def read_cards(cards: Mapping[str, str]) -> fits.Header:
@@ -130,8 +130,8 @@ def write_small_image(path: Path, plane: NDArray[np.generic], cards: Mapping[str
     """
     header = "".join([_first_cards(plane.dtype.name, plane.shape), *cards.values(), f"{'END':<80}"])
     pixels = plane.astype(plane.dtype.newbyteorder(">")).tobytes()
-    padding = " " * (-len(header) % BLOCK)
-    path.write_bytes((header + padding).encode("ascii") + pixels + bytes(-len(pixels) % BLOCK))
+    padding = " " * (-len(header) % RECORD)
+    path.write_bytes((header + padding).encode("ascii") + pixels + bytes(-len(pixels) % RECORD))
 
 
 @cache

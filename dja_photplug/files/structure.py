@@ -121,31 +121,41 @@ def _check_headers(stream: BinaryIO, most: int, deep: int) -> None:
         text = stream.read(RECORD)
         if not text.startswith((b"SIMPLE  =", b"XTENSION=")):
             return
-        numbers: dict[bytes, int] = {}
-        for count in range(1, MOST_RECORDS + 1):
-            cards = [text[i : i + CARD] for i in range(0, len(text), CARD)]
-            for match in filter(None, map(_NUMBER.match, cards)):
-                if not _INTEGER.fullmatch(match[2]):
-                    raise ValueError(f"its header is not valid: keyword {match[1].decode()} is {_show(match[2])}")
-                numbers.setdefault(match[1], int(match[2]))
-            at += len(text)
-            if len(text) < RECORD or b"END".ljust(CARD) in cards:
-                break
-            if count == MOST_RECORDS:
-                raise ValueError(f"its header has no end in {MOST_RECORDS * RECORD // CARD} cards")
-            text = stream.read(RECORD)
-        dimensions = numbers.get(b"NAXIS", 0)
-        if not (0 <= dimensions <= _MOST_AXES and 0 <= numbers.get(b"TFIELDS", 0) <= _MOST_AXES):
-            raise ValueError("its header is not valid: it counts axes or columns below 0 or above 999")
-        missing = [key for i in range(dimensions) if (key := b"NAXIS%d" % (i + 1)) not in numbers]
-        if missing:
-            raise ValueError(f"its header is not valid: keyword {missing[0].decode()} is missing")
-        axes = [numbers[b"NAXIS%d" % (i + 1)] for i in range(dimensions)]
-        if not 0 <= numbers.get(b"GCOUNT", 1) <= 1 << 40:
-            raise ValueError("its header is not valid: an absurd GCOUNT")
-        groups = numbers.get(b"GCOUNT", 1) if axes[:1] == [0] else 1  # random groups have no first axis
-        extra = numbers.get(b"PCOUNT", 0)
-        if groups > 1 and groups * math.prod(axes[1:]) > most:
-            raise ValueError("it ends too early: its header tells of more groups than it can hold")
-        size = measure_data(numbers.get(b"BITPIX", 8), axes, extra, most)
+        numbers, length = _read_numbers(stream, text)
+        at += length
+        size = _find_size(numbers, most)
         at += stream.seek(-(-size // RECORD) * RECORD, 1) - at
+
+
+def _read_numbers(stream: BinaryIO, text: bytes) -> tuple[dict[bytes, int], int]:
+    """Return what a header says of its data, and its length in bytes, given its first record."""
+    numbers: dict[bytes, int] = {}
+    length = 0
+    for _ in range(MOST_RECORDS):
+        cards = [text[i : i + CARD] for i in range(0, len(text), CARD)]
+        for match in filter(None, map(_NUMBER.match, cards)):
+            if not _INTEGER.fullmatch(match[2]):
+                raise ValueError(f"its header is not valid: keyword {match[1].decode()} is {_show(match[2])}")
+            numbers.setdefault(match[1], int(match[2]))
+        length += len(text)
+        if len(text) < RECORD or b"END".ljust(CARD) in cards:
+            return numbers, length
+        text = stream.read(RECORD)
+    raise ValueError(f"its header has no end in {MOST_RECORDS * RECORD // CARD} cards")
+
+
+def _find_size(numbers: dict[bytes, int], most: int) -> int:
+    """Return how many bytes of data a header tells of, if it can be true."""
+    dimensions, groups = numbers.get(b"NAXIS", 0), numbers.get(b"GCOUNT", 1)
+    if not (0 <= dimensions <= _MOST_AXES and 0 <= numbers.get(b"TFIELDS", 0) <= _MOST_AXES):
+        raise ValueError("its header is not valid: it counts axes or columns below 0 or above 999")
+    keys = [b"NAXIS%d" % (i + 1) for i in range(dimensions)]
+    if missing := [key for key in keys if key not in numbers]:
+        raise ValueError(f"its header is not valid: keyword {missing[0].decode()} is missing")
+    if not 0 <= groups <= 1 << 40:
+        raise ValueError("its header is not valid: an absurd GCOUNT")
+    axes = [numbers[key] for key in keys]
+    # Random groups have no first axis.
+    if axes[:1] == [0] and groups > 1 and groups * math.prod(axes[1:]) > most:
+        raise ValueError("it ends too early: its header tells of more groups than it can hold")
+    return measure_data(numbers.get(b"BITPIX", 8), axes, numbers.get(b"PCOUNT", 0), most)

@@ -10,7 +10,8 @@ import numpy as np
 from scipy.special import gamma, gammaincinv
 
 from dja_photplug.files.smallfits import write_card, write_small_image
-from dja_photplug.fitting.stamps import Component, Stamp
+from dja_photplug.fitting.field import Component
+from dja_photplug.fitting.stamps import Stamp
 from dja_photplug.options.commands import GalfitOptions
 from dja_photplug.units import flux_of, flux_ratio
 

@@ -16,8 +16,9 @@ from tqdm import tqdm
 from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.catalog.columns import find_ids, find_positions, has_position
 from dja_photplug.errors import PhotplugError
+from dja_photplug.fitting.field import SOURCE_COLUMNS, FitSources
 from dja_photplug.fitting.formats import FORMATS
-from dja_photplug.fitting.stamps import AUTO_RANGE, SOURCE_COLUMNS, FitSources, cut_stamps
+from dja_photplug.fitting.stamps import AUTO_RANGE, cut_stamps
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.commands import GalfitOptions
 from dja_photplug.outputs.whole import whole_folder

@@ -143,17 +143,15 @@ def group_rows(x: Floats, y: Floats, shape: tuple[int, ...]) -> list[Index]:
     return np.split(there, np.flatnonzero(np.diff(np.floor(y[there] / ROWS))) + 1) if len(there) else []
 
 
-def window_pixels(plane: NDArray[Scalar], first: int, shape: tuple[int, ...], margin: int) -> NDArray[Scalar]:
-    """Return some rows of an image with 0 around, where there is none.
+def window_pixels(plane: NDArray[Scalar], band: slice, margin: int) -> NDArray[Scalar]:
+    """Return a band of rows of an image with 0 around, where there is none.
 
     Parameters
     ----------
     plane : ndarray
-        Rows of it, those that there are of a band.
-    first : int
-        The first row of the band, which may be negative; it has as many as `shape` says.
-    shape : tuple of int
-        Rows of the band, and of the image.
+        Those rows of the band that there are, (n, nx).
+    band : slice
+        Rows of the image, from a first one that may be negative to a stop that may be beyond the last.
     margin : int
         Columns to be added on both sides.
 
@@ -162,8 +160,8 @@ def window_pixels(plane: NDArray[Scalar], first: int, shape: tuple[int, ...], ma
     ndarray
         (rows of the band, nx + 2 margin).
     """
-    above = max(-first, 0)
-    below = shape[0] - above - len(plane)
+    above = max(-band.start, 0)
+    below = band.stop - band.start - above - len(plane)
     return np.pad(plane, ((above, below), (margin, margin)))
 
 
@@ -256,4 +254,4 @@ def _read_noise(planes: Planes, rows: slice, margin: int, kind: str) -> Image:
         variance -= pixels.variance("background")
         np.maximum(variance, 0, out=variance)
     variance[pixels.null()] = 0
-    return window_pixels(variance, rows.start, (rows.stop - rows.start,), margin)
+    return window_pixels(variance, rows, margin)

@@ -17,6 +17,7 @@ from dja_photplug.files.formats import encode_cards
 from dja_photplug.files.names import MosaicFiles, find_mosaic
 from dja_photplug.files.pixels import Allocate, ImageReader
 from dja_photplug.mosaic.models.fullweight import FullWeight, GivenVariance, expect_cards, tell_uncovered
+from dja_photplug.mosaic.plan import Plan, VarianceHook, check_member, given_variance, plan_loading
 from dja_photplug.options.bands import of_band
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.parallel.progress import tell_read
@@ -28,8 +29,6 @@ from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT
 
 if TYPE_CHECKING:
     from dja_photplug.mosaic.image import MosaicImage
-
-from dja_photplug.mosaic.plan import Plan, VarianceHook, check_member, given_variance, plan_loading
 
 __all__ = ["Block", "MosaicStream", "load_mosaic", "open_mosaic"]
 
@@ -136,10 +135,10 @@ class MosaicStream:
 
     def __init__(self, files: MosaicFiles, readers: Sequence[ImageReader], plan: Plan) -> None:
         self._files, self._readers = files, readers
-        wcs, self._window, self._header, self.model = plan
+        self._window, self._header, self.model = plan.window, plan.header, plan.model
         rows, columns = self._window
         self.shape = (rows.stop - rows.start, columns.stop - columns.start)
-        self.wcs = wcs if self.shape == readers[0].shape else wcs[self._window]
+        self.wcs = plan.wcs if self.shape == readers[0].shape else plan.wcs[self._window]
         self._n_weighted = self._n_infinite = self._n_negative = 0
         self._ended = False
 
@@ -245,7 +244,7 @@ def open_mosaic(
         readers = [science, *(stack.enter_context(ImageReader(path)) for path in (files.weight, given) if path)]
         plan = plan_loading(files, options, cutout, variance, science, allocate)
         for other in readers[1:]:
-            check_member(other, science, plan[0])
-        for key in {key for key in plan[2] if _OWN_CARDS.fullmatch(key)}:  # a set: one deletion takes all of a keyword
-            del plan[2][key]
+            check_member(other, science, plan.wcs)
+        for key in {key for key in plan.header if _OWN_CARDS.fullmatch(key)}:  # of a keyword one deletion takes all
+            del plan.header[key]
         yield MosaicStream(files, readers, plan)

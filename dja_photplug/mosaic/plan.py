@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 from astropy.io import fits
@@ -29,9 +29,6 @@ from dja_photplug.sky.cards import try_both
 from dja_photplug.sky.grid import Cutout, Window, check_pixels, check_same_grid, crop_header, header_wcs, resolve_cutout
 from dja_photplug.sky.headers import find_contradiction
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = [
     "Plan",
     "VarianceHook",
@@ -47,8 +44,17 @@ FEWEST_GAIN_PIXELS = 100
 EDGE = 4  # samples of an exposure map beside a cut-out that are read too: its pixels may take their time from two
 
 VarianceHook = Callable[[fits.Header, ExposureMap | None, ExposureLog | None], NoiseModel]
-Plan = tuple[WCS, Window, fits.Header, NoiseModel]
-"""The WCS of a mosaic, and window, header and noise model of the pixels to be read."""
+
+
+class Plan(NamedTuple):
+    """How the pixels of a mosaic are to be read."""
+
+    wcs: WCS
+    """Of the whole mosaic."""
+    window: Window
+    header: fits.Header
+    """Of the window, as the science image has it."""
+    model: NoiseModel
 
 
 def load_noise_model(
@@ -75,7 +81,7 @@ def load_noise_model(
     """
     files = find_mosaic(files)
     with ImageReader(files.science) as science:
-        return plan_loading(files, of_band(as_variance_options(noise), files.band), cutout, None, science)[-1]
+        return plan_loading(files, of_band(as_variance_options(noise), files.band), cutout, None, science).model
 
 
 def given_variance(files: MosaicFiles, options: VarianceOptions) -> Path | None:
@@ -131,12 +137,12 @@ def plan_loading(
         header = crop_header(science.header, window)
         if given is not None:
             check_unused(options, f"{given.name} holds the variance, photons and all")
-            return wcs, window, header, GivenVariance(options.noise, given.name)
+            return Plan(wcs, window, header, GivenVariance(options.noise, given.name))
     except PhotplugError as error:
         raise PhotplugError(f"{files.science}: {error}") from None
     log, exposure = _find_time(files, options, science, window, allocate)  # what is wrong with these names their files
     try:
-        return wcs, window, header, _make_model(options, variance, header, exposure, log)
+        return Plan(wcs, window, header, _make_model(options, variance, header, exposure, log))
     except PhotplugError as error:
         raise PhotplugError(f"{files.science}: {error}") from None
 

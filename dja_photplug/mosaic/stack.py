@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial, reduce
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from astropy.io import fits
@@ -39,7 +39,21 @@ UNKNOWN = "as loaded"
 Plane = NDArray[np.float32]
 Sums = list[Plane]
 """w data, w and w^2 p, which become data, background weight and full weight."""
-Planes = tuple[Plane, Plane | MadeWeight, Plane, NDArray[np.bool_] | None]
+
+
+class _Planes(NamedTuple):
+    """Pixels of an image, (rows, columns)."""
+
+    data: Plane
+    full: Plane | MadeWeight
+    background: Plane
+    """The published weight; the full one where there is no other."""
+    mask: NDArray[np.bool_] | None = None
+
+    def cut(self, where: slice | Window) -> _Planes:
+        """Return some rows, or rows and columns."""
+        mask = None if self.mask is None else self.mask[where]
+        return _Planes(self.data[where], self.full[where], self.background[where], mask)
 
 
 def coarsest_grid(grids: Mapping[str, Grid], cutout: Cutout = None) -> Grid:
@@ -196,12 +210,12 @@ class _Whole:
     """The pixels of an image that is loaded, in some columns."""
 
     def __init__(self, image: MosaicImage, columns: slice) -> None:
-        self._planes = _take(_find_planes(image), (slice(None), columns))
+        self._planes = _find_planes(image).cut((slice(None), columns))
         self._noise = image.meta.get("NOISE", UNKNOWN)
 
-    def take(self, rows: slice) -> Planes:
+    def take(self, rows: slice) -> _Planes:
         """Return some rows."""
-        return _take(self._planes, rows)
+        return self._planes.cut(rows)
 
     def end(self) -> str:
         """Return the noise preset."""
@@ -215,7 +229,7 @@ class _Rows:
         self._image, self._columns, self._blocks = image, columns, image.blocks()
         self._rows, self._planes = slice(0, 0), tuple[Plane, ...]()
 
-    def take(self, rows: slice) -> Planes:
+    def take(self, rows: slice) -> _Planes:
         """Return some rows, below those that were taken before: valid until the next ones are."""
         parts, start = [], rows.start
         while start < rows.stop:
@@ -229,7 +243,7 @@ class _Rows:
         data, background, full = (
             planes[0] if len(parts) == 1 else np.concatenate(planes) for planes in zip(*parts, strict=True)
         )
-        return data, full, background, None
+        return _Planes(data, full, background)
 
     def end(self) -> str:
         """Read the rest, which tells whether the image can be believed; return the noise preset."""
@@ -305,16 +319,10 @@ def _add_layers(
         tell_read(size * rows.stop // ny, size)
 
 
-def _find_planes(image: MosaicImage) -> Planes:
-    """Return data, full weight, background weight (the full one where there is no other) and mask."""
-    uncertainty, background = image.uncertainty, image.background_weight
-    return image.data, find_weight(uncertainty), uncertainty.array if background is None else background, image.mask
-
-
-def _take(planes: Planes, where: slice | tuple[slice, slice]) -> Planes:
-    """Return some rows, or rows and columns, of all planes."""
-    data, full, background, mask = planes
-    return data[where], full[where], background[where], None if mask is None else mask[where]
+def _find_planes(image: MosaicImage) -> _Planes:
+    """Return the planes of an image that is loaded."""
+    background = image.uncertainty.array if image.background_weight is None else image.background_weight
+    return _Planes(image.data, find_weight(image.uncertainty), background, image.mask)
 
 
 def _find_overlap(origin: int, ratio: int, n_fine: int, n: int) -> tuple[slice, slice]:
@@ -323,16 +331,15 @@ def _find_overlap(origin: int, ratio: int, n_fine: int, n: int) -> tuple[slice, 
     return slice(start, stop), slice(origin + ratio * start, origin + ratio * stop)
 
 
-def _weigh(planes: Planes, ratio: int) -> Sums:
+def _weigh(planes: _Planes, ratio: int) -> Sums:
     """Return w data, w and w^2 p of sums of pixels; a null one has infinite variance, and so has any sum with it."""
-    data, made, background, mask = planes
-    weights = np.asarray(made), background
+    weights = np.asarray(planes.full), planes.background
     null = ~((weights[0] > 0) & (weights[1] > 0))
-    if mask is not None:
-        null |= mask
+    if planes.mask is not None:
+        null |= planes.mask
     full, weight = (_rebin_weight(plane, null, ratio) for plane in weights)
     with np.errstate(divide="ignore", invalid="ignore"):
-        light = weight * _rebin(data, ratio)
+        light = weight * _rebin(planes.data, ratio)
         photons = weight / full  # w^2 p = w (w / full - 1)
         photons -= 1
         np.maximum(photons, 0, out=photons)
@@ -431,5 +438,5 @@ def write_stack(
     new_file = partial(whole_file, overwrite=overwrite, suffixes=IMAGE_SUFFIXES)
     with new_file(paths[0]) as science, new_file(paths[1]) as weight:
         write_image(science, image.data, header)
-        write_image(weight, _find_planes(image)[2], header)
+        write_image(weight, _find_planes(image).background, header)
     return paths[0], paths[1]

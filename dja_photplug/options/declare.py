@@ -183,19 +183,26 @@ def _validate(name: str, value: object, meta: Declaration) -> object:
     if not isinstance(value, _ABSTRACT.get(kind, kind)) or isinstance(value, bool) != (kind is bool):
         raise PhotplugError(f"option {name}: {value!r} is not of type {kind.__name__}")
     plain = kind(cast(float, value))
-    if isinstance(plain, str):
-        if meta["choices"] and plain not in meta["choices"]:
-            meant = suggest(plain, meta["choices"])
-            raise PhotplugError(f"option {name}: {plain!r} is not one of {', '.join(meta['choices'])}{meant}")
-        return plain
-    if kind is float and not math.isfinite(plain):
-        raise PhotplugError(f"option {name}: {plain} is not a finite number {meta['unit']}".rstrip())
-    low, high = meta["minimum"], meta["maximum"]
-    if low is not None and plain < low:
-        raise PhotplugError(f"option {name}: {plain} is below its minimum {low} {meta['unit']}".rstrip())
-    if high is not None and plain > high:
-        raise PhotplugError(f"option {name}: {plain} is above its maximum {high} {meta['unit']}".rstrip())
+    if not isinstance(plain, str):
+        _check_number(name, plain, meta)
+    elif meta["choices"] and plain not in meta["choices"]:
+        meant = suggest(plain, meta["choices"])
+        raise PhotplugError(f"option {name}: {plain!r} is not one of {', '.join(meta['choices'])}{meant}")
     return plain
+
+
+def _check_number(name: str, value: float, meta: Declaration) -> None:
+    """Refuse a number that is not finite, or beyond its bounds."""
+    low, high = meta["minimum"], meta["maximum"]
+    if isinstance(value, float) and not math.isfinite(value):  # whole numbers may be larger than any float
+        wrong = "not a finite number"
+    elif low is not None and value < low:
+        wrong = f"below its minimum {low}"
+    elif high is not None and value > high:
+        wrong = f"above its maximum {high}"
+    else:
+        return
+    raise PhotplugError(f"option {name}: {value} is {wrong} {meta['unit']}".rstrip())
 
 
 def _validate_bands(name: str, value: object, single: Declaration) -> dict[str, object]:

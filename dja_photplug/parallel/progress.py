@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TypeVar
@@ -99,13 +99,13 @@ _shown: ContextVar[Stages | None] = ContextVar("shown", default=None)
 
 
 @contextmanager
-def show_stages(stages: Mapping[str, int], *, show: bool) -> Iterator[Stages]:
+def show_stages(stages: Sequence[str], *, show: bool) -> Iterator[Stages]:
     """Show a progress bar over stages.
 
     Parameters
     ----------
-    stages : mapping of str to int
-        How often each comes; names that are not in `COSTS` are bands.
+    stages : sequence of str
+        Those that will come; names that are not in `COSTS` are bands.
     show : bool
         Where stderr is a terminal.
 
@@ -113,7 +113,7 @@ def show_stages(stages: Mapping[str, int], *, show: bool) -> Iterator[Stages]:
     ------
     Stages
     """
-    total = sum(count * COSTS.get(stage, BAND) for stage, count in stages.items())
+    total = sum(COSTS.get(stage, BAND) for stage in stages)
     bar_format = "{desc:<18} {bar} {percentage:3.0f}% {elapsed}<{remaining}"
     # disable=None: only where stderr is a terminal. leave=None: only where there is no bar above, of fields.
     with tqdm(total=total, disable=None if show else True, leave=None, bar_format=bar_format) as bar:

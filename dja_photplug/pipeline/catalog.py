@@ -38,8 +38,8 @@ from dja_photplug.pipeline.many_bands import (
 from dja_photplug.pipeline.one_band import measure_band, naming_image
 from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.pipeline.steps.result import Result, describe_image
+from dja_photplug.pipeline.steps.sharing import count_workers, share_work
 from dja_photplug.pipeline.streams import load_unchanged, open_source
-from dja_photplug.pipeline.tiles import count_workers, share_work
 from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.plugins.options import complete_options
 from dja_photplug.psf.regions import PSFModel
@@ -157,14 +157,14 @@ def list_stack(sources: Sequence[Source], options: Options) -> list[Path]:
     return list(name_stack(options.bands.stack, *_stack_name(sources[0])))
 
 
-def _name_stages(options: Options, others: Sequence[str]) -> dict[str, int]:
+def _name_stages(options: Options, others: Sequence[str]) -> list[str]:
     """Return the stages that there will be: those of the detection image, and the bands that are only measured."""
     names = [*COSTS, *others]
     if options.settle().measure.neighbours != "subtract":
         names.remove("neighbours")
     if options.bands.match is None:
         names.remove("matching")
-    return dict.fromkeys(names, 1)
+    return names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

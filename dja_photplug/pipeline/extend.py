@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +45,11 @@ from dja_photplug.pipeline.many_bands import (
 )
 from dja_photplug.pipeline.one_band import find_epochs
 from dja_photplug.pipeline.rows import read_rows
-from dja_photplug.pipeline.tiles import share_work
+from dja_photplug.pipeline.steps.sharing import share_work
 from dja_photplug.plugins.calls import ask_all, ask_some
 from dja_photplug.plugins.manager import KNOWN_SCHEMAS, get_plugin_manager
 from dja_photplug.plugins.options import complete_options
+from dja_photplug.psf.regions import PSFModel
 from dja_photplug.sources.totals import add_matched_totals, add_totals, compare_apertures, kron_radii
 from dja_photplug.units import convert, read_unit
 
@@ -243,82 +244,98 @@ def measure_columns(
     if options.bands.detect or options.bands.stack or options.background.rescale_weights == "yes":
         told = "leave out --detect, --stack and --rescale-weights"
         raise PhotplugError(f"a catalogue that is extended has its sources already; {told}")
-    options = _leave_positions(settle_bands(options, list(bands)).for_bands())
-    first = max(_find_numbers("BAND_", table.meta), default=-1) + 1
-    if set(extend.columns) == {"epochs"}:
-        tables = _find_epochs(table, given, bands, options, extend, manager, check)
-        columns = {f"{extend.prefix}{band}_{name}": c for band, each in tables.items() for name, c in each.items()}
-        meta: dict[str, object] = dict(describe_bands(tables, {}, first))
-        return columns, {key: value for key, value in meta.items() if key not in table.meta}
-    psfs = read_psfs(bands, options)
-    target = find_target(options.bands.match, bands, psfs)
-    numbers = _number_apertures(aperture_diameters(table, given.schema), options.measure.apertures)
-    ratios = _compare_apertures(table, given, numbers)
-    names = _choose_columns(extend, options, numbers, ratios)
-    added = [f"{extend.prefix}{band}_{name}" for band in bands for name in names]
-    check_new(table, added, overwrite=extend.overwrite_columns)
-    rows, notes = read_rows(table, given, next(iter(bands.values())), options, extend, own, manager)
-    radius = kron_radii(rows.sources, options)
-    check(added)
-    for note in notes:  # once nothing is refused any more, as a refusal is one line
-        warnings.warn(note, PhotplugWarning, stacklevel=2)
-    # Without segments of their own the rows are positions on those that each band has.
-    role = "targets" if options.detect.use_segmentation is None else "detection"
-    tables, columns, unit = {}, {}, _choose_unit(table, given, options)
-    with share_work(bands.values(), options, manager) as parallel:
-        images = list(bands.values())
-        measured = measure_bands(images, options, psfs, manager, **{role: rows}, target=target, parallel=parallel)
-        for band in tqdm(bands, "bands", disable=None if progress else True):
-            tables[band] = next(measured)
-    if target is not None:
-        reference = choose_reference(str(table.meta.get("DETECT", "")), bands, target, psfs)
-        add_matched_totals(tables, reference, radius, psfs[reference])
-    for band in bands:
-        tables[band].meta = {"OPTIONS": record_options(options), **tables[band].meta}
-        add_totals(tables[band], ratios, radius, psfs.get(band))
-        for name, column in name_columns(tables[band], band, numbers).items():
-            short = name.removeprefix(f"{band}_")
-            # Those of plugins come with all.
-            if short in names or ("all" in extend.columns and short not in SEGMENT_COLUMNS):
-                columns[extend.prefix + name] = express_flux(column, unit)
-    meta = {f"ASEC_{i}": diameter for i, diameter in zip(numbers, options.measure.apertures, strict=True)}
-    meta |= describe_bands(tables, psfs, first)
+    options = settle_bands(options, list(bands)).for_bands()
+    # Positions are those that the catalogue has.
+    options = replace(options, measure=replace(options.measure, positions="auto"))
+    work = _Extension(
+        table=table, given=given, bands=bands, options=options, extend=extend, manager=manager, check=check
+    )
+    columns, meta = work.find_epochs() if set(extend.columns) == {"epochs"} else work.measure(own, progress=progress)
     return columns, {key: value for key, value in meta.items() if key not in table.meta}
 
 
-def _leave_positions(options: Options) -> Options:
-    """Return options that say nothing of positions: they are those that the catalogue has."""
-    return replace(options, measure=replace(options.measure, positions="auto"))
+Added = tuple[dict[str, Column], dict[str, object]]
+"""Columns by the name with their band, and metadata."""
 
 
-def _find_epochs(
-    table: Table,
-    given: CatalogColumns,
-    bands: Bands,
-    options: Options,
-    extend: ExtendOptions,
-    manager: pluggy.PluginManager,
-    check: Callable[[Sequence[str]], object],
-) -> dict[str, QTable]:
-    """Return the epochs of the rows in each band, from its log alone: no pixels, no photometric keywords."""
-    names = [spec.name for spec in epoch_columns(options.epochs.groups)]
-    added = [f"{extend.prefix}{band}_{name}" for band in bands for name in names]
-    check_new(table, added, overwrite=extend.overwrite_columns)
-    position = read_position(table, given)
-    check(added)
-    for note in describe_missing(position, "they are covered by no exposure") + describe_motion(table):
-        warnings.warn(note, PhotplugWarning, stacklevel=3)
-    tables = {}
-    for band, source in bands.items():
-        log = exposure_log(source)
-        if log is None:
-            raise PhotplugError(
-                f"{source}: the mosaic has no WCS log, so no epochs; put it beside, or leave {band} out"
-            )
-        tables[band] = find_epochs(log, position, options, manager)
-        known = {"OPTIONS": record_options(options), "INPUT": str(source), "EPOCHS": Path(log.name).name}
-        tables[band].meta = known | dict(tables[band].meta)
-    return tables
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Extension:
+    """A catalogue, the bands that it is to have, and what is asked of them."""
+
+    table: Table
+    given: CatalogColumns
+    bands: Bands
+    options: Options
+    extend: ExtendOptions
+    manager: pluggy.PluginManager
+    check: Callable[[Sequence[str]], object]
+
+    def _name(self, names: Sequence[str]) -> list[str]:
+        """Return the names that columns get in each band, refused where the catalogue has one of them."""
+        added = [f"{self.extend.prefix}{band}_{name}" for band in self.bands for name in names]
+        check_new(self.table, added, overwrite=self.extend.overwrite_columns)
+        return added
+
+    def _describe(self, tables: Mapping[str, QTable], psfs: Mapping[str, PSFModel]) -> dict[str, str]:
+        """Return the metadata of bands, numbered after those that the catalogue has."""
+        return describe_bands(tables, psfs, max(_find_numbers("BAND_", self.table.meta), default=-1) + 1)
+
+    def find_epochs(self) -> Added:
+        """Return the epochs of the rows in each band, from its log alone: no pixels, no photometric keywords."""
+        added = self._name([spec.name for spec in epoch_columns(self.options.epochs.groups)])
+        position = read_position(self.table, self.given)
+        self.check(added)
+        for note in describe_missing(position, "they are covered by no exposure") + describe_motion(self.table):
+            warnings.warn(note, PhotplugWarning, stacklevel=3)
+        tables, columns = dict[str, QTable](), dict[str, Column]()
+        for band, source in self.bands.items():
+            log = exposure_log(source)
+            if log is None:
+                raise PhotplugError(
+                    f"{source}: the mosaic has no WCS log, so no epochs; put it beside, or leave {band} out"
+                )
+            table = tables[band] = find_epochs(log, position, self.options, self.manager)
+            columns |= {f"{self.extend.prefix}{band}_{name}": column for name, column in table.items()}
+            known = {"OPTIONS": record_options(self.options), "INPUT": str(source), "EPOCHS": Path(log.name).name}
+            table.meta = known | dict(table.meta)
+        return columns, dict(self._describe(tables, {}))
+
+    def measure(self, own: WCS | None, *, progress: bool) -> Added:
+        """Return the photometry and the epochs of the rows in each band."""
+        table, given, bands, options = self.table, self.given, self.bands, self.options
+        psfs = read_psfs(bands, options)
+        target = find_target(options.bands.match, bands, psfs)
+        numbers = _number_apertures(aperture_diameters(table, given.schema), options.measure.apertures)
+        ratios = _compare_apertures(table, given, numbers)
+        names = _choose_columns(self.extend, options, numbers, ratios)
+        added = self._name(names)
+        rows, notes = read_rows(table, given, next(iter(bands.values())), options, self.extend, own, self.manager)
+        radius = kron_radii(rows.sources, options)
+        self.check(added)
+        for note in notes:  # once nothing is refused any more, as a refusal is one line
+            warnings.warn(note, PhotplugWarning, stacklevel=3)
+        # Without segments of their own the rows are positions on those that each band has.
+        role = "targets" if options.detect.use_segmentation is None else "detection"
+        tables, columns, unit = dict[str, QTable](), dict[str, Column](), _choose_unit(table, given, options)
+        images = list(bands.values())
+        with share_work(images, options, self.manager) as parallel:
+            known = {role: rows}
+            measured = measure_bands(images, options, psfs, self.manager, **known, target=target, parallel=parallel)
+            for band in tqdm(bands, "bands", disable=None if progress else True):
+                tables[band] = next(measured)
+        if target is not None:
+            reference = choose_reference(str(table.meta.get("DETECT", "")), bands, target, psfs)
+            add_matched_totals(tables, reference, radius, psfs[reference])
+        for band, each in tables.items():
+            each.meta = {"OPTIONS": record_options(options), **each.meta}
+            add_totals(each, ratios, radius, psfs.get(band))
+            for name, column in name_columns(each, band, numbers).items():
+                short = name.removeprefix(f"{band}_")
+                # Those of plugins come with all.
+                if short in names or ("all" in self.extend.columns and short not in SEGMENT_COLUMNS):
+                    columns[self.extend.prefix + name] = express_flux(column, unit)
+        diameters = zip(numbers, options.measure.apertures, strict=True)
+        return columns, {**{f"ASEC_{i}": each for i, each in diameters}, **self._describe(tables, psfs)}
 
 
 def _choose_unit(table: Table, given: CatalogColumns, options: Options) -> str:

@@ -18,9 +18,9 @@ from numpy.typing import ArrayLike
 
 from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.errors import PhotplugError
+from dja_photplug.fitting.field import SOURCE_COLUMNS, FitSources
 from dja_photplug.fitting.formats import FORMATS
 from dja_photplug.fitting.select import REACH, match_positions, place_positions, select_sources, settle_psf
-from dja_photplug.fitting.stamps import SOURCE_COLUMNS, FitSources
 from dja_photplug.foreign.view import view_sources
 from dja_photplug.mosaic.image import MosaicImage, as_mosaic_image
 from dja_photplug.options.commands import ExtendOptions, GalfitOptions

@@ -5,49 +5,49 @@ A tile is a `MosaicImage` with an overlap, so whoever detects or measures takes 
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol
 
 import numpy as np
-import pluggy
 from astropy import units as u
 from astropy.table import QTable, vstack
 from numpy.typing import NDArray
 
-from dja_photplug.errors import PhotplugError, PhotplugWarning
-from dja_photplug.files.names import Source
+from dja_photplug.errors import PhotplugError
 from dja_photplug.light.cleaning import Uncleaned, Wings
 from dja_photplug.light.mesh import Background
 from dja_photplug.light.planes import Floats
 from dja_photplug.mosaic.image import MosaicImage
-from dja_photplug.options.run import Options
-from dja_photplug.parallel.cluster import join_cluster
-from dja_photplug.parallel.early import MODULES
 from dja_photplug.parallel.islands import Islands, Runs, find_boxes
-from dja_photplug.parallel.scratch import new_plane, open_scratch
+from dja_photplug.parallel.scratch import new_plane
 from dja_photplug.parallel.tiles import Tile, find_tiles, join_boxes, make_window, widen
-from dja_photplug.parallel.workers import Map, Workers, count_cores, sharing
-from dja_photplug.plugins.manager import split_work
-from dja_photplug.sky.grid import Window, reaches, resolve_cutout
+from dja_photplug.parallel.workers import Map
+from dja_photplug.sky.grid import Window
 from dja_photplug.sources.detection import Detection
 
-__all__ = ["count_workers", "detect_in_tiles", "is_large", "measure_in_tiles", "share_work"]
-
-# Bytes that a pixel takes in scratch files: pixels, weights, mask; segments; mask of sources; pixels less neighbours.
-BYTES = 13 + 4 + 1 + 4
-# The same of an image at another PSF, beside the others.
-MATCHED = 9
-MOST_WORKERS = 4
+__all__ = ["detect_in_tiles", "measure_in_tiles"]
 
 # Pixels at the edge of a tile in which a filter sees that there is nothing beyond it.
 RIM = 8
 
-Detect = Callable[[MosaicImage, Background], Detection]
-Measure = Callable[[MosaicImage, Background, Detection], QTable]
+
+class Detect(Protocol):
+    """What finds the sources of a tile."""
+
+    def __call__(self, *, image: MosaicImage, background: Background) -> Detection:
+        """Return them."""
+
+
+class Measure(Protocol):
+    """What measures sources on a tile."""
+
+    def __call__(self, *, image: MosaicImage, background: Background, detection: Detection) -> QTable:
+        """Return a row for each."""
+
+
 Index = NDArray[np.intp]
 
 
@@ -103,98 +103,6 @@ class _Found:
         )
 
 
-@contextmanager
-def share_work(
-    sources: Iterable[Source], options: Options, manager: pluggy.PluginManager, executor: Executor | None = None
-) -> Iterator[Map]:
-    """Begin processes, and a folder for the planes they share, where one of the images is larger than a tile.
-
-    Parameters
-    ----------
-    sources : iterable of Source
-    options : Options
-        The group ``tiles``, and ``bands.workers``.
-    manager : PluginManager
-        Where it has other plugins than those that are installed, all is done in this process.
-    executor : `~concurrent.futures.Executor`, optional
-        Whose workers do it, instead of processes that are begun here, or of the scheduler that the options name.
-
-    Yields
-    ------
-    Map
-        The builtin ``map`` where all images are small, or their sizes are not known before they are loaded.
-
-    Raises
-    ------
-    PhotplugError
-        Where the scratch folder has too little space.
-    """
-    pixels = max((_count_pixels(source, options) for source in sources), default=0)
-    if not _exceeds_tile(pixels, options):
-        yield map
-        return
-    # What is registered by hand is known in this process alone.
-    shared = split_work(manager, 2)[0] > 1
-    count = count_workers(options) if shared else 1
-    with ExitStack() as stack:
-        needed = (BYTES + (MATCHED if options.bands.match else 0)) * pixels
-        scratch = stack.enter_context(open_scratch(options.tiles.scratch, needed=needed))
-        if executor is None and options.tiles.scheduler is not None:
-            executor = stack.enter_context(join_cluster(options.tiles.scheduler))
-        if executor is not None and not shared:
-            told = "plugins that are registered by hand are known in this process alone, which does all of the work"
-            warnings.warn(told, PhotplugWarning, stacklevel=4)
-            executor = None
-        workers = Workers(count, executor=executor, folder=scratch.folder, modules=MODULES)
-        stack.enter_context(workers).begin()
-        yield stack.enter_context(sharing(workers.map))
-
-
-def count_workers(options: Options) -> int:
-    """Return how many do the work on an image: as many as the options say, or the cores, at most `MOST_WORKERS`.
-
-    Parameters
-    ----------
-    options : Options
-        Its ``bands.workers``.
-
-    Returns
-    -------
-    int
-    """
-    return options.bands.workers or min(MOST_WORKERS, count_cores())
-
-
-def is_large(sources: Iterable[Source], options: Options) -> bool:
-    """Return whether one of the images is larger than a tile, so that :func:`share_work` shares out its tiles.
-
-    Parameters
-    ----------
-    sources : iterable of Source
-    options : Options
-        The group ``tiles``, and the cut-out.
-
-    Returns
-    -------
-    bool
-        False where sizes are not known before the images are loaded.
-    """
-    return any(_exceeds_tile(_count_pixels(source, options), options) for source in sources)
-
-
-def _exceeds_tile(pixels: int, options: Options) -> bool:
-    return pixels > options.tiles.size**2
-
-
-def _count_pixels(source: Source, options: Options) -> int:
-    """Return how many pixels of a source will be loaded; 0 where that is not known."""
-    grid = source.grid()
-    if grid is None or not reaches(options.cutout, *grid):
-        return 0
-    window = resolve_cutout(options.cutout, *grid)
-    return int(np.prod([part.stop - part.start for part in window]))
-
-
 def detect_in_tiles(
     image: MosaicImage, background: Background, tiles: Sequence[Tile], overlap: int, detect: Detect, parallel: Map
 ) -> Detection:
@@ -208,7 +116,7 @@ def detect_in_tiles(
     overlap : int
         Pixels by which windows are widened where sources do not fit into their tile.
     detect : callable
-        ``(image, background) -> Detection``, of a tile.
+        Finds the sources of a tile.
     parallel : Map
 
     Returns
@@ -234,7 +142,7 @@ def _look(image: MosaicImage, background: Background, detect: Detect, view: _Vie
     part = image[window]
     sky = background[window]
     with _telling_memory(window):
-        found = detect(part, sky)
+        found = detect(image=part, background=sky)
     before = found.uncleaned
     detection = found if before is None or before.cleaned is not found.sources else before
     labels = detection.segmentation
@@ -248,17 +156,11 @@ def _look(image: MosaicImage, background: Background, detect: Detect, view: _Vie
     label = np.asarray(detection.sources["id"], np.intp)
     within = (peak[label] >= [s.start for s in core]) & (peak[label] < [s.stop for s in core])
     chosen = (asked & ~cut)[label] & within.all(axis=1)
-    sources = detection.sources.copy()
-    for axis, start in zip("yx", corner.tolist(), strict=True):
-        sources[axis] += start * u.pix
-        for name in (f"{axis}min", f"{axis}max", f"{axis}peak", f"{axis}cpeak"):
-            if name in sources.colnames:
-                sources[name] += start
     number = np.full(len(islands.number), -1, np.int32)
     number[label] = np.arange(len(label))
     box, pixel = islands.sample(asked & cut, core)
     every = _Found(
-        sources=sources,
+        sources=_move(detection.sources, corner),
         peak=peak[label] + corner,
         box=islands.box[label] + np.tile(corner, 2),
         runs=islands.runs(corner, image.shape[1]).rename(number),
@@ -266,6 +168,17 @@ def _look(image: MosaicImage, background: Background, detect: Detect, view: _Vie
         cut=(box + np.tile(corner, 2), pixel + corner),
     )
     return every[chosen]
+
+
+def _move(sources: QTable, corner: Index) -> QTable:
+    """Return sources on the pixels of the whole image, given the first row and column of their window."""
+    moved = sources.copy()
+    for axis, start in zip("yx", corner.tolist(), strict=True):
+        moved[axis] += start * u.pix
+        for name in (f"{axis}min", f"{axis}max", f"{axis}peak", f"{axis}cpeak"):
+            if name in moved.colnames:
+                moved[name] += start
+    return moved
 
 
 @contextmanager
@@ -367,7 +280,7 @@ def measure_in_tiles(
         How far from its position anything is measured of each, in pixels, (n,).
     tiles : sequence of Tile
     measure : callable
-        ``(image, background, detection) -> table``, of a tile.
+        Measures sources on a tile.
     parallel : Map
 
     Returns
@@ -416,20 +329,21 @@ def _share_out(
 
 
 def _measure(
-    image: MosaicImage, background: Background, detection: Detection, measure: Measure, part: tuple[Index, Window]
+    image: MosaicImage, background: Background, detection: Detection, measure: Measure, share: tuple[Index, Window]
 ) -> QTable:
     """Return the photometry of some sources in a window."""
-    members, window = part
+    members, window = share
     whole = len(members) == len(detection.sources) and _is_whole(window, image.shape)
     with _telling_memory(window):
         if whole:
-            return measure(image, background, detection)
+            return measure(image=image, background=background, detection=detection)
         sources = detection.sources[members]
         for axis, span in zip("yx", window, strict=True):
             sources[axis] -= span.start * u.pix
         tile = image[window]
         segmentation = np.ascontiguousarray(detection.segmentation[window])
-        return measure(tile, background[window], Detection(sources=sources, segmentation=segmentation, wcs=tile.wcs))
+        part = Detection(sources=sources, segmentation=segmentation, wcs=tile.wcs)
+        return measure(image=tile, background=background[window], detection=part)
 
 
 def _is_whole(window: Window, shape: tuple[int, ...]) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import time
 import warnings
@@ -71,7 +70,6 @@ DATA_VARIABLE = "DJA_PHOTPLUG_DATA"  # of the tests
 PREFIX = "DJA_PHOTPLUG"
 VARIABLES = (BLOCK_VARIABLE, TRACE_VARIABLE, DATA_VARIABLE, CACHE_VARIABLE, URL_VARIABLE)
 _SWITCH = {**dict.fromkeys(("", "0", "no", "off", "false"), False), **dict.fromkeys(("1", "yes", "on", "true"), True)}
-_STAGE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 logger = logging.getLogger(__name__)
 

@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 
 from dja_photplug.psf.model import PSF, encircled_energy, half_light_radius
 from dja_photplug.psf.regions import PSFModel
-from dja_photplug.simulate.scene import SERSIC_INDICES, expand_sersic
+from dja_photplug.simulate.scene import PROFILE_LIMITS, SERSIC_INDICES, expand_sersic
 
 __all__ = ["GrowthModels", "model_growth", "scale_to_total", "scale_to_total_at"]
 
 Floats = NDArray[np.float64]
 
-# In half-light radii: the limits within which sums of Gaussians are Sersic profiles to 0.02 % of the light.
-PROFILE_LIMITS = (0.003, 40.0)
 # Half-light radii of the models, in those of the PSF.
 SIZES = np.geomspace(0.2, 40, 19)
 # Radii of the tables, in the PSF's half-light radius.

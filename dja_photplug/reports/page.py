@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
 from dja_photplug.figures.panels.pixels import name_colours
-from dja_photplug.figures.style import ZONES
+from dja_photplug.figures.style import PALETTE
 from dja_photplug.files.grammar import find_wavelength, name_field
 from dja_photplug.reports import plots
 from dja_photplug.reports.mosaics import BandMosaic, Visits, map_pixels
@@ -366,7 +366,7 @@ def _draw_factor(band: BandData) -> dict[str, dict[str, list[object]]]:
     points: dict[str, list[object]] = {name: [] for name in ("x", "y", "low", "high", "colour", "fill", "zone")}
     if band.calibration is not None:
         for k, (radius, factor, error, measured) in enumerate(list_zones(band.calibration)):
-            colour, zone = ZONES[k % len(ZONES)], f"zone {k + 1}"
+            colour, zone = PALETTE[k % len(PALETTE)], f"zone {k + 1}"
             row = {"x": radius.tolist(), "y": factor.tolist(), "colour": colour, "zone": zone}
             for name, value in row.items():
                 curves[name].append(value)

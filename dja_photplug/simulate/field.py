@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 from astropy import units as u
@@ -28,19 +27,15 @@ from dja_photplug.files.written import write_image
 from dja_photplug.options.stages import Stage, option
 from dja_photplug.simulate.exposures import DETECTOR_SCALE, MosaicOptions, plan_exposures
 from dja_photplug.simulate.mosaic import SAMPLE, exposure_header, log_exposures, science_header
-from dja_photplug.simulate.scene import SERSIC_INDICES, Array, expand_sersic, field_grid
+from dja_photplug.simulate.scene import PROFILE_LIMITS, SERSIC_INDICES, Array, expand_sersic, field_grid
+from dja_photplug.sky.grid import Window
 
 __all__ = ["FieldOptions", "SimulatedField", "draw_psf", "simulate_field", "write_field"]
-
-Window: TypeAlias = tuple[slice, slice]
 
 # F444W by grizli's PSF library, as shares and sigmas of Gaussians for a core of 0.145 arcsec FWHM: 0.47 of the light
 # within 0.1 arcsec, 0.91 within 0.6, the rest to 3 arcsec (the library has 0.49, 0.93 and a sum of 0.95).
 PSF_SHARE = np.array([0.58, 0.21, 0.08, 0.08, 0.05])
 PSF_SIGMA = np.array([0.0616, 0.15, 0.25, 0.55, 1.1]) / 0.145  # of the core's FWHM
-
-# In half-light radii: the sums of Gaussians hold within 0.02 % of the light what Sersic profiles do, cusp and wings.
-PROFILE_LIMITS = (0.003, 40.0)
 
 COUNTED_FLUX = 0.02  # uJy, above which `density` counts
 BREAK_FLUX = 1.0  # uJy, where the counts get steeper

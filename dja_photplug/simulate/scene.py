@@ -24,6 +24,8 @@ __all__ = ["Light", "SceneOptions", "expand_sersic", "field_grid", "simulate_sce
 Array = NDArray[np.float64]
 
 SERSIC_INDICES = (0.5, 1.0, 1.5, 2.5, 4.0)
+PROFILE_LIMITS = (0.003, 40.0)
+"""In half-light radii: sums of Gaussians hold within 0.02 % of the light what Sersic profiles do, cusp and wings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

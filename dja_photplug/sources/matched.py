@@ -196,11 +196,8 @@ def _cut_rows(
     null, drawn = planes[there].null(), light[there, slice(0, nx)].draw()
     clear, wings = (np.where(null, np.float32(0), plane) for plane in (drawn.clear, drawn.wings))
     labels = np.asarray(light.segmentation)[there]
-    size = rows.stop - rows.start
-    clear, wings, labels, known = (
-        window_pixels(plane, rows.start, (size,), margin) for plane in (clear, wings, labels, ~null)
-    )
-    return clear, wings, labels, known
+    clear, wings, labels = (window_pixels(plane, rows, margin) for plane in (clear, wings, labels))
+    return clear, wings, labels, window_pixels(~null, rows, margin)
 
 
 def copy_matched(table: QTable, options: Options) -> QTable:

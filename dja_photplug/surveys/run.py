@@ -30,7 +30,7 @@ from dja_photplug.parallel.workers import Workers
 from dja_photplug.pipeline.catalog import run
 from dja_photplug.pipeline.images import Products
 from dja_photplug.pipeline.one_band import write_result
-from dja_photplug.pipeline.tiles import is_large
+from dja_photplug.pipeline.steps.sharing import is_large
 from dja_photplug.plugins.manager import get_plugin_manager, split_work
 from dja_photplug.surveys.check import MADE_BY, SUMMARY, check_fields
 from dja_photplug.surveys.plan import Field, make_fields, read_fields

@@ -20,8 +20,8 @@ from matplotlib.colors import AsinhNorm, Normalize
 from matplotlib.figure import Figure
 
 import dja_photplug as dp
+from dja_photplug.fitting.field import Component
 from dja_photplug.fitting.formats import effective_intensity
-from dja_photplug.fitting.stamps import Component
 from dja_photplug.sky.grid import header_wcs, pixel_scale
 
 MOSAIC, PSF = "uds/uds-test-v7.4-f444w-clear", "uds/psf-ceers-nrca5-f444w.fits"

@@ -41,9 +41,9 @@ from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.psf.model import PSF, grow_light
 from dja_photplug.psf.regions import PSFModel, write_psf_model
 from dja_photplug.simulate.diffraction import make_psf
-from dja_photplug.simulate.field import PROFILE_LIMITS, PSF_SHARE, PSF_SIGMA
+from dja_photplug.simulate.field import PSF_SHARE, PSF_SIGMA
 from dja_photplug.simulate.mosaic import MosaicOptions, simulate_mosaic
-from dja_photplug.simulate.scene import SceneOptions, expand_sersic, field_grid, simulate_scene
+from dja_photplug.simulate.scene import PROFILE_LIMITS, SceneOptions, expand_sersic, field_grid, simulate_scene
 from dja_photplug.sources.detection import Detection
 
 Floats = NDArray[np.float64]

@@ -10,7 +10,8 @@ import pytest
 from astropy.table import Table
 
 from dja_photplug.epochs.log import ExposureLog, read_exposure_log
-from dja_photplug.figures.epochs import COLOURS, epoch_figure, plan_sky
+from dja_photplug.figures.epochs import epoch_figure, plan_sky
+from dja_photplug.figures.style import PALETTE
 from tests.helpers import uds_prefix
 
 
@@ -56,7 +57,7 @@ class TestFigure:
         table.write(tmp_path / "x_wcs.csv")
         *_, figure = self.draw(read_exposure_log(tmp_path / "x_wcs.csv"))
         texts = [text.get_text() for text in figure.legends[0].get_texts()]
-        assert len(texts) == len(COLOURS) + 1
+        assert len(texts) == len(PALETTE) + 1
         assert texts[-1] == "3 more programs"
         assert "9 visits without a date" in figure.legends[0].get_title().get_text()
         figure.savefig(tmp_path / "x.png")  # nothing to show in time, and no warning

@@ -18,8 +18,9 @@ import dja_photplug as dp
 from dja_photplug.errors import PhotplugError
 from dja_photplug.figures import stamps as stampplot
 from dja_photplug.figures.stamps import draw_components, plot_stamps, stamp_figure
+from dja_photplug.fitting.field import Component
 from dja_photplug.fitting.select import select_sources
-from dja_photplug.fitting.stamps import Component, Stamp, cut_stamps
+from dja_photplug.fitting.stamps import Stamp, cut_stamps
 from dja_photplug.options.commands import GalfitOptions
 from dja_photplug.simulate.mosaic import SimulatedMosaic
 from tests.helpers import gaussian

@@ -26,8 +26,8 @@ from scipy.stats import median_abs_deviation
 
 import dja_photplug as dp
 from dja_photplug.completeness.bins import SCATTER_ERROR
+from dja_photplug.fitting.field import Component
 from dja_photplug.fitting.formats import effective_intensity
-from dja_photplug.fitting.stamps import Component
 from dja_photplug.simulate.mosaic import MosaicOptions, SimulatedMosaic, simulate_mosaic
 from tests.helpers import isolated_scene, uds_prefix
 

@@ -17,10 +17,11 @@ from scipy.integrate import quad
 from scipy.special import gammaincinv
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.fitting.field import Component, FitSources
 from dja_photplug.fitting.formats import FORMATS, effective_intensity
 from dja_photplug.fitting.headers import NULL_SIGMA
-from dja_photplug.fitting.stamps import Component, FitSources, GalfitOptions
 from dja_photplug.mosaic.image import MosaicImage
+from dja_photplug.options.commands import GalfitOptions
 from dja_photplug.pipeline.galfit import write_galfit
 from dja_photplug.psf.model import read_psf
 from dja_photplug.simulate.exposures import draw_light

@@ -12,8 +12,9 @@ from astropy.table import QTable
 from astropy.wcs import WCS
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.fitting.field import FitSources
 from dja_photplug.fitting.headers import NULL_SIGMA
-from dja_photplug.fitting.stamps import FitSources, Stamp, cut_stamps
+from dja_photplug.fitting.stamps import Stamp, cut_stamps
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.commands import GalfitOptions
 from tests.helpers import make_calibration, make_image, make_wcs

@@ -27,7 +27,7 @@ def test_loading_tells_the_bytes_it_has_read(photplug_mosaic: SimulatedMosaic, m
     monkeypatch.setattr("dja_photplug.parallel.progress.tqdm", Bar)
     monkeypatch.setattr("dja_photplug.parallel.progress.MEGABYTE", 1000)
     monkeypatch.setattr("dja_photplug.files.pixels.BLOCK_PIXELS", 20_000)
-    with show_stages({"loading": 1, "detecting": 1}, show=False) as stages:
+    with show_stages(["loading", "detecting"], show=False) as stages:
         stages.begin("loading")
         image = dp.load_mosaic(photplug_mosaic.prefix)
         stages.begin("detecting")

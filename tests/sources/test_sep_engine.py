@@ -12,7 +12,7 @@ from astropy import units as u
 from astropy.nddata import CCDData, InverseVariance
 
 from dja_photplug.catalog.flags import SourceFlag
-from dja_photplug.engines import sep_engine
+from dja_photplug.engines import sep_engine, sep_extract
 from dja_photplug.engines.sep_engine import detect_sep, mesh_background
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.smoothing import gaussian_kernel
@@ -251,7 +251,7 @@ def test_too_complex_object_is_kept_whole(monkeypatch, kernel: float, filter_typ
     options = Options(detect=DetectOptions(kernel=kernel, filter_type=filter_type, n_sigma=5, clean=0))
     expected = detect(complex_image(), options)
     sep.set_sub_object_limit(8)
-    monkeypatch.setattr(sep_engine, "MOST_SUB_OBJECTS", 16)
+    monkeypatch.setattr(sep_extract, "MOST_SUB_OBJECTS", 16)
     with pytest.raises(Exception, match="limit of sub-objects"):
         sep.extract(complex_image().data, 5.0, filter_kernel=None)
     found = detect(complex_image(), options)
@@ -278,7 +278,7 @@ def test_neighbour_of_a_too_complex_object_is_as_ever(monkeypatch) -> None:
     options = Options(detect=DetectOptions(kernel=3, n_sigma=5, clean=0))
     expected = detect(image, options)
     sep.set_sub_object_limit(8)
-    monkeypatch.setattr(sep_engine, "MOST_SUB_OBJECTS", 8)
+    monkeypatch.setattr(sep_extract, "MOST_SUB_OBJECTS", 8)
     found = detect(image, options)
     assert found.sources["flag"].tolist() == [0, SourceFlag.NOT_DEBLENDED]
     number = expected.segmentation[36, 72]
@@ -288,7 +288,7 @@ def test_neighbour_of_a_too_complex_object_is_as_ever(monkeypatch) -> None:
 
 def test_two_too_complex_objects_are_both_kept_whole(monkeypatch) -> None:
     sep.set_sub_object_limit(8)
-    monkeypatch.setattr(sep_engine, "MOST_SUB_OBJECTS", 8)
+    monkeypatch.setattr(sep_extract, "MOST_SUB_OBJECTS", 8)
     data = gaussians((80, 260), *knots(6, 20, 20), *PAIR, *knots(5, 200, 20))
     found = detect(make_image(data))
     assert found.sources["flag"].tolist() == [1, 1, 256, 256]
@@ -297,7 +297,7 @@ def test_two_too_complex_objects_are_both_kept_whole(monkeypatch) -> None:
 
 def test_only_a_too_complex_object(monkeypatch) -> None:
     sep.set_sub_object_limit(8)
-    monkeypatch.setattr(sep_engine, "MOST_SUB_OBJECTS", 8)
+    monkeypatch.setattr(sep_extract, "MOST_SUB_OBJECTS", 8)
     found = detect(make_image(gaussians((80, 80), *knots(6, 20, 20))))
     assert found.sources["flag"].tolist() == [256]
 
@@ -312,14 +312,14 @@ def test_segment_limits_are_inclusive(monkeypatch, axes: str) -> None:
     rows = sep.extract(data, 5.0, deblend_nthresh=1, filter_kernel=None)
     assert [22, 49] in [sorted((row["xmax"], row["ymax"])) for row in rows]
     sep.set_sub_object_limit(8)
-    monkeypatch.setattr(sep_engine, "MOST_SUB_OBJECTS", 8)
+    monkeypatch.setattr(sep_extract, "MOST_SUB_OBJECTS", 8)
     options = Options(detect=DetectOptions(kernel=0, clean=0, n_sigma=5, n_pixels=1))
     assert detect(make_image(data), options).sources["flag"].tolist() == [1, 1, SourceFlag.NOT_DEBLENDED]
 
 
 def test_too_complex_object_at_the_edge(monkeypatch) -> None:
     sep.set_sub_object_limit(8)
-    monkeypatch.setattr(sep_engine, "MOST_SUB_OBJECTS", 8)
+    monkeypatch.setattr(sep_extract, "MOST_SUB_OBJECTS", 8)
     found = detect(complex_image(right=97))  # cut in the last column of knots
     assert found.sources["flag"].tolist() == [SourceFlag.NOT_DEBLENDED + SourceFlag.TRUNCATED]
 

@@ -6,6 +6,7 @@ import warnings
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dja_photplug.cli.given import add_catalog_flags, read_given
 from dja_photplug.cli.shared import (
@@ -27,6 +28,14 @@ from dja_photplug.hookspecs import hookimpl
 from dja_photplug.options.arguments import collect_stage
 from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.commands import GalfitOptions
+
+if TYPE_CHECKING:
+    import pluggy
+    from astropy.coordinates import SkyCoord
+
+    from dja_photplug.files.names import Source
+    from dja_photplug.mosaic.image import MosaicImage
+    from dja_photplug.options.run import Options
 
 __all__ = ["photplug_register_commands", "run"]
 
@@ -51,11 +60,10 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
 def run(arguments: Namespace) -> None:
     """Write stamps of the sources of a catalogue, or around a position, for a fitting code."""
     from dja_photplug.figures.stamps import plot_stamps
-    from dja_photplug.fitting.select import place_targets, select_sources, settle_psf, surround
+    from dja_photplug.fitting.select import place_targets, select_sources, settle_psf
     from dja_photplug.fitting.stamps import cut_stamps
     from dja_photplug.foreign.view import view_sources
     from dja_photplug.pipeline.galfit import find_fit_sources, turn_shapes, write_selected
-    from dja_photplug.pipeline.images import load_source
     from dja_photplug.pipeline.many_bands import read_calibration
     from dja_photplug.plugins.options import complete_options
     from dja_photplug.sources.segments import read_labels
@@ -78,10 +86,7 @@ def run(arguments: Namespace) -> None:
         places = place_targets(table, arguments.id)
         own = f"{source.band}_{galfit.flux}"
         galfit = replace(galfit, flux=own) if own in table.colnames else galfit
-    with warnings.catch_warnings():
-        # The part around the sources is no wish of the user.
-        warnings.filterwarnings("ignore", ".* its loader passed over the cut-out", PhotplugWarning)
-        image = load_source(source, replace(options, cutout=surround(places, galfit.size)), manager)
+    image = _load_around(source, places, options, galfit, manager)
     if table is None:
         model = settle_psf(psf, image, galfit.psf_scale)
         selected = replace(find_fit_sources(image, places, options, manager), psf=model)
@@ -108,3 +113,16 @@ def run(arguments: Namespace) -> None:
         f"{', '.join(map(str, [arguments.output, *sheets]))}: {len(written)} files of {len(selected.targets)} stamps, "
         f"{describe_weight(image.meta)}",
     )
+
+
+def _load_around(
+    source: Source, places: SkyCoord, options: Options, galfit: GalfitOptions, manager: pluggy.PluginManager
+) -> MosaicImage:
+    """Return the part of a mosaic that holds the stamps around places."""
+    from dja_photplug.fitting.select import surround
+    from dja_photplug.pipeline.images import load_source
+
+    with warnings.catch_warnings():
+        # That part is no wish of the user.
+        warnings.filterwarnings("ignore", ".* its loader passed over the cut-out", PhotplugWarning)
+        return load_source(source, replace(options, cutout=surround(places, galfit.size)), manager)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.catalog.columns import column_values
 from dja_photplug.errors import PhotplugError
-from dja_photplug.figures.style import BLUE, ORANGE, ZONES
+from dja_photplug.figures.style import BLUE, ORANGE, PALETTE
 from dja_photplug.units import magnitude
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def plot_ratio(axes: Axes, samples: Samples, *, small: bool = False) -> None:
     if logarithmic:
         axes.set_yscale("log")
     zones = np.unique(samples.zone) if len(samples.zone) else np.zeros(1, np.intp)
-    colours = {zone: ZONES[zone % len(ZONES)] if len(zones) > 1 else BLUE for zone in zones.tolist()}
+    colours = {zone: PALETTE[zone % len(PALETTE)] if len(zones) > 1 else BLUE for zone in zones.tolist()}
     for zone, colour in colours.items():
         here = samples.zone == zone
         name = f"_zone {zone + 1}" if len(zones) > 1 else "sources"
@@ -276,7 +276,7 @@ def plot_factor(axes: Axes, calibration: NoiseCalibration, *, small: bool = Fals
     small : bool, optional
     """
     for zone, number in enumerate(calibration.n_effective):
-        colour, known = ZONES[zone % len(ZONES)], number > 0
+        colour, known = PALETTE[zone % len(PALETTE)], number > 0
         label = f"zone {zone + 1}" if len(calibration.n_effective) > 1 else None
         radius, factor, error = calibration.radius, calibration.factor[zone], calibration.measured_error[zone]
         axes.plot(radius, factor, color=colour, linewidth=1, label=label)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,6 @@ from dja_photplug.mosaic.models.electrons import Header
 from dja_photplug.sky.cards import read_card, read_numbers
 from dja_photplug.sky.grid import check_same_grid, header_wcs, pixel_scale
 from dja_photplug.sky.headers import WCS_ADVICE
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["ExposureMap", "compare_headers", "fill_gaps", "grow", "register_samples"]
 

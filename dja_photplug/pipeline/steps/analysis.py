@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import pluggy
@@ -42,7 +43,7 @@ from dja_photplug.sources.detection import (
     shapes_on_grid,
 )
 from dja_photplug.sources.matched import copy_matched, measure_matched
-from dja_photplug.sources.removal import Mask, measure_profiles, remove_neighbours, remove_sky
+from dja_photplug.sources.removal import measure_profiles, remove_neighbours, remove_sky
 from dja_photplug.sources.saturated import HOLE_REACH
 from dja_photplug.sources.sums.apertures import find_reach
 from dja_photplug.sources.sums.planes import Removed
@@ -52,6 +53,7 @@ __all__ = ["UNCALIBRATED", "Begin", "analyse_image"]
 UNCALIBRATED = "use a larger cut-out, a smaller margin, or the noise preset 'dja'"
 """What to do where a(r) is not known."""
 
+T = TypeVar("T")
 Begin = Callable[[str], object]
 """Called with the name of each stage as it begins."""
 
@@ -111,39 +113,39 @@ def analyse_image(
     manager, options = manager or get_plugin_manager(), options.settle()
     psf = None if psf is None else PSFModel.of(psf)
     tiles = cut_tiles(image.shape, options.tiles.size, options.tiles.overlap)
+    work = _Work(options=options, manager=manager, tiles=tiles, begin=begin, parallel=parallel)
     image = share_image(image)
     own = detection is None and targets is None
     blank = not own and not has_data(image)  # a band off whose coverage all known sources are
     begin("background")
-    background = _find_background(image, options, manager, later=blank or detection is not None)
+    background = work.find_background(image, later=blank or detection is not None)
     if own and options.background.rescale_weights == "yes":
         image = share_image(scale_errors(image, measure_error_scale(image, options.background)))
     if detection is None:
         begin("detecting")
         nothing = _find_nothing(targets, image) if blank and targets is not None else None
-        detection = nothing or _find_sources(image, background, tiles, options, manager, parallel)
+        detection = nothing or work.find_sources(image, background)
     else:
         detection = regrid_detection(detection, image.wcs, image.data.shape)
     detection = replace(detection, segmentation=share_plane(detection.segmentation))
     begin("sky")
-    unknown = (detection, Removed(), None)
-    detection, removed, left = unknown if blank else _find_sky(image, background, detection, options, parallel)
-    work = _Work(background, tiles, options, manager, begin, parallel)
+    unknown = detection, Removed(), None
+    detection, removed, left = unknown if blank else work.find_sky(image, background, detection)
+    planes = _Planes(image=image, background=background, removed=removed)
     if calibration is None and calibrated and not blank:
-        calibration = work.calibrate(image, removed, detection, needed=own)
-    blocked = detection
+        calibration = work.calibrate(planes, detection, needed=own)
+    found = detection
     if targets is not None:
         detection = _adopt_segments(targets, detection)
-    removed = work.take_neighbours(image, removed, detection, calibration)
+    planes = work.take_neighbours(planes, detection, calibration)
     begin("measuring")
-    detection = work.center(image, removed, detection) if own else detection
-    catalog = work.measure(image, removed, detection, calibration, psf)
+    detection = work.center(planes, detection) if own else detection
+    catalog = work.measure(planes, detection, calibration, psf)
     if target is not None:
         begin("matching")
-        found = _match(
-            work, image, removed, blocked, detection, catalog, psf, target, calibrated=calibration is not None
-        )
-        catalog = hstack([catalog, found], metadata_conflicts="silent")
+        blocked = found if calibration is not None else None
+        matched = work.match(planes, detection, catalog, psf, target, blocked)
+        catalog = hstack([catalog, matched], metadata_conflicts="silent")
     return Result(
         catalog=catalog,
         planes=(image, background),
@@ -155,160 +157,138 @@ def analyse_image(
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Work:
-    """What the photometry of an image takes, whatever its PSF."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Planes:
+    """What photometry looks at: an image, its background as it was detected, and what is taken off it."""
 
+    image: MosaicImage
     background: Background
-    tiles: Sequence[Tile]
+    removed: Removed
+
+    @property
+    def without(self) -> MosaicImage:
+        """The image with what is taken off it."""
+        return take_off(self.image, self.removed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Work:
+    """How the steps are done: with which options, by which plugins, and in which tiles."""
+
     options: Options
     manager: pluggy.PluginManager
+    tiles: Sequence[Tile]
     begin: Begin
     parallel: Map
 
-    def calibrate(
-        self, image: MosaicImage, removed: Removed, detection: Detection, *, needed: bool = False
-    ) -> NoiseCalibration | None:
+    def _ask(self, hook: str, expected: type[T], *, stand_in: bool) -> Ask[T]:
+        return Ask(hook, expected, self.options, self.manager, stand_in=stand_in)
+
+    def find_background(self, image: MosaicImage, *, later: bool) -> Background:
+        """Return the background, or where sources are known what finds it for a plugin that looks at it."""
+        find = partial(self._ask("photplug_background", Background, stand_in=True), image=image)
+        return Background(level=find) if later else find().share()
+
+    def find_sources(self, image: MosaicImage, background: Background) -> Detection:
+        """Return the sources of an image, in tiles, or in one piece where options ask for that."""
+        find, detect = self._ask("photplug_detect", Detection, stand_in=True), self.options.detect
+        if detect.use_segmentation is not None or detect.extraction == "whole":
+            return find(image=image, background=background)
+        return detect_in_tiles(image, background, self.tiles, self.options.tiles.overlap, find, self.parallel)
+
+    def find_sky(
+        self, image: MosaicImage, background: Background, detection: Detection
+    ) -> tuple[Detection, Removed, tuple[float, float] | None]:
+        """Return a detection with its significances, the sky that is taken off, and what is left in where none is.
+
+        All by one mask of the sources. What is left is the level and the sigma of a pixel.
+        """
+        options, parallel, scale = self.options, self.parallel, pixel_scale(image.wcs)
+        labels = detection.segmentation
+        mask, narrow = covered = mask_sources(image, labels, scale, parallel=parallel)
+        if "snr_detect" not in detection.sources.colnames and len(detection.sources):
+            edges = find_zones_off(image, mask, parallel=parallel)
+            planes = image, background, labels, mask, edges
+            detection = add_significance(detection, measure_significance(*planes, options.detect, parallel=parallel))
+        removed = remove_sky(image, labels, options, covered, parallel=parallel)
+        if options.measure.background != "none":
+            return detection, removed, None
+        if narrow:  # beside which the wings of sources would pass for sky
+            mask, _ = mask_sources(image, labels, scale, least=0, parallel=parallel)
+        return detection, removed, measure_sky(image, mask)
+
+    def calibrate(self, planes: _Planes, detection: Detection, *, needed: bool = False) -> NoiseCalibration | None:
         """Return a(r), measured off the segments of a detection; None where nobody measures it."""
-        planes = {"image": take_off(image, removed), "background": self.background, "detection": detection}
-        found = ask_stand_in(self.manager, "photplug_calibrate", NoiseCalibration, self.options, **planes)
+        given = {"image": planes.without, "background": planes.background, "detection": detection}
+        found = ask_stand_in(self.manager, "photplug_calibrate", NoiseCalibration, self.options, **given)
         if needed and found and not found[0].known:
             raise PhotplugError(f"{found[0].note}; {UNCALIBRATED}")
         return found[0] if found else None
 
-    def take_neighbours(
-        self, image: MosaicImage, removed: Removed, detection: Detection, calibration: NoiseCalibration | None
-    ) -> Removed:
-        """Return what is taken off an image, with what sources add to each other where that is asked for."""
+    def take_neighbours(self, planes: _Planes, detection: Detection, calibration: NoiseCalibration | None) -> _Planes:
+        """Return planes off which is taken what sources add to each other too, where that is asked for."""
         if self.options.measure.neighbours != "subtract":
-            return removed
+            return planes
         self.begin("neighbours")
-        removed = remove_neighbours(removed, image, detection, self.options, parallel=self.parallel)
-        return measure_profiles(removed, image, calibration, parallel=self.parallel)
+        removed = remove_neighbours(planes.removed, planes.image, detection, self.options, parallel=self.parallel)
+        return replace(planes, removed=measure_profiles(removed, planes.image, calibration, parallel=self.parallel))
 
-    def center(self, image: MosaicImage, removed: Removed, detection: Detection) -> Detection:
+    def center(self, planes: _Planes, detection: Detection) -> Detection:
         """Return sources at the positions that the options ask for."""
-        if self.options.measure.positions != "windowed":
+        measure = self.options.measure
+        if measure.positions != "windowed":
             return detection
-        return center_detection(detection, image, removed, self.options.measure.window, parallel=self.parallel)
+        return center_detection(detection, planes.image, planes.removed, measure.window, parallel=self.parallel)
 
     def measure(
-        self,
-        image: MosaicImage,
-        removed: Removed,
-        detection: Detection,
-        calibration: NoiseCalibration | None,
-        psf: PSFModel | None,
+        self, planes: _Planes, detection: Detection, calibration: NoiseCalibration | None, psf: PSFModel | None
     ) -> QTable:
         """Return the photometry of sources on an image less what is taken off it."""
-        ask = Ask("photplug_measure", QTable, self.options, self.manager, stand_in=False)
-        scale = pixel_scale(image.wcs)
+        scale = pixel_scale(planes.image.wcs)
         reach = find_reach(shapes_on_grid(detection, scale), scale, self.options.measure, growth=psf is not None)
         reach = np.maximum(reach, HOLE_REACH / scale + 2)
-        measure = partial(_measure, ask, calibration, psf)
-        without = take_off(image, removed)
-        return measure_in_tiles(without, self.background, detection, reach, self.tiles, measure, self.parallel)
+        ask = self._ask("photplug_measure", QTable, stand_in=False)
+        measure = partial(ask, calibration=calibration, psf=psf)
+        return measure_in_tiles(planes.without, planes.background, detection, reach, self.tiles, measure, self.parallel)
 
+    def match(
+        self,
+        planes: _Planes,
+        detection: Detection,
+        native: QTable,
+        psf: PSFModel | None,
+        target: Target,
+        blocked: Detection | None,
+    ) -> QTable:
+        """Return the columns of sources at the PSF of a target.
 
-def _match(
-    work: _Work,
-    image: MosaicImage,
-    removed: Removed,
-    blocked: Detection,
-    detection: Detection,
-    catalog: QTable,
-    psf: PSFModel | None,
-    target: Target,
-    *,
-    calibrated: bool,
-) -> QTable:
-    """Return the columns of sources at the PSF of a target; `blocked` are those that are kept off for its a(r)."""
-    if psf is None:
-        raise PhotplugError("an image is brought to another PSF, and its own is not known; give it (psf)")
-    if psf.stamps == (target.psf,):
-        found = copy_matched(catalog, work.options)
-    else:
-        sources = detection.sources.copy(copy_data=False)
-        if "kron_radius" in catalog.colnames:
-            sources["kron_radius"] = catalog["kron_radius"]  # that of the image as it is
-        detection = replace(detection, sources=sources, uncleaned=None)
-        options = work.options
-        if options.measure.neighbours == "subtract":  # they are, by their models as they are in the image as it is
-            options = replace(options, measure=replace(options.measure, neighbours="keep"))
-        keeping = replace(work, options=options)
+        With the photometry of the image as it is, and the sources that are kept off for its a(r); None for no a(r).
+        """
+        if psf is None:
+            raise PhotplugError("an image is brought to another PSF, and its own is not known; give it (psf)")
+        if psf.stamps == (target.psf,):
+            found = copy_matched(native, self.options)
+        else:
+            sources = detection.sources.copy(copy_data=False)
+            if "kron_radius" in native.colnames:
+                sources["kron_radius"] = native["kron_radius"]  # that of the image as it is
+            detection = replace(detection, sources=sources, uncleaned=None)
+            options = self.options
+            if options.measure.neighbours == "subtract":  # they are, by their models as they are in the image as it is
+                options = replace(options, measure=replace(options.measure, neighbours="keep"))
+            keeping = replace(self, options=options)
 
-        def measure(matched: MosaicImage, without: Removed) -> tuple[QTable, NoiseCalibration | None]:
-            found = keeping.calibrate(matched, without, blocked) if calibrated else None
-            return keeping.measure(matched, without, detection, found, None), found
+            def measure(image: MosaicImage, removed: Removed) -> tuple[QTable, NoiseCalibration | None]:
+                matched = replace(planes, image=image, removed=removed)
+                calibration = None if blocked is None else keeping.calibrate(matched, blocked)
+                return keeping.measure(matched, detection, calibration, None), calibration
 
-        kernels = Kernels.bring(psf, target.psf, image.wcs)
-        warn_of_residual(kernels.kernels)
-        found = measure_matched(image, removed, detection, catalog, kernels, options, measure, parallel=work.parallel)
-    found.meta["MATCH"] = target.name
-    return found
-
-
-def _find_background(image: MosaicImage, options: Options, manager: pluggy.PluginManager, *, later: bool) -> Background:
-    """Return the background, or where sources are known what finds it for a plugin that looks at it."""
-    find = partial(Ask("photplug_background", Background, options, manager, stand_in=True), image=image)
-    return Background(level=find) if later else find().share()
-
-
-def _find_sources(
-    image: MosaicImage,
-    background: Background,
-    tiles: Sequence[Tile],
-    options: Options,
-    manager: pluggy.PluginManager,
-    parallel: Map,
-) -> Detection:
-    """Return the sources of an image, in tiles, or in one piece where options ask for that."""
-    find = partial(_detect, Ask("photplug_detect", Detection, options, manager, stand_in=True))
-    if options.detect.use_segmentation is not None or options.detect.extraction == "whole":
-        return find(image, background)
-    return detect_in_tiles(image, background, tiles, options.tiles.overlap, find, parallel)
-
-
-def _find_sky(
-    image: MosaicImage,
-    background: Background,
-    detection: Detection,
-    options: Options,
-    parallel: Map,
-) -> tuple[Detection, Removed, tuple[float, float] | None]:
-    """Return a detection with its significances, what is taken off as sky, and the sky that is left in, by one mask."""
-    covered = mask_sources(image, detection.segmentation, pixel_scale(image.wcs), parallel=parallel)
-    mask = covered[0]
-    if "snr_detect" not in detection.sources.colnames and len(detection.sources):
-        edges = find_zones_off(image, mask, parallel=parallel)
-        planes = image, background, detection.segmentation, mask, edges
-        detection = add_significance(detection, measure_significance(*planes, options.detect, parallel=parallel))
-    removed = remove_sky(image, detection.segmentation, options, covered, parallel=parallel)
-    left = _measure_rest(image, detection, covered, parallel) if options.measure.background == "none" else None
-    return detection, removed, left
-
-
-def _measure_rest(image: MosaicImage, detection: Detection, covered: Mask, parallel: Map) -> tuple[float, float]:
-    """Return the level and the sigma of the sky that photometry leaves in."""
-    mask, narrow = covered
-    if narrow:  # beside which the wings of sources would pass for sky
-        mask, _ = mask_sources(image, detection.segmentation, pixel_scale(image.wcs), least=0, parallel=parallel)
-    return measure_sky(image, mask)
-
-
-def _detect(ask: Ask[Detection], image: MosaicImage, background: Background) -> Detection:
-    return ask(image=image, background=background)
-
-
-def _measure(
-    ask: Ask[QTable],
-    calibration: NoiseCalibration | None,
-    psf: PSFModel | None,
-    image: MosaicImage,
-    background: Background,
-    detection: Detection,
-) -> QTable:
-    return ask(image=image, background=background, detection=detection, calibration=calibration, psf=psf)
+            kernels = Kernels.bring(psf, target.psf, planes.image.wcs)
+            warn_of_residual(kernels.kernels)
+            given = planes.image, planes.removed, detection, native, kernels, options, measure
+            found = measure_matched(*given, parallel=self.parallel)
+        found.meta["MATCH"] = target.name
+        return found
 
 
 def _find_nothing(targets: Detection, image: MosaicImage) -> Detection:
