@@ -25,6 +25,7 @@ from dja_photplug.parallel.scratch import share_plane
 from dja_photplug.parallel.tiles import Tile, cut_tiles
 from dja_photplug.parallel.workers import Map
 from dja_photplug.pipeline.steps.asking import Ask, ask_stand_in
+from dja_photplug.pipeline.steps.forced import adopt_segments, measure_guests
 from dja_photplug.pipeline.steps.result import Result
 from dja_photplug.pipeline.tiles import detect_in_tiles, measure_in_tiles
 from dja_photplug.plugins.manager import get_plugin_manager
@@ -36,8 +37,6 @@ from dja_photplug.sources.detection import (
     add_significance,
     center_detection,
     regrid_detection,
-    regrid_sources,
-    sample_labels,
     shapes_on_grid,
 )
 from dja_photplug.sources.matched import copy_matched, measure_matched
@@ -123,19 +122,14 @@ def analyse_image(
     work = _Work(background, tiles, options, manager, begin, parallel)
     if calibration is None and calibrated:
         calibration = work.calibrate(image, removed, detection)
-    blocked = detection
+    blocked, host = detection, None
     if targets is not None:
-        detection = _adopt_segments(targets, detection)
+        detection, host = adopt_segments(targets, detection)
     removed = work.take_neighbours(image, removed, detection, calibration)
     begin("measuring")
     detection = work.center(image, removed, detection) if own else detection
-    catalog = work.measure(image, removed, detection, calibration, psf)
-    if target is not None:
-        begin("matching")
-        found = _match(
-            work, image, removed, blocked, detection, catalog, psf, target, calibrated=calibration is not None
-        )
-        catalog = hstack([catalog, found], metadata_conflicts="silent")
+    measure = partial(_measure_rows, work, image, blocked, calibration, psf, target)
+    catalog = measure(removed, detection) if host is None else measure_guests(removed, detection, host, measure)
     return Result(
         catalog=catalog,
         planes=(image, background),
@@ -196,6 +190,26 @@ class _Work:
         measure = partial(_measure, ask, calibration, psf)
         without = take_off(image, removed)
         return measure_in_tiles(without, self.background, detection, reach, self.tiles, measure, self.parallel)
+
+
+def _measure_rows(
+    work: _Work,
+    image: MosaicImage,
+    blocked: Detection,
+    calibration: NoiseCalibration | None,
+    psf: PSFModel | None,
+    target: Target | None,
+    removed: Removed,
+    detection: Detection,
+) -> QTable:
+    """Return the photometry of sources, at the PSF of a target too where there is one."""
+    catalog = work.measure(image, removed, detection, calibration, psf)
+    if target is None:
+        return catalog
+    work.begin("matching")
+    calibrated = calibration is not None
+    found = _match(work, image, removed, blocked, detection, catalog, psf, target, calibrated=calibrated)
+    return hstack([catalog, found], metadata_conflicts="silent")
 
 
 def _match(
@@ -295,10 +309,3 @@ def _measure(
     detection: Detection,
 ) -> QTable:
     return ask(image=image, background=background, detection=detection, calibration=calibration, psf=psf)
-
-
-def _adopt_segments(targets: Detection, detection: Detection) -> Detection:
-    """Return positions as the sources of the segments that they lie on; the label of those on none is 0."""
-    sources = regrid_sources(targets.sources, targets.wcs, detection.wcs)
-    sources["id"] = np.maximum(sample_labels(detection.segmentation, sources), 0)
-    return replace(detection, sources=sources)
