@@ -27,6 +27,7 @@ from dja_photplug.parallel.scratch import share_plane
 from dja_photplug.parallel.tiles import Tile, cut_tiles
 from dja_photplug.parallel.workers import Map
 from dja_photplug.pipeline.steps.asking import Ask, ask_stand_in
+from dja_photplug.pipeline.steps.forced import adopt_segments, measure_guests
 from dja_photplug.pipeline.steps.result import Result
 from dja_photplug.pipeline.tiles import detect_in_tiles, measure_in_tiles
 from dja_photplug.plugins.manager import get_plugin_manager
@@ -38,8 +39,6 @@ from dja_photplug.sources.detection import (
     add_significance,
     center_detection,
     regrid_detection,
-    regrid_sources,
-    sample_labels,
     shapes_on_grid,
 )
 from dja_photplug.sources.matched import copy_matched, measure_matched
@@ -134,18 +133,15 @@ def analyse_image(
     planes = _Planes(image=image, background=background, removed=removed)
     if calibration is None and calibrated and not blank:
         calibration = work.calibrate(planes, detection, needed=own)
-    found = detection
+    blocked, host = detection if calibration is not None else None, None
     if targets is not None:
-        detection = _adopt_segments(targets, detection)
+        detection, host = adopt_segments(targets, detection)
     planes = work.take_neighbours(planes, detection, calibration)
     begin("measuring")
     detection = work.center(planes, detection) if own else detection
-    catalog = work.measure(planes, detection, calibration, psf)
-    if target is not None:
-        begin("matching")
-        blocked = found if calibration is not None else None
-        matched = work.match(planes, detection, catalog, psf, target, blocked)
-        catalog = hstack([catalog, matched], metadata_conflicts="silent")
+    measure = partial(work.measure_rows, planes, blocked, calibration, psf, target)
+    removed = planes.removed
+    catalog = measure(removed, detection) if host is None else measure_guests(removed, detection, host, measure)
     return Result(
         catalog=catalog,
         planes=(image, background),
@@ -251,6 +247,25 @@ class _Work:
         measure = partial(ask, calibration=calibration, psf=psf)
         return measure_in_tiles(planes.without, planes.background, detection, reach, self.tiles, measure, self.parallel)
 
+    def measure_rows(
+        self,
+        planes: _Planes,
+        blocked: Detection | None,
+        calibration: NoiseCalibration | None,
+        psf: PSFModel | None,
+        target: Target | None,
+        removed: Removed,
+        detection: Detection,
+    ) -> QTable:
+        """Return the photometry of sources on an image less this, at the PSF of a target too where there is one."""
+        planes = replace(planes, removed=removed)
+        catalog = self.measure(planes, detection, calibration, psf)
+        if target is None:
+            return catalog
+        self.begin("matching")
+        matched = self.match(planes, detection, catalog, psf, target, blocked)
+        return hstack([catalog, matched], metadata_conflicts="silent")
+
     def match(
         self,
         planes: _Planes,
@@ -294,10 +309,3 @@ class _Work:
 def _find_nothing(targets: Detection, image: MosaicImage) -> Detection:
     """Return that an image without data has no sources."""
     return Detection(sources=targets.sources[:0], segmentation=np.zeros(image.shape, np.int32), wcs=image.wcs)
-
-
-def _adopt_segments(targets: Detection, detection: Detection) -> Detection:
-    """Return positions as the sources of the segments that they lie on; the label of those on none is 0."""
-    sources = regrid_sources(targets.sources, targets.wcs, detection.wcs)
-    sources["id"] = np.maximum(sample_labels(detection.segmentation, sources), 0)
-    return replace(detection, sources=sources)
