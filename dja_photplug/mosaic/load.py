@@ -27,9 +27,7 @@ from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.parallel.progress import tell_read
 from dja_photplug.parallel.scratch import fill_rows, has_scratch, new_plane
 from dja_photplug.readers.streams import ahead
-from dja_photplug.sky.grid import (
-    Cutout,
-)
+from dja_photplug.sky.cutouts import Cutout
 from dja_photplug.sky.headers import WCS_CARDS
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT
 

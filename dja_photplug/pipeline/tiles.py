@@ -32,7 +32,8 @@ from dja_photplug.parallel.scratch import new_plane, open_scratch
 from dja_photplug.parallel.tiles import Tile, find_tiles, join_boxes, make_window, widen
 from dja_photplug.parallel.workers import Map, Workers, count_cores, sharing
 from dja_photplug.plugins.manager import split_work
-from dja_photplug.sky.grid import Window, reaches, resolve_cutout
+from dja_photplug.sky.cutouts import reaches, resolve_cutout
+from dja_photplug.sky.grid import Window
 from dja_photplug.sources.detection import Detection
 
 __all__ = ["count_workers", "detect_in_tiles", "is_large", "measure_in_tiles", "share_work"]

@@ -30,6 +30,9 @@ from dja_photplug.options.commands import GalfitOptions
 
 __all__ = ["photplug_register_commands", "run"]
 
+# What is said of the part of a mosaic around the sources, which is no wish of the user.
+NO_WISH = ".* its loader passed over the cut-out|cut-out .* reaches over the edge"
+
 
 @hookimpl
 def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
@@ -79,8 +82,7 @@ def run(arguments: Namespace) -> None:
         own = f"{source.band}_{galfit.flux}"
         galfit = replace(galfit, flux=own) if own in table.colnames else galfit
     with warnings.catch_warnings():
-        # The part around the sources is no wish of the user.
-        warnings.filterwarnings("ignore", ".* its loader passed over the cut-out", PhotplugWarning)
+        warnings.filterwarnings("ignore", NO_WISH, PhotplugWarning)
         image = load_source(source, replace(options, cutout=surround(places, galfit.size)), manager)
     if table is None:
         model = settle_psf(psf, image, galfit.psf_scale)
