@@ -337,7 +337,8 @@ def load_mosaic(
         variance, with Poisson noise and gain, and is used as it is with every preset but ``background``.
     cutout : optional
         ``(SkyCoord, size)``, a sky or pixel region (its bounding box), or slices (y, x). Rows below are skipped,
-        rows above never read.
+        rows above never read, nor the checksum of a ``.fits.gz`` behind them. A warning says how much of one that
+        reaches over the edge of the mosaic is there.
     variance : callable, optional
         ``variance(header, exposure, log) -> NoiseModel``, another model than that of `noise` and of the plugins.
     plugins : mapping of str to Stage, optional

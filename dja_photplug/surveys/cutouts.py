@@ -75,7 +75,8 @@ def cutouts(
     """Return cut-outs of many places in many bands, with their full weight.
 
     Of a ``.fits`` no other rows are read than those of the cut-outs, on disk or by range from a server; of a
-    ``.fits.gz`` on a server what is before the last of them once, and later only what is near.
+    ``.fits.gz`` on a server what is before the last of them once, and later only what is near; its checksum, which is
+    behind all pixels, is not looked at.
 
     Parameters
     ----------
