@@ -20,8 +20,8 @@ from dja_photplug.mosaic.models.fullweight import (
     FullWeight,
     GivenVariance,
     expect_cards,
-    tell_uncovered,
 )
+from dja_photplug.mosaic.models.uncovered import tell_uncovered
 from dja_photplug.options.bands import of_band
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.parallel.progress import tell_read
