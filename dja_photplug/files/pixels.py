@@ -38,6 +38,9 @@ __all__ = [
 ]
 
 _END = b"END".ljust(CARD)
+# Value beyond which no pixel and no weight is, in whatever unit, but one in ten floats of any bytes; and how many of
+# such values may stand for no data.
+MOST_VALUE, STAND_INS = 1e30, 2
 _DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _MOST_AXES = 999  # by the standard
 # What isal raises on a gzip stream that is cut short, or is none; its stub declares an instance of the error.
@@ -211,7 +214,8 @@ class ImageReader:
         Parameters
         ----------
         window : pair of slices, optional
-            Rows and columns; everything by default. Rows before it are skipped, rows after it never read.
+            Rows and columns; everything by default. Rows before it are skipped, rows after it never read, and so not
+            the checksum of a gzip stream: pixels of absurd values tell of damage then.
         out : ndarray of float32, optional
             Where all these pixels go, of the shape of the window; what is yielded are then its rows.
 
@@ -238,9 +242,20 @@ class ImageReader:
             self._fill(raw[:n].reshape(-1).view(np.uint8))
             with nullcontext(scratch[:n]) if out is None else fill_rows(out, block) as pixels:
                 self._convert(raw[:n, columns], pixels)
+            if self._gzipped and rows.stop < ny:
+                self._check_sane(pixels)
             yield block, pixels if out is None else out[block]
         if rows.stop == ny:
             self._check_end()
+
+    def _check_sane(self, pixels: NDArray[np.float32]) -> None:
+        """Refuse pixels that nobody measures, where the checksum of a gzip stream is behind what is read.
+
+        Where bits of it are wrong what follows is often shifted, and its bytes are floats of any size.
+        """
+        absurd = pixels[(np.abs(pixels) > MOST_VALUE) & np.isfinite(pixels)]
+        if self._dtype.kind == "f" and len(found := np.unique(absurd)) > STAND_INS:
+            raise self._damaged(f"it has pixels of {', '.join(f'{value:.2g}' for value in found[:3])} ...")
 
     def _convert(self, raw: NDArray[np.number], out: NDArray[np.float32]) -> None:
         half = 1 << 8 * raw.dtype.itemsize - 1

@@ -23,6 +23,7 @@ from dja_photplug.mosaic.models.fullweight import NoiseModel
 from dja_photplug.mosaic.models.noise import RescaledModel, crop_model
 from dja_photplug.mosaic.weights import rescale_weight
 from dja_photplug.parallel.scratch import share_plane
+from dja_photplug.sky.cutouts import split_item
 from dja_photplug.units import MOSAIC_UNIT, plain_array
 
 __all__ = [
@@ -130,12 +131,9 @@ class MosaicImage(CCDData):
 
     def __getitem__(self, item: slice | tuple[slice | int, ...]) -> MosaicImage:
         """Return a part of the image, with all of its planes, and what is taken off there."""
+        box = split_item(item)
         part = super().__getitem__(item)
-        if self.removed is not None and isinstance(item, tuple):
-            rows, columns = item
-            assert isinstance(rows, slice)
-            assert isinstance(columns, slice)
-            part.removed = self.removed[rows, columns]
+        part.removed = None if self.removed is None else self.removed[box]
         return part
 
     def copy(self) -> MosaicImage:

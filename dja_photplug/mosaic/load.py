@@ -16,14 +16,15 @@ from dja_photplug.archive.fetch import bring_near
 from dja_photplug.files.formats import encode_cards
 from dja_photplug.files.names import MosaicFiles, find_mosaic
 from dja_photplug.files.pixels import Allocate, ImageReader
-from dja_photplug.mosaic.models.fullweight import FullWeight, GivenVariance, expect_cards, tell_uncovered
+from dja_photplug.mosaic.models.fullweight import FullWeight, GivenVariance, expect_cards
+from dja_photplug.mosaic.models.uncovered import tell_uncovered
 from dja_photplug.mosaic.plan import Plan, VarianceHook, check_member, given_variance, plan_loading
 from dja_photplug.options.bands import of_band
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.parallel.progress import tell_read
 from dja_photplug.parallel.scratch import fill_rows, has_scratch, new_plane
 from dja_photplug.readers.streams import ahead
-from dja_photplug.sky.grid import Cutout
+from dja_photplug.sky.cutouts import Cutout
 from dja_photplug.sky.headers import WCS_CARDS
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT
 
@@ -62,7 +63,8 @@ def load_mosaic(
         Poisson noise and gain, and is used as it is with every preset but ``background``.
     cutout : optional
         ``(SkyCoord, size)``, a sky or pixel region (its bounding box), or slices (y, x). Rows below are skipped,
-        rows above never read.
+        rows above never read, nor the checksum of a ``.fits.gz`` behind them. A warning says how much of one that
+        reaches over the edge of the mosaic is there.
     variance : callable, optional
         ``variance(header, exposure, log) -> NoiseModel``, another model than that of `noise`.
     keep_weight : bool, optional

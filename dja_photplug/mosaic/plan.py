@@ -26,7 +26,8 @@ from dja_photplug.options.bands import of_band
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.remote.cache import local_copies
 from dja_photplug.sky.cards import try_both
-from dja_photplug.sky.grid import Cutout, Window, check_pixels, check_same_grid, crop_header, header_wcs, resolve_cutout
+from dja_photplug.sky.cutouts import Cutout, resolve_cutout, tell_edge
+from dja_photplug.sky.grid import Window, check_pixels, check_same_grid, crop_header, header_wcs
 from dja_photplug.sky.headers import find_contradiction
 
 __all__ = [
@@ -131,6 +132,7 @@ def plan_loading(
     try:
         wcs = _check_header(files, options, variance, science)
         window = resolve_cutout(cutout, wcs, science.shape)
+        tell_edge(cutout, wcs, science.shape)
         check_pixels(wcs[window], (window[0].stop - window[0].start, window[1].stop - window[1].start))
         if contradiction := find_contradiction(science.header):
             warnings.warn(f"{files.science}: {contradiction}", PhotplugWarning, stacklevel=2)

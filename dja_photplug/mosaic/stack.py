@@ -27,7 +27,8 @@ from dja_photplug.outputs.whole import whole_file
 from dja_photplug.parallel.progress import tell_read
 from dja_photplug.parallel.scratch import fill_rows, keep_memory, new_plane
 from dja_photplug.parallel.workers import Map
-from dja_photplug.sky.grid import BLOCK_PIXELS, Cutout, Grid, Window, pixel_scale, resolve_cutout, row_blocks
+from dja_photplug.sky.cutouts import Cutout, resolve_cutout
+from dja_photplug.sky.grid import BLOCK_PIXELS, Grid, Window, pixel_scale, row_blocks
 from dja_photplug.sky.nesting import find_nesting
 from dja_photplug.units import MOSAIC_UNIT, MOSAIC_ZERO_POINT
 

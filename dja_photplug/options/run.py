@@ -21,7 +21,7 @@ from dja_photplug.options.stages import (
 )
 
 if TYPE_CHECKING:
-    from dja_photplug.sky.grid import Cutout
+    from dja_photplug.sky.cutouts import Cutout
 
 __all__ = ["STAGES", "Options"]
 

@@ -43,7 +43,7 @@ from dja_photplug.pipeline.streams import load_unchanged, open_source
 from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.plugins.options import complete_options
 from dja_photplug.psf.regions import PSFModel
-from dja_photplug.sky.grid import reaches
+from dja_photplug.sky.cutouts import reaches
 from dja_photplug.sources.totals import add_matched_totals, add_totals, compare_apertures, kron_radii
 
 __all__ = ["list_images", "list_stack", "run"]

@@ -31,7 +31,8 @@ from dja_photplug.plugins.calls import ask_all, ask_first, ask_some, name_strang
 from dja_photplug.plugins.manager import get_plugin_manager, has_plugins, implementations
 from dja_photplug.plugins.models import GuardedModel
 from dja_photplug.plugins.options import complete_options
-from dja_photplug.sky.grid import Cutout, Grid, Window, check_pixels, pixel_size, resolve_cutout
+from dja_photplug.sky.cutouts import Cutout, pixel_size, resolve_cutout, tell_edge
+from dja_photplug.sky.grid import Grid, Window, check_pixels
 from dja_photplug.units import MOSAIC_ZERO_POINT, flux_of
 
 if TYPE_CHECKING:
@@ -263,9 +264,13 @@ def _cut(image: MosaicImage, source: Source, cutout: Cutout) -> MosaicImage:
     grid = source.grid()
     # Pixels of a part are no pixels of the whole: its size tells that the loader took them.
     asked = pixel_size(cutout) if grid is None else _size(resolve_cutout(cutout, *grid))
+    if grid is not None:
+        tell_edge(cutout, *grid)
     if image.shape == asked:
         return image
     window = resolve_cutout(cutout, image.wcs, image.shape)
+    if grid is None:
+        tell_edge(cutout, image.wcs, image.shape)
     if _size(window) == image.shape:
         return image
     (ny, nx), (rows, columns) = image.shape, _size(window)
@@ -332,7 +337,8 @@ def load_mosaic(
         variance, with Poisson noise and gain, and is used as it is with every preset but ``background``.
     cutout : optional
         ``(SkyCoord, size)``, a sky or pixel region (its bounding box), or slices (y, x). Rows below are skipped,
-        rows above never read.
+        rows above never read, nor the checksum of a ``.fits.gz`` behind them. A warning says how much of one that
+        reaches over the edge of the mosaic is there.
     variance : callable, optional
         ``variance(header, exposure, log) -> NoiseModel``, another model than that of `noise` and of the plugins.
     plugins : mapping of str to Stage, optional

@@ -35,7 +35,8 @@ from dja_photplug.pipeline.streams import load_unchanged
 from dja_photplug.plugins.calls import ask_all, ask_first
 from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.psf.regions import PSFModel, warn_of_uncovered
-from dja_photplug.sky.grid import pixel_scale, reaches
+from dja_photplug.sky.cutouts import reaches
+from dja_photplug.sky.grid import pixel_scale
 from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.photometry import flag_point_sources
 from dja_photplug.sources.stars import check_psf

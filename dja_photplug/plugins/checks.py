@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
     from numpy.typing import NDArray
 
+    from dja_photplug.calibration.curve import NoiseCalibration
     from dja_photplug.files.names import Source
     from dja_photplug.light.mesh import Background
     from dja_photplug.sources.detection import Detection
@@ -152,6 +153,15 @@ def _check_variance(result: object, arguments: Arguments) -> str | None:
     if not isinstance(getattr(result, "provenance", None), Mapping):
         return f"gave a {type(result).__name__} without provenance, a mapping of cards"
     return None
+
+
+def _check_calibrate(result: NoiseCalibration, arguments: Arguments) -> str | None:
+    import numpy as np
+
+    factor = np.asarray(result.factor)
+    bad = np.count_nonzero(~(np.isfinite(factor) & (factor > 0)))
+    told = "that are no positive numbers; NoiseCalibration.unknown(why) says that it is not known"
+    return f"gave an a(r) with {bad} of {factor.size} values {told}" if bad else None
 
 
 def _check_background(result: Background, arguments: Arguments) -> str | None:
@@ -320,6 +330,7 @@ _CHECKS: dict[str, Callable[[Any, Arguments], str | None]] = {
     "photplug_load": _check_load,
     "photplug_variance": _check_variance,
     "photplug_background": _check_background,
+    "photplug_calibrate": _check_calibrate,
     "photplug_detect": _check_detect,
     "photplug_measure": _check_measure,
     "photplug_epochs": _check_epochs,

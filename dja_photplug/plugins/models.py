@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,13 +30,16 @@ class GuardedModel:
     model : NoiseModel
     plugins : tuple of str
         The plugin that it is of, or those that it may be of.
+    counts : list of tuple
+        Of each block that it was asked for: how many pixels have a published weight, and how many of them it gave none.
     """
 
     model: NoiseModel
     plugins: tuple[str, ...]
+    counts: list[tuple[int, int]] = field(default_factory=list)
 
     def __call__(self, science: Plane, weight: Plane, rows: slice, /) -> Plane:
-        """Return the full weight of `rows`, as the plugin gives it.
+        """Return the full weight of `rows`, as the plugin gives it, and 0 where that is none.
 
         Raises
         ------
@@ -47,7 +50,22 @@ class GuardedModel:
         fault = needs_plane("weight", full, science.shape)
         if fault is not None:
             raise blame(self.plugins, _HOOK, f"its noise model {fault}")
-        return full
+        known, given = weight > 0, np.asarray(full)
+        fine = (given > 0) & (given < np.inf)
+        self.counts.append((int(np.count_nonzero(known)), int(np.count_nonzero(known & ~fine))))
+        return full if fine.all() else np.where(fine, given, 0).astype(given.dtype)
+
+    @property
+    def n_null(self) -> int:
+        """How many pixels with a published weight have no full one: 0, negative or NaN."""
+        return sum(null for _, null in self.counts)
+
+    @property
+    def lacking(self) -> str:
+        """What is said of these pixels, of which whoever made them should know."""
+        return (
+            f"get none by the noise model of plugin {' or '.join(map(repr, self.plugins))}, and count as without data"
+        )
 
     @property
     def provenance(self) -> Cards:
@@ -56,8 +74,12 @@ class GuardedModel:
         Raises
         ------
         PhotplugError
-            With the plugin's name, where they are none.
+            With the plugin's name, where they are none, or it gave no pixel at all a weight.
         """
+        number = sum(known for known, _ in self.counts)
+        if number and self.n_null == number:
+            told = f"its noise model gave none of the {number} pixels with a published weight one above 0; give the "
+            raise blame(self.plugins, _HOOK, f"{told}inverse variance of each, and 0 only where there are no data")
         cards = self.model.provenance
         for key, card in cards.items() if isinstance(cards, Mapping) else [(cards, None)]:
             if not (isinstance(key, str) and _is_card(card)):

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
-from astropy import units as u
 from astropy.coordinates import ICRS, SkyCoord
 from astropy.wcs import WCS
-from astropy.wcs.utils import proj_plane_pixel_area, skycoord_to_pixel, wcs_to_celestial_frame
+from astropy.wcs.utils import proj_plane_pixel_area, wcs_to_celestial_frame
 from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.sky.headers import crop_header, header_wcs
-from dja_photplug.sky.position import format_position
 
 if TYPE_CHECKING:
-    from regions import Region
+    pass
 
 __all__ = [
     "BLOCK_PIXELS",
-    "Cutout",
     "Grid",
     "Window",
     "check_pixels",
@@ -33,9 +29,6 @@ __all__ = [
     "header_wcs",
     "pixel_positions",
     "pixel_scale",
-    "pixel_size",
-    "reaches",
-    "resolve_cutout",
     "row_blocks",
     "sky_positions",
     "world_axes",
@@ -43,9 +36,6 @@ __all__ = [
 
 Window = tuple[slice, slice]
 """Rows and columns of a mosaic, both with start and stop."""
-
-Cutout: TypeAlias = "Window | tuple[SkyCoord, u.Quantity] | Region | None"
-"""What a part of a mosaic is asked for by; see `resolve_cutout`."""
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -250,100 +240,6 @@ def coarsen_grid(grid: Grid, step: int) -> Grid:
     return Grid(wcs, wcs.array_shape)
 
 
-def resolve_cutout(cutout: Cutout, wcs: WCS, shape: tuple[int, int]) -> Window:
-    """Return the pixels that a cut-out asks for, trimmed to the mosaic.
-
-    Parameters
-    ----------
-    cutout : None, tuple or regions.Region
-        ``None`` for everything; ``(SkyCoord, size)`` with an angular size (one, or height and width; the centre's
-        pixel is in the middle); a sky or pixel region, whose bounding box is taken; or a pair of slices (y, x).
-    wcs : `~astropy.wcs.WCS`
-        Of the mosaic.
-    shape : tuple of int
-        Of the mosaic, (ny, nx).
-
-    Returns
-    -------
-    tuple of slice
-        Rows and columns, at least one of each.
-
-    Raises
-    ------
-    PhotplugError
-        Where the cut-out lies off the mosaic or is of another form.
-    """
-    if cutout is None:
-        return slice(0, shape[0]), slice(0, shape[1])
-    window = _trim(cutout, wcs, shape)
-    if window is None:
-        raise PhotplugError(
-            f"cut-out {_describe_cutout(cutout)} is empty or lies off the mosaic of {shape[1]} x {shape[0]} pixels; "
-            "choose a place on it"
-        )
-    return window
-
-
-def reaches(cutout: Cutout, wcs: WCS, shape: tuple[int, int]) -> bool:
-    """Return whether a cut-out holds any pixel of a mosaic.
-
-    Parameters
-    ----------
-    cutout, wcs, shape
-        As for :func:`resolve_cutout`.
-
-    Returns
-    -------
-    bool
-
-    Raises
-    ------
-    PhotplugError
-        Where the cut-out is of another form.
-    """
-    return cutout is None or _trim(cutout, wcs, shape) is not None
-
-
-def _trim(cutout: Cutout, wcs: WCS, shape: tuple[int, int]) -> Window | None:
-    """Return the pixels of a mosaic that a cut-out holds; None where it holds none."""
-    try:
-        limits = _find_limits(cutout, wcs, shape)
-    except (TypeError, ValueError) as error:  # of astropy and regions, on NaN and on sizes that are no angles
-        raise PhotplugError(
-            f"cut-out {_describe_cutout(cutout)}: {error}; give (SkyCoord, size), a regions region, or a pair of "
-            "slices (y, x)"
-        ) from None
-    rows, columns = (slice(max(low, 0), min(high, n)) for (low, high), n in zip(limits, shape, strict=True))
-    return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
-
-
-def _describe_cutout(cutout: Cutout) -> str:
-    if isinstance(cutout, tuple) and len(cutout) == 2 and isinstance(cutout[0], SkyCoord) and cutout[0].isscalar:
-        centre = cutout[0].icrs
-        return f"of {cutout[1]} around {format_position(centre.ra.deg, centre.dec.deg)}"
-    return " ".join(repr(cutout).split())  # several positions print on several lines
-
-
-def pixel_size(cutout: Cutout) -> tuple[int, int] | None:
-    """Return the size of a cut-out that is given in pixels.
-
-    Parameters
-    ----------
-    cutout : optional
-        As for :func:`resolve_cutout`.
-
-    Returns
-    -------
-    tuple of int or None
-        (ny, nx); None where only a WCS tells, or for none.
-    """
-    if isinstance(cutout, tuple):
-        known = [part.stop - (part.start or 0) for part in cutout if isinstance(part, slice) and part.stop is not None]
-    else:  # a region of pixels; one of the sky has no box
-        known = list(getattr(getattr(cutout, "bounding_box", None), "shape", ()))
-    return (known[0], known[1]) if len(known) == 2 else None
-
-
 def cut_window(plane: NDArray[Scalar], corner: tuple[int, int], shape: tuple[int, int], fill: float) -> NDArray[Scalar]:
     """Return a copy of the pixels of a window that may reach over the edges of a plane, or lie beside it.
 
@@ -378,31 +274,6 @@ def cut_window(plane: NDArray[Scalar], corner: tuple[int, int], shape: tuple[int
     except NoOverlapError:
         return np.full(shape, fill, plane.dtype)
     return window.copy() if window.base is not None else window  # all on the plane it is a view
-
-
-def _find_limits(cutout: Cutout, wcs: WCS, shape: tuple[int, int]) -> list[tuple[int, int]]:
-    """Return first and one past the last pixel in y and x, also off the mosaic."""
-    if isinstance(cutout, tuple) and len(cutout) == 2:
-        if isinstance(cutout[0], SkyCoord):
-            return _frame_position(cutout[0], cutout[1], wcs)
-        if all(isinstance(part, slice) and part.step in (None, 1) for part in cutout):
-            return [part.indices(n)[:2] for part, n in zip(cutout, shape, strict=True)]
-    elif not isinstance(cutout, tuple | None) and hasattr(cutout, "contains"):  # a region; a SkyCoord also has to_pixel
-        box = (cutout.to_pixel(wcs) if hasattr(cutout, "to_pixel") else cutout).bounding_box
-        return [(box.iymin, box.iymax), (box.ixmin, box.ixmax)]
-    raise TypeError("not a cut-out")
-
-
-def _frame_position(centre: SkyCoord, size: u.Quantity, wcs: WCS) -> list[tuple[int, int]]:
-    """Return the limits in y and x of a window with the centre's pixel in its middle."""
-    x, y = skycoord_to_pixel(centre, wcs)
-    sides = np.broadcast_to((u.Quantity(size) / (pixel_scale(wcs) * u.arcsec)).to_value(u.one), 2)
-    if np.ndim(x) or not (np.isfinite([x, y, *sides]).all() and (sides > 0).all()):
-        raise ValueError("not one position on the mosaic's sky and a positive size")
-    counts = [max(1, round(float(side))) for side in sides]
-    # A position read off this WCS comes back with a rounding error that must not move the window.
-    lows = [math.ceil(float(c) - count / 2 - 1e-6) for c, count in zip((y, x), counts, strict=True)]
-    return [(low, low + count) for low, count in zip(lows, counts, strict=True)]
 
 
 def row_blocks(shape: tuple[int, ...], pixels: int = BLOCK_PIXELS) -> Iterator[slice]:

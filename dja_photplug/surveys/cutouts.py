@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -12,8 +13,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from tqdm import tqdm
 
-from dja_photplug.errors import PhotplugError
-from dja_photplug.files.names import Source
+from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.options.bands import settle_bands
 from dja_photplug.options.declare import Stage
 from dja_photplug.options.run import Options
@@ -22,7 +22,8 @@ from dja_photplug.pipeline.images import Products, find_grid, find_source, load_
 from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.plugins.options import complete_options
 from dja_photplug.remote.transport import bytes_moved
-from dja_photplug.sky.grid import pixel_positions
+from dja_photplug.sky.cutouts import describe_edge, resolve_cutout
+from dja_photplug.sky.grid import Grid, pixel_positions
 
 if TYPE_CHECKING:
     from dja_photplug.mosaic.image import MosaicImage
@@ -74,7 +75,8 @@ def cutouts(
     """Return cut-outs of many places in many bands, with their full weight.
 
     Of a ``.fits`` no other rows are read than those of the cut-outs, on disk or by range from a server; of a
-    ``.fits.gz`` on a server what is before the last of them once, and later only what is near.
+    ``.fits.gz`` on a server what is before the last of them once, and later only what is near; its checksum, which is
+    behind all pixels, is not looked at.
 
     Parameters
     ----------
@@ -83,7 +85,8 @@ def cutouts(
     bands : sequence of str, Path or Source
         Mosaics, as for :func:`dja_photplug.load_mosaic`: also prefixes that are URLs.
     size : Quantity, optional
-        Angle: the side, or height and width, of each cut-out. At the edge of a mosaic they are smaller.
+        Angle: the side, or height and width, of each cut-out. At the edge of a mosaic they are smaller, and a
+        warning says how many.
     noise : str or VarianceOptions, optional
         As for :func:`dja_photplug.load_mosaic`.
     plugins : mapping of str to Stage, optional
@@ -114,16 +117,22 @@ def cutouts(
     images: dict[str, list[MosaicImage | None]] = {name: [None] * len(places) for name in names}
     with bar:
         for name, source in zip(names, sources, strict=True):
-            for i in _order(places, source, options, manager):
-                part = replace(options, cutout=(places[i], size))
+            grid = find_grid(source, options, manager)
+            order = _order(places, grid)
+            over = sum(bool(describe_edge((places[i], size), *grid)) for i in order)
+            if over:
+                told = f"{source}: {over} of {len(order)} cut-outs reach over its edge, and are smaller"
+                warnings.warn(told, PhotplugWarning, stacklevel=2)
+            for i in order:
+                part = replace(options, cutout=resolve_cutout((places[i], size), *grid))
                 images[name][i] = load_source(source, part, manager)
                 bar.update()
     return Cutouts(positions=places, images=images, bytes_moved=bytes_moved() - before)
 
 
-def _order(positions: SkyCoord, source: Source, options: Options, manager: pluggy.PluginManager) -> list[int]:
+def _order(positions: SkyCoord, grid: Grid) -> list[int]:
     """Return which positions are on a mosaic, by their rows, so that each part of it is read once."""
-    wcs, (ny, nx) = find_grid(source, options, manager)
+    wcs, (ny, nx) = grid
     x, y = pixel_positions(wcs, positions.icrs.ra.deg, positions.icrs.dec.deg)
     inside = (x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5)
     return [int(i) for i in np.argsort(y) if inside[i]]

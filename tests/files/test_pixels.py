@@ -207,6 +207,27 @@ def test_the_checksum_is_not_reached_by_a_window(tmp_path: Path) -> None:
     assert read_image(path, window)[0].shape == (10, 10)
 
 
+def test_a_gz_with_a_wrong_bit_before_a_window_is_told_where_its_bytes_are_shifted(tmp_path: Path) -> None:
+    """By pixels of any size, as the checksum is behind; what changes a few pixels in place cannot be known."""
+    rng = np.random.default_rng(2)
+    image = rng.normal(size=(800, 800)).astype(np.float32)
+    image[:2, :3] = [[3e38, np.inf, np.nan], [-1e35, 3e38, np.nan]]  # such as stand for no data
+    path, window = save(tmp_path / "a.fits.gz", fits.PrimaryHDU(image)), (slice(0, 100), slice(0, 800))
+    content, told = path.read_bytes(), 0
+    np.testing.assert_array_equal(read_image(path, window)[0], image[window])
+    for place in rng.integers(500, len(content) // 8, 60):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        try:
+            changed = read_image(path, window)[0] != image[window]
+        except PhotplugError as error:
+            told += "truncated or damaged (it has pixels of " in str(error)
+        else:
+            assert np.count_nonzero(changed[2:]) < 20
+    assert told > 5
+
+
 @pytest.mark.parametrize("length", [1, 80, 2879, 2880, 2881, 5000, 2880 + 4 * 37 * 23 - 1])
 def test_a_plain_file_cut_anywhere_is_told(tmp_path: Path, length: int) -> None:
     path = cut(save(tmp_path / "a.fits", fits.PrimaryHDU(IMAGES["float32"])), length)

@@ -142,6 +142,13 @@ CASES = (
     place("61 minutes", f"epochs {PREFIX} --position 02:61:36 -05:12:00", "refused", "02:61:36", status=2),
     place("a declination in hours", f"epochs {PREFIX} --position 2h -5h", "refused", "no declination", status=2),
     place("beyond the pole", f"epochs {PREFIX} --position 34.4 95", "refused", "declination is 95 deg"),
+    place(
+        "over the edge of the mosaic",
+        f"{CUT} 34.4001 -5.2 0.3arcmin",
+        "warned",
+        "cut-out of 18.0 arcsec around 34.4001 -5.2 reaches over the edge of the mosaic of 530 x 401 pixels: ",
+        "18 x 16.04 of its 18 x 18 arcsec are on it",
+    ),
     place("off the mosaic", f"{CUT} 02:18:36 -05:12:00 4", "refused", "around 34.65 -5.2", "lies off the mosaic"),
     place("not covered", f"epochs {PREFIX} --position 02:18:36.1 -05:12:00", "refused", "position 34.6504167 -5.2;"),
     other(

@@ -439,6 +439,7 @@ def _without_model() -> dict[str, Callable[..., object]]:
     return {"photplug_find": make_archive().hooks["photplug_find"], "photplug_load": load}
 
 
+@pytest.mark.filterwarnings(r"ignore:cut-out \[380.500, 0.60\] reaches over the edge")
 def test_cutout_that_a_loader_passed_over_is_cut(simulated):
     name = f"mine:{simulated.prefix}"
     centre = dp.load_mosaic(simulated.prefix).wcs.pixel_to_world(260, 200)

@@ -24,6 +24,7 @@ from dja_photplug.plugins.calls import ask_all, ask_first
 from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.plugins.options import plugin_stages
 from dja_photplug.sources.detection import Background, Detection
+from tests.helpers import make_calibration
 
 MANAGER = get_plugin_manager()
 SHAPE = (6, 5)
@@ -142,6 +143,7 @@ GIVEN: dict[str, list[object]] = {
         *(make_detection(sources=spoil(name, [1.0, 1.0])) for name in COLUMNS),
         *(make_detection(sources=without(name)) for name in (*COLUMNS, "id", "npix", "flag")),
     ],
+    "photplug_calibrate": [make_calibration(np.nan), make_calibration([1.0, 1.0, 0.0, 1.0, 1.0])],
     "photplug_measure": [
         make_sources(1),
         make_sources(0),

@@ -59,6 +59,36 @@ def test_what_is_no_weight_is_the_plugins(act, why, simulated):
         load(act, simulated)
 
 
+@pytest.mark.parametrize("nothing", [np.nan, 0.0, -1.0, np.inf])
+def test_a_weight_that_is_nowhere_is_the_plugins(nothing, simulated):
+    """By whatever comes of it; the sky would be said to have no pixel."""
+    told = (
+        r"plugin 'mine' in photplug_variance: its noise model gave none of the \d{6} pixels with a published weight "
+        "one above 0; give the inverse variance of each"
+    )
+    with pytest.raises(PhotplugError, match=told):
+        load(lambda science, weight: np.full_like(weight, nothing), simulated)
+    manager = dp.get_plugin_manager()
+    manager.register(make_plugin(photplug_variance=lambda: Mine(lambda science, weight: weight * nothing)), "mine")
+    header = {"TELESCOP": "JWST", "BUNIT": "10*nanoJansky"}
+    with pytest.raises(PhotplugError, match=told.replace("{6}", "{3}")):
+        dp.full_weight(np.ones((20, 20)), np.ones((20, 20)), None, header, "mine", manager=manager)
+
+
+@pytest.mark.parametrize("nothing", [np.nan, -1.0])
+def test_a_weight_that_half_of_the_pixels_lack_is_told(nothing, simulated):
+    def forget(science, weight):
+        return np.where(np.arange(weight.shape[1]) < 265, nothing, weight)
+
+    with pytest.warns(
+        dp.PhotplugWarning,
+        match="clear: 50% of the pixels with weight get none by the noise model of plugin 'mine', and count",
+    ):
+        image = load(forget, simulated)
+    assert (image.uncertainty.array[:, :265] == 0).all()
+    assert image.mask[:, :265].all()
+
+
 def test_a_model_cannot_change_the_image(simulated):
     with pytest.raises(PhotplugError, match="plugin 'mine' failed in photplug_load: ValueError.*read-only"):
         load(change, simulated)

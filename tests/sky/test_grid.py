@@ -24,7 +24,8 @@ from regions import (
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.pixels import ImageReader
-from dja_photplug.sky.grid import crop_header, header_wcs, pixel_scale, resolve_cutout
+from dja_photplug.sky.cutouts import resolve_cutout
+from dja_photplug.sky.grid import crop_header, header_wcs, pixel_scale
 from tests.helpers import uds_prefix
 
 SHAPE = (200, 300)

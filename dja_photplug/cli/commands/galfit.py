@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["photplug_register_commands", "run"]
 
+# What is said of the part of a mosaic around the sources, which is no wish of the user.
+NO_WISH = ".* its loader passed over the cut-out|cut-out .* reaches over the edge"
+
 
 @hookimpl
 def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
@@ -123,6 +126,5 @@ def _load_around(
     from dja_photplug.pipeline.images import load_source
 
     with warnings.catch_warnings():
-        # That part is no wish of the user.
-        warnings.filterwarnings("ignore", ".* its loader passed over the cut-out", PhotplugWarning)
+        warnings.filterwarnings("ignore", NO_WISH, PhotplugWarning)
         return load_source(source, replace(options, cutout=surround(places, galfit.size)), manager)

@@ -7,7 +7,6 @@ VAR_POISSON, which divides by the detector gain where the recipe does not. ``doc
 from __future__ import annotations
 
 import os
-import warnings
 from collections import ChainMap
 from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ from astropy import units as u
 from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
 
-from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.errors import PhotplugError
 from dja_photplug.mosaic.models.electrons import Header, HeaderValue, check_unit, detector_gain, phot_scale
 from dja_photplug.mosaic.models.exposure import (
     FILL_REACH,
@@ -31,6 +30,7 @@ from dja_photplug.mosaic.models.exposure import (
     grow,
     register_samples,
 )
+from dja_photplug.mosaic.models.uncovered import tell_uncovered
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.sky.cards import try_both
 from dja_photplug.sky.grid import row_blocks
@@ -48,15 +48,11 @@ __all__ = [
     "expect_cards",
     "full_weight",
     "make_noise_model",
-    "tell_uncovered",
 ]
 
 Cards = dict[str, tuple[HeaderValue, str]]
 """FITS cards: keyword, and its value and comment."""
 Pixels = NDArray[np.floating]
-
-# The published growth leaves 0.2 % of a real mosaic without exposure time, and at most 4 % of so few pixels.
-MOST_UNCOVERED, FEWEST_UNCOVERED = 0.1, 2500
 
 
 @runtime_checkable
@@ -349,31 +345,6 @@ def check_unused(options: VarianceOptions, reason: str) -> None:
     for name, value in (("detector_gain", options.detector_gain), ("phot_scale", options.phot_scale)):
         if value is not None:
             raise PhotplugError(f"option {name}: {value} would have no effect, as {reason}; leave it out")
-
-
-def tell_uncovered(model: NoiseModel, number: int, most: float = MOST_UNCOVERED, name: str = "") -> None:
-    """Warn where an exposure map leaves much of an image without data.
-
-    Parameters
-    ----------
-    model : NoiseModel
-        After its last block.
-    number : int
-        Pixels of all these blocks with a published weight.
-    most : float, optional
-        Fraction of the pixels with weight that is not told.
-    name : str, optional
-        Of the image, for the message.
-    """
-    null = model.provenance.get("NNULL", (0, ""))[0]
-    if number >= FEWEST_UNCOVERED and float(null) > most * number:
-        whose = f"{name}: " if name else ""
-        warnings.warn(
-            f"{whose}{float(null) / number:.0%} of the pixels with weight have no exposure time, or are not finite, "
-            "and count as without data; give the exposure map of the whole image, or use the noise preset 'background'",
-            PhotplugWarning,
-            stacklevel=2,
-        )
 
 
 def full_weight(

@@ -18,7 +18,7 @@ from dja_photplug.parallel.early import MODULES
 from dja_photplug.parallel.scratch import open_scratch
 from dja_photplug.parallel.workers import Map, Workers, count_cores, sharing
 from dja_photplug.plugins.manager import split_work
-from dja_photplug.sky.grid import reaches, resolve_cutout
+from dja_photplug.sky.cutouts import reaches, resolve_cutout
 
 __all__ = ["count_workers", "is_large", "share_work"]
 
