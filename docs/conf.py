@@ -24,6 +24,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build", "scripts", "example_plugin"]
 myst_heading_anchors = 3
 default_role = "py:obj"
+smartquotes = False  # 0.36" is an angle
 
 napoleon_google_docstring = False
 napoleon_use_ivar = True  # attributes of dataclasses are documented once, in their class

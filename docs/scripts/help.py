@@ -15,8 +15,8 @@ WIDTH = 80
 HEAD = """\
 # Help as text
 
-What `dja-photplug COMMAND --help` prints, in the order of `dja-photplug --help`. What the commands are for, with
-examples that are run, is in [Commands](cli.md). Made by `docs/scripts/help.py`.
+The output of `dja-photplug COMMAND --help`, in the order of `dja-photplug --help`, made by `docs/scripts/help.py`.
+[Commands](cli.md) explains the commands, with examples.
 """
 
 

@@ -22,12 +22,14 @@ from tests.inputs.test_inputs import CASES, PAGE  # noqa: E402
 
 INTRODUCTION = """# Inputs
 
-Every input is obeyed, or refused in one line on stderr that says what was asked, what was found and what to do. What is
-obeyed though something is odd about it is told in one line. Refused inputs write nothing.
+Search this page for an error message or an unusual file, to see what happens and why. Every input is obeyed, or
+refused in one line on stderr that says what was asked, what was found and what to do. If something about an obeyed
+input is odd, one line warns of it. Refused inputs write nothing. A wrong command line ends with status 2, other bad
+input with 1.
 
-This page is made by `docs/scripts/inputs.py` from the tests in `tests/inputs`: each row is a command, without the name
-of the program, in the folder of a simulated mosaic, `sim-test-v7.4-f444w-clear`, and what happened to it. A wrong
-command line ends with status 2, other bad input with 1.
+Each row is a command, without the name of the program, in the folder of a simulated mosaic,
+`sim-test-v7.4-f444w-clear`, and what happened. The page is made by `docs/scripts/inputs.py` from the tests in
+`tests/inputs`.
 """
 
 
