@@ -18,7 +18,7 @@ class SourceFlag(enum.IntFlag):
     Examples
     --------
     >>> SourceFlag.TRUNCATED.value, SourceFlag.TRUNCATED.description
-    (2, 'the source touches the edge of the image')
+    (2, 'touches the edge of the image')
     """
 
     description: str
@@ -29,33 +29,33 @@ class SourceFlag(enum.IntFlag):
         member.description = description
         return member
 
-    DEBLENDED = 1, "the source was deblended from another"
-    TRUNCATED = 2, "the source touches the edge of the image"
+    DEBLENDED = 1, "deblended from another source"
+    TRUNCATED = 2, "touches the edge of the image"
     DEBLEND_OVERFLOW = 4, "deblending overflowed"
-    SINGULAR = 8, "x and y are fully correlated: the source is a line or a point"
-    APER_TRUNCATED = 16, "the aperture reaches over the edge of the image"
-    APER_MASKED = 32, "pixels of the aperture are neighbours' or without data; others stand in for them"
-    APER_ALL_MASKED = 64, "all pixels of the aperture are neighbours', which are kept, or without data"
-    APER_NON_POSITIVE = 128, "the light in the Kron aperture is not positive: the smallest Kron radius is used"
-    NOT_DEBLENDED = 256, "too complex to deblend: kept whole"
-    KRON_CIRCLE = 512, "the Kron ellipse is small or unknown: a circle of kron_circle is used for flux_auto"
-    NOT_MEASURED = 1024, "flux_auto is NaN: not covered, or no pixel with data in the Kron aperture or the sky annulus"
+    SINGULAR = 8, "shape is singular (x and y fully correlated): a line or a point"
+    APER_TRUNCATED = 16, "aperture extends over the edge of the image"
+    APER_MASKED = 32, "aperture pixels belong to neighbours or have no data, and were replaced"
+    APER_ALL_MASKED = 64, "all aperture pixels belong to neighbours (kept) or have no data"
+    APER_NON_POSITIVE = 128, "flux in the Kron aperture is not positive: the minimum Kron radius is used"
+    NOT_DEBLENDED = 256, "too complex to deblend: kept as one source"
+    KRON_CIRCLE = 512, "Kron ellipse small or unknown: flux_auto uses a circle of radius kron_circle"
+    NOT_MEASURED = 1024, "flux_auto is NaN: not covered, or no data in the Kron aperture or the sky annulus"
     NOT_COVERED = 2048, "no position, off the image, or no data in the largest aperture: all fluxes are NaN"
-    NULL_WEIGHT = 4096, "pixels of the aperture are without data"
-    NEIGHBOUR = 8192, "pixels of the aperture are in the segments of neighbours, which are masked"
-    KRON_LIMITED = 16384, "the Kron radius was clipped to kron_min or kron_max"
+    NULL_WEIGHT = 4096, "aperture includes pixels without data"
+    NEIGHBOUR = 8192, "aperture includes pixels in neighbours' segments, which are masked"
+    KRON_LIMITED = 16384, "Kron radius clipped to kron_min or kron_max"
     SATURATED_CORE = (
         32768,
-        "looks saturated: no data at the centre, or in a hole beside its brightest pixel, but in light around it",
+        "probably saturated: no data at the centre or next to the brightest pixel, but bright data around",
     )
-    POINT_LIKE = 65536, "the half-light radius is that of a point source; judged where a PSF is given"
+    POINT_LIKE = 65536, "half-light radius of a point source; set only if a PSF is given"
     NEIGHBOUR_LIGHT = (
         131072,
-        "neighbours' light of more than 2 sigma of noise was taken off; only with neighbours subtract",
+        "neighbours' light above 2 sigma of the noise was subtracted; only with neighbours subtract",
     )
     NOT_WINDOWED = (
         262144,
-        "no windowed position was found, x and y are isophotal; only with positions windowed",
+        "no windowed position found: x and y are isophotal; only with positions windowed",
     )
 
 

@@ -66,82 +66,81 @@ class ColumnSpec:
 
 
 COLUMNS: tuple[ColumnSpec, ...] = (
-    ColumnSpec("id", "", "source number, its label in the segmentation image, from 1", "i8"),
+    ColumnSpec("id", "", "source number from 1, its label in the segmentation map", "i8"),
     ColumnSpec("ra", "deg", "right ascension, ICRS"),
     ColumnSpec("dec", "deg", "declination, ICRS"),
-    ColumnSpec("x", "pix", "windowed position or barycentre, 0-based: the centre of the first pixel is 0"),
-    ColumnSpec("y", "pix", "windowed position or barycentre, 0-based: the centre of the first pixel is 0"),
-    ColumnSpec("a", "arcsec", "rms of the light along the major axis"),
-    ColumnSpec("b", "arcsec", "rms of the light along the minor axis"),
-    ColumnSpec("theta", "deg", "angle of the major axis, counter-clockwise from +x of the mosaic, -90 to 90"),
-    ColumnSpec("npix", "", "number of pixels of the source in the segmentation image", "i8"),
+    ColumnSpec("x", "pix", "position (windowed or isophotal), 0-based: the first pixel is centred on 0"),
+    ColumnSpec("y", "pix", "position (windowed or isophotal), 0-based: the first pixel is centred on 0"),
+    ColumnSpec("a", "arcsec", "rms size of the light along the major axis"),
+    ColumnSpec("b", "arcsec", "rms size of the light along the minor axis"),
+    ColumnSpec("theta", "deg", "angle of the major axis, counter-clockwise from the mosaic's +x, -90 to 90"),
+    ColumnSpec("npix", "", "number of pixels in the source's segment", "i8"),
     ColumnSpec(
         "snr_detect",
         "",
-        "highest pixel of the source in the smoothed detection image, over the scatter of the smoothed sky at its "
-        "depth; NaN where too little sky is left to measure it",
+        "peak of the source in the smoothed detection image, over the scatter of the smoothed sky at its depth; NaN "
+        "if too little sky is left to measure it",
     ),
     ColumnSpec(
         "kron_radius",
         "",
-        "Kron ellipse in units of a and b: kron_factor x the Kron radius, clipped to [kron_min, kron_max]; "
-        "not used where the flag KRON_CIRCLE is set",
+        "size of the Kron ellipse, in units of a and b: kron_factor x Kron radius, clipped to [kron_min, kron_max]; "
+        "unused where the flag KRON_CIRCLE is set",
     ),
-    ColumnSpec("flux_radius", "arcsec", "radius of the circle that holds half of flux_auto"),
+    ColumnSpec("flux_radius", "arcsec", "half-light radius: of the circle with half of flux_auto"),
     ColumnSpec(
         "flux_auto",
         "uJy",
-        "flux in the Kron ellipse, or in the circle of kron_circle where that is larger: not the total, of which it "
-        "is 70 to 90 %",
+        "flux in the Kron ellipse, or in the circle of radius kron_circle if larger; 70 to 90 % of the total flux",
     ),
     ColumnSpec("fluxerr_auto", "uJy", "1-sigma error of flux_auto"),
-    ColumnSpec("mag_auto", "mag", "AB magnitude of flux_auto; NaN where the flux is not positive"),
+    ColumnSpec("mag_auto", "mag", "AB magnitude of flux_auto; NaN if the flux is not positive"),
     ColumnSpec("magerr_auto", "mag", "1-sigma error of mag_auto"),
-    ColumnSpec("flux_iso", "uJy", "isophotal flux: sum of the source's pixels in the segmentation image"),
+    ColumnSpec("flux_iso", "uJy", "isophotal flux: sum over the source's segment"),
     ColumnSpec("fluxerr_iso", "uJy", "1-sigma error of flux_iso"),
-    ColumnSpec("flag", "", "bits of SourceFlag: detection, Kron aperture and half-light radius", "i4"),
+    ColumnSpec("flag", "", "SourceFlag bits of the detection, Kron aperture and half-light radius", "i4"),
     ColumnSpec(
         "mask_frac",
         "",
-        "area fraction of the largest circular aperture, or the Kron ellipse if that is larger, "
-        "with null weight or off the image; neighbours not counted",
+        "fraction of the largest circular aperture (or of the Kron ellipse, if larger) with null weight or off the "
+        "image; neighbours not counted",
     ),
 )
 
 APERTURE_COLUMNS: tuple[ColumnSpec, ...] = (
-    ColumnSpec("flux_aper_{i}", "uJy", "flux in the circle of diameter ASEC_{i} arcsec"),
+    ColumnSpec("flux_aper_{i}", "uJy", "flux in the aperture of diameter ASEC_{i} arcsec"),
     ColumnSpec("fluxerr_aper_{i}", "uJy", "1-sigma error of flux_aper_{i}"),
-    ColumnSpec("depth5_{i}", "mag", "5-sigma AB limit of that circle at this place, on empty sky"),
-    ColumnSpec("flag_aper_{i}", "", "bits of SourceFlag of the circle of diameter ASEC_{i} arcsec", "i4"),
+    ColumnSpec("depth5_{i}", "mag", "5-sigma AB depth of that aperture on empty sky at this position"),
+    ColumnSpec("flag_aper_{i}", "", "SourceFlag bits of the aperture of diameter ASEC_{i} arcsec", "i4"),
 )
 
 SKY_COLUMNS: tuple[ColumnSpec, ...] = (
-    ColumnSpec("bkg_aper_{i}", "uJy", "sky that was taken off in the circle of diameter ASEC_{i} arcsec"),
+    ColumnSpec("bkg_aper_{i}", "uJy", "sky subtracted in the aperture of diameter ASEC_{i} arcsec"),
 )
 """Columns of each aperture where a sky is taken off before the photometry."""
 
 CONTAMINATION_COLUMNS: tuple[ColumnSpec, ...] = (
-    ColumnSpec("contam_{i}", "", "neighbours' light that was taken off in that circle, as a fraction of flux_aper_{i}"),
+    ColumnSpec("contam_{i}", "", "neighbours' light subtracted in that aperture, as a fraction of flux_aper_{i}"),
 )
 """Columns of each aperture where the light of neighbours is subtracted."""
 
 DETAIL_COLUMNS: tuple[ColumnSpec, ...] = (
-    ColumnSpec("thresh", "uJy", "threshold of the smoothed image at the source, of a pixel"),
-    ColumnSpec("tnpix", "", "number of pixels above the threshold in the image as it is", "i8"),
+    ColumnSpec("thresh", "uJy", "detection threshold per pixel of the smoothed image at the source"),
+    ColumnSpec("tnpix", "", "number of pixels above the threshold in the unsmoothed image", "i8"),
     *(
         ColumnSpec(f"{axis}{end}", "", f"{what} {axis} of the source's pixels, 0-based", "i8")
         for axis in "xy"
         for end, what in (("min", "smallest"), ("max", "largest"))
     ),
-    *(ColumnSpec(name, "pix2", "variance of the barycentre by photon noise") for name in ("errx2", "erry2")),
-    ColumnSpec("errxy", "pix2", "covariance of the barycentre by photon noise"),
+    *(ColumnSpec(name, "pix2", "variance of the barycentre from photon noise") for name in ("errx2", "erry2")),
+    ColumnSpec("errxy", "pix2", "covariance of the barycentre from photon noise"),
     *(
-        ColumnSpec(before + name, "uJy", f"{what} of the {image} image")
+        ColumnSpec(before + name, "uJy", f"{what} in the {image} image")
         for name, what in (("flux", "sum of the source's pixels"), ("peak", "brightest pixel"))
         for before, image in (("c", "smoothed"), ("", "unsmoothed"))
     ),
     *(
-        ColumnSpec(f"{axis}{before}peak", "", f"brightest pixel of the {image} image, 0-based", "i8")
+        ColumnSpec(f"{axis}{before}peak", "", f"{axis} of the brightest pixel in the {image} image, 0-based", "i8")
         for before, image in (("c", "smoothed"), ("", "unsmoothed"))
         for axis in "xy"
     ),
@@ -149,17 +148,17 @@ DETAIL_COLUMNS: tuple[ColumnSpec, ...] = (
 """What sep tells of a detection, on request, by its names."""
 
 KRON_DETAIL_COLUMNS: tuple[ColumnSpec, ...] = (
-    ColumnSpec("kron_rcirc", "arcsec", "kron_radius times the root of a b: the circle of its area"),
-    ColumnSpec("bkg_auto", "uJy", "sky that was taken off in the Kron aperture"),
-    ColumnSpec("flag_auto", "", "bits of SourceFlag of the Kron aperture alone", "i4"),
-    ColumnSpec("flux_radius_flag", "", "bits of SourceFlag of the circle in which flux radii are looked for", "i4"),
-    ColumnSpec("flux_radius_20", "arcsec", "radius of the circle that holds 20 % of flux_auto"),
-    ColumnSpec("flux_radius_90", "arcsec", "radius of the circle that holds 90 % of flux_auto"),
+    ColumnSpec("kron_rcirc", "arcsec", "kron_radius x sqrt(a b): radius of the circle of equal area"),
+    ColumnSpec("bkg_auto", "uJy", "sky subtracted in the Kron aperture"),
+    ColumnSpec("flag_auto", "", "SourceFlag bits of the Kron aperture alone", "i4"),
+    ColumnSpec("flux_radius_flag", "", "SourceFlag bits of the circle used to find the flux radii", "i4"),
+    ColumnSpec("flux_radius_20", "arcsec", "radius of the circle with 20 % of flux_auto"),
+    ColumnSpec("flux_radius_90", "arcsec", "radius of the circle with 90 % of flux_auto"),
 )
 """What is told of the Kron aperture, on request."""
 
 MASK_COLUMNS: tuple[ColumnSpec, ...] = (
-    ColumnSpec("mask_aper_{i}", "", "pixels without data in the circle of diameter ASEC_{i} arcsec"),
+    ColumnSpec("mask_aper_{i}", "", "number of pixels without data in the aperture of diameter ASEC_{i} arcsec"),
 )
 """Columns of each aperture on request."""
 
@@ -172,29 +171,29 @@ GROWTH_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec(
         "flux_total",
         "uJy",
-        "flux_auto and the light beyond that aperture, by the curve of growth of the source as the PSF shows it; NaN "
-        "below a signal to noise of 5, and where it would be twice flux_auto or more",
+        "total flux: flux_auto plus the light beyond its aperture, from the source's curve of growth seen through the "
+        "PSF; NaN below S/N 5, and where it would reach twice flux_auto",
     ),
-    ColumnSpec("fluxerr_total", "uJy", "1-sigma error of flux_total, with that of the light beyond the aperture"),
+    ColumnSpec("fluxerr_total", "uJy", "1-sigma error of flux_total, including that of the light beyond the aperture"),
 )
 """Columns where there is a PSF."""
 
 TOTAL_COLUMNS: tuple[ColumnSpec, ...] = (
-    ColumnSpec("corr_{i}", "uJy", "flux_aper_{i} times flux_auto/flux_aper_{i} of the detection image"),
-    ColumnSpec("ecorr_{i}", "uJy", "1-sigma error of corr_{i}; the ratio counts as exact"),
+    ColumnSpec("corr_{i}", "uJy", "flux_aper_{i} x (flux_auto/flux_aper_{i} in the detection image)"),
+    ColumnSpec("ecorr_{i}", "uJy", "1-sigma error of corr_{i}; the ratio is taken as exact"),
     ColumnSpec(
-        "tot_{i}", "uJy", "corr_{i} over the share of the PSF's light in the Kron aperture; corr_{i} without a PSF"
+        "tot_{i}",
+        "uJy",
+        "total flux: corr_{i} / fraction of the PSF's light in the Kron aperture; corr_{i} without a PSF",
     ),
-    ColumnSpec("etot_{i}", "uJy", "1-sigma error of tot_{i}; ratio and share count as exact"),
+    ColumnSpec("etot_{i}", "uJy", "1-sigma error of tot_{i}; ratio and fraction are taken as exact"),
 )
 """Columns of each aperture where a detection image says how much light is outside of it."""
 
 MATCH_COLUMNS: tuple[ColumnSpec, ...] = (
-    ColumnSpec(
-        "match_aper_{i}", "uJy", "flux in the circle of diameter ASEC_{i} arcsec, of the image at the PSF of all bands"
-    ),
+    ColumnSpec("match_aper_{i}", "uJy", "flux in the aperture of diameter ASEC_{i} arcsec, on the PSF-matched image"),
     ColumnSpec("match_err_{i}", "uJy", "1-sigma error of match_aper_{i}"),
-    ColumnSpec("match_flag_{i}", "", "bits of SourceFlag of that circle on that image", "i4"),
+    ColumnSpec("match_flag_{i}", "", "SourceFlag bits of that aperture on that image", "i4"),
 )
 """Columns of each aperture where bands are brought to one PSF."""
 
@@ -202,39 +201,41 @@ MATCHED_TOTAL_COLUMNS: tuple[ColumnSpec, ...] = (
     ColumnSpec(
         "total_{i}",
         "uJy",
-        "match_aper_{i} times flux_auto/match_aper_{i} of the detection band, over the share of that band's PSF in the "
-        "Kron aperture",
+        "total flux: match_aper_{i} x (flux_auto/match_aper_{i} in the detection band) / fraction of that band's PSF "
+        "in the Kron aperture",
     ),
-    ColumnSpec("total_err_{i}", "uJy", "1-sigma error of total_{i}; ratio and share count as exact"),
+    ColumnSpec("total_err_{i}", "uJy", "1-sigma error of total_{i}; ratio and fraction are taken as exact"),
 )
 """Columns of each aperture where bands are brought to one PSF, and a band tells how much light is outside of it."""
 
 EPOCH_COLUMNS: tuple[ColumnSpec, ...] = (
-    ColumnSpec("n_exp", "", "exposures whose detector covers the source", "i8"),
-    ColumnSpec("exptime", "s", "sum of their exposure times; 0 where not covered"),
-    ColumnSpec("mjd_mean", "d", "mean of their mid-times weighted by exposure time, MJD (UTC)"),
-    ColumnSpec("mjd_min", "d", "earliest begin of an exposure, MJD (UTC)"),
+    ColumnSpec("n_exp", "", "number of exposures that cover the source", "i8"),
+    ColumnSpec("exptime", "s", "total exposure time; 0 if not covered"),
+    ColumnSpec("mjd_mean", "d", "mean mid-exposure time, weighted by exposure time, MJD (UTC)"),
+    ColumnSpec("mjd_min", "d", "earliest start of an exposure, MJD (UTC)"),
     ColumnSpec("mjd_max", "d", "latest end of an exposure, MJD (UTC)"),
-    ColumnSpec("n_visit", "", "distinct visits among them", "i8"),
+    ColumnSpec("n_visit", "", "number of visits among the exposures", "i8"),
 )
 
 EPOCH_DETAIL_COLUMNS: dict[str, tuple[ColumnSpec, ...]] = {
     "visits": (
-        ColumnSpec("visits", "", "names of the visits in the order of time, with spaces between", "U"),
-        ColumnSpec("visit_mjd", "", "of each visit: mean mid-time weighted by exposure time, MJD (UTC)", "O"),
-        ColumnSpec("visit_exptime", "", "of each visit: sum of exposure times, s", "O"),
+        ColumnSpec("visits", "", "visit names in time order, separated by spaces", "U"),
+        ColumnSpec("visit_mjd", "", "per visit: mean mid-exposure time, weighted by exposure time, MJD (UTC)", "O"),
+        ColumnSpec("visit_exptime", "", "per visit: total exposure time, s", "O"),
     ),
     "angles": (
-        ColumnSpec("visit_pa", "", "of each visit: mean position angle of the detector's y axis here, deg E of N", "O"),
+        ColumnSpec(
+            "visit_pa", "", "per visit: mean position angle of the detector's y axis at the source, deg E of N", "O"
+        ),
     ),
-    "detectors": (ColumnSpec("detectors", "", "detectors that saw the source, with spaces between", "U"),),
-    "programs": (ColumnSpec("programs", "", "programs that saw the source, with spaces between", "U"),),
-    "gap": (ColumnSpec("gap_max", "d", "longest time without an exposure between the first and the last"),),
+    "detectors": (ColumnSpec("detectors", "", "detectors that observed the source, separated by spaces", "U"),),
+    "programs": (ColumnSpec("programs", "", "programs that observed the source, separated by spaces", "U"),),
+    "gap": (ColumnSpec("gap_max", "d", "longest gap between exposures, from the first to the last"),),
     "barycentric": (
-        ColumnSpec("bmjd_mean", "d", "mean mid-time at the barycentre of the Solar System, MJD (TDB)"),
-        ColumnSpec("visit_bmjd", "", "of each visit: mean mid-time at that barycentre, MJD (TDB)", "O"),
+        ColumnSpec("bmjd_mean", "d", "mean mid-exposure time at the Solar System barycentre, MJD (TDB)"),
+        ColumnSpec("visit_bmjd", "", "per visit: mean mid-exposure time at that barycentre, MJD (TDB)", "O"),
     ),
-    "edge": (ColumnSpec("edge_dist", "arcsec", "distance to the nearest edge of a detector that saw the source"),),
+    "edge": (ColumnSpec("edge_dist", "arcsec", "distance to the nearest edge of a detector that observed the source"),),
 }
 """Columns of epochs on request, by the name of their group in `dja_photplug.options.stages.EPOCH_DETAILS`.
 

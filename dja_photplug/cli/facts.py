@@ -22,7 +22,7 @@ def add_json(command: argparse.ArgumentParser, what: str = "") -> None:
         Of what it says, where not all.
     """
     command.add_argument(
-        "--json", action="store_true", help=f"print {what}JSON; units are in the keys or beside values"
+        "--json", action="store_true", help=f"print {what}JSON, with units in the keys or next to the values"
     )
 
 

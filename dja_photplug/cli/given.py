@@ -39,10 +39,8 @@ def add_catalog_flags(
     columns : collection of str, optional
         Fields of `ExtendOptions` that become flags.
     """
-    group = command.add_argument_group("of the catalogue that is given")
-    help = (
-        "name or number of the table, in a file of several (also cat.fits[NAME]); the first with positions without it"
-    )
+    group = command.add_argument_group("input catalogue")
+    help = "name or number of the table in a file of several (also cat.fits[NAME]); by default the first with positions"
     group.add_argument("--hdu", metavar="NAME", help=help)
     for name, meta in declarations(ExtendOptions):
         if name in columns:

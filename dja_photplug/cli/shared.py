@@ -52,7 +52,7 @@ Subparsers = argparse._SubParsersAction  # argparse has no public name for it
 ANALYSIS = ("variance", "background", "detect", "calibration", "measure")
 """The stages whose options every analysis of a mosaic takes."""
 
-MOSAIC_HELP = "prefix of a mosaic, any member file, the URL of either, or what a plugin finds"
+MOSAIC_HELP = "mosaic prefix, any of its files, the URL of either, or a name that a plugin resolves"
 """What the commands say of the mosaic that they take."""
 
 
@@ -100,13 +100,13 @@ def add_command(
     command.set_defaults(run=run, defaults=defaults)
     suffixes = ", ".join(catalog)
     if suffixes:
-        command.add_argument("catalog", type=Path, metavar="CATALOG", help=f"of {suffixes}")
+        command.add_argument("catalog", type=Path, metavar="CATALOG", help=f"input catalogue: {suffixes}")
     if mosaics:
-        command.add_argument("mosaics", metavar="PREFIX", nargs="+", help=f"{MOSAIC_HELP}; one for each band")
+        command.add_argument("mosaics", metavar="PREFIX", nargs="+", help=f"{MOSAIC_HELP}; one per band")
     elif mosaic:
         command.add_argument("mosaic", metavar="PREFIX", help=MOSAIC_HELP)
-    common = command.add_argument_group("of all commands")
-    common.add_argument("--quiet", action="store_true", help="say nothing on success, show no progress")
+    common = command.add_argument_group("common options")
+    common.add_argument("--quiet", action="store_true", help="print nothing on success, show no progress")
     common.add_argument("--overwrite", action="store_true", help="replace existing output files")
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     if stages:
@@ -122,7 +122,7 @@ def add_cutout(command: argparse.ArgumentParser) -> None:
     command : ArgumentParser
         :func:`make_options` makes the cut-out of its options from the flag.
     """
-    help = "only a square around this position (deg, or sexagesimal) with this side"
+    help = "use only a square with this centre (deg or sexagesimal) and side"
     command.add_argument("--cutout", action=PlaceAction, const=3, metavar="RA DEC ARCSEC", help=help)
 
 
@@ -135,7 +135,7 @@ def add_position(command: argparse._ActionsContainer, help: str) -> None:
         Its ``position`` is right ascension and declination in deg, for :func:`place_position`.
     help : str
     """
-    help = f"{help} (deg, or sexagesimal)"
+    help = f"{help} (deg or sexagesimal)"
     command.add_argument("--position", action=PlaceAction, const=2, metavar="RA DEC", help=help)
 
 

@@ -36,24 +36,24 @@ DEPTHS, STEP = 9, 0.05
 FEWEST, SURE, WORST = 10, 0.95, 0.5
 
 LIMIT_COLUMNS: tuple[ColumnSpec, ...] = (
-    ColumnSpec("sources", "", "all: with those that are blended; clear: without", "U"),
-    ColumnSpec("zone", "", "depth zone, 1 is the deepest; 0 for all of the mosaic", "i4"),
-    ColumnSpec("area", "", "its share of the area with data"),
-    ColumnSpec("n", "", "injected sources there", "i8"),
-    ColumnSpec("n_recovered", "", "those that were recovered", "i8"),
-    ColumnSpec("level", "", "level of completeness"),
-    ColumnSpec("mag", "mag", "total AB magnitude at which the completeness falls below it; NaN where it is not known"),
-    ColumnSpec("mag_err", "mag", "its 1-sigma error: of few sources, of the places they fell on, and of the model"),
-    ColumnSpec("note", "", "why it is not known", "U"),
+    ColumnSpec("sources", "", "all: including blended sources; clear: without them", "U"),
+    ColumnSpec("zone", "", "depth zone, 1 is the deepest; 0 is the whole mosaic", "i4"),
+    ColumnSpec("area", "", "fraction of the area with data"),
+    ColumnSpec("n", "", "number of injected sources", "i8"),
+    ColumnSpec("n_recovered", "", "number of recovered sources", "i8"),
+    ColumnSpec("level", "", "completeness level"),
+    ColumnSpec("mag", "mag", "total AB magnitude where completeness falls below level; NaN if unknown"),
+    ColumnSpec("mag_err", "mag", "1-sigma error of mag, from sample size, injection positions and fitted model"),
+    ColumnSpec("note", "", "why mag is unknown", "U"),
 )
 
 CURVE_COLUMNS: tuple[ColumnSpec, ...] = (
-    ColumnSpec("sources", "", "all: with those that are blended; clear: without", "U"),
-    ColumnSpec("zone", "", "depth zone, 1 is the deepest; 0 for all of the mosaic", "i4"),
+    ColumnSpec("sources", "", "all: including blended sources; clear: without them", "U"),
+    ColumnSpec("zone", "", "depth zone, 1 is the deepest; 0 is the whole mosaic", "i4"),
     ColumnSpec("mag", "mag", "total AB magnitude"),
-    ColumnSpec("completeness", "", "share of the sources of this magnitude that are recovered, median of its draws"),
-    ColumnSpec("completeness_low", "", "1 sigma below, their 15.87th percentile"),
-    ColumnSpec("completeness_high", "", "1 sigma above, their 84.13th percentile"),
+    ColumnSpec("completeness", "", "fraction of sources recovered at this magnitude (median of the draws)"),
+    ColumnSpec("completeness_low", "", "1 sigma below: 15.87th percentile of the draws"),
+    ColumnSpec("completeness_high", "", "1 sigma above: 84.13th percentile of the draws"),
 )
 
 SIGMAS = (0.1587, 0.5, 0.8413)

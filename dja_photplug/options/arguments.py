@@ -108,7 +108,9 @@ def add_flags(
         Whose values the help shows.
     """
     defaults = defaults or Options()
-    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="options from a TOML file; flags win")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE.toml", help="read options from a TOML file; flags override them"
+    )
     if engine:
         _add_group(parser, "options", defaults, title="engine")
     for name in stages:

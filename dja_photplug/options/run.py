@@ -41,7 +41,7 @@ class Options(Stage):
     3.0
     """
 
-    engine: str = option("sep", "engine that detects and measures: 'sep', 'photutils', or a plugin's")
+    engine: str = option("sep", "engine for detection and photometry: 'sep', 'photutils', or a plugin's")
     cutout: Cutout = None
     overwrite: bool = False
     variance: VarianceOptions = VarianceOptions(noise=SCIENCE_NOISE)

@@ -40,7 +40,7 @@ EPOCH_DETAILS = ("visits", "angles", "detectors", "programs", "gap", "barycentri
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class VarianceOptions(Stage):
-    """How the variance of a pixel is made from weight, exposure time and science image.
+    """Pixel variance from the weight, exposure time and science image.
 
     Presets: ``dja`` is the published recipe to the digit, ``calibrated`` counts electrons (detector gain) on the
     registered exposure map, ``background`` takes the weight alone. Without one it is that of what the options are for:
@@ -49,12 +49,12 @@ class VarianceOptions(Stage):
 
     noise: str = option(
         "",
-        "noise preset: 'dja' as published, 'calibrated' with detector gain and registered exposure map, "
-        "'background' without the Poisson noise of the sources; or a plugin's",
+        "noise preset: 'dja' as published; 'calibrated' with the detector gain and the registered exposure map; "
+        "'background' without the sources' Poisson noise; or a plugin's",
     )
     detector_gain: float | Mapping[str, float] | None = option(
         None,
-        "detector gain instead of the preset's (dja: 1; calibrated: the table's, weighted by exposure time)",
+        "detector gain, instead of the preset's (dja: 1; calibrated: the tabulated gain, weighted by exposure time)",
         unit="e-/DN",
         kind=float,
         minimum=1e-3,
@@ -62,27 +62,27 @@ class VarianceOptions(Stage):
     )
     phot_scale: float | Mapping[str, float] | None = option(
         None,
-        "DN/s per mosaic unit instead of the header's 1/(PHOTMJSR*PHOTSCAL)*PHOTFNU/OPHOTFNU",
+        "DN/s per mosaic unit, instead of 1/(PHOTMJSR*PHOTSCAL)*PHOTFNU/OPHOTFNU from the header",
         unit="DN/s / 10 nJy",
         kind=float,
         minimum=1e-12,
         by_band=True,
     )
     trust_weights: bool = option(
-        False, "believe the weight, whatever the scatter of the pixels over its sigma (usually 0.5 to 1)"
+        False, "accept the weight map, whatever the ratio of pixel scatter to sigma (usually 0.5 to 1)"
     )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class BackgroundOptions(Stage):
-    """The mesh background, used for detection (and for photometry where ``MeasureOptions.background`` says so)."""
+    """The sky background mesh, used for detection (and for photometry where ``MeasureOptions.background`` says so)."""
 
-    mesh: float = option(2.0, "size of a background mesh cell", unit="arcsec", minimum=0.1)
-    mesh_filter: int = option(3, "cells across the median filter over the mesh", minimum=1, maximum=101)
+    mesh: float = option(2.0, "cell size of the background mesh", unit="arcsec", minimum=0.1)
+    mesh_filter: int = option(3, "width of the median filter over the mesh, in cells", minimum=1, maximum=101)
     rescale_weights: str = option(
         "no",
-        "'yes' scales the errors of the image that sources are detected on so that their median agrees with the "
-        "scatter of pixels in the mesh, as the archive's catalogues do",
+        "'yes' rescales the errors of the detection image so that their median matches the pixel scatter in the mesh, "
+        "as the archive's catalogues do",
         choices=("no", "yes"),
     )
 
@@ -93,36 +93,37 @@ class DetectOptions(Stage):
 
     noise: str = option(
         "full",
-        "variance of the detection threshold: 'full' with, 'background' without the Poisson noise of the sources",
+        "variance for the detection threshold: 'full' includes the sources' Poisson noise, 'background' does not",
         choices=("full", "background"),
         flag="--detect-noise",
     )
-    n_sigma: float = option(1.5, "threshold per pixel, in sigma", minimum=0.01)
-    n_pixels: int = option(9, "least number of connected pixels", unit="pix", minimum=1)
+    n_sigma: float = option(1.5, "detection threshold per pixel, in sigma", minimum=0.01)
+    n_pixels: int = option(9, "minimum number of connected pixels", unit="pix", minimum=1)
     kernel: float = option(
         3.0,
-        "FWHM of the 7x7 Gaussian the image is convolved with; 0 for none",
+        "FWHM of the 7x7 Gaussian detection filter; 0 for no filter",
         unit="pix",
         minimum=0,
         maximum=7,
     )
     filter_type: str = option(
         "conv",
-        "'conv' convolves the image only, as DJA does; 'matched' weights by the noise",
+        "'conv' convolves the image only, as DJA does; 'matched' also weights the pixels by their noise",
         choices=("conv", "matched"),
     )
-    n_levels: int = option(32, "deblending levels", minimum=1, maximum=1024)
-    contrast: float = option(0.001, "least deblending contrast; 1 for no deblending", minimum=0, maximum=1)
+    n_levels: int = option(32, "number of deblending levels", minimum=1, maximum=1024)
+    contrast: float = option(0.001, "minimum deblending contrast; 1 for no deblending", minimum=0, maximum=1)
     clean: float = option(1.0, "cleaning efficiency; 0 for no cleaning", minimum=0)
     extraction: str = option(
         "blends",
-        "'blends' extracts each blend alone and cleans the brightest first, the same in any tiles; 'whole' does all of "
-        "the image at once, as sep by itself and the archive, with Source Extractor's table for a kernel of 3 pixels",
+        "'blends' extracts each blend separately and cleans the brightest first, so tiling does not matter; 'whole' "
+        "extracts the whole image at once, as sep and the archive do, with Source Extractor's table for a kernel of 3 "
+        "pixels",
         choices=("blends", "whole"),
     )
     use_segmentation: str | None = option(
         None,
-        "FITS image with the segments to measure instead of detecting sources; their labels are the ids",
+        "FITS segmentation map: measure its segments instead of detecting sources; its labels become the ids",
         kind=str,
         path=True,
     )
@@ -130,22 +131,25 @@ class DetectOptions(Stage):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationOptions(Stage):
-    """The empty apertures that measure a(r) for the noise preset ``calibrated``."""
+    """Empty apertures that measure a(r) for the noise preset ``calibrated``."""
 
     radius_min: float = option(0.08, "smallest radius of the empty apertures", unit="arcsec", minimum=1e-3)
     radius_max: float = option(1.5, "largest radius of the empty apertures", unit="arcsec", minimum=1e-3, maximum=30)
-    n_radii: int = option(12, "number of radii, evenly in log r", minimum=2, maximum=100)
+    n_radii: int = option(12, "number of radii, evenly spaced in log r", minimum=2, maximum=100)
     n_apertures: int = option(
-        4000, "empty apertures of a radius in each depth zone, as far as they fit", minimum=100, maximum=10**6
+        4000, "empty apertures per radius and depth zone, or as many as fit", minimum=100, maximum=10**6
     )
-    margin: float = option(0.2, "distance they keep from sources, edges and null weight", unit="arcsec", minimum=0)
+    margin: float = option(
+        0.2, "minimum distance of the empty apertures from sources, edges and null weight", unit="arcsec", minimum=0
+    )
     zones: int | None = option(
         None,
-        "depth zones with an a(r) each, of equal area by background variance; without it those that the image has",
+        "number of depth zones, each with its own a(r): of equal area, ordered by background variance; auto finds the "
+        "zones of the image",
         kind=int,
         minimum=1,
     )
-    seed: int = option(1, "seed of their positions", minimum=0, flag="--calibration-seed")
+    seed: int = option(1, "random seed of the aperture positions", minimum=0, flag="--calibration-seed")
 
     def __post_init__(self) -> None:
         """Check each field, then the range."""
@@ -156,22 +160,23 @@ class CalibrationOptions(Stage):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureOptions(Stage):
-    """Apertures, Kron ellipse, neighbours and the local background of the photometry."""
+    """Apertures, Kron ellipse, neighbours and sky of the photometry."""
 
     apertures: tuple[float, ...] = option(
         (0.36, 0.50, 0.70, 1.00), "diameters of the circular apertures", unit="arcsec", minimum=1e-3, maximum=120
     )
-    kron_factor: float = option(2.5, "Kron ellipse in units of the Kron radius", minimum=0.1, maximum=100)
-    kron_min: float = option(2.4, "smallest scaled Kron radius, in units of a and b", minimum=0)
-    kron_max: float = option(3.8, "largest scaled Kron radius, in units of a and b", minimum=0.1, maximum=100)
+    kron_factor: float = option(2.5, "size of the Kron ellipse, in units of the Kron radius", minimum=0.1, maximum=100)
+    kron_min: float = option(2.4, "minimum scaled Kron radius, in units of a and b", minimum=0)
+    kron_max: float = option(3.8, "maximum scaled Kron radius, in units of a and b", minimum=0.1, maximum=100)
     kron_circle: float = option(
         0.35, "radius of the circle that replaces smaller Kron ellipses", unit="arcsec", minimum=0, maximum=60
     )
     background: str = option(
         "auto",
-        "sky taken off before photometry: 'none' (mosaics are background-subtracted), 'mesh' without the sources and "
-        "the light around them, 'masked' mesh without their segments, 'unmasked' mesh with them, as the archive does, "
-        "or local 'annulus'; 'auto' is 'mesh' with the noise preset calibrated, else 'none'",
+        "sky subtracted before photometry: 'none' (mosaics are already background-subtracted); a mesh that excludes "
+        "the sources and the light around them ('mesh'), excludes only their segments ('masked') or includes them, as "
+        "the archive does ('unmasked'); or a local 'annulus'; 'auto' is 'mesh' with the noise preset calibrated, else "
+        "'none'",
         choices=SKIES,
         flag="--sky",
     )
@@ -180,22 +185,22 @@ class MeasureOptions(Stage):
     )
     neighbours: str = option(
         "auto",
-        "'mask' puts what lies opposite of the source into others' pixels, 'mean' the mean of the aperture, as sep and "
-        "the archive do, 'keep' leaves them, 'subtract' takes off what profiles say of others, and puts the source's "
-        "own in their pixels; 'auto' is 'subtract' with the noise preset calibrated and no sky annulus, else 'mask'",
+        "light of neighbours: 'mask' replaces their pixels with those opposite the source, 'mean' with the mean of "
+        "the aperture, as sep and the archive do; 'keep' leaves them; 'subtract' subtracts their profiles and fills "
+        "their pixels with the source's own; 'auto' is 'subtract' with the noise preset calibrated and no sky "
+        "annulus, else 'mask'",
         choices=("auto", "mask", "mean", "keep", "subtract"),
     )
     positions: str = option(
         "auto",
-        "where sources are, and apertures centred: 'windowed', where the light within a Gaussian is in balance, or "
-        "'isophotal', the barycentre of the segment, as the archive does; 'auto' is 'windowed' with the noise preset "
-        "calibrated, else 'isophotal'",
+        "source positions and aperture centres: 'windowed' (Gaussian-weighted centroid), or 'isophotal' (barycentre "
+        "of the segment), as in the archive; 'auto' is 'windowed' with the noise preset calibrated, else 'isophotal'",
         choices=("auto", "windowed", "isophotal"),
     )
     window: float | None = option(
         None,
-        "least sigma of that Gaussian, best 0.4 of the PSF's FWHM; 1.5 pixels without it; larger sources have 0.7 of "
-        "the root of a b, up to 0.24 arcsec",
+        "minimum sigma of that Gaussian, ideally 0.4 x the PSF's FWHM; auto is 1.5 pixels; larger sources use 0.7 x "
+        "sqrt(a b), up to 0.24 arcsec",
         unit="arcsec",
         kind=float,
         minimum=1e-3,
@@ -203,15 +208,15 @@ class MeasureOptions(Stage):
     )
     photon_gain: float | None = option(
         None,
-        "gain whose photon noise is added to the errors in circles, beside that in the weights; 2000 in the archive's "
-        "catalogues",
+        "gain for photon noise added to the errors of circular apertures, on top of that in the weights; 2000 in the "
+        "archive's catalogues",
         unit="e-/(10 nJy)",
         kind=float,
         minimum=1e-3,
     )
     details: bool = option(
         False,
-        "more columns, those of Source Extractor that the archive's catalogues have; always with the schema dja",
+        "add the Source Extractor columns of the archive's catalogues; always on with the schema dja",
     )
 
     def __post_init__(self) -> None:
@@ -233,17 +238,17 @@ class MeasureOptions(Stage):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class EpochOptions(Stage):
-    """The columns of epochs beside those that every catalogue has, and what counts as one visit."""
+    """Extra epoch columns, and the gap between visits."""
 
     details: tuple[str, ...] = option(
         ("none",),
-        f"more columns: any of {', '.join(EPOCH_DETAILS)}; all; or none",
+        f"extra columns: any of {', '.join(EPOCH_DETAILS)}; all; or none",
         choices=("none", "all", *EPOCH_DETAILS),
         flag="--epoch-details",
     )
     visit_gap: float | None = option(
         None,
-        "group exposures into visits wherever nothing was exposed for longer; by their file names without it",
+        "gap between exposures that starts a new visit; auto groups them by file name",
         unit="d",
         kind=float,
         minimum=0,
@@ -257,25 +262,25 @@ class EpochOptions(Stage):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class BandOptions(Stage):
-    """What sources are detected on where there are several bands, and what each band has of its own."""
+    """The detection image of several bands, and the settings of each band."""
 
     detect: str | None = option(
         None,
-        "image that sources are detected on: a band, 'ir' for the archive's stack, or 'stack' to make one of all "
-        "bands; without it the band itself where there is one, else 'stack'",
+        "detection image: a band, 'ir' for the archive's stack, or 'stack' to make one from all bands; by default the "
+        "band itself if there is only one, else 'stack'",
         kind=str,
         flag="--detect",
     )
     psf: Mapping[str, str] = option(
         {},
-        "FITS image of the PSF in a band, for total fluxes and the flag POINT_LIKE",
+        "FITS image of a band's PSF, for total fluxes and the flag POINT_LIKE",
         kind=str,
         flag="--psf",
         path=True,
     )
     psf_scale: Mapping[str, float] = option(
         {},
-        "pixel scale of the PSF in a band, instead of what its header states",
+        "pixel scale of a band's PSF image, instead of the scale in its header",
         unit="arcsec",
         kind=float,
         minimum=1e-3,
@@ -283,7 +288,7 @@ class BandOptions(Stage):
     )
     psf_share: Mapping[str, float] = option(
         {},
-        "share of the light that the PSF's image holds in a band, instead of its sum",
+        "fraction of the light that a band's PSF image holds, instead of its sum",
         kind=float,
         minimum=0.1,
         maximum=1,
@@ -291,21 +296,21 @@ class BandOptions(Stage):
     )
     match: str | None = option(
         None,
-        "bring all bands to one PSF, for colours: that of a band, of the 'broadest' of them, or of a FITS image",
+        "match all bands to one PSF, for colours: that of a band, the 'broadest', or a FITS image",
         kind=str,
         flag="--match",
     )
     sky: str | None = option(
         None,
-        "sky taken off in bands, where it is another than in the image that sources are detected on: as --sky; that "
-        "image's own band is measured again as a band then, as in the archive's catalogues",
+        "sky subtracted in the bands, if it differs from that in the detection image (values as for --sky); the "
+        "detection band is then measured again as a band, as in the archive's catalogues",
         kind=str,
         choices=SKIES[1:],
         flag="--band-sky",
     )
     zero_point: Mapping[str, float] = option(
         {},
-        "AB magnitude of a pixel value of 1 in a band, instead of 28.9 (10 nJy)",
+        "AB magnitude of pixel value 1 in a band, instead of 28.9 (10 nJy)",
         unit="mag",
         kind=float,
         minimum=0,
@@ -313,37 +318,37 @@ class BandOptions(Stage):
     )
     stack: str | None = option(
         None,
-        "folder that gets the stack, as {root}-ir_{drc}_sci.fits.gz and _wht.fits.gz",
+        "folder for the stack, written as {root}-ir_{drc}_sci.fits.gz and _wht.fits.gz",
         kind=str,
         flag="--stack",
         path=True,
     )
     workers: int | None = option(
-        None, "processes that share the tiles and the bands; without it the cores, at most 4", kind=int, minimum=1
+        None, "number of processes for tiles and bands; auto is the number of cores, at most 4", kind=int, minimum=1
     )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TileOptions(Stage):
-    """How large images are divided for the work; results do not depend on it."""
+    """How large images are split into tiles; results do not depend on it."""
 
-    size: int = option(2500, "side of a tile in pixels; smaller images are one", minimum=100, flag="--tile-size")
+    size: int = option(2500, "side of a tile in pixels; smaller images are not split", minimum=100, flag="--tile-size")
     overlap: int = option(
         75,
-        "pixels that a tile sees around it; what does not fit is done again in a larger one",
+        "overlap around each tile in pixels; sources that do not fit are redone in a larger tile",
         minimum=20,
         flag="--tile-overlap",
     )
     scratch: str | None = option(
         None,
-        "folder for the planes of large images; that for temporary files without it",
+        "folder for temporary image planes; by default the system's temporary folder",
         kind=str,
         flag="--scratch",
         path=True,
     )
     scheduler: str | None = option(
         None,
-        "address of a Dask scheduler whose workers do the tiles, such as tcp://10.0.0.1:8786; they must see the "
+        "address of a Dask scheduler whose workers process the tiles, such as tcp://10.0.0.1:8786; they must see the "
         "scratch folder",
         kind=str,
         flag="--scheduler",
@@ -352,28 +357,28 @@ class TileOptions(Stage):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class OutputOptions(Stage):
-    """What is written."""
+    """Format, columns and units of the output."""
 
     format: str = option(
         "table",
-        "'table' in the format of the file's suffix; 'eazy' for eazy-py, with zphot.translate beside it; 'lephare' "
-        "with its parameters beside it; or a plugin's",
+        "'table' in the format of the file's suffix; 'eazy' for eazy-py, with zphot.translate alongside; 'lephare' "
+        "with its parameters alongside; or a plugin's",
     )
     schema: str = option(
         "photplug",
-        "names and units of the columns: 'photplug' ours, 'dja' those of the archive's catalogues, 'sextractor'",
+        "column names and units: 'photplug' (ours), 'dja' (the archive's catalogues) or 'sextractor'",
         choices=OUTPUT_SCHEMAS,
         flag="--write-schema",
     )
     unit: str = option(
         "auto",
-        "unit of fluxes and their errors, of the sky and of thresholds, beside which magnitudes are AB; 'auto' is "
-        "uJy, or that of our catalogue that is extended",
+        "unit of fluxes, flux errors, sky and thresholds; magnitudes are always AB; 'auto' is uJy, or the unit of our "
+        "catalogue when extending one",
         choices=("auto", *FLUX_UNITS),
         flag="--unit",
     )
     eazy_aperture: int = option(
-        1, "number of the aperture whose total fluxes eazy and lephare get (0 is the first)", minimum=0
+        1, "number of the aperture whose total fluxes go to eazy and lephare (0 is the first)", minimum=0
     )
 
     def __post_init__(self) -> None:

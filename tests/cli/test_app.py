@@ -364,7 +364,7 @@ def test_help_groups_flags_and_shows_their_defaults(capsys):
     assert text.startswith("usage: dja-photplug catalog PREFIX [PREFIX ...] -o CAT.fits [options]\n")
     groups = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert groups == [f"{name}:" for name in (
-        *("positional arguments", "options", "of all commands", "engine", "variance", "background", "detect"),
+        *("positional arguments", "options", "common options", "engine", "variance", "background", "detect"),
         *("calibration", "measure", "epochs", "bands", "tiles", "output", "example"),
     )]  # fmt: skip
     words = " ".join(text.split())

@@ -432,7 +432,7 @@ def test_parquet_holds_all_of_a_catalog(tmp_path) -> None:
     assert read.column_names == table.colnames
     np.testing.assert_array_equal(read["flux_auto"].to_numpy(), table["flux_auto"].value)
     stored = read.schema.metadata[b"table_meta_yaml"].decode()
-    for text in ("ZEROPNT: 23.9", "unit: uJy", "isophotal flux: sum"):
+    for text in ("ZEROPNT: 23.9", "unit: uJy", "isophotal flux: sum over"):
         assert text in stored
 
 

@@ -355,7 +355,7 @@ def test_the_help_tells_meaning_default_and_unit(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("COLUMNS", "1000")  # argparse breaks lines at hyphens too
     text = make_parser().format_help()
     assert "diameters of the circular apertures [arcsec] (default 0.36,0.5,0.7,1.0)" in text
-    assert "least number of connected pixels [pix] (default 9)" in text
+    assert "minimum number of connected pixels [pix] (default 9)" in text
     assert "--detect-noise {full,background}" in text
     assert "weighted by exposure time) [e-/DN]\n" in text  # no default to tell
     assert all(field.metadata["help"] in text for stage in STAGES.values() for field in dataclasses.fields(stage))

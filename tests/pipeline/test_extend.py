@@ -200,7 +200,7 @@ def test_apertures_keep_their_numbers_and_new_ones_get_the_next(pair, detected):
     expected = [name.format(i) for i in (4, 1, 5) for name in APERTURE] + [name.format(1) for name in TOTALS]
     assert added == [f"{SHORT}_{name}" for name in expected]
     assert [extended.meta[f"ASEC_{i}"] for i in range(6)] == [0.36, 0.5, 0.7, 1.0, 1.5, 0.9]
-    assert extended[f"{SHORT}_flux_aper_4"].info.description == "flux in the circle of diameter ASEC_4 arcsec"
+    assert extended[f"{SHORT}_flux_aper_4"].info.description == "flux in the aperture of diameter ASEC_4 arcsec"
     larger = extended[f"{SHORT}_flux_aper_4"] > extended[f"{SHORT}_flux_aper_5"]
     assert np.mean(larger) > 0.8
     # The next call takes up these numbers; its apertures are those that the catalogue has.

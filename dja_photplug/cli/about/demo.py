@@ -14,9 +14,9 @@ __all__ = ["photplug_register_commands", "run"]
 @hookimpl
 def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     """Add the command."""
-    help = "simulate two bands with known truth and run everything on them"
+    help = "simulate two bands with known truth, and run everything on them"
     command = add_command(subparsers, "demo", run, help)
-    folder, help = Path("dja-photplug-demo"), "a new or empty folder (default %(default)s)"
+    folder, help = Path("dja-photplug-demo"), "new or empty output folder (default %(default)s)"
     command.add_argument("-o", "--output", type=Path, default=folder, metavar="DIR", help=help)
 
 

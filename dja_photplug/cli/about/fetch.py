@@ -17,14 +17,14 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     """Add the command."""
     from dja_photplug.archive.releases import ARCHIVE_URL, URL_VARIABLE
 
-    command = add_command(subparsers, "fetch", run, "fetch mosaics from the archive, or list what it has")
-    command.add_argument("root", metavar="ROOT", nargs="?", help="a field with its version, such as gds-grizli-v7.2")
-    command.add_argument("filters", metavar="FILTER", nargs="*", help="such as f444w-clear, also without -clear")
+    command = add_command(subparsers, "fetch", run, "download mosaics from the archive, or list its fields and filters")
+    command.add_argument("root", metavar="ROOT", nargs="?", help="field with its version, such as gds-grizli-v7.2")
+    command.add_argument("filters", metavar="FILTER", nargs="*", help="filter, such as f444w-clear or f444w")
     command.add_argument("--list", action="store_true", help="only list the fields, or the filters of ROOT")
-    help = "folder to fetch into (default the current one)"
+    help = "output folder (default: the current one)"
     command.add_argument("-o", "--output", type=Path, default=Path(), metavar="DIR", help=help)
     command.add_argument(
-        "--base-url", metavar="URL", help=f"folder to fetch from (default {URL_VARIABLE}, or {ARCHIVE_URL})"
+        "--base-url", metavar="URL", help=f"URL of the folder to fetch from (default: {URL_VARIABLE}, or {ARCHIVE_URL})"
     )
 
 

@@ -15,7 +15,7 @@ __all__ = ["photplug_register_commands", "run"]
 @hookimpl
 def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     """Add the command."""
-    add_json(add_command(subparsers, "plugins", run, "the plugins and their hooks"))
+    add_json(add_command(subparsers, "plugins", run, "list the plugins and their hooks"))
 
 
 def run(arguments: Namespace) -> None:

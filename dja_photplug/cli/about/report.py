@@ -16,16 +16,16 @@ __all__ = ["photplug_register_commands", "run"]
 @hookimpl
 def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     """Add the command."""
-    help = "write one page to look at a catalogue with: field, sources, stamps, spectra, errors, depth"
+    help = "write an HTML report of a catalogue: field, sources, stamps, spectra, errors, depth"
     command = add_command(subparsers, "report", run, help, catalog=TABLE_SUFFIXES, stages=())
     command.set_defaults(config=None)
     add_catalog_flags(command)
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.html", help="the page")
-    help = "where the mosaics are now; where the metadata of the catalogue say without it"
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.html", help="output HTML page")
+    help = "folder of the mosaics; by default the folder in the catalogue's metadata"
     command.add_argument("--mosaics", type=Path, metavar="FOLDER", help=help)
-    help = "segmentation image by id, whose edges are drawn"
+    help = "segmentation map labelled by id, to outline the sources"
     command.add_argument("--segmentation", type=Path, metavar="SEG.fits", help=help)
-    help = "bins of magnitude that `inject -o` wrote"
+    help = "table of magnitude bins from `inject -o`"
     command.add_argument("--completeness", type=Path, metavar="TABLE.fits", help=help)
 
 

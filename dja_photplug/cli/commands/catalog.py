@@ -38,19 +38,19 @@ __all__ = ["photplug_register_commands", "run"]
 @hookimpl
 def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     """Add the command."""
-    help = "detect the sources of mosaics, and measure them in every band"
+    help = "detect sources in mosaics, and measure them in every band"
     stages = (*ANALYSIS, "epochs", "bands", "tiles", "output")
     command = add_command(subparsers, "catalog", run, help, mosaics=True, stages=stages, engine=True)
-    help = f"the catalogue: {', '.join(CATALOG_FORMATS)}"
+    help = f"output catalogue: {', '.join(CATALOG_FORMATS)}"
     command.add_argument("-o", "--output", type=Path, required=True, metavar="CAT.fits", help=help)
-    help = "as --write-schema: names and units of the columns"
+    help = "same as --write-schema: column names and units"
     command.add_argument("--schema", dest="output.schema", choices=OUTPUT_SCHEMAS, default=argparse.SUPPRESS, help=help)
-    help = "the recipe of the archive's catalogues, in their columns; other flags change parts of it"
+    help = "use the recipe and columns of the archive's catalogues; other flags override parts of it"
     command.add_argument("--like-dja", action="store_true", help=help)
-    command.add_argument("--segmentation", type=Path, metavar="OUT.fits", help="write the segmentation image")
-    command.add_argument("--regions", type=Path, metavar="OUT.reg", help="write the Kron ellipses for DS9")
-    command.add_argument("--plot", type=Path, metavar="OUT.png", help="draw planes, sources and errors")
-    help = "write one page to look at the catalogue with"
+    command.add_argument("--segmentation", type=Path, metavar="OUT.fits", help="write the segmentation map")
+    command.add_argument("--regions", type=Path, metavar="OUT.reg", help="write the Kron ellipses as DS9 regions")
+    command.add_argument("--plot", type=Path, metavar="OUT.png", help="plot the image planes, sources and errors")
+    help = "write an HTML report of the catalogue"
     command.add_argument("--report", type=Path, metavar="OUT.html", help=help)
     add_cutout(command)
 

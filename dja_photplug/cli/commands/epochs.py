@@ -37,24 +37,26 @@ __all__ = ["photplug_register_commands", "run"]
 @hookimpl
 def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     """Add the command."""
-    help = "the epochs of the exposures, of a position or of each source"
+    help = "list the exposure epochs of a mosaic, a position, or each source of a catalogue"
     command = add_command(subparsers, "epochs", run, help, mosaic=True, stages=("epochs",))
-    add_position(command, "of this position")
+    add_position(command, "list the epochs of this position")
     add_json(command, "the epochs of --position as ")
-    command.add_argument("--catalog", type=Path, metavar="CAT", help="of each row of this catalogue")
+    command.add_argument("--catalog", type=Path, metavar="CAT", help="add the epochs to each row of this catalogue")
     add_catalog_flags(command)
-    command.add_argument("--prefix", default="", metavar="TEXT", help="text before the names of new columns")
-    command.add_argument("-o", "--output", type=Path, metavar="OUT", help="the catalogue with the epochs")
-    help = "list the programmes of the exposures, or of those that saw the position or the catalogue"
+    command.add_argument("--prefix", default="", metavar="TEXT", help="prefix of the new columns")
+    command.add_argument("-o", "--output", type=Path, metavar="OUT", help="output catalogue with the epochs")
+    help = "list the programmes of all exposures, or of those that cover the position or catalogue"
     command.add_argument("--cite", action="store_true", help=help)
-    help = "table of programmes and principal investigators (program, pi), for --cite"
+    help = "for --cite: table of programmes and principal investigators (program, pi)"
     command.add_argument("--investigators", type=Path, metavar="TABLE", help=help)
-    command.add_argument("--footprints", type=Path, metavar="OUT.reg", help="write the footprints for DS9")
-    help = "write the exposure time of each pixel"
-    command.add_argument("--exposure-map", type=Path, metavar="OUT.fits", help=help)
-    command.add_argument("--like", metavar="FILE", help="image or mosaic with the pixels of --exposure-map")
     command.add_argument(
-        "--plot", type=Path, metavar="OUT.png", help="draw footprints, exposure time and visits, and the position"
+        "--footprints", type=Path, metavar="OUT.reg", help="write the exposure footprints as DS9 regions"
+    )
+    help = "write a map of the exposure time per pixel"
+    command.add_argument("--exposure-map", type=Path, metavar="OUT.fits", help=help)
+    command.add_argument("--like", metavar="FILE", help="image or mosaic whose pixel grid --exposure-map uses")
+    command.add_argument(
+        "--plot", type=Path, metavar="OUT.png", help="plot footprints, exposure time, visits and the position"
     )
 
 

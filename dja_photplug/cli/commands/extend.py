@@ -25,7 +25,7 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     command = add_command(
         subparsers, "extend", run, help, mosaics=True, catalog=TABLE_SUFFIXES, stages=stages, engine=True
     )
-    help = f"the extended catalogue: {', '.join(EXTENDED_FORMATS)}"
+    help = f"extended catalogue: {', '.join(EXTENDED_FORMATS)}"
     add_catalog_flags(command, columns=())
     command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help=help)
 

@@ -46,17 +46,19 @@ NO_WISH = ".* its loader passed over the cut-out|cut-out .* reaches over the edg
 @hookimpl
 def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     """Add the command."""
-    help = "write sigma images, masks, PSFs and starting values for fitting codes, galfit first"
+    help = "write stamps, sigma images, masks, PSFs and initial values for galfit and other fitting codes"
     stages = ("variance", "detect", "galfit")
     command = add_command(subparsers, "galfit", run, help, mosaic=True, stages=stages, engine=True)
     source = command.add_mutually_exclusive_group(required=True)
-    add_position(source, "around this position, where a source is detected")
-    source.add_argument("--catalog", type=Path, metavar="CAT", help="of sources of this catalogue, ours or another's")
+    add_position(source, "fit the source detected at this position")
+    source.add_argument(
+        "--catalog", type=Path, metavar="CAT", help="fit sources of this catalogue, from dja_photplug or elsewhere"
+    )
     add_catalog_flags(command, columns=("ra", "dec", "id_column", "schema", "like"))
-    command.add_argument("--id", nargs="+", type=int, metavar="N", help="those of the catalogue; all without it")
-    add_psf(command, "PSF of any size and pixel scale")
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the files")
-    help = "draw science, sigma, mask and starting model of each; .html or .png, several where they are many"
+    command.add_argument("--id", nargs="+", type=int, metavar="N", help="ids in the catalogue; by default all")
+    add_psf(command, "FITS image of the PSF, of any size and pixel scale")
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="output folder")
+    help = "plot science, sigma, mask and initial model of each target; .html or .png, several files for many targets"
     command.add_argument("--plot", type=Path, metavar="OUT.png", help=help)
 
 

@@ -27,7 +27,9 @@ __all__ = ["photplug_register_commands", "run"]
 @hookimpl
 def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     """Add the command."""
-    add_json(add_command(subparsers, "info", run, "what a mosaic is made of", mosaic=True))
+    add_json(
+        add_command(subparsers, "info", run, "describe a mosaic: its files, grid, exposures and noise", mosaic=True)
+    )
 
 
 def run(arguments: Namespace) -> None:

@@ -31,20 +31,20 @@ __all__ = ["photplug_register_commands", "run"]
 @hookimpl
 def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     """Add the command."""
-    help = "inject sources of known flux: completeness, flux bias, and whether the errors are right"
+    help = "inject sources of known flux, to measure completeness, flux bias and the accuracy of the errors"
     stages = (*ANALYSIS, "injection")
     command = add_command(subparsers, "inject", run, help, mosaic=True, stages=stages, engine=True)
-    help = "bins of magnitude; also .ecsv, .parquet"
+    help = "output table of magnitude bins; also .ecsv, .parquet"
     command.add_argument("-o", "--output", type=Path, required=True, metavar="TABLE.fits", help=help)
-    command.add_argument("--sources", type=Path, metavar="OUT.fits", help="write each injected source")
-    help = "write scatter over error by magnitude, distance to the nearest segment and depth zone"
+    command.add_argument("--sources", type=Path, metavar="OUT.fits", help="write a table of all injected sources")
+    help = "write scatter/error by magnitude, distance to the nearest segment and depth zone"
     command.add_argument("--splits", type=Path, metavar="OUT.fits", help=help)
-    help = "write the fitted completeness with its band, of the mosaic and of its depth zones"
+    help = "write the fitted completeness curves with their uncertainty, for the mosaic and each depth zone"
     command.add_argument("--curves", type=Path, metavar="OUT.fits", help=help)
-    help = "write the limits at 50, 80 and 90 %% with their errors, of the mosaic and of its depth zones"
+    help = "write the 50, 80 and 90 %% completeness limits with errors, for the mosaic and each depth zone"
     command.add_argument("--limits", type=Path, metavar="OUT.fits", help=help)
-    command.add_argument("--plot", type=Path, metavar="OUT.png", help="draw completeness, bias and scatter")
-    add_psf(command, "PSF of any size and pixel scale, for points")
+    command.add_argument("--plot", type=Path, metavar="OUT.png", help="plot completeness, flux bias and scatter")
+    add_psf(command, "FITS image of the PSF, of any size and pixel scale, for point sources")
     add_cutout(command)
 
 

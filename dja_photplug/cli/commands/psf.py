@@ -45,19 +45,23 @@ __all__ = ["photplug_register_commands", "run"]
 @hookimpl
 def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     """Add the command."""
-    help = "make the PSF of a mosaic, from its stars or from its log"
+    help = "make the PSF of a mosaic, from its stars or its WCS log"
     stages = ("variance", "background", "detect", "psf")
     command = add_command(subparsers, "psf", run, help, stages=stages, engine=True)
-    command.add_argument("how", choices=("stars", "log"), help="from its stars, or its log and PSFs of detectors")
+    command.add_argument("how", choices=("stars", "log"), help="from its stars, or its WCS log and detector PSFs")
     command.add_argument("mosaic", metavar="PREFIX", help=MOSAIC_HELP)
-    help = "PSFs of detectors: STDPSF, grids of STPSF, or oversampled images"
-    command.add_argument("--detector-psf", type=Path, nargs="+", metavar="FILE", help=f"{help}; for log")
+    help = "detector PSFs: STDPSF, STPSF grids, or oversampled images"
+    command.add_argument("--detector-psf", type=Path, nargs="+", metavar="FILE", help=f"for log: {help}")
     places = command.add_mutually_exclusive_group()
-    add_position(places, "for log: the PSF of this position")
-    places.add_argument("--catalog", type=Path, metavar="CAT", help="for log: the PSFs of the places of this catalogue")
+    add_position(places, "for log: make the PSF at this position")
+    places.add_argument(
+        "--catalog", type=Path, metavar="CAT", help="for log: make the PSFs at the positions of this catalogue"
+    )
     add_catalog_flags(command)
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="PSF.fits", help=".fits or .fits.gz")
-    help = "draw the PSF, its curve of growth and what it was made of"
+    command.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="PSF.fits", help="output PSF: .fits or .fits.gz"
+    )
+    help = "plot the PSF, its curve of growth, and the stars or regions behind it"
     command.add_argument("--plot", type=Path, metavar="OUT.png", help=help)
 
 

@@ -17,18 +17,20 @@ __all__ = ["photplug_register_commands", "run"]
 @hookimpl
 def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     """Add the command."""
-    help = "make a catalogue of each of many fields, as `catalog` does; what is complete is skipped"
+    help = "make a catalogue of each of many fields, as `catalog` does; complete fields are skipped"
     stages = (*ANALYSIS, "epochs", "bands", "tiles", "output")
     command = add_command(subparsers, "survey", run, help, stages=stages, engine=True)
-    help = "the fields, their bands and options; flags win over the options of a field, these over those of all in the "
-    help += "list, these over --config"
+    help = (
+        "list of fields, with their bands and options; flags override the options of a field, which override those of "
+    )
+    help += "the whole list, which override --config"
     command.add_argument("fields", type=Path, metavar="FIELDS.toml", help=help)
-    help = "folder of the catalogues and of summary.ecsv"
+    help = "output folder for the catalogues and summary.ecsv"
     command.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help=help)
-    help = f"of the catalogues: {', '.join(CATALOG_FORMATS)} (default %(default)s)"
+    help = f"suffix of the catalogues: {', '.join(CATALOG_FORMATS)} (default %(default)s)"
     command.add_argument("--suffix", default=next(iter(CATALOG_FORMATS)), metavar=".SUFFIX", help=help)
-    command.add_argument("--segmentations", action="store_true", help="write the segmentation images too")
-    command.add_argument("--redo", action="store_true", help="make all again, also what is complete")
+    command.add_argument("--segmentations", action="store_true", help="also write the segmentation maps")
+    command.add_argument("--redo", action="store_true", help="redo all fields, even complete ones")
 
 
 def run(arguments: Namespace) -> None:

@@ -26,11 +26,13 @@ __all__ = ["photplug_register_commands", "run"]
 @hookimpl
 def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
     """Add the command."""
-    help = "write the full weight, or its sigma or variance"
+    help = "write the full weight map, or the sigma or variance map"
     command = add_command(subparsers, "weight", run, help, mosaic=True, stages=("variance",), defaults=PIXEL_DEFAULTS)
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.fits", help=".fits or .fits.gz")
+    command.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT.fits", help="output image: .fits or .fits.gz"
+    )
     kinds = tuple(WEIGHT_KINDS)
-    command.add_argument("--kind", choices=kinds, default=kinds[0], help="what to write (default %(default)s)")
+    command.add_argument("--kind", choices=kinds, default=kinds[0], help="map to write (default %(default)s)")
     add_cutout(command)
 
 
