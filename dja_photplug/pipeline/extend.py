@@ -318,7 +318,7 @@ class _Extension:
         role = "targets" if options.detect.use_segmentation is None else "detection"
         tables, columns, unit = dict[str, QTable](), dict[str, Column](), _choose_unit(table, given, options)
         images = list(bands.values())
-        with share_work(images, options, self.manager) as parallel:
+        with share_work(images, options, self.manager, given=role == "targets") as parallel:
             known = {role: rows}
             measured = measure_bands(images, options, psfs, self.manager, **known, target=target, parallel=parallel)
             for band in tqdm(bands, "bands", disable=None if progress else True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,10 @@ import dja_photplug as dp
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.light.planes import Shapes
 from dja_photplug.neighbours.hosts import find_hosts
+from dja_photplug.options.run import Options
+from dja_photplug.options.stages import BandOptions, TileOptions
+from dja_photplug.parallel.scratch import open_scratch
+from dja_photplug.pipeline.steps import sharing
 from dja_photplug.simulate.field import FieldOptions, SimulatedField, simulate_field, write_field
 from tests.docs.test_docs import load_script
 
@@ -108,3 +113,28 @@ def test_positions_a_tenth_of_an_arcsec_off_do_not_lose_their_own_segment(crowde
     # With the light in their segments as a neighbour's it was 1.9 (-0.9).
     assert abs(np.median(pull)) < 0.3
     assert median_abs_deviation(pull, scale="normal") < 1.2
+
+
+def test_guests_are_the_same_in_tiles_which_take_no_more_space_than_was_asked_for(crowded, monkeypatch) -> None:
+    field, prefix, _ = crowded
+    table = Table({name: field.sources[name] for name in ("ra", "dec")})[field.sources["flux"].value > 0.02]
+    asked, taken = [], []
+
+    @contextmanager
+    def watch(directory, *, needed):
+        with open_scratch(directory, needed=needed) as scratch:
+            yield scratch
+            asked.append(needed)
+            taken.append(sum(plane.stat().st_size for plane in scratch.folder.iterdir()))
+
+    monkeypatch.setattr(sharing, "open_scratch", watch)
+    whole, tiled = (
+        dp.extend_catalog(
+            table, [prefix], Options(tiles=TileOptions(size=size, overlap=100), bands=BandOptions(workers=1))
+        )
+        for size in (2000, 400)
+    )
+    assert len(taken) == 1
+    assert 0 < taken[0] <= asked[0]
+    for name in ("flux_aper_1", "fluxerr_aper_1", "contam_1", "flux_auto"):
+        np.testing.assert_allclose(tiled[f"f444w_{name}"], whole[f"f444w_{name}"], rtol=1e-5, atol=1e-6)

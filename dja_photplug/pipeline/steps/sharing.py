@@ -26,12 +26,19 @@ __all__ = ["count_workers", "is_large", "share_work"]
 BYTES = 13 + 4 + 1 + 4
 # The same of an image at another PSF, beside the others.
 MATCHED = 9
+# The same where positions are given, and some lie on the segments of others: pixels and segments without these.
+GIVEN = 4 + 4
 MOST_WORKERS = 4
 
 
 @contextmanager
 def share_work(
-    sources: Iterable[Source], options: Options, manager: pluggy.PluginManager, executor: Executor | None = None
+    sources: Iterable[Source],
+    options: Options,
+    manager: pluggy.PluginManager,
+    executor: Executor | None = None,
+    *,
+    given: bool = False,
 ) -> Iterator[Map]:
     """Begin processes, and a folder for the planes they share, where one of the images is larger than a tile.
 
@@ -44,6 +51,8 @@ def share_work(
         Where it has other plugins than those that are installed, all is done in this process.
     executor : `~concurrent.futures.Executor`, optional
         Whose workers do it, instead of processes that are begun here, or of the scheduler that the options name.
+    given : bool, optional
+        Whether positions are measured that are not those of the segments.
 
     Yields
     ------
@@ -63,8 +72,9 @@ def share_work(
     shared = split_work(manager, 2)[0] > 1
     count = count_workers(options) if shared else 1
     with ExitStack() as stack:
-        needed = (BYTES + (MATCHED if options.bands.match else 0)) * pixels
-        scratch = stack.enter_context(open_scratch(options.tiles.scratch, needed=needed))
+        opened = given and options.settle().measure.neighbours == "subtract"
+        size = BYTES + MATCHED * bool(options.bands.match) + GIVEN * opened
+        scratch = stack.enter_context(open_scratch(options.tiles.scratch, needed=size * pixels))
         if executor is None and options.tiles.scheduler is not None:
             executor = stack.enter_context(join_cluster(options.tiles.scheduler))
         if executor is not None and not shared:
