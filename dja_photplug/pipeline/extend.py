@@ -262,7 +262,7 @@ def measure_columns(
         meta: dict[str, object] = dict(describe_bands(tables, {}, first))
         return columns, {key: value for key, value in meta.items() if key not in table.meta}
     psfs = read_psfs(bands, options)
-    target = find_target(options.bands.match, bands, psfs)
+    target = find_target(options.bands.match, bands, psfs, bands)
     numbers = _number_apertures(aperture_diameters(table, given.schema), options.measure.apertures)
     ratios = _compare_apertures(table, given, numbers)
     names = _choose_columns(extend, options, numbers, ratios)

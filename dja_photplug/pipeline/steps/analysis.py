@@ -243,7 +243,7 @@ def _match(
             found = keeping.calibrate(matched, without, blocked) if calibrated else None
             return keeping.measure(matched, without, detection, found, None), found
 
-        kernels = Kernels.bring(psf, target.psf, image.wcs)
+        kernels = Kernels.bring(psf, target.psf, image.wcs, target.pixels)
         warn_of_residual(kernels.kernels)
         found = measure_matched(image, removed, detection, catalog, kernels, options, measure, parallel=work.parallel)
     found.meta["MATCH"] = target.name
