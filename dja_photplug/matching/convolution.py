@@ -76,7 +76,7 @@ class Kernels:
     wcs: WCS | None = None
 
     @classmethod
-    def bring(cls, psf: PSFModel, target: PSF, wcs: WCS) -> Kernels:
+    def bring(cls, psf: PSFModel, target: PSF, wcs: WCS, pixels: float | None = None) -> Kernels:
         """Return the kernels that bring an image to a PSF.
 
         Parameters
@@ -86,6 +86,8 @@ class Kernels:
         target : PSF
         wcs : `~astropy.wcs.WCS`
             Of the image.
+        pixels : float, optional
+            As for `make_kernel`.
 
         Returns
         -------
@@ -93,7 +95,7 @@ class Kernels:
             One for each region.
         """
         scale = pixel_scale(wcs)
-        kernels = [make_kernel(stamp, target, scale) for stamp in psf.stamps]
+        kernels = [make_kernel(stamp, target, scale, pixels) for stamp in psf.stamps]
         side = max(len(kernel.data) for kernel in kernels)
         same = tuple(replace(one, data=np.pad(one.data, (side - len(one.data)) // 2)) for one in kernels)
         return cls(kernels=same) if psf.labels is None else cls(kernels=same, psf=psf, wcs=wcs)

@@ -14,9 +14,11 @@ from scipy import fft
 from scipy.ndimage import fourier_shift, map_coordinates
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning, suggest
+from dja_photplug.files.names import Source
 from dja_photplug.psf.model import PSF, SAME_SCALE, encircled_energy, read_psf
 from dja_photplug.psf.regions import PSFModel
 from dja_photplug.psf.sampling import sample_psf
+from dja_photplug.sky.grid import pixel_scale
 
 __all__ = [
     "ANGLES",
@@ -86,7 +88,7 @@ class MatchingKernel:
         return encircled_energy(self.matched, self.radius) / encircled_energy(self.target, self.radius) - 1
 
 
-def make_kernel(psf: PSF, target: PSF, scale: float) -> MatchingKernel:
+def make_kernel(psf: PSF, target: PSF, scale: float, pixels: float | None = None) -> MatchingKernel:
     """Return the kernel that brings a PSF to another.
 
     Parameters
@@ -95,6 +97,8 @@ def make_kernel(psf: PSF, target: PSF, scale: float) -> MatchingKernel:
         Both as they are oriented on the mosaic.
     scale : float
         Of the mosaic's pixels, in arcsec.
+    pixels : float, optional
+        Of those of the mosaic that the target is the PSF of, where they are others.
 
     Returns
     -------
@@ -112,13 +116,16 @@ def make_kernel(psf: PSF, target: PSF, scale: float) -> MatchingKernel:
     middle pixels is made good in the kernel, which is broader, and so shifted without loss. Stamps that hold other
     shares of the light (0.97 of F115W within 2 arcsec, 0.95 of F444W) would match in their shapes alone, and colours
     would be wrong by that: the light that only the target has beyond its stamp goes to the rim of the kernel. Where the
-    share of one of them is not known, they are taken to be equal.
+    share of one of them is not known, they are taken to be equal. Sums over apertures see the pixels they are of:
+    on pixels of 20 mas a band gets those of a target on 40 too, without which its smallest apertures hold 0.8 % more.
     """
     from photutils.psf_matching import make_wiener_kernel  # a second to import
 
     stamps = [_cut_stamp(one, scale) for one in (psf, target)]
     half = min(len(pixels) // 2 for pixels, _ in stamps)
     source, wanted = (_cut_middle(pixels, half).copy() for pixels, _ in stamps)
+    if pixels is not None and abs(pixels / scale - 1) >= SAME_SCALE:
+        wanted = _see_through(wanted, pixels / scale)
     shift = np.subtract(stamps[0][1], stamps[1][1])
     shares = source.sum(), wanted.sum()
     padding = math.ceil(PADDING * len(source))
@@ -164,6 +171,16 @@ def warn_of_residual(kernels: Sequence[MatchingKernel]) -> None:
             PhotplugWarning,
             stacklevel=2,
         )
+
+
+def _see_through(psf: Floats, ratio: float) -> Floats:
+    """Return a PSF whose sums over apertures are those on pixels of `ratio` times the size.
+
+    Light is gathered by pixels, and counts as spread evenly over them: the box of a pixel is in a sum twice.
+    """
+    frequency = fft.fftfreq(len(psf))
+    box = np.square(np.sinc(ratio * frequency) / np.sinc(frequency))
+    return np.ascontiguousarray(fft.ifft2(fft.fft2(psf) * np.outer(box, box)).real)
 
 
 def _convolve(one: Floats, other: Floats) -> Floats:
@@ -275,13 +292,21 @@ class Target:
     name : str
         Of its band, or of its file.
     psf : PSF
+    pixels : float or None
+        Of the mosaic of its band, arcsec; None where that is not known.
     """
 
     name: str
     psf: PSF
+    pixels: float | None = None
 
 
-def find_target(wanted: str | None, bands: Collection[str], psfs: Mapping[str, PSFModel]) -> Target | None:
+def find_target(
+    wanted: str | None,
+    bands: Collection[str],
+    psfs: Mapping[str, PSFModel],
+    sources: Mapping[str, Source] | None = None,
+) -> Target | None:
     """Return the PSF that all bands are to be brought to.
 
     Parameters
@@ -291,6 +316,8 @@ def find_target(wanted: str | None, bands: Collection[str], psfs: Mapping[str, P
     bands : collection of str
     psfs : mapping of str to PSFModel
         By band.
+    sources : mapping of str to Source, optional
+        By band; that of the target tells its pixels.
 
     Returns
     -------
@@ -319,7 +346,10 @@ def find_target(wanted: str | None, bands: Collection[str], psfs: Mapping[str, P
         )
     name = choose_broadest(psfs) if wanted == BROADEST else wanted.lower()
     own = name in psfs
-    target = Target(name=name, psf=max(psfs[name].stamps, key=_mean_width)) if own else _read_target(wanted)
+    grid = sources[name].grid() if sources and name in sources else None
+    pixels = None if grid is None else pixel_scale(grid.wcs)
+    broadest = max(psfs[name].stamps, key=_mean_width) if own else None
+    target = _read_target(wanted) if broadest is None else Target(name=name, psf=broadest, pixels=pixels)
     for band, model in psfs.items():
         # Regions of one band differ by their roll: none is narrower than another in all directions.
         for psf in model.stamps if band in bands and band != target.name else ():

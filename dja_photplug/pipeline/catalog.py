@@ -195,7 +195,7 @@ def _make_plan(sources: Sequence[Products], options: Options, manager: pluggy.Pl
         raise PhotplugError(
             f"{bands[ARCHIVE_STACK]}: a stack is for detection, not a band; leave it out, or give --detect ir"
         )
-    target = find_target(options.bands.match, [band for band in bands if band != ARCHIVE_STACK], psfs)
+    target = find_target(options.bands.match, [band for band in bands if band != ARCHIVE_STACK], psfs, bands)
     return _Plan(bands=bands, detect=detect, source=source, psfs=psfs, target=target), options
 
 

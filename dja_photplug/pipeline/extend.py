@@ -304,7 +304,7 @@ class _Extension:
         """Return the photometry and the epochs of the rows in each band."""
         table, given, bands, options = self.table, self.given, self.bands, self.options
         psfs = read_psfs(bands, options)
-        target = find_target(options.bands.match, bands, psfs)
+        target = find_target(options.bands.match, bands, psfs, bands)
         numbers = _number_apertures(aperture_diameters(table, given.schema), options.measure.apertures)
         ratios = _compare_apertures(table, given, numbers)
         names = _choose_columns(self.extend, options, numbers, ratios)

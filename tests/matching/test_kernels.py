@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sep
 from astropy.wcs import WCS
 from scipy.signal import fftconvolve
+from scipy.special import ndtr
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.matching.kernels import (
@@ -89,6 +91,36 @@ def test_kernel_on_finer_pixels() -> None:
     assert kernel.data.shape[0] > 190
     # Apertures on the target's coarser pixels hold 1 % less in the smallest circle.
     np.testing.assert_allclose(kernel.residual, 0, atol=0.012)
+
+
+def test_sums_on_finer_pixels_are_those_on_the_pixels_of_the_target() -> None:
+    """The mean over places of a star in its pixel; Gaussians within pixels of 40 and 20 mas."""
+    target = PSF(data=draw_star(0.10, SCALE, 50, 50, 101), scale=SCALE, centre=(50, 50), name="target")
+    fine = PSF(data=draw_star(0.05, SCALE / 2, 100, 100, 201), scale=SCALE / 2, centre=(100, 100), name="fine")
+    known, unknown = (make_kernel(fine, target, SCALE / 2, pixels).data for pixels in (SCALE, None))
+    ratio = []
+    for dy, dx in np.random.default_rng(1).uniform(-0.5, 0.5, (12, 2)):
+        coarse = draw_star(0.10, SCALE, 50 + dx, 50 + dy, 101)
+        narrow = draw_star(0.05, SCALE / 2, 100 + 2 * dx, 100 + 2 * dy, 201)
+        wanted = sum_circle(coarse, 50 + dx, 50 + dy, 4)
+        found = [
+            sum_circle(fftconvolve(narrow, k, mode="same"), 100 + 2 * dx, 100 + 2 * dy, 8) for k in (known, unknown)
+        ]
+        ratio.append(np.array(found) / wanted - 1)
+    known_off, unknown_off = np.mean(ratio, axis=0)
+    assert abs(known_off) < 0.0005
+    assert unknown_off > 0.004
+
+
+def draw_star(sigma: float, scale: float, x: float, y: float, side: int) -> np.ndarray:
+    """Return the light of a Gaussian within each pixel; sigma in arcsec."""
+    edges = (np.arange(side + 1) - 0.5 - np.array([[x], [y]])) * scale / sigma
+    across, down = np.diff(ndtr(edges), axis=1)
+    return np.outer(down, across)
+
+
+def sum_circle(image: np.ndarray, x: float, y: float, radius: float) -> float:
+    return float(sep.sum_circle(np.ascontiguousarray(image), [x], [y], radius, subpix=0)[0][0])
 
 
 def test_real_psfs_are_matched_to_a_thousandth(data) -> None:

@@ -298,7 +298,7 @@ class _Work:
                 calibration = None if blocked is None else keeping.calibrate(matched, blocked)
                 return keeping.measure(matched, detection, calibration, None), calibration
 
-            kernels = Kernels.bring(psf, target.psf, planes.image.wcs)
+            kernels = Kernels.bring(psf, target.psf, planes.image.wcs, target.pixels)
             warn_of_residual(kernels.kernels)
             given = planes.image, planes.removed, detection, native, kernels, options, measure
             found = measure_matched(*given, parallel=self.parallel)
