@@ -7,7 +7,6 @@ imports what it needs when it runs, so that ``--help`` takes no half second of a
 from __future__ import annotations
 
 import argparse
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from dja_photplug.cli.examples import show_example
 from dja_photplug.cli.parser import HelpFormatter, PlaceAction
-from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import decode_text
 from dja_photplug.files.names import band_name, find_owner
 from dja_photplug.options.arguments import add_flags, band_value, collect_options
 from dja_photplug.options.bands import settle_values
 from dja_photplug.options.effects import describe_idle
 from dja_photplug.options.run import Options
-from dja_photplug.outputs.run import after_outputs, declare, named_files, protect, protect_source
+from dja_photplug.outputs.run import after_outputs, declare, named_files, protect, protect_source, warn_after_outputs
 from dja_photplug.outputs.whole import check_output
 
 if TYPE_CHECKING:
@@ -237,7 +236,7 @@ def make_options(arguments: argparse.Namespace, defaults: Options | None = None)
     Warns
     -----
     PhotplugWarning
-        Of flags that have no effect beside others.
+        Of flags that have no effect beside others, once the outputs are in their places.
     """
     options = collect_options(
         vars(arguments), arguments.config, defaults or arguments.defaults, arguments.plugin_stages
@@ -248,7 +247,7 @@ def make_options(arguments: argparse.Namespace, defaults: Options | None = None)
         ra, dec, size = arguments.cutout
         options = replace(options, cutout=(place_position(ra, dec), size * u.arcsec))
     for note in describe_idle(options, vars(arguments)):
-        warnings.warn(note, PhotplugWarning, stacklevel=2)
+        warn_after_outputs(note)
     protect(named_files(options))
     return replace(options, overwrite=arguments.overwrite)
 

@@ -8,6 +8,7 @@ of it, and removes the folder where it was killed before.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from dja_photplug.errors import PhotplugError
+from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.outputs.held import HeldFolder, hold_signals
 from dja_photplug.outputs.moves import HIDDEN, MAIN, mend, move_files, write_journal
 
@@ -30,6 +31,7 @@ __all__ = [
     "named_files",
     "protect",
     "protect_source",
+    "warn_after_outputs",
 ]
 
 
@@ -90,6 +92,7 @@ class Outputs:
         self._declared: dict[Path, Path] = {}
         self._replaced: set[Path] = set()
         self._after: list[str] = []
+        self._notes: list[str] = []
         self._moving = False
 
     def __enter__(self) -> Outputs:
@@ -109,8 +112,11 @@ class Outputs:
                 for folder in self._folders.values():
                     # What was begun is finished by the next run.
                     (folder.leave if self._moving else folder.remove)()
-        for text in self._after if kind is None else ():
-            print(text)
+        if kind is None:
+            for note in self._notes:
+                warnings.warn(note, PhotplugWarning, stacklevel=2)
+            for text in self._after:
+                print(text)
 
     def protect(self, path: Path, label: str) -> None:
         """Let no output be this file.
@@ -280,6 +286,15 @@ class Outputs:
         """
         self._after.append(text)
 
+    def note(self, note: str) -> None:
+        """Keep a warning until the outputs are in their places; where the run is refused it is not told.
+
+        Parameters
+        ----------
+        note : str
+        """
+        self._notes.append(note)
+
     def moves(self) -> list[tuple[Path, Path]]:
         """Return what was written, and where each file goes.
 
@@ -417,3 +432,16 @@ def after_outputs(text: str) -> None:
         current.after(text)
     else:
         print(text)
+
+
+def warn_after_outputs(note: str) -> None:
+    """Warn once the outputs of the run are there, as a refusal is one line; at once where there is no run.
+
+    Parameters
+    ----------
+    note : str
+    """
+    if (current := _current.get()) is not None:
+        current.note(note)
+    else:
+        warnings.warn(note, PhotplugWarning, stacklevel=2)

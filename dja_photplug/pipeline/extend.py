@@ -23,7 +23,7 @@ from dja_photplug.epochs.log import exposure_log
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.tables.columns import add_columns, check_new
 from dja_photplug.foreign.columns import CatalogColumns, aperture_diameters, read_position, resolve_columns
-from dja_photplug.foreign.known import OURS, PLAIN, is_ours
+from dja_photplug.foreign.known import OURS, PLAIN
 from dja_photplug.foreign.recognise import choose_schema, describe_motion
 from dja_photplug.foreign.schema import CatalogSchema
 from dja_photplug.matching.kernels import choose_reference, find_target
@@ -312,11 +312,12 @@ class _Extension:
         rows, notes = read_rows(table, given, next(iter(bands.values())), options, self.extend, own, self.manager)
         radius = kron_radii(rows.sources, options)
         self.check(added)
-        for note in notes:  # once nothing is refused any more, as a refusal is one line
+        unit, others = _choose_unit(table, given, options)
+        for note in notes + others:  # once nothing is refused any more, as a refusal is one line
             warnings.warn(note, PhotplugWarning, stacklevel=3)
         # Without segments of their own the rows are positions on those that each band has.
         role = "targets" if options.detect.use_segmentation is None else "detection"
-        tables, columns, unit = dict[str, QTable](), dict[str, Column](), _choose_unit(table, given, options)
+        tables, columns = dict[str, QTable](), dict[str, Column]()
         images = list(bands.values())
         with share_work(images, options, self.manager, given=role == "targets") as parallel:
             known = {role: rows}
@@ -338,11 +339,19 @@ class _Extension:
         return columns, {**{f"ASEC_{i}": each for i, each in diameters}, **self._describe(tables, psfs)}
 
 
-def _choose_unit(table: Table, given: CatalogColumns, options: Options) -> str:
-    """Return the unit of the fluxes that are added: where none is asked for, that of our own catalogue."""
-    own = "flux_auto" if options.output.unit == "auto" and is_ours(given.schema) else ""
-    there = str(getattr(table[own], "unit", "")) if own in table.colnames else ""
-    return there if there in FLUX_UNITS else options.output.flux_unit
+def _choose_unit(table: Table, given: CatalogColumns, options: Options) -> tuple[str, list[str]]:
+    """Return the unit of the fluxes that are added, and what is to be told of it.
+
+    Where none is asked for it is that of our own catalogue; what others count in is theirs.
+    """
+    name, unit = given.auto or "", options.output.flux_unit
+    known = read_unit(getattr(table[name], "unit", None)) if name in table.colnames else None
+    there = next((one for one in FLUX_UNITS if known == u.Unit(one)), unit)
+    if options.output.unit != "auto" or there == unit:
+        return unit, []
+    if given.schema == OURS:
+        return there, []
+    return unit, [f"fluxes are added in {unit}, and {name} is in {there}, in which --unit {there} adds them"]
 
 
 def _compare_apertures(table: Table, given: CatalogColumns, numbers: Sequence[int]) -> dict[int, NDArray[np.float64]]:

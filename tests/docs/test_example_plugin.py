@@ -297,7 +297,7 @@ def test_every_command_takes_an_i2d_file(shell: Shell) -> None:
     shell(f"catalog {F200W} -o one.fits")
     read, added = shell(f"extend one.fits {F444W} -o both.fits").splitlines()
     assert read.startswith("one.fits: read as photplug: positions ra dec, ids id, shapes a b theta kron_radius")
-    assert added == "both.fits: 16 rows, 48 columns added, noise preset calibrated"
+    assert added == "both.fits: 16 rows, 48 columns added, noise preset calibrated, fluxes in uJy"
     both = shell.read("both.fits")
     np.testing.assert_allclose(both["f444w_flux_aper_3"], both["flux_aper_3"], rtol=0.15)
     np.testing.assert_allclose(both["f444w_fluxerr_flat"], 0.01 * both["f444w_flux_auto"])

@@ -190,6 +190,7 @@ POSITIONS = {"kind": "Positions of a catalogue"}
 ROWS = {"kind": "Single rows of a catalogue"}
 IDS = {"kind": "Ids of a catalogue"}
 UNITS = {"kind": "Units of a catalogue"}
+ADDED = ("fluxes are added in uJy, and flux_auto is in nJy, in which --unit nJy adds them",)
 SEGMENTS = f"extend cat.ecsv {EXTEND} --use-segmentation seg.fits -o out.ecsv"
 CSV = f"extend cat.csv {EXTEND} -o out.ecsv"
 
@@ -376,8 +377,8 @@ CASES = (
     row("a masked id, and segments", "refused", masked("id"), ("row 2", "is no id"), command=SEGMENTS, **IDS),
     row("ids of 64 bits", "obeyed", set_column(id=lambda t: t["id"] + 6028843712912345088), check=measured(), **IDS),
     # ---- units
-    row("one flux in nJy beside others in uJy", "obeyed", spelt("flux_auto", "nJy", 1000), check=corrected, **UNITS),
-    row("one flux in njy", "obeyed", spelt("flux_auto", "njy", 1000), check=corrected, **UNITS),
+    row("one flux in nJy beside others", "warned", spelt("flux_auto", "nJy", 1000), ADDED, check=corrected, **UNITS),
+    row("one flux in njy", "warned", spelt("flux_auto", "njy", 1000), ADDED, check=corrected, **UNITS),
     row("one flux in micro-Jansky", "obeyed", spelt("flux_auto", "micro-Jansky"), check=corrected, **UNITS),
     row("one flux as AB magnitude", "obeyed", mag_of_flux, check=corrected, **UNITS),
     row("one flux in counts", "refused", spelt("flux_auto", "counts"), ("flux_auto in counts", "ratio"), **UNITS),

@@ -59,6 +59,13 @@ def prepare_segments(folder: Path) -> None:
     assert main(f"catalog {PREFIX} -o found.fits --noise dja --segmentation seg.fits --quiet".split()) == 0
 
 
+def take_weight(folder: Path) -> None:
+    """Leave the mosaic no pixel with data."""
+    path = folder / f"{PREFIX}_drc_wht.fits.gz"
+    pixels, header = fits.getdata(path, header=True)
+    fits.writeto(path, 0 * pixels, header, overwrite=True)
+
+
 def idle(given: str, flags: str, *says: str, outcome: str = "warned", **more: object) -> Case:
     """Return a case of flags that have no effect beside others."""
     command = str(more.pop("command", f"catalog {PREFIX} -o c.fits {CUT}"))
@@ -164,6 +171,26 @@ CASES = (
         "--use-segmentation seg.fits --n-sigma 2 --n-levels 64 --contrast 1",
         "--n-sigma, --n-levels, --contrast have no effect: the segments are given",
         prepare=prepare_segments,
+    ),
+    idle(
+        "a flag without effect in a run that is refused",
+        "--annulus 1,2 --detect f115w",
+        "option detect: f115w is none of the bands f444w",
+        outcome="refused",
+    ),
+    idle(
+        "such a flag where the sky has no pixel",
+        "--annulus 1,2 --zones 2",
+        "no pixel of the image is left for its background",
+        outcome="refused",
+        prepare=take_weight,
+    ),
+    idle(
+        "shapes of points in a run that is refused",
+        "--half-light 0.1,0.2 --psf psf.fits",
+        "psf.fits",
+        outcome="refused",
+        command=f"inject {PREFIX} -o i.fits --noise dja --workers 1 --realisations 1 --bin-width 2",
     ),
     idle("the aperture for eazy, in a table", "--eazy-aperture 0", "--eazy-aperture has no effect"),
     idle(

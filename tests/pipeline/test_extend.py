@@ -76,6 +76,27 @@ def test_fluxes_are_in_the_unit_that_is_asked_for(pair, detected) -> None:
     assert {str(extended[f"{SHORT}_{name}"].unit) for name in ("flux_aper_1", "corr_1", "etot_1")} == {"nJy"}
 
 
+@pytest.mark.parametrize(
+    ("unit", "told"),
+    [("mJy", "fluxes are added in uJy, and flux_auto is in mJy, in which --unit mJy adds them"), ("ct", ""), (None, ""),
+     ("uJy", "")],
+)  # fmt: skip
+def test_the_unit_of_others_is_told_and_not_taken_over(pair, detected, tmp_path, capsys, unit, told) -> None:
+    table = Table(detected.catalog["id", "ra", "dec", "flux_auto"])
+    table["flux_auto"].unit, table.meta = unit, {}
+    table.write(tmp_path / "cat.ecsv")
+    command = ["extend", str(tmp_path / "cat.ecsv"), str(pair[SHORT]), "--noise", "dja", "--columns", "auto", "-o"]
+    for number, (more, expected) in enumerate((([], "uJy"), (["--unit", "mJy"], "mJy"))):
+        output = tmp_path / f"{number}.ecsv"
+        assert main([*command, str(output), *more]) == 0
+        out, err = capsys.readouterr()
+        assert out.splitlines()[-1].endswith(f", noise preset dja, fluxes in {expected}")
+        assert told in err if told and not more else not err
+        extended = Table.read(output)
+        assert str(extended[f"{SHORT}_flux_auto"].unit) == expected
+        assert str(extended["flux_auto"].unit) == str(unit)
+
+
 def on_segments(path: str, **settings: object) -> dp.Options:
     return replace(DJA, detect=dp.DetectOptions(use_segmentation=path), **settings)
 
@@ -552,7 +573,9 @@ def test_command_line(folder, capsys, detected, extended_on_segments, suffix):
     words = f"extend cat.fits {MOSAIC} -o out{suffix} --use-segmentation seg.fits --noise dja"
     assert main(words.split()) == 0
     captured = capsys.readouterr()
-    assert f"out{suffix}: {len(detected.catalog)} rows, 47 columns added, noise preset dja" in captured.out
+    assert (
+        f"out{suffix}: {len(detected.catalog)} rows, 47 columns added, noise preset dja, fluxes in uJy" in captured.out
+    )
     assert ("CSV has no place for units and descriptions of id, ra, dec and 86 more and for" in captured.err) == (
         suffix == ".csv"
     )

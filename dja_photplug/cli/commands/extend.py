@@ -85,4 +85,6 @@ def run(arguments: Namespace) -> None:
     places_alone = set(extend.columns) == {"epochs"}
     say(arguments, given.describe(places_alone=places_alone))
     noise = "" if places_alone else f", noise preset {options.variance.noise}"
+    units = dict.fromkeys(str(column.unit) for name, column in columns.items() if "_flux_a" in name)
+    noise += f", fluxes in {', '.join(units)}" if written_here and units else ""
     say(arguments, f"{arguments.output}: {len(extended)} rows, {len(columns)} columns added{noise}")

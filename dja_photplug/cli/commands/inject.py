@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -18,12 +17,12 @@ from dja_photplug.cli.shared import (
     own_psf,
     say,
 )
-from dja_photplug.errors import PhotplugWarning
 from dja_photplug.files.formats import PLOT_SUFFIXES
 from dja_photplug.hookspecs import hookimpl
 from dja_photplug.options.arguments import collect_stage
 from dja_photplug.options.commands import InjectionOptions
 from dja_photplug.options.effects import describe_idle_injection
+from dja_photplug.outputs.run import warn_after_outputs
 
 __all__ = ["photplug_register_commands", "run"]
 
@@ -66,7 +65,7 @@ def run(arguments: Namespace) -> None:
     [source] = find_mosaics(arguments)
     given = {"psf": own_psf(arguments, source), "manager": manager, "progress": not arguments.quiet}
     for note in describe_idle_injection(injection, vars(arguments), psf=given["psf"] is not None):
-        warnings.warn(note, PhotplugWarning, stacklevel=1)
+        warn_after_outputs(note)
     result = inject(source, options, injection, **given)
     write_result(result.table, arguments.output, options, manager)
     for name in tables:
