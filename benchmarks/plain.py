@@ -52,7 +52,7 @@ def model_neighbours(prefix: str, catalog: str, segmentation: str) -> Callable[[
 
     from astropy.table import QTable
 
-    from dja_photplug.mosaic.image import share_image
+    from dja_photplug.mosaic.changes import share_image
     from dja_photplug.options.run import Options
     from dja_photplug.parallel.scratch import share_plane
     from dja_photplug.pipeline.images import find_source

@@ -24,8 +24,9 @@ from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.cells import mesh_cells
 from dja_photplug.light.mesh import Background
-from dja_photplug.light.planes import Floats, Shapes, native_pixels, null_pixels, variance_map
+from dja_photplug.light.planes import Floats, Shapes
 from dja_photplug.light.smoothing import convolve_pixels, gaussian_kernel
+from dja_photplug.mosaic.blocks import native_pixels, null_pixels, variance_map
 from dja_photplug.options.run import Options
 from dja_photplug.options.stages import BackgroundOptions, DetectOptions
 from dja_photplug.sky.grid import Window

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.smallfits import parse_header
-from dja_photplug.files.structure import CARD, MOST_INFLATED, MOST_RECORDS, RECORD, measure_data
+from dja_photplug.files.structure import CARD, MOST_RECORDS, RECORD, measure_data
 from dja_photplug.parallel.scratch import Unnamed, fill_rows, keep_memory
-from dja_photplug.readers.kinds import refuse_pipe
+from dja_photplug.readers.kinds import MOST_INFLATED, refuse_pipe
 from dja_photplug.readers.streams import expect_bytes, open_stream
 from dja_photplug.remote.cache import local_copies
 from dja_photplug.remote.paths import as_path

@@ -14,14 +14,12 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from isal import igzip
 
-from dja_photplug.readers.kinds import check_inflated, refuse_pipe
+from dja_photplug.readers.kinds import MOST_INFLATED, check_inflated, refuse_pipe
 
-__all__ = ["CARD", "MOST_INFLATED", "MOST_RECORDS", "RECORD", "measure_data", "open_fits"]
+__all__ = ["CARD", "MOST_RECORDS", "RECORD", "measure_data", "open_fits"]
 
 MOST_RECORDS = 2000
 """Of a header, 72,000 cards."""
-MOST_INFLATED = 1032
-"""Bytes that a byte of gzip can hold, by its format."""
 RECORD = 2880
 """Bytes; everything in FITS is padded to it (FITS standard 4.0, section 3.1)."""
 CARD = 80

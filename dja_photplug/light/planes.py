@@ -10,16 +10,7 @@ import sep
 from astropy.nddata import NDData
 from numpy.typing import NDArray
 
-from dja_photplug.mosaic.blocks import (
-    NULL_VARIANCE,
-    Plane,
-    Planes,
-    cached_rows,
-    count_rows,
-    native_pixels,
-    null_pixels,
-    variance_map,
-)
+from dja_photplug.mosaic.blocks import Plane, Planes, cached_rows, count_rows, native_pixels
 from dja_photplug.parallel.islands import begin_runs
 from dja_photplug.parallel.scratch import fill_rows, new_plane
 from dja_photplug.parallel.workers import Map
@@ -28,23 +19,20 @@ from dja_photplug.sky.grid import Scalar, row_blocks
 __all__ = [
     "FLATTEST",
     "MASKS",
-    "NULL_VARIANCE",
     "SKY_BLOCK",
     "Flags",
     "Floats",
-    "Plane",
-    "Planes",
     "Shapes",
     "find_hole",
     "mask_ellipses",
     "mask_sources",
     "measure_sky",
-    "native_pixels",
-    "null_pixels",
     "sum_overlap",
-    "variance_map",
     "weigh_segments",
 ]
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.int64]
 
 BLOCK = 1 << 22  # pixels of segments that are summed at a time
 
@@ -59,9 +47,6 @@ MASKS, LEAST_SKY, FLATTEST = ((2.5, 0.3), (1.8, 0.2), (1.0, 0.0)), 0.2, 0.3
 
 # Side of the blocks of pixels, none of them masked, that tell the level of the sky, arcsec.
 SKY_BLOCK = 0.3
-
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -342,9 +327,6 @@ def measure_sky(image: NDData, covered: NDArray[np.bool_]) -> tuple[float, float
         variances.append(planes[rows].variance()[clear])
     level, variance = (np.concatenate(parts) for parts in (values, variances))
     return (float(np.median(level)), float(np.sqrt(np.median(variance)))) if len(level) else (np.nan, np.nan)
-
-
-Flags = NDArray[np.int64]
 
 
 def sum_overlap(

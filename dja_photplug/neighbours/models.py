@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from dja_photplug.light.planes import FLATTEST, Floats, Planes, Shapes, weigh_segments
+from dja_photplug.light.planes import FLATTEST, Floats, Shapes, weigh_segments
+from dja_photplug.mosaic.blocks import Planes
 from dja_photplug.neighbours.profiles import (
     GROWTH,
     Profiles,

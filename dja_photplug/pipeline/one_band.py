@@ -262,31 +262,18 @@ def _check_psf(result: Result) -> None:
 
 def _complete_table(result: Result, source: Source, manager: pluggy.PluginManager) -> QTable:
     """Return the table of an analysed image with its epochs, the columns of plugins, and the metadata of its band."""
-    catalog, options, log, epochs = result.catalog, result.options, exposure_log(source), None
+    catalog, log, epochs = result.catalog, exposure_log(source), None
     if log is not None:
-        epochs = find_epochs(log, SkyCoord(catalog["ra"], catalog["dec"]), options, manager)
-    joined = _join(catalog, epochs, result.image, source.band, options, manager)
-    joined.meta = describe_image(result, log) | dict(catalog.meta) | ({} if epochs is None else dict(epochs.meta))
-    return joined
-
-
-def _join(
-    catalog: QTable,
-    epochs: QTable | None,
-    image: MosaicImage,
-    band: str,
-    options: Options,
-    manager: pluggy.PluginManager,
-) -> QTable:
-    """Return the catalogue with its epochs and the columns of other plugins."""
-    arguments = {"catalog": catalog, "image": image, "epochs": epochs, "band": band, "options": options}
-    extra = ask_all(manager, "photplug_columns", dict, **arguments)
+        epochs = find_epochs(log, SkyCoord(catalog["ra"], catalog["dec"]), result.options, manager)
+    given = {"catalog": catalog, "image": result.image, "epochs": epochs, "band": source.band}
+    extra = ask_all(manager, "photplug_columns", dict, **given, options=result.options)
     joined = catalog.copy(copy_data=False)
-    for columns in ([dict(epochs.items())] if epochs is not None else []) + list(reversed(extra)):
+    for columns in (*([] if epochs is None else [epochs]), *reversed(extra)):
         for name, column in columns.items():
             if name in joined.colnames:
                 raise PhotplugError(f"a plugin gives the column {name!r}, which the catalogue has; rename one")
             joined[name] = column
+    joined.meta = describe_image(result, log) | dict(catalog.meta) | ({} if epochs is None else dict(epochs.meta))
     return joined
 
 

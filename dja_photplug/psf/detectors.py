@@ -152,16 +152,7 @@ def read_detector_psf(path: str | Path, detectors: Collection[str], filter: str,
         raise _other_detector(path, given, detectors)
     if kind:
         return [DetectorPSF(name=path.name, detector=detector, grid=_read_grid(path, kind))]
-    pixels, header = read_image(path)
-    if not any(key in header for key in (*SCALES, "PIXAR_A2", "CTYPE1")):
-        raise PhotplugError(f"{path}: states no pixel scale; write it into its header, as PIXSCL in arcsec")
-    psf = make_psf(pixels, header, path)
-    if psf.scale > FINER * scale:
-        raise PhotplugError(
-            f"{path}: pixels of {psf.scale:.3g} arcsec are larger than the detector's, {scale:.3g}; give a PSF that is "
-            "sampled as finely at least"
-        )
-    return [DetectorPSF(name=path.name, detector=detector, image=psf)]
+    return [DetectorPSF(name=path.name, detector=detector, image=_read_stamp(path, scale))]
 
 
 def read_detector_psfs(paths: Sequence[Path], log: ExposureLog, filter: str) -> list[DetectorPSF]:
@@ -194,6 +185,20 @@ def read_detector_psfs(paths: Sequence[Path], log: ExposureLog, filter: str) -> 
                 )
             found[one.detector] = one
     return list(found.values())
+
+
+def _read_stamp(path: Path, scale: float) -> PSF:
+    """Return an image of the PSF whose pixels are no larger than a detector's."""
+    pixels, header = read_image(path)
+    if not any(key in header for key in (*SCALES, "PIXAR_A2", "CTYPE1")):
+        raise PhotplugError(f"{path}: states no pixel scale; write it into its header, as PIXSCL in arcsec")
+    psf = make_psf(pixels, header, path)
+    if psf.scale > FINER * scale:
+        raise PhotplugError(
+            f"{path}: pixels of {psf.scale:.3g} arcsec are larger than the detector's, {scale:.3g}; give a PSF that is "
+            "sampled as finely at least"
+        )
+    return psf
 
 
 def _read_header(path: Path) -> fits.Header:

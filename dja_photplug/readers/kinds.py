@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import yaml
 
 __all__ = [
+    "MOST_INFLATED",
     "check_aliases",
     "check_held",
     "check_inflated",
@@ -35,6 +36,8 @@ MOST_COLUMNS = 10_000
 MOST_NODES = 100_000
 _ALIAS = re.compile(r"(^|[\s,:\[{-])\*\w", re.MULTILINE)
 
+MOST_INFLATED = 1032
+"""Bytes that a byte of gzip can hold, by its format."""
 _GZIP = b"\x1f\x8b"
 _MARKS = {
     "fits": re.compile(rb"SIMPLE  ="),
@@ -89,7 +92,7 @@ def check_inflated(path: Path) -> None:
     """
     size = path.stat().st_size
     with path.open("rb") as stream:
-        if stream.read(2) != _GZIP or size * 1032 <= _MOST_BYTES:  # gzip cannot hold more
+        if stream.read(2) != _GZIP or MOST_INFLATED * size <= _MOST_BYTES:
             return
     held, most = 0, max(_MOST_BYTES, _MOST_TIMES * size)
     with igzip.open(path) as inflated:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from dja_photplug.calibration.curve import NoiseCalibration
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.schema import MATCH_COLUMNS, describe_apertures, dress_table
-from dja_photplug.light.planes import Floats, Planes, Shapes, sum_overlap
+from dja_photplug.light.planes import Floats, Shapes, sum_overlap
 from dja_photplug.matching.convolution import Kernels, convolve_image
 from dja_photplug.matching.kernels import PENALTY, REGULARIZATION
 from dja_photplug.matching.weights import Weights, batches, group_rows, sum_noise, window_pixels
+from dja_photplug.mosaic.blocks import Planes
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.neighbours.models import NeighbourLight
 from dja_photplug.neighbours.own_light import draw_wings

@@ -7,7 +7,8 @@ import sep
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, label, minimum
 
-from dja_photplug.light.planes import Floats, Plane, Shapes
+from dja_photplug.light.planes import Floats, Shapes
+from dja_photplug.mosaic.blocks import Plane
 from dja_photplug.sources.sums.apertures import LEAST_OVERLAP
 
 __all__ = ["HOLE_REACH", "find_saturated_cores"]

@@ -20,8 +20,8 @@ from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.errors import PhotplugError, PhotplugWarning
 from dja_photplug.files.pixels import ImageReader
 from dja_photplug.light.mesh import Background
-from dja_photplug.light.planes import null_pixels
 from dja_photplug.light.smoothing import convolve_pixels, gaussian_kernel
+from dja_photplug.mosaic.blocks import null_pixels
 from dja_photplug.options.run import Options
 from dja_photplug.options.stages import DetectOptions
 from dja_photplug.sky.grid import Grid, header_wcs, pixel_positions, sky_positions

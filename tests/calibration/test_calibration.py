@@ -32,7 +32,8 @@ from dja_photplug.completeness.bins import SCATTER_ERROR
 from dja_photplug.engines.photutils_engine import PHOTUTILS
 from dja_photplug.engines.sep_engine import SEP, detect_sep, mesh_background
 from dja_photplug.light.cells import median_mesh
-from dja_photplug.light.planes import mask_sources, native_pixels, null_pixels, variance_map
+from dja_photplug.light.planes import mask_sources
+from dja_photplug.mosaic.blocks import native_pixels, null_pixels, variance_map
 from dja_photplug.options.run import Options
 from dja_photplug.options.stages import CalibrationOptions, MeasureOptions
 from dja_photplug.sources import empty

@@ -9,16 +9,9 @@ from astropy.nddata import InverseVariance, NDData, StdDevUncertainty
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light import planes
-from dja_photplug.light.planes import (
-    Planes,
-    mask_sources,
-    measure_sky,
-    native_pixels,
-    null_pixels,
-    variance_map,
-    weigh_segments,
-)
+from dja_photplug.light.planes import mask_sources, measure_sky, weigh_segments
 from dja_photplug.mosaic import blocks
+from dja_photplug.mosaic.blocks import Planes, native_pixels, null_pixels, variance_map
 from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.parallel.scratch import dump_shared
 from tests.helpers import make_image

@@ -8,7 +8,8 @@ from astropy.nddata import InverseVariance
 
 import dja_photplug as dp
 from dja_photplug.mosaic.blocks import Planes, null_pixels, variance_map
-from dja_photplug.mosaic.image import MosaicImage, keep_weight, replace_planes, share_image
+from dja_photplug.mosaic.changes import share_image
+from dja_photplug.mosaic.image import MosaicImage, keep_weight, replace_planes
 from dja_photplug.mosaic.load import load_mosaic
 from dja_photplug.mosaic.made import MadeUncertainty, MadeWeight
 from dja_photplug.parallel.scratch import dump_shared, open_scratch

@@ -23,8 +23,8 @@ from dja_photplug.engines.photutils_engine import PHOTUTILS
 from dja_photplug.engines.sep_engine import SEP
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light import planes as planes_module
-from dja_photplug.light.planes import Map, Shapes, mask_sources, null_pixels, weigh_segments
-from dja_photplug.mosaic.blocks import Planes
+from dja_photplug.light.planes import Shapes, mask_sources, weigh_segments
+from dja_photplug.mosaic.blocks import Planes, null_pixels
 from dja_photplug.neighbours import models as module
 from dja_photplug.neighbours.models import NeighbourLight, Neighbours, find_neighbours
 from dja_photplug.neighbours.own_light import sum_opposite, sum_own_light
@@ -32,6 +32,7 @@ from dja_photplug.neighbours.profiles import Profiles
 from dja_photplug.neighbours.stamps import HALVES, batch_stamps, cut_stamps
 from dja_photplug.options.run import Options
 from dja_photplug.options.stages import BackgroundOptions, MeasureOptions
+from dja_photplug.parallel.workers import Map
 from dja_photplug.simulate.field import FieldOptions, simulate_field, write_field
 from dja_photplug.sources.empty import calibrate_with
 from dja_photplug.sources.photometry import measure_with

@@ -21,7 +21,7 @@ from dja_photplug.catalog.schema import describe_columns
 from dja_photplug.engines.sep_engine import SEP, detect_sep, mesh_background
 from dja_photplug.errors import PhotplugError
 from dja_photplug.light.cells import median_mesh
-from dja_photplug.light.planes import variance_map
+from dja_photplug.mosaic.blocks import variance_map
 from dja_photplug.options.run import Options
 from dja_photplug.options.stages import BackgroundOptions
 from dja_photplug.psf.model import half_light_radius, read_psf

@@ -25,7 +25,7 @@ from dja_photplug.cli.app import main
 from dja_photplug.files.pixels import read_image
 from dja_photplug.options.stages import BandOptions
 from dja_photplug.plugin import hookimpl
-from dja_photplug.surveys import run as survey_run
+from dja_photplug.surveys import work as survey_work
 from tests.helpers import expect_error, need_pyarrow, write_psf
 
 NAMES = ["one", "two", "three"]
@@ -277,7 +277,7 @@ def test_what_is_no_bad_input_is_said_to_be_a_bug(
     def fail(*arguments: object, **more: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr(survey_run, "write_image", fail)
+    monkeypatch.setattr(survey_work, "write_image", fail)
     summary = dp.survey("fields.toml", "out", segmentations=True)
     assert states(summary)["one"][1].startswith("ZeroDivisionError: oh, in test_run.py, line ")
     assert states(summary)["one"][1].endswith("this is a bug")

@@ -173,28 +173,34 @@ def _find_changed_values(before: np.ma.MaskedArray, after: np.ma.MaskedArray, su
         before, after = np.ma.masked_invalid(before), np.ma.masked_invalid(after)
     if not np.array_equal(np.ma.getmaskarray(before), np.ma.getmaskarray(after)):
         return "its missing values would differ"
-    text = before.dtype.kind in "SU"
-    if suffix == ".csv" and before.dtype.kind != "O":  # CSV holds no types: the same text makes the same value
-        try:
-            plain = np.asarray(after.data).astype(str if text else before.dtype)
-            after = np.ma.MaskedArray(plain, mask=np.ma.getmaskarray(after))
-        except (ValueError, TypeError):
-            return f"its {before.dtype} would be {after.dtype}"
-    elif text != (after.dtype.kind in "SU") or (
-        not text and before.dtype.newbyteorder("=") != after.dtype.newbyteorder("=")
-    ):
+    same_type = _take_type(before, after, suffix)
+    if same_type is None:
         return f"its {before.dtype} would be {after.dtype}"
     there = ~np.ma.getmaskarray(before)
-    ours, theirs = np.asarray(before.data)[there], np.asarray(after.data)[there]
+    ours, theirs = np.asarray(before.data)[there], np.asarray(same_type.data)[there]
     if before.dtype.kind == "O":
         return "" if all(map(_same_object, ours, theirs)) else "its values would differ"
-    if text:
+    if before.dtype.kind in "SU":
         ours, theirs = _decode(ours), _decode(theirs)
     same = (ours == theirs) | ((ours != ours) & (theirs != theirs))
     if same.all():
         return ""
     wrong = np.flatnonzero(~same)[0]
     return f"{ours.ravel()[wrong].item()!r} would be {theirs.ravel()[wrong].item()!r}"
+
+
+def _take_type(before: np.ma.MaskedArray, after: np.ma.MaskedArray, suffix: str) -> np.ma.MaskedArray | None:
+    """Return the values that were read in the type of those that were written; None where theirs is another."""
+    text = before.dtype.kind in "SU"
+    if suffix == ".csv" and before.dtype.kind != "O":  # CSV holds no types: the same text makes the same value
+        try:
+            plain = np.asarray(after.data).astype(str if text else before.dtype)
+        except (ValueError, TypeError):
+            return None
+        return np.ma.MaskedArray(plain, mask=np.ma.getmaskarray(after))
+    if text:
+        return after if after.dtype.kind in "SU" else None
+    return after if before.dtype.newbyteorder("=") == after.dtype.newbyteorder("=") else None
 
 
 def _decode(cells: NDArray[np.generic]) -> NDArray[np.str_]:

@@ -66,28 +66,28 @@ def _dress(table: Table, suffix: str) -> Table:
         dressed.meta = encode_values(plain)
     for name in table.colnames:
         column = dressed[name]
-        if not isinstance(column, Column):
-            continue
-        masked = isinstance(column, MaskedColumn) and bool(np.any(column.mask))
-        blank = (
-            suffix == ".ecsv"
-            and column.dtype.kind in "SU"
-            and bool(np.any(np.asarray(column) == np.array("").astype(column.dtype)))
-        )
-        if isinstance(column, MaskedColumn) and not masked:
-            column = Column(column, copy=False)  # FITS would call one of its values missing
-        if masked or blank:
-            column = MaskedColumn(column, copy=False)
-            null = _unused_value(column) if suffix == ".fits" else None
-            if null is not None:
-                column.fill_value = null
-            elif suffix == ".fits" or column.dtype.kind in "SU":
-                column.info.serialize_method = dict.fromkeys(column.info.serialize_method, "data_mask")
-        if suffix == ".fits" and column.unit is not None:
-            column.unit = _fits_unit(column.unit)
-        if column is not dressed[name]:
-            dressed.replace_column(name, column)
+        if isinstance(column, Column) and (fit := _dress_column(column, suffix)) is not column:
+            dressed.replace_column(name, fit)
     return dressed
+
+
+def _dress_column(column: Column, suffix: str) -> Column:
+    """Return a column whose missing values, empty texts and unit the format gives back."""
+    text = column.dtype.kind in "SU"
+    masked = isinstance(column, MaskedColumn) and bool(np.any(column.mask))
+    blank = suffix == ".ecsv" and text and bool(np.any(np.asarray(column) == np.array("").astype(column.dtype)))
+    if masked or blank:
+        column = MaskedColumn(column, copy=False)
+        null = _unused_value(column) if suffix == ".fits" else None
+        if null is not None:
+            column.fill_value = null
+        elif suffix == ".fits" or text:
+            column.info.serialize_method = dict.fromkeys(column.info.serialize_method, "data_mask")
+    elif isinstance(column, MaskedColumn):
+        column = Column(column, copy=False)  # FITS would call one of its values missing
+    if suffix == ".fits" and column.unit is not None:
+        column.unit = _fits_unit(column.unit)
+    return column
 
 
 def _unused_value(column: MaskedColumn) -> int | None:

@@ -21,7 +21,8 @@ from dja_photplug.light.significance import measure_significance
 from dja_photplug.matching.convolution import Kernels
 from dja_photplug.matching.kernels import Target, warn_of_residual
 from dja_photplug.mosaic.blocks import has_data
-from dja_photplug.mosaic.image import MosaicImage, scale_errors, share_image, take_off
+from dja_photplug.mosaic.changes import scale_errors, share_image, take_off
+from dja_photplug.mosaic.image import MosaicImage
 from dja_photplug.options.run import Options
 from dja_photplug.parallel.scratch import share_plane
 from dja_photplug.parallel.tiles import Tile, cut_tiles

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from dja_photplug.catalog.flags import SourceFlag
 from dja_photplug.catalog.kron import kron_apertures
-from dja_photplug.light.planes import Flags, Floats, Plane, Shapes, sum_overlap
+from dja_photplug.light.planes import Flags, Floats, Shapes, sum_overlap
+from dja_photplug.mosaic.blocks import Plane
 from dja_photplug.neighbours.models import Neighbours
 from dja_photplug.neighbours.own_light import Ellipse, Ellipses, sum_opposite, sum_own_light
 from dja_photplug.options.stages import MeasureOptions

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dja_photplug.light.mesh import Mesh
-from dja_photplug.light.planes import Flags, Floats, Plane
-from dja_photplug.mosaic.blocks import native_pixels
+from dja_photplug.light.planes import Flags, Floats
+from dja_photplug.mosaic.blocks import Plane, native_pixels
 from dja_photplug.neighbours.error import ProfileError
 from dja_photplug.neighbours.models import NeighbourLight, Neighbours
 
