@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from astropy.table import QTable
 from numpy.typing import NDArray
@@ -23,11 +21,10 @@ from dja_photplug.injection.field import (
 )
 from dja_photplug.injection.light import add_light, draw_injected, draw_sources, sum_light
 from dja_photplug.options.commands import InjectionOptions
-from dja_photplug.pipeline.one_band import remeasure
 from dja_photplug.pipeline.steps.analysis import analyse_image
 from dja_photplug.pipeline.steps.result import Result, describe_noise
 from dja_photplug.sky.grid import pixel_scale
-from dja_photplug.sources.detection import FOUND, place_sources, sample_labels
+from dja_photplug.sources.detection import FOUND, place_sources
 from dja_photplug.units import flux_of
 
 __all__ = ["measure_forced", "realise"]
@@ -105,7 +102,7 @@ def _recover(
 
 
 def measure_forced(sources: QTable, result: Result, field: Field) -> QTable:
-    """Measure at the true positions of sources, as sources of the segments that they lie on.
+    """Measure at the true positions of sources, as positions of a list that holds what was there before too.
 
     Parameters
     ----------
@@ -120,14 +117,19 @@ def measure_forced(sources: QTable, result: Result, field: Field) -> QTable:
     `~astropy.table.QTable`
         (n,), what the engine measures; apertures are circles, because no shapes are known.
     """
-    found = dict.fromkeys(FOUND, np.full(len(sources), np.nan))
-    found |= {name: sources[name].value for name in "xy"} | dict.fromkeys(("npix", "flag"), np.zeros(len(sources), int))
-    segmentation = result.detection.segmentation
-    # Those on none get labels that no pixel has: no segment is theirs, and all are masked.
-    ids = sample_labels(segmentation, sources)
-    ids = np.where(ids > 0, ids, segmentation.max(initial=0) + 1 + np.arange(len(ids)))
-    targets = place_sources(found, segmentation, result.image.wcs, ids)
-    return remeasure(replace(result, detection=targets), result.image, field.manager)
+    known = field.before.detection.sources
+    number = len(sources) + len(known)
+    found = dict.fromkeys(FOUND, np.full(number, np.nan)) | dict.fromkeys(("npix", "flag"), np.zeros(number, int))
+    found |= {name: np.concatenate([sources[name].value, known[name].value]) for name in "xy"}
+    measured = analyse_image(
+        result.image,
+        field.job.options,
+        field.manager,
+        detection=result.detection,
+        targets=place_sources(found, np.zeros((1, 1), np.int32), result.image.wcs),
+        calibration=result.calibration,
+    )
+    return measured.catalog[: len(sources)]
 
 
 def _force(sources: QTable, after: Result, field: Field) -> dict[str, Floats]:
