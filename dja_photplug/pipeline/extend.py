@@ -242,7 +242,7 @@ def measure_columns(
     bands = find_bands(sources, options, manager, named=True)
     if options.bands.detect or options.bands.stack or options.background.rescale_weights == "yes":
         told = "leave out --detect, --stack and --rescale-weights"
-        raise PhotplugError(f"a catalogue that is extended has its sources already; {told}")
+        raise PhotplugError(f"the catalogue gives the sources, so nothing is detected; {told}")
     options = _leave_positions(settle_bands(options, list(bands)).for_bands())
     first = max(_find_numbers("BAND_", table.meta), default=-1) + 1
     if set(extend.columns) == {"epochs"}:
@@ -313,7 +313,7 @@ def _find_epochs(
         log = exposure_log(source)
         if log is None:
             raise PhotplugError(
-                f"{source}: the mosaic has no WCS log, so no epochs; put it beside, or leave {band} out"
+                f"{source}: the mosaic has no WCS log, so no epochs; put it next to the mosaic, or leave {band} out"
             )
         tables[band] = find_epochs(log, position, options, manager)
         known = {"OPTIONS": record_options(options), "INPUT": str(source), "EPOCHS": Path(log.name).name}
@@ -359,8 +359,8 @@ def _to_unit(table: Table, name: str, unit: u.UnitBase | None, columns: CatalogC
             f"column {name} is in mag without a zero point, which corr_i needs; give a flux, or mag(AB)"
         )
     raise PhotplugError(
-        f"column {name} is in {given or 'no unit'} and {columns.auto} in {unit or 'no unit'}, so their ratio, which "
-        "corr_i is made with, is not known; correct the units, or rename the column"
+        f"column {name} is in {given or 'no unit'} and {columns.auto} in {unit or 'no unit'}, so their ratio, needed "
+        "for corr_i, is unknown; correct the units, or rename the column"
     )
 
 

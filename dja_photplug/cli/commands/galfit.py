@@ -64,7 +64,7 @@ def run(arguments: Namespace) -> None:
 
     manager = arguments.manager
     if arguments.id is not None and arguments.catalog is None:
-        raise PhotplugError("--id counts the sources of a catalogue; give --catalog, or --position instead")
+        raise PhotplugError("--id selects sources of a catalogue; give --catalog, or --position instead")
     check_outputs(arguments, plot=SHEET_SUFFIXES)
     settings = {"directory": arguments.output, "overwrite": arguments.overwrite, "progress": not arguments.quiet}
     galfit = collect_stage(GalfitOptions, vars(arguments), arguments.config, arguments.plugin_stages)
@@ -82,7 +82,7 @@ def run(arguments: Namespace) -> None:
         galfit = replace(galfit, flux=own) if own in table.colnames else galfit
     with warnings.catch_warnings():
         # The part around the sources is no wish of the user.
-        warnings.filterwarnings("ignore", ".* its loader passed over the cut-out", PhotplugWarning)
+        warnings.filterwarnings("ignore", ".* its loader ignored the cut-out", PhotplugWarning)
         image = load_source(source, replace(options, cutout=surround(places, galfit.size)), manager)
     if table is None:
         model = settle_psf(psf, image, galfit.psf_scale)

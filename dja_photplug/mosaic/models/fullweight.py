@@ -293,8 +293,8 @@ def make_noise_model(
         return _WeightAlone(cards)
     if exposure is None:
         raise PhotplugError(
-            f"noise preset {options.noise!r} needs an exposure map or a WCS log, and there is neither; "
-            "use the noise preset 'background'"
+            f"noise preset {options.noise!r} needs an exposure map or a WCS log, but there is neither; use the noise "
+            "preset 'background'"
         )
     registered = options.noise == "calibrated"
 
@@ -348,7 +348,7 @@ def check_unused(options: VarianceOptions, reason: str) -> None:
     """
     for name, value in (("detector_gain", options.detector_gain), ("phot_scale", options.phot_scale)):
         if value is not None:
-            raise PhotplugError(f"option {name}: {value} would have no effect, as {reason}; leave it out")
+            raise PhotplugError(f"option {name}: {value} has no effect, because {reason}; leave it out")
 
 
 def tell_uncovered(model: NoiseModel, number: int, most: float = MOST_UNCOVERED, name: str = "") -> None:
@@ -370,7 +370,8 @@ def tell_uncovered(model: NoiseModel, number: int, most: float = MOST_UNCOVERED,
         whose = f"{name}: " if name else ""
         warnings.warn(
             f"{whose}{float(null) / number:.0%} of the pixels with weight have no exposure time, or are not finite, "
-            "and count as without data; give the exposure map of the whole image, or use the noise preset 'background'",
+            "and are treated as having no data; give the exposure map of the whole image, or use the noise preset "
+            "'background'",
             PhotplugWarning,
             stacklevel=2,
         )

@@ -224,7 +224,7 @@ def _match(
 ) -> QTable:
     """Return the columns of sources at the PSF of a target; `blocked` are those that are kept off for its a(r)."""
     if psf is None:
-        raise PhotplugError("an image is brought to another PSF, and its own is not known; give it (psf)")
+        raise PhotplugError("an image to be matched to another PSF has no known PSF of its own; give it (psf)")
     if psf.stamps == (target.psf,):
         found = copy_matched(catalog, work.options)
     else:
