@@ -70,13 +70,13 @@ def plain_array(
     mask, given = getattr(values, "mask", None), getattr(values, "unit", None)
     bare = np.asarray(getattr(getattr(values, "unmasked", values), "value", np.ma.getdata(values)))
     if bare.dtype.kind not in "biuf":
-        raise PhotplugError(f"{name} holds {bare.dtype} and no numbers; give an array of numbers")
+        raise PhotplugError(f"{name} is of type {bare.dtype}, not numbers; give an array of numbers")
     bare = bare if bare.dtype.kind == "f" else bare.astype(np.float64)
     if given is not None and given != unit:
         try:
             bare = u.Quantity(bare, given).to_value(unit)
         except u.UnitConversionError:
-            raise PhotplugError(f"{name} is in {given}, which is no {u.Unit(unit)}; convert it") from None
+            raise PhotplugError(f"{name} is in {given}, not in units of {u.Unit(unit)}; convert it") from None
     if mask is not None and np.any(mask):
         bare = np.where(mask, fill, bare)
     return bare

@@ -80,7 +80,7 @@ def fetch(
         directory.mkdir(parents=True, exist_ok=True)
         download(wanted, check_product, overwrite=overwrite, progress=progress)
     except OSError as error:
-        raise PhotplugError(f"{directory}: cannot be made ({error.strerror}); name another folder") from None
+        raise PhotplugError(f"{directory}: cannot be created ({error.strerror}); name another folder") from None
     finally:
         if not there:
             with suppress(OSError):  # but where parts of files are left, to be gone on with

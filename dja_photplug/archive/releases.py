@@ -90,8 +90,7 @@ def list_fields(folder: Path) -> dict[str, int]:
         if str(folder) != ARCHIVE_URL:
             raise PhotplugError(f"{folder}: cannot be listed ({error}); name a field and its filters") from None
         warnings.warn(
-            f"the index of {folder} cannot be read ({error}); these are the fields that were known when this program "
-            "was made",
+            f"cannot read the index of {folder} ({error}); listing the fields known to this version instead",
             PhotplugWarning,
             stacklevel=2,
         )

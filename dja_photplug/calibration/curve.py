@@ -167,7 +167,7 @@ class NoiseCalibration:
         if len(self.edges) == 0:
             return curve(0, radius)
         if variance is None:
-            raise PhotplugError("a calibration by depth zones needs the background variance of each place; give it")
+            raise PhotplugError("calibration by depth zones needs the background variance at each position; give it")
         zone, radius = np.broadcast_arrays(np.searchsorted(self.edges, variance), radius)
         found = np.empty(radius.shape)
         for i in np.unique(zone).tolist():

@@ -170,9 +170,9 @@ def _measure_zones(x: Floats, y: Floats, radius: float, sums: ApertureSums, edge
         photons = np.median((total - background) / background)
         if scatter**2 <= photons:
             raise PhotplugError(
-                f"empty apertures of {name} radius scatter by {scatter:.2g} of their background "
-                f"error, and their photons alone make {np.sqrt(photons):.2g}, so the noise cannot be calibrated; check "
-                "the detector gain and the weight, or use the noise preset 'dja'"
+                f"empty apertures of {name} radius scatter by {scatter:.2g} times their background error, but their "
+                f"photon noise alone gives {np.sqrt(photons):.2g}, so the noise cannot be calibrated; check the "
+                "detector gain and the weight, or use the noise preset 'dja'"
             )
         factor = np.sqrt(scatter**2 - photons)
         row[:] = factor, scatter**2 / factor * SCATTER_ERROR / np.sqrt(n), n, np.median(flux) / area

@@ -73,12 +73,12 @@ def column_values(table: Table, name: str, unit: str | u.UnitBase = "") -> Float
         return values
     known = read_unit(given)
     if known is None:
-        raise PhotplugError(f"column {name} is in {given}, a unit that is not known; correct it, or convert to {unit}")
+        raise PhotplugError(f"column {name} has the unknown unit {given}; correct it, or convert to {unit}")
     try:
         return convert(values, known, unit)
     except u.UnitsError:
-        wanted = str(unit) or "numbers without a unit"
-        raise PhotplugError(f"column {name} holds no {wanted} but {known}; correct its unit, or rename it") from None
+        wanted = str(unit) or "dimensionless"
+        raise PhotplugError(f"column {name} is in {known}, not {wanted}; correct its unit, or rename it") from None
 
 
 def express_flux(column: Column | u.Quantity, unit: str | u.UnitBase) -> Column | u.Quantity:
@@ -240,7 +240,7 @@ def describe_missing(positions: SkyCoord, what: str) -> list[str]:
     missing = np.flatnonzero(~has_position(positions))
     if not len(missing):
         return []
-    return [f"row {missing[0]} (from 0) has no position, and so {len(missing)} of {len(positions)} rows: {what}"]
+    return [f"no position in {len(missing)} of {len(positions)} rows, first row {missing[0]} (from 0): {what}"]
 
 
 def _position_names(table: Table, ra: str | None, dec: str | None) -> tuple[str, str]:
@@ -258,8 +258,8 @@ def _position_names(table: Table, ra: str | None, dec: str | None) -> tuple[str,
     if all(like):
         has = f"{name_some(like[0], 4)} and {name_some(like[1], 4)} among its {len(table.colnames)} columns"
     raise PhotplugError(
-        f"the catalogue has no position columns {asked}; name them by ra and dec (--ra, --dec), it has {has}"
-        f"{suggest(missing, table.colnames)}"
+        f"the catalogue has no position columns {asked}; name its own with ra and dec (--ra, --dec); it has "
+        f"{has}{suggest(missing, table.colnames)}"
     )
 
 
@@ -277,7 +277,7 @@ def _to_degrees(table: Table, name: str, sexagesimal: u.UnitBase) -> Floats:
         return _read_text(column, sexagesimal if unit is None else known).reshape(column.shape)
     except (ValueError, TypeError, u.UnitsError) as error:
         why = "decimal commas; write points" if re.search(r"\d,\d", str(error)) else " ".join(str(error).split())
-        raise PhotplugError(f"column {name} holds no angles ({why}); name another by --ra or --dec") from None
+        raise PhotplugError(f"column {name} holds no angles ({why}); name another with --ra or --dec") from None
     except PhotplugError as error:
         raise PhotplugError(str(error).replace("no numbers", "no angles")) from None
 
@@ -324,7 +324,7 @@ def _check_positions(ra: Floats, dec: Floats, *names: str) -> SkyCoord:
     """Return the positions of rows, NaN where a row has none, if any row has one."""
     for name, values in zip(names, (ra, dec), strict=True):
         if values.ndim != 1:
-            raise PhotplugError(f"column {name} holds {values.shape[1:]} values a row; name one with a single angle")
+            raise PhotplugError(f"column {name} holds {values.shape[1:]} values per row; name one with a single angle")
     there = np.ones(len(ra), dtype=bool)
     for name, values, limit in zip(names, (ra, dec), (360, 90), strict=True):
         within = np.abs(values) <= limit  # False for NaN
@@ -332,8 +332,8 @@ def _check_positions(ra: Floats, dec: Floats, *names: str) -> SkyCoord:
         off = np.isfinite(values) & ~within
         if not within.any() or off.sum() > len(values) / 2:
             raise PhotplugError(
-                f"row {wrong[0]} (from 0): {name} is {values[wrong[0]]}, and so in {len(wrong)} of {len(values)} rows; "
-                f"give positions within +-{limit} deg"
+                f"{name} is not a valid angle in {len(wrong)} of {len(values)} rows, first row {wrong[0]} (from 0): "
+                f"{values[wrong[0]]}; give positions within +-{limit} deg"
             )
         there &= within
     if not there.any():
@@ -376,7 +376,9 @@ def find_ids(table: Table, name: str | None = None) -> NDArray[np.int64] | None:
     column = np.ma.asarray(table[name])
     values, whole = _whole_numbers(column) if column.ndim == 1 else (None, None)
     if values is None or whole is None:
-        raise PhotplugError(f"column {name} holds no ids but {column.dtype}; name one of distinct positive integers")
+        raise PhotplugError(
+            f"column {name} is of type {column.dtype}, not ids; name a column of distinct positive integers"
+        )
     distinct = np.zeros(len(values), dtype=bool)
     distinct[np.unique(values, return_index=True)[1]] = True
     wrong = np.flatnonzero(~(whole & distinct))

@@ -156,7 +156,9 @@ def check_eazy(path: Path, *, overwrite: bool = False) -> list[Path]:
     beside = [path.with_name(f"zphot.{kind}") for kind in ("translate", "param")]
     check_output(path, overwrite=overwrite, suffixes=tuple(EAZY_FORMATS))
     if "fits" in path.name.lower() and path.suffix.lower() != ".fits":
-        raise PhotplugError(f"{path}: eazy-py reads every name with 'fits' in it as FITS; end it in .fits or rename it")
+        raise PhotplugError(
+            f"{path}: eazy-py reads every name with 'fits' in it as FITS; use the suffix .fits, or rename it"
+        )
     for other in beside:
         check_output(other, overwrite=overwrite)
     return [path, *beside]
@@ -189,8 +191,8 @@ def find_fluxes(catalog: QTable, aperture: int) -> dict[str, tuple[str, str]]:
     columns = max(found, key=len)
     if not columns:
         raise PhotplugError(
-            f"the catalogue has no fluxes of bands such as f444w_tot_{aperture} or f444w_flux_auto with errors; "
-            "measure several bands, or name another aperture"
+            f"the catalogue has no band fluxes with errors, such as f444w_tot_{aperture} or f444w_flux_auto; measure "
+            "several bands, or name another aperture"
         )
     left = sorted({band for pairs in found for band in pairs} - set(columns))
     if left:
@@ -233,11 +235,11 @@ def _write_translation(columns: Mapping[str, tuple[str, str]], filters: Mapping[
         times[number] += 1
         lines += [f"{flux} F{number}{letter}", f"{error} E{number}{letter}"]
     if not lines:
-        raise PhotplugError(f"eazy has no filter for {', '.join(unknown)}; give their numbers by filters")
+        raise PhotplugError(f"eazy has no filter for {', '.join(unknown)}; give their numbers with filters")
     if unknown:
         warnings.warn(
-            f"eazy has no filter for {', '.join(unknown)}: in the catalogue, but not in zphot.translate; "
-            "give the number by filters, or add the lines",
+            f"eazy has no filter for {', '.join(unknown)}: in the catalogue, but not in zphot.translate; give the "
+            "number with filters, or add the lines",
             PhotplugWarning,
             stacklevel=3,
         )

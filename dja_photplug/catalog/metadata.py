@@ -187,7 +187,7 @@ def read_bands(meta: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
                 bands[str(band["band"])] = band
             except (ValueError, TypeError, KeyError):
                 raise PhotplugError(
-                    f"the metadata {key} of the catalogue cannot be read; give it as it was written"
+                    f"cannot read the metadata {key} of the catalogue; give the catalogue as it was written"
                 ) from None
     if bands or "INPUT" not in meta:
         return bands

@@ -79,7 +79,8 @@ def _add_to_commands(
     for command in wanted:
         if command not in commands:
             raise PhotplugError(
-                f"options {name!r} of a plugin name the command {command}, and there are {', '.join(commands)}"
+                f"options {name!r} of a plugin name the command {command}, which does not exist; there are "
+                f"{', '.join(commands)}"
             )
         add_plugin_flags(commands[command], name, stages[name])
 
@@ -138,7 +139,7 @@ def _describe(error: Exception, manager: pluggy.PluginManager | None) -> str:
         return _describe_shortage(error)
     ours = manager is None or find_raiser(manager, error) is None
     if ours and isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: cannot be used ({error.strerror}); check the path, and the rights to it"
+        return f"{error.filename}: cannot be used ({error.strerror}); check the path and its permissions"
     return _describe_bug(error, manager)
 
 

@@ -303,7 +303,7 @@ def check_outputs(arguments: argparse.Namespace, **suffixes: tuple[str, ...]) ->
         if (mosaic := find_owner(path)) is not None:
             if path.exists():
                 raise PhotplugError(f"{path}: is a member of {mosaic}; name another output")
-            raise PhotplugError(f"{path}: would be taken for a member of {mosaic} by the next run; rename it")
+            raise PhotplugError(f"{path}: the next run would take it for a file of {mosaic}; rename it")
     return list(given.values())
 
 

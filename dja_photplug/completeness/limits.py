@@ -209,7 +209,7 @@ class Completeness:
         sources, numbers = "clear" if clear else "all", {curve.zone for curve in self.curves} - {0}
         if zone not in (numbers or {1}) and zone is not None:
             last = max(numbers, default=1)
-            raise PhotplugError(f"depth zone {zone}: this mosaic has those from 1 to {last}; take one of them")
+            raise PhotplugError(f"depth zone {zone}: this mosaic has zones 1 to {last}; choose one of them")
         # A mosaic of one zone is that zone.
         number = 0 if zone is None or not numbers else zone
         return next(curve for curve in self.curves if (curve.sources, curve.zone) == (sources, number))

@@ -90,7 +90,7 @@ def measure_error_scale(image: NDData, options: BackgroundOptions) -> float:
     scatter = sep.Background(data, mask=null, bw=width, bh=height, fw=size, fh=size).rms()[~null]
     scale = float(np.median(scatter / np.sqrt(variance_map(image)[~null]))) if len(scatter) else 0.0
     if not 0 < scale < np.inf:
-        raise PhotplugError(f"option rescale_weights: scatter over error of the pixels is {scale:g}; leave it at no")
+        raise PhotplugError(f"option rescale_weights: the pixel scatter is {scale:g} times the error; leave it at no")
     return scale
 
 

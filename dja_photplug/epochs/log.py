@@ -269,7 +269,7 @@ class ExposureLog:
         if astray := count_astray(barycentre):
             warnings.warn(
                 f"{self.name}: obsgeo of {astray} of {len(self)} exposures is more than 45 deg from the anti-Sun, "
-                "where JWST cannot be; their barycentric times are NaN, download the log again",
+                "where JWST cannot be; their barycentric times are NaN; download the log again",
                 PhotplugWarning,
                 stacklevel=3,
             )
@@ -308,7 +308,7 @@ class ExposureLog:
         """
         rule = rule or ("footprints" if sample == 1 else "archive")
         if rule not in ("footprints", "archive"):
-            raise PhotplugError(f"exposure map by the rule {rule!r}; there are 'footprints' and 'archive'")
+            raise PhotplugError(f"unknown rule {rule!r} for the exposure map; there are 'footprints' and 'archive'")
         exact = rule == "footprints"
         corners = self.geometry.outline() if exact else self.geometry.archive_corners()
         coords = SkyCoord(*np.moveaxis(corners, -1, 0), representation_type="cartesian")

@@ -101,8 +101,8 @@ def read_investigators(table: Table, name: str) -> dict[str, str]:
     found = [next((lower[key] for key in keys if key in lower), None) for keys in (_PROGRAM, _INVESTIGATOR)]
     if found[0] is None or found[1] is None:
         raise PhotplugError(
-            f"{name}: has no columns of programmes and principal investigators; name them program and pi, it has "
-            f"{', '.join(table.colnames)}"
+            f"{name}: has no columns of programmes and principal investigators; name two of them program and pi; it "
+            f"has {', '.join(table.colnames)}"
         )
     return {str(program).lstrip("0"): str(pi) for program, pi in zip(*(table[key] for key in found), strict=True)}
 

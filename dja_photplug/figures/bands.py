@@ -171,7 +171,7 @@ def bands_figure(
     field = _choose_parts(grid, choose_windows(grid.shape, x, y, merit))
     bands = [_look(name, image, catalog, described[name], field) for name, image in images if name in described]
     if not bands:
-        raise PhotplugError(f"the catalogue tells nothing of these bands; give some of its own: {', '.join(described)}")
+        raise PhotplugError(f"the catalogue has none of these bands; give some of its own: {', '.join(described)}")
     bands.sort(key=lambda band: (np.nan_to_num(band.wavelength, nan=np.inf), band.name))
     known = [band.name for band in bands if np.isfinite(band.wavelength)]
     graphs = min(len(known) - 1, 2)

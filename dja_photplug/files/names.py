@@ -408,7 +408,7 @@ def find_mosaic(source: str | Path | MosaicFiles) -> MosaicFiles:
     except (OSError, ValueError) as error:  # names that are too long, folders that may not be read, null characters
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise PhotplugError(
-            f"{str(source)[:80]!r}: cannot be looked for ({reason}); give a prefix or a member"
+            f"{str(source)[:80]!r}: cannot be searched for ({reason}); give a mosaic prefix or one of its files"
         ) from None
 
 
@@ -429,7 +429,7 @@ def _find_files(source: str | Path) -> MosaicFiles:
     if science is None or weight is None:
         missing = [f"{asked.mosaic}_{drizzle}_{kind}.fits[.gz]" for kind in REQUIRED_KINDS if found[kind] is None]
         raise PhotplugError(
-            f"{folder / asked.mosaic}: {' and '.join(missing)} missing; put it beside the other products"
+            f"{folder / asked.mosaic}: {' and '.join(missing)} missing; put it next to the other products"
         )
     members = {kind: folder / name for kind, name in found.items() if name}
     return MosaicFiles(

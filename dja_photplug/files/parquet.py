@@ -42,7 +42,7 @@ def need_pyarrow(path: Path) -> None:
         With the extra that installs it.
     """
     if find_spec("pyarrow") is None:
-        raise PhotplugError(f"{path}: parquet needs pyarrow; pip install 'dja_photplug[parquet]', or take .fits")
+        raise PhotplugError(f"{path}: parquet needs pyarrow; pip install 'dja_photplug[parquet]', or use .fits")
 
 
 def read_parquet(path: Path) -> Table:

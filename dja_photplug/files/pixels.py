@@ -201,7 +201,7 @@ class ImageReader:
             if len(axes) == 2 and min(axes) > 0 and str(header.get("XTENSION", "IMAGE")).strip() == "IMAGE":
                 return header, axes
             if "ZIMAGE" in header:
-                told = "its image is compressed in tiles, which no block of rows can be read of; unpack it with funpack"
+                told = "its image is tile-compressed and cannot be read in blocks of rows; unpack it with funpack"
             self._skip(size)
             header = self._read_header()
         raise PhotplugError(f"{self.path}: {told}")

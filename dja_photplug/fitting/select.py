@@ -129,7 +129,7 @@ def _check_segmentation(
     """Return the labels of an image's pixels, refused where they are not those of a catalogue's sources."""
     if labels.shape != image.data.shape:
         raise PhotplugError(
-            f"{name} of {labels.shape} pixels (y, x) does not fit the image of {image.data.shape}; give that of the "
+            f"{name} of {labels.shape} pixels (y, x) does not fit the image of {image.data.shape}; give one on the "
             "image's grid"
         )
     checked, ids = check_labels(labels, name), _read_ids(sources)
@@ -139,8 +139,7 @@ def _check_segmentation(
     bare = ids[rows][~there[rows]]
     if missing and len(bare):
         raise PhotplugError(
-            f"{name}: has no segment {bare[0]}, and so for {len(bare)} of {len(rows)} targets; name by --id those that "
-            "have one"
+            f"{name}: no segment for {len(bare)} of {len(rows)} targets, first id {bare[0]}; choose others with --id"
         )
     return checked
 
@@ -212,8 +211,8 @@ def place_targets(table: Table, ids: Sequence[int] | None) -> SkyCoord:
     if len(missing):
         row = rows[missing[0]]
         raise PhotplugError(
-            f"id {_read_ids(table)[row]} in row {row} (from 0) has no position, and so {len(missing)} of {len(rows)} "
-            "targets; name by --id those that have"
+            f"no position for {len(missing)} of {len(rows)} targets, first id {_read_ids(table)[row]} in row {row} "
+            "(from 0); choose others with --id"
         )
     return places
 
@@ -269,7 +268,7 @@ def settle_psf(
     """
     if psf is None:
         if psf_scale is not None:
-            raise PhotplugError("option psf_scale: there is no image of the PSF; give one (psf), or leave it out")
+            raise PhotplugError("option psf_scale: there is no PSF image; give one (psf), or leave it out")
         return None
     if isinstance(psf, PSF | PSFModel):
         model = PSFModel.of(psf)

@@ -202,8 +202,7 @@ def _make_kernel(field: Field, name: str, i: int) -> NDArray[np.float32]:
     if region == NOT_COVERED:
         place = format_position(field.ra[i], field.dec[i])
         raise PhotplugError(
-            f"{field.psf.name}: {name} at {place} lies in no region that it has a PSF of; give a PSF of that place, or "
-            "choose another target"
+            f"{field.psf.name}: no PSF for {name} at {place}; give a PSF for that position, or choose another target"
         )
     if region not in field.kernels:
         field.kernels[region] = prepare_psf(field.psf.stamps[region], field.scale)

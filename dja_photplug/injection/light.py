@@ -122,8 +122,8 @@ def _draw_psf(
     regions = model.regions_at(places)
     if missing := int(np.sum(regions == NOT_COVERED)):
         raise PhotplugError(
-            f"{model.name}: {missing} of {len(places)} injected sources lie in no region that it has a PSF of; give a "
-            "PSF of the whole mosaic, or a cut-out within its regions"
+            f"{model.name}: no PSF for {missing} of {len(places)} injected sources; give a PSF of the whole mosaic, "
+            "or a cut-out within its regions"
         )
     for region, centre, total in zip(regions.tolist(), centres, flux, strict=True):
         psf = model.stamps[region]

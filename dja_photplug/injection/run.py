@@ -216,9 +216,9 @@ def _check(job: Job, psf: str | Path | None) -> dict[str, object]:
         )
     for name in ("psf_scale", "psf_share"):
         if psf is None and getattr(injection, name) is not None:
-            raise PhotplugError(f"option {name}: there is no image of the PSF; give one (psf), or leave it out")
+            raise PhotplugError(f"option {name}: there is no PSF image; give one (psf), or leave it out")
     if psf is not None and injection.shape != "point":
-        raise PhotplugError(f"a PSF image is for point sources, and the shape is {injection.shape!r}; leave one out")
+        raise PhotplugError(f"a PSF image is for point sources, but the shape is {injection.shape!r}; leave one out")
     injected = {name: value for name, value in asdict(injection).items() if name != "workers"}
     return make_metadata(options) | {
         "INPUT": str(job.source),

@@ -166,8 +166,8 @@ def warn_of_residual(kernels: Sequence[MatchingKernel]) -> None:
     off = float(kernel.residual[worst])
     if abs(off) > MOST_RESIDUAL:
         warnings.warn(
-            f"{kernel.matched.name}: within {kernel.radius[worst]:g} arcsec the light is {100 * off:+.1f} % off the "
-            "target's, and colours are wrong by that; give PSFs with less noise, or a broader target",
+            f"{kernel.matched.name}: the matched light within {kernel.radius[worst]:g} arcsec is {100 * off:+.1f} % "
+            "off the target's, and so are colours; give PSFs with less noise, or a broader target",
             PhotplugWarning,
             stacklevel=2,
         )
@@ -341,8 +341,8 @@ def find_target(
         )
     if lacking := [band or "the image" for band in bands if band not in psfs]:
         raise PhotplugError(
-            f"option match: {', '.join(lacking)} has no PSF, without which it cannot be matched; give one (psf), or "
-            "leave the band out"
+            f"option match: {', '.join(lacking)} has no PSF, so it cannot be matched; give one (psf), or leave the "
+            "band out"
         )
     name = choose_broadest(psfs) if wanted == BROADEST else wanted.lower()
     own = name in psfs

@@ -197,7 +197,7 @@ def check_member(other: ImageReader, science: ImageReader, wcs: WCS) -> None:
     if other.shape != science.shape:
         its, mine = (f"{each.shape[1]} x {each.shape[0]}" for each in (other, science))
         raise PhotplugError(
-            f"{other.path}: has {its} pixels and {science.path.name} {mine}; give products of one mosaic"
+            f"{other.path}: has {its} pixels, but {science.path.name} has {mine}; give products of one mosaic"
         )
     if "CTYPE1" not in other.header:
         return
@@ -315,7 +315,7 @@ def check_detector_gain(files: str | Path | MosaicFiles) -> tuple[float, float, 
 
     files = find_mosaic(files)
     if files.variance is None:
-        raise PhotplugError(f"{files}: has no _var file, and only that tells the gain; use the table's value")
+        raise PhotplugError(f"{files}: has no _var file to measure the gain from; use the tabulated value")
     with ExitStack() as stack:
         near = local_copies((files.science, files.weight, files.variance), check_product)
         readers = [stack.enter_context(ImageReader(path)) for path in near]
@@ -337,8 +337,8 @@ def check_detector_gain(files: str | Path | MosaicFiles) -> tuple[float, float, 
     ratio = ratio[np.isfinite(ratio)]
     if len(ratio) < FEWEST_GAIN_PIXELS:
         raise PhotplugError(
-            f"{files}: only {len(ratio)} pixels are dominated by source photons, and measuring the gain needs "
-            f"{FEWEST_GAIN_PIXELS}; use the table's value"
+            f"{files}: only {len(ratio)} pixels are dominated by source photons, but measuring the gain needs "
+            f"{FEWEST_GAIN_PIXELS}; use the tabulated value"
         )
     scatter = mad_std(ratio)
     return float(np.median(ratio)), float(np.sqrt(np.pi / 2 / len(ratio)) * scatter), len(ratio)

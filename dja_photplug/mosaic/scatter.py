@@ -197,14 +197,14 @@ class WeightCheck:
             if len(scatter) < FEWEST_OF_ALL:
                 continue
             ratio, small = float(np.median(scatter)), len(scatter) < FEWEST_CELLS
-            said = f"{name}: the pixels scatter by {ratio:.3g} times the sigma of the {kind}, where 0.5 to 1 is usual"
+            said = f"{name}: the pixels scatter by {ratio:.3g} times the sigma of the {kind} (usually 0.5 to 1)"
             if ratio < POSSIBLE[0] or (scatter.min() if small else ratio) > POSSIBLE[1]:
                 raise PhotplugError(
-                    f"{said}; correct the weight (inverse variance in the unit of the image), or say --trust-weights"
+                    f"{said}; correct the weight (inverse variance in the unit of the image), or add --trust-weights"
                 )
             if not small and not LIKELY[0] <= ratio <= LIKELY[1]:
                 warnings.warn(
-                    f"{said}, and errors may be as wrong; check the weight, or say --trust-weights",
+                    f"{said}, so errors may be equally wrong; check the weight, or add --trust-weights",
                     PhotplugWarning,
                     stacklevel=2,
                 )

@@ -199,7 +199,7 @@ def read_toml(path: Path, what: str, check: str = "its name") -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         if "\\u0000" in text or "\\U00000000" in text:
-            raise PhotplugError(f"{path}: holds a null character; take it out")
+            raise PhotplugError(f"{path}: holds a null character; remove it")
         return tomllib.loads(text)
     except OSError as error:
         raise PhotplugError(f"{path}: cannot read {what} ({error.strerror}); check {check}") from None

@@ -46,13 +46,13 @@ def settle_values(name: str, values: Mapping[str, T], bands: Sequence[str]) -> d
     if "" in values and len(bands) > 1:
         some = f"{bands[0]}={values['']}"
         raise PhotplugError(
-            f"option {name}: {values['']} is the value of one band, and there are {', '.join(bands)}; name the band, "
+            f"option {name}: {values['']} is the value of one band, but there are {', '.join(bands)}; name the band, "
             f"such as {some}"
         )
     known = ", ".join(bands)
     for band in values:
         if band and band not in bands:
-            what = f"is not one of the bands {known}" if known else "names a band, and the image has none"
+            what = f"is not one of the bands {known}" if known else "names a band, but the image has none"
             raise PhotplugError(f"option {name}: {band} {what}{suggest(band, bands) or '; give one'}")
     return {band or bands[0]: value for band, value in values.items()}
 

@@ -77,7 +77,9 @@ class InjectionOptions(Stage):
         for name, rising in (("half_light", False), ("axis_ratio", False), ("magnitudes", True)):
             pair = getattr(self, name)
             if len(pair) != 2 or pair[0] > pair[1] or (rising and pair[0] == pair[1]):
-                raise PhotplugError(f"option {name}: {pair} is not a smaller and a larger value; give two, in order")
+                raise PhotplugError(
+                    f"option {name}: {pair} is not a smaller and a larger value; give two values in order"
+                )
 
 
 EXTENSIONS = ("auto", "iso", "aper", "epochs")

@@ -222,7 +222,7 @@ def _validate_bands(name: str, value: object, single: Declaration) -> dict[str, 
             raise PhotplugError(f"option {name}: two values for {band or 'the only band'}; give one")
         values[band] = _validate(f"{name} of {key}" if key else name, item, single)
     if "" in values and len(values) > 1:
-        raise PhotplugError(f"option {name}: {values['']} names no band, and others do; name the band of each")
+        raise PhotplugError(f"option {name}: {values['']} names no band, but others do; name the band of each")
     return values
 
 

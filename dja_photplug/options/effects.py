@@ -52,7 +52,7 @@ _RULES: tuple[_Rule[Options], ...] = (
         _group("calibration", *_CALIBRATION),
         lambda options: _is_known(options) and options.variance.noise != "calibrated",
         lambda options: (
-            f"the noise preset {options.variance.noise!r} measures no empty apertures, as 'calibrated' does"
+            f"the noise preset {options.variance.noise!r} measures no empty apertures; give --noise calibrated"
         ),
     ),
     _Rule(
@@ -83,7 +83,7 @@ _RULES: tuple[_Rule[Options], ...] = (
     _Rule(
         _group("output", "eazy_aperture"),
         lambda options: options.output.format == "table",
-        lambda options: "it is of the formats eazy and lephare; give --format",
+        lambda options: "it applies to the formats eazy and lephare; give --format",
     ),
 )
 

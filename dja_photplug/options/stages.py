@@ -226,12 +226,14 @@ class MeasureOptions(Stage):
         if self.kron_min > self.kron_max:
             raise PhotplugError(f"option kron_min: {self.kron_min} is above kron_max {self.kron_max}")
         if twice := [size for size in self.apertures if self.apertures.count(size) > 1]:
-            raise PhotplugError(f"option apertures: {twice[0]} is there twice; give each diameter once")
+            raise PhotplugError(f"option apertures: {twice[0]} is given twice; give each diameter once")
         if len(self.annulus) != 2 or self.annulus[0] >= self.annulus[1]:
-            raise PhotplugError(f"option annulus: {self.annulus} is not an inner and a larger outer radius")
+            raise PhotplugError(
+                f"option annulus: {self.annulus} is not an inner and a larger outer radius; give two radii in order"
+            )
         if self.background == "annulus" and self.neighbours == "subtract":
             raise PhotplugError(
-                "option background: an annulus holds the light that neighbours 'subtract' takes off; give the sky "
+                "option background: a sky annulus contains the light that neighbours 'subtract' removes; use the sky "
                 "'mesh', or neighbours 'mask'"
             )
 
@@ -386,7 +388,7 @@ class OutputOptions(Stage):
         Stage.__post_init__(self)
         theirs = self.format if self.format in ("eazy", "lephare") else self.schema
         if self.unit not in ("auto", "uJy") and theirs != "photplug":
-            raise PhotplugError(f"option unit: {theirs} has units of its own, so fluxes cannot be in {self.unit}")
+            raise PhotplugError(f"option unit: {theirs} has its own units, so fluxes cannot be in {self.unit}")
 
     @property
     def flux_unit(self) -> str:

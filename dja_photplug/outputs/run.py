@@ -169,7 +169,7 @@ class Outputs:
             raise PhotplugError(f"{path}: is {label}, which this run reads; name another output")
         for source in self._sources:
             if source.would_take(place) or source.would_take(path.absolute()):
-                raise PhotplugError(f"{path}: would be taken for a member of {source} by the next run; rename it")
+                raise PhotplugError(f"{path}: the next run would take it for a file of {source}; rename it")
 
     def declare(self, path: Path) -> None:
         """Say that a file will be written.
@@ -316,7 +316,7 @@ class Outputs:
             if place.is_dir():
                 raise PhotplugError(f"{place}: is a folder; name another output")
             if place.exists() and not self.may_replace(place):
-                raise PhotplugError(f"{place}: exists already; name another file or add --overwrite")
+                raise PhotplugError(f"{place}: already exists; name another file or add --overwrite")
         if not moves:
             return
         try:
@@ -327,7 +327,7 @@ class Outputs:
             self._moving = False
         except OSError as error:
             raise PhotplugError(
-                f"{moves[0][1]}: cannot be written ({error.strerror or error}); check folder"
+                f"{moves[0][1]}: cannot be written ({error.strerror or error}); check the folder"
             ) from error
 
 

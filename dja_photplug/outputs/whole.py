@@ -39,29 +39,29 @@ def check_output(path: Path, *, overwrite: bool = False, suffixes: tuple[str, ..
         does not exist or cannot be written, or its name ends in none of the `suffixes`.
     """
     if "\0" in str(path):
-        raise PhotplugError(f"{str(path)!r}: a name has no null characters; name it otherwise")
+        raise PhotplugError(f"{str(path)!r}: a file name cannot contain null characters; rename it")
     if is_url(path):
-        raise PhotplugError(f"{str(path).replace(':/', '://', 1)}: outputs are written on disk; name a file there")
+        raise PhotplugError(f"{str(path).replace(':/', '://', 1)}: outputs are written on disk; name a local file")
     if suffixes and not path.name.lower().endswith(suffixes):
         meant = suggest(path.suffix, suffixes) if path.suffix else ""
-        raise PhotplugError(f"{path}: this output is written as {', '.join(suffixes)}{meant or '; name it so'}")
+        raise PhotplugError(f"{path}: the suffix must be one of {', '.join(suffixes)}{meant or '; rename it'}")
     current = current_outputs()
     with _telling(path):
         place = _find_place(path)
         if place.is_symlink():
-            raise PhotplugError(f"{path}: its links lead in a circle; name another file")
+            raise PhotplugError(f"{path}: is a circular link; name another file")
         if place.is_dir():
             raise PhotplugError(f"{path}: is a folder; name a file in it")
         mend(place.parent)
         if place.exists() and not place.is_file():
-            raise PhotplugError(f"{path}: is a device or a pipe, which cannot appear whole; name a file")
+            raise PhotplugError(f"{path}: is a device or a pipe, not a file; name a file")
         if place.exists() and not overwrite and not (current and current.may_replace(place)):
-            raise PhotplugError(f"{path}: exists already; name another file or add --overwrite")
+            raise PhotplugError(f"{path}: already exists; name another file or add --overwrite")
         if not place.parent.is_dir():
             shown = place.parent if path.is_symlink() else path.parent
             raise PhotplugError(f"{path}: the folder {shown} does not exist; create it or name another")
         if not os.access(place.parent, os.W_OK | os.X_OK):
-            raise PhotplugError(f"{path}: the folder {path.parent} cannot be written; name another")
+            raise PhotplugError(f"{path}: the folder {path.parent} is not writable; name another")
     if current is not None:
         current.check_apart(place, path)
     return path
@@ -79,7 +79,9 @@ def _telling(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise PhotplugError(f"{path}: cannot be written ({error.strerror or error}); check folder and space") from error
+        raise PhotplugError(
+            f"{path}: cannot be written ({error.strerror or error}); check the folder and free space"
+        ) from error
 
 
 @contextmanager
@@ -207,8 +209,8 @@ def whole_folder(directory: Path, names: Sequence[str] = (), *, overwrite: bool)
             raise PhotplugError(f"{directory}: the folder {directory.parent} does not exist; create it or name another")
         there = [name for name in names if (place / name).exists()]
         if there and not overwrite:
-            more = f" and {len(there) - 1} others exist" if len(there) > 1 else " exists"
-            raise PhotplugError(f"{directory / there[0]}{more} already; name another folder or add --overwrite")
+            more = f" and {len(there) - 1} others already exist" if len(there) > 1 else " already exists"
+            raise PhotplugError(f"{directory / there[0]}{more}; name another folder or add --overwrite")
     if _is_handed_out(directory):
         yield directory
         return

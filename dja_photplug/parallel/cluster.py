@@ -59,8 +59,8 @@ def join_cluster(address: str) -> Iterator[Executor]:
             yield executor
         except KilledWorker:
             raise PhotplugError(
-                f"option scheduler: workers at {address} ended again and again: their memory may be short; give them "
-                "more, or smaller tiles by --tile-size"
+                f"option scheduler: workers at {address} died repeatedly, perhaps out of memory; give them more "
+                "memory, or use a smaller --tile-size"
             ) from None
         finally:
             executor.shutdown(wait=False)  # what is under way after Ctrl-C would tell that it lost its connection

@@ -148,7 +148,7 @@ def no_space(folder: Path, size: int, error: OSError) -> PhotplugError:
     PhotplugError
     """
     return PhotplugError(
-        f"{folder}: {_say_size(size)} of scratch files cannot be had there ({error.strerror or error}); free space, "
+        f"{folder}: cannot reserve {_say_size(size)} of scratch space there ({error.strerror or error}); free space, "
         "or name another folder"
     )
 
@@ -237,12 +237,12 @@ def open_scratch(directory: str | Path | None = None, *, needed: int = 0) -> Ite
             free = shutil.disk_usage(place).free
         except OSError as error:
             raise PhotplugError(
-                f"{place}: no folder for scratch files can be made there ({error.strerror}); name another by --scratch"
+                f"{place}: cannot create a scratch folder there ({error.strerror}); name another with --scratch"
             ) from None
         if free < needed:
             raise PhotplugError(
-                f"{place}: the planes of the image need {_say_size(needed)} there, and {_say_size(free)} are free; "
-                "free space, or name another folder by --scratch"
+                f"{place}: the image planes need {_say_size(needed)} there, but only {_say_size(free)} are free; free "
+                "space, or name another folder with --scratch"
             )
         scratch = Scratch(folder)
         token = _current.set(scratch)
@@ -377,8 +377,8 @@ def unseen(path: str, error: OSError) -> PhotplugError:
     PhotplugError
     """
     return PhotplugError(
-        f"{path}: a worker cannot open this scratch file ({error.strerror}); name a folder that all workers see by "
-        "--scratch"
+        f"{path}: a worker cannot open this scratch file ({error.strerror}); name a folder with --scratch that all "
+        "workers see"
     )
 
 

@@ -49,7 +49,9 @@ def starting() -> Iterator[None]:
     try:
         Path.cwd()
     except FileNotFoundError:  # processes begin there
-        raise PhotplugError("the working directory is no more; go to another one, or use one worker") from None
+        raise PhotplugError(
+            "the working directory no longer exists; change to another one, or use one worker"
+        ) from None
     theirs = dict.fromkeys(() if any(map(os.getenv, _THREADS)) else _THREADS, "1")
     theirs[PARENT_VARIABLE] = str(os.getpid())
     with hold_signals(), _holding_sockets(), _holding_ctrl_c():

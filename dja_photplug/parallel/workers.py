@@ -224,14 +224,14 @@ class Workers:
                     raise LostWork("a process ended while it changed an image; use fewer workers, or 1") from None
                 if last_time:
                     raise PhotplugError(
-                        f"one of {self.count} processes ended twice: memory may be short; use fewer workers, or 1"
+                        f"one of {self.count} processes died twice, perhaps out of memory; use fewer workers, or 1"
                     ) from None
-                warnings.warn("a process ended early; its work is done again", PhotplugWarning, stacklevel=3)
+                warnings.warn("a process died; its work is being redone", PhotplugWarning, stacklevel=3)
                 time.sleep(_PAUSE)
             except CancelledError:
                 raise PhotplugError(
-                    "the executor, or the scheduler of its workers, gave up the work that it had; begin it anew, or go "
-                    "on without it"
+                    "the executor, or the scheduler of its workers, dropped its work; restart it, or continue "
+                    "without it"
                 ) from None
 
     def _submit(self, path: Path, item: object) -> Future[tuple[object, list[str]]]:

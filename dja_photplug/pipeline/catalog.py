@@ -221,8 +221,8 @@ def _choose_detection(bands: Bands, options: Options) -> tuple[str, Source | Non
     if other is not None:
         return str(other), other
     raise PhotplugError(
-        f"option detect: {wanted} is none of the bands {', '.join(bands)}, nor is there such a mosaic beside {first}"
-        f"{suggest(wanted, [*bands, ARCHIVE_STACK, STACK]) or '; give a band, ir or stack'}"
+        f"option detect: {wanted} is not one of the bands {', '.join(bands)}, and there is no such mosaic next to "
+        f"{first}{suggest(wanted, [*bands, ARCHIVE_STACK, STACK]) or '; give a band, ir or stack'}"
     )
 
 
@@ -237,8 +237,8 @@ def _stack_name(first: Source) -> tuple[str, str]:
     name = ProductName.parse(first.science.name) if isinstance(first, MosaicFiles) else None
     if name is None:
         raise PhotplugError(
-            f"{first}: no mosaic of the archive, by whose names stacks are written; leave out --stack, or name one "
-            "first"
+            f"{first}: not an archive mosaic, so the stack cannot be named after it; leave out --stack, or give an "
+            "archive mosaic first"
         )
     return name.root, name.drizzle
 

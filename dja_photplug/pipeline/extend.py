@@ -243,7 +243,7 @@ def measure_columns(
     bands = find_bands(sources, options, manager, named=True)
     if options.bands.detect or options.bands.stack or options.background.rescale_weights == "yes":
         told = "leave out --detect, --stack and --rescale-weights"
-        raise PhotplugError(f"a catalogue that is extended has its sources already; {told}")
+        raise PhotplugError(f"the catalogue gives the sources, so nothing is detected; {told}")
     options = settle_bands(options, list(bands)).for_bands()
     # Positions are those that the catalogue has.
     options = replace(options, measure=replace(options.measure, positions="auto"))
@@ -292,7 +292,7 @@ class _Extension:
             log = exposure_log(source)
             if log is None:
                 raise PhotplugError(
-                    f"{source}: the mosaic has no WCS log, so no epochs; put it beside, or leave {band} out"
+                    f"{source}: the mosaic has no WCS log, so no epochs; put it next to the mosaic, or leave {band} out"
                 )
             table = tables[band] = find_epochs(log, position, self.options, self.manager)
             columns |= {f"{self.extend.prefix}{band}_{name}": column for name, column in table.items()}
@@ -385,8 +385,8 @@ def _to_unit(table: Table, name: str, unit: u.UnitBase | None, columns: CatalogC
             f"column {name} is in mag without a zero point, which corr_i needs; give a flux, or mag(AB)"
         )
     raise PhotplugError(
-        f"column {name} is in {given or 'no unit'} and {columns.auto} in {unit or 'no unit'}, so their ratio, which "
-        "corr_i is made with, is not known; correct the units, or rename the column"
+        f"column {name} is in {given or 'no unit'} and {columns.auto} in {unit or 'no unit'}, so their ratio, needed "
+        "for corr_i, is unknown; correct the units, or rename the column"
     )
 
 

@@ -141,7 +141,7 @@ def write_selected(
     """
     purpose, known = f"format {options.format!r}", tuple(FORMATS)
     if options.directory is None:
-        raise PhotplugError("no folder is given to write stamps to; set the directory of GalfitOptions")
+        raise PhotplugError("there is no output folder for the stamps; set the directory of GalfitOptions")
     directory = Path(options.directory)
     with whole_folder(directory, overwrite=options.overwrite) as handed:
         arguments = {"image": image, "sources": sources, "options": replace(options, directory=handed)}
@@ -211,8 +211,8 @@ def find_fit_sources(
     missing = {"id", *SOURCE_COLUMNS, "flux_auto"} - set(result.catalog.colnames)
     if missing:
         raise PhotplugError(
-            f"engine {options.engine!r} does not measure {', '.join(sorted(missing))}, which stamps are made from; use "
-            "another engine, or a catalogue that has them"
+            f"engine {options.engine!r} does not measure {', '.join(sorted(missing))}, which stamps need; use another "
+            "engine, or a catalogue that has them"
         )
     # Only the pages that are written take memory.
     labels = np.zeros(image.data.shape, np.int32)

@@ -275,7 +275,7 @@ def _cut(image: MosaicImage, source: Source, cutout: Cutout) -> MosaicImage:
         return image
     (ny, nx), (rows, columns) = image.shape, _size(window)
     warnings.warn(
-        f"{source}: its loader passed over the cut-out; {columns} x {rows} of {nx} x {ny} pixels are used",
+        f"{source}: its loader ignored the cut-out; using {columns} x {rows} of {nx} x {ny} pixels",
         PhotplugWarning,
         stacklevel=3,
     )

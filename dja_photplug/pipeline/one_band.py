@@ -83,8 +83,8 @@ def find_epochs(log: ExposureLog, coordinates: SkyCoord, options: Options, manag
     epochs = ask_first(manager, "photplug_epochs", "epochs of positions", QTable, **arguments)
     if len(epochs) and not np.any(epochs["n_exp"]):
         warnings.warn(
-            f"{log.name}: none of the {len(epochs)} positions is in any of its {len(log)} exposures; is it the log of "
-            "another field?",
+            f"{log.name}: none of the {len(epochs)} positions is covered by any of its {len(log)} exposures; is it the "
+            "log of another field?",
             PhotplugWarning,
             stacklevel=2,
         )
@@ -232,8 +232,8 @@ def _tell_sky(result: Result) -> None:
     offset = level / sigma * math.sqrt(math.pi) / 2 * diameter / scale  # the root of the area, times that of a pixel
     if abs(offset) > MOST_SKY:
         warnings.warn(
-            f"{result.source}: the sky between the sources is {10 * level:.3g} nJy a pixel, {offset:.0f} sigma in "
-            f"empty apertures of {diameter:g} arcsec, and photometry leaves it in; take it off by --sky mesh",
+            f"{result.source}: the sky between the sources is {10 * level:.3g} nJy per pixel, {offset:.0f} sigma in "
+            f"empty apertures of {diameter:g} arcsec, and photometry leaves it in; subtract it with --sky mesh",
             PhotplugWarning,
             stacklevel=2,
         )
@@ -271,7 +271,7 @@ def _complete_table(result: Result, source: Source, manager: pluggy.PluginManage
     for columns in (*([] if epochs is None else [epochs]), *reversed(extra)):
         for name, column in columns.items():
             if name in joined.colnames:
-                raise PhotplugError(f"a plugin gives the column {name!r}, which the catalogue has; rename one")
+                raise PhotplugError(f"a plugin gives the column {name!r}, which the catalogue already has; rename one")
             joined[name] = column
     joined.meta = describe_image(result, log) | dict(catalog.meta) | ({} if epochs is None else dict(epochs.meta))
     return joined

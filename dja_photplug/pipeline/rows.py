@@ -93,7 +93,9 @@ def read_rows(
         labels, wcs = read_segmentation(path)
         numbers = read_ids(table, given)
         if numbers is None:
-            raise PhotplugError(f"{path}: the catalogue has no ids to find its segments by; name them by --id-column")
+            raise PhotplugError(
+                f"{path}: the catalogue has no ids to match with segments; name their column with --id-column"
+            )
         ids, wcs = numbers, wcs or _take_wcs(first, labels.shape, path)
     scale = find_scale(table, given.schema, position, places, turned, wcs)
     shapes, unknown = read_shapes(table, given, scale)
@@ -192,5 +194,5 @@ def _take_wcs(first: Source, shape: tuple[int, ...], path: str) -> WCS:
         return grid.wcs
     found = f"{first} has {grid.shape}" if grid else f"that of {first} is not known before it is loaded"
     raise PhotplugError(
-        f"{path}: the segmentation image of {shape} pixels (y, x) has no WCS, and {found}; give one with a WCS"
+        f"{path}: the segmentation map of {shape} pixels (y, x) has no WCS, and {found}; give one with a WCS"
     )

@@ -190,8 +190,8 @@ def _telling_memory(window: Window) -> Iterator[None]:
         ny, nx = (part.stop - part.start for part in window)
         told = f" ({error})" if str(error) else ""  # numpy says how much it wanted
         raise PhotplugError(
-            f"memory is too short for a tile of {nx} x {ny} pixels{told}; use smaller ones (--tile-size), or fewer "
-            "--workers"
+            f"there is not enough memory for a tile of {nx} x {ny} pixels{told}; use smaller ones (--tile-size), or "
+            "fewer --workers"
         ) from None
 
 

@@ -206,7 +206,7 @@ def _is_traced() -> bool:
 def _unusable(name: str, error: BaseException) -> PhotplugError:
     reason = " ".join(str(error).split())
     return PhotplugError(
-        f"plugin {name!r} cannot be used ({type(error).__name__}: {reason}); mend it, or set {BLOCK_VARIABLE}={name}"
+        f"plugin {name!r} cannot be used ({type(error).__name__}: {reason}); fix it, or set {BLOCK_VARIABLE}={name}"
     )
 
 

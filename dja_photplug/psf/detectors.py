@@ -136,7 +136,7 @@ def read_detector_psf(path: str | Path, detectors: Collection[str], filter: str,
     kind = "stdpsf" if "NXPSFS" in header else "webbpsf" if any(key.startswith("DET_YX") for key in header) else ""
     given, its_filter = _find_detector(path, header)
     if its_filter and filter and its_filter not in filter.upper().split("-"):
-        raise PhotplugError(f"{path}: a PSF of {its_filter} for a mosaic of {filter}; give one of its filter")
+        raise PhotplugError(f"{path}: is a PSF in {its_filter}, but the mosaic is in {filter}; give one in its filter")
     if given == "NRCSW":
         names = [name for name in sorted(detectors) if name in SHORT_WAVE]
         if not names:
@@ -181,7 +181,7 @@ def read_detector_psfs(paths: Sequence[Path], log: ExposureLog, filter: str) -> 
         for one in read_detector_psf(path, detectors, filter, scale):
             if one.detector in found:
                 raise PhotplugError(
-                    f"{path}: another PSF of {one.detector}, beside {found[one.detector].name}; give one"
+                    f"{path}: is a second PSF of {one.detector}, besides {found[one.detector].name}; give only one"
                 )
             found[one.detector] = one
     return list(found.values())
@@ -191,12 +191,12 @@ def _read_stamp(path: Path, scale: float) -> PSF:
     """Return an image of the PSF whose pixels are no larger than a detector's."""
     pixels, header = read_image(path)
     if not any(key in header for key in (*SCALES, "PIXAR_A2", "CTYPE1")):
-        raise PhotplugError(f"{path}: states no pixel scale; write it into its header, as PIXSCL in arcsec")
+        raise PhotplugError(f"{path}: states no pixel scale; add it to its header, as PIXSCL in arcsec")
     psf = make_psf(pixels, header, path)
     if psf.scale > FINER * scale:
         raise PhotplugError(
-            f"{path}: pixels of {psf.scale:.3g} arcsec are larger than the detector's, {scale:.3g}; give a PSF that is "
-            "sampled as finely at least"
+            f"{path}: pixels of {psf.scale:.3g} arcsec are larger than the detector's, {scale:.3g}; give a PSF "
+            "sampled at least as finely"
         )
     return psf
 
@@ -214,7 +214,7 @@ def _read_header(path: Path) -> fits.Header:
     except FileNotFoundError:
         raise PhotplugError(f"{path}: no such file; give the PSF of a detector") from None
     except OSError as error:
-        raise PhotplugError(f"{path}: no FITS file that can be read ({error}); give the PSF of a detector") from None
+        raise PhotplugError(f"{path}: not a readable FITS file ({error}); give the PSF of a detector") from None
 
 
 def _find_detector(path: Path, header: Mapping[str, object]) -> tuple[str, str]:
@@ -229,7 +229,7 @@ def _find_detector(path: Path, header: Mapping[str, object]) -> tuple[str, str]:
 def _other_detector(path: Path, given: str, detectors: Collection[str]) -> PhotplugError:
     there = ", ".join(sorted(detectors))
     return PhotplugError(
-        f"{path}: the PSF of {given}, and the log has exposures of {there}; give those of its detectors"
+        f"{path}: is the PSF of {given}, but the log has exposures of {there}; give the PSFs of its detectors"
     )
 
 
@@ -237,11 +237,11 @@ def _assume_detector(path: Path, given: str, detectors: Collection[str]) -> str:
     """Return the only detector of a log, for a PSF that states none, or a log that does."""
     if len(detectors) != 1:
         there = ", ".join(sorted(detectors))
-        raise PhotplugError(f"{path}: states no DETECTOR, and the log has {there}; write which it is into its header")
+        raise PhotplugError(f"{path}: states no DETECTOR, and the log has {there}; add it to its header")
     [only] = detectors
     warnings.warn(
-        f"{path}: {f'is of {given}' if given else 'states no DETECTOR'}, and is taken to be that of the log, "
-        f"{only or 'which does not tell its own'}",
+        f"{path}: {f'is of {given}' if given else 'states no DETECTOR'}; assuming the detector of the log, "
+        f"{only or 'which is unnamed there too'}",
         PhotplugWarning,
         stacklevel=3,
     )
@@ -257,12 +257,12 @@ def _read_grid(path: Path, kind: str, detector_id: int | None = None) -> Gridded
         grid = GriddedPSFModel.read(str(path), format=kind, **more)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise PhotplugError(
-            f"{path}: no grid of PSFs that photutils reads ({error}); give a STDPSF or STPSF file"
+            f"{path}: not a PSF grid that photutils can read ({error}); give a STDPSF or STPSF file"
         ) from None
     sums = grid.data.sum(axis=(1, 2)) / np.prod(grid.oversampling)
     if not np.all((sums >= SHARES[0]) & (sums <= SHARES[1])):
         raise PhotplugError(
-            f"{path}: its PSFs sum up to {sums.min():.3g} to {sums.max():.3g} of the light; give ePSFs whose sum over "
+            f"{path}: its PSFs sum to {sums.min():.3g} to {sums.max():.3g} of the light; give ePSFs whose sum over "
             "the square of the oversampling is the share of the light"
         )
     return grid

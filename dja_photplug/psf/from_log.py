@@ -91,7 +91,7 @@ def exposure_weights(log: ExposureLog, header: Mapping[str, object], how: str) -
     missing = [str(file) for file, weight in zip(log.table["file"], weights, strict=True) if not _is_weight(weight)]
     if missing:
         raise PhotplugError(
-            f"{log.name}: the header has no weight (WHT00001 ...) of {len(missing)} of {len(log)} exposures, first of "
+            f"{log.name}: the header has no weight (WHT00001 ...) for {len(missing)} of {len(log)} exposures, first "
             f"{missing[0]}; use --weights exptime"
         )
     return np.array(weights, float)
@@ -124,7 +124,7 @@ def drizzling_of(log: ExposureLog, header: Mapping[str, object], stage: PSFOptio
         kernel = next((str(header[key]).strip().lower() for key in ("KERNEL", "DRIZKERN") if key in header), None)
     if pixfrac is None or not 0 < pixfrac <= 1 or kernel is None:
         raise PhotplugError(
-            f"{log.name}: the header of the mosaic tells no drop size and kernel of drizzle (PIXFRAC {pixfrac}, KERNEL "
+            f"{log.name}: the mosaic's header states no drizzle drop size and kernel (PIXFRAC {pixfrac}, KERNEL "
             f"{kernel}); give --pixfrac and --drizzle-kernel"
         )
     return Drizzling(weights=exposure_weights(log, header, stage.weights), pixfrac=pixfrac, kernel=kernel)
@@ -210,7 +210,7 @@ def _choose_detectors(
     if missing:
         text = ", ".join(f"{number} of {detector or 'an unknown detector'}" for detector, number in missing.items())
         raise PhotplugError(
-            f"{log.name}: of {len(used)} exposures that saw the places, {text} are without a PSF; give it "
+            f"{log.name}: of {len(used)} exposures that cover the positions, {text} have no PSF; give it "
             "(--detector-psf)"
         )
     return chosen
@@ -240,7 +240,9 @@ def _map_regions(
     for i in covered:
         members.setdefault(seen[cell_of[i]], []).append(i)
     if len(members) > np.iinfo(np.int16).max:
-        raise PhotplugError(f"{log.name}: {len(members)} regions are more than a map of them holds; give fewer places")
+        raise PhotplugError(
+            f"{log.name}: {len(members)} regions are too many for a map of regions; give fewer positions"
+        )
     number = {exposures: region for region, exposures in enumerate(members)}
     labels = np.array([number.get(exposures, NOT_COVERED) for exposures in seen], np.int16).reshape(shape)
     return labels, wcs, list(members), list(members.values())
@@ -257,12 +259,12 @@ def _check_covered(log: ExposureLog, covered: int, number: int) -> None:
     """Refuse places that no exposure saw, and tell where some are."""
     if not covered:
         raise PhotplugError(
-            f"{log.name}: no exposure saw {'the position' if number == 1 else f'any of {number} positions'}, or the "
-            "mosaic does not reach there; choose places on it"
+            f"{log.name}: no exposure covers {'the position' if number == 1 else f'any of {number} positions'}, or "
+            "the mosaic does not reach there; choose positions on it"
         )
     if covered < number:
         warnings.warn(
-            f"{log.name}: no exposure saw {number - covered} of {number} positions; there is no PSF there",
+            f"{log.name}: no exposure covers {number - covered} of {number} positions; there is no PSF there",
             PhotplugWarning,
             stacklevel=3,
         )

@@ -202,15 +202,15 @@ def warn_of_assumptions(psf: PSF, *, share: bool = True) -> None:
     """
     if psf.scale_from == ASSUMED:
         warnings.warn(
-            f"{psf.name}: the PSF states no pixel scale ({STATEMENTS}), so that of the mosaic is assumed, "
-            f"{psf.scale:g} arcsec; give its own by --psf-scale",
+            f"{psf.name}: the PSF states no pixel scale ({STATEMENTS}), so the mosaic's is assumed, {psf.scale:g} "
+            "arcsec; give its own with --psf-scale",
             PhotplugWarning,
             stacklevel=2,
         )
     if psf.contradicted:
         warnings.warn(
-            f"{psf.name}: pixels of {psf.scale:g} arcsec are given for a PSF whose header states {psf.contradicted}; "
-            "those given are used",
+            f"{psf.name}: pixels of {psf.scale:g} arcsec are given, but the PSF's header states {psf.contradicted}; "
+            "using those given",
             PhotplugWarning,
             stacklevel=2,
         )
@@ -218,9 +218,9 @@ def warn_of_assumptions(psf: PSF, *, share: bool = True) -> None:
         radius, light = _measure_growth(psf)
         reach = radius[np.argmax(light > light[-1] * (1 - ROUNDING))]
         warnings.warn(
-            f"{psf.name}: the PSF sums up to {psf.original_sum:.4g}, no share of the light, so it is taken to hold all "
-            f"of it: what lies beyond {reach:.2g} arcsec counts as none, and total fluxes are too low "
-            "by that; give its share by --psf-share",
+            f"{psf.name}: the PSF sums to {psf.original_sum:.4g}, which is not a fraction of the light, so it is "
+            f"assumed to hold all of it: light beyond {reach:.2g} arcsec is ignored, and total fluxes are too low; "
+            "give the fraction with --psf-share",
             PhotplugWarning,
             stacklevel=2,
         )
@@ -230,17 +230,18 @@ def _check_pixels(data: Floats) -> None:
     """Refuse pixels that are none of a PSF."""
     if min(data.shape) < FEWEST:
         raise PhotplugError(
-            f"an image of {data.shape[1]} x {data.shape[0]} pixels is no PSF; give one of {FEWEST} or more on a side"
+            f"an image of {data.shape[1]} x {data.shape[0]} pixels is too small for a PSF; give one of {FEWEST} or "
+            "more on a side"
         )
     if bad := int((~np.isfinite(data)).sum()):
         raise PhotplugError(f"{bad} of {data.size} pixels of the PSF are NaN or infinite; give one without")
     total, peak, deepest = data.sum(), data.max(), data.min()
     if total <= 0 or peak <= 0:
-        raise PhotplugError(f"the PSF sums up to {total:.4g} and peaks at {peak:.4g}; give one that is positive")
+        raise PhotplugError(f"the PSF sums to {total:.4g} and peaks at {peak:.4g}; give one that is positive")
     if deepest < DEEPEST * peak:
         raise PhotplugError(
-            f"the PSF goes down to {deepest / peak:.3g} of its peak, and ringing explains no more than {DEEPEST:g}; "
-            "give one without negative pixels"
+            f"the PSF reaches down to {deepest / peak:.3g} of its peak, but ringing explains only {DEEPEST:g}; give "
+            "one without negative pixels"
         )
 
 
@@ -267,7 +268,8 @@ def _find_scale(header: fits.Header, assumed: float | None, given: float | None)
     for other, its in stated.items():
         if abs(its / scale - 1) > STATED:
             raise PhotplugError(
-                f"{first} states pixels of {scale:g} arcsec and {other} of {its:g}; give the right one (--psf-scale)"
+                f"{first} states pixels of {scale:g} arcsec, but {other} states {its:g}; give the right one "
+                "(--psf-scale)"
             )
     return scale, first, ""
 
@@ -290,7 +292,7 @@ def _check_growth(psf: PSF) -> None:
     if (highest := light.max()) > 1 + HIGHEST:
         raise PhotplugError(
             f"the curve of growth reaches {highest:.3f} at {radius[light.argmax()]:.2g} arcsec and ends at "
-            f"{light[-1]:.3f}, as too much sky was taken off; give a PSF without negative outskirts"
+            f"{light[-1]:.3f}, so too much sky was subtracted; give a PSF without negative outskirts"
         )
 
 

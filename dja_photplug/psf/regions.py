@@ -239,8 +239,8 @@ def warn_of_uncovered(model: PSFModel, coordinates: SkyCoord) -> None:
     missing = int(np.sum((model.regions_at(coordinates) == NOT_COVERED) & known))
     if missing:
         warnings.warn(
-            f"{model.name}: {missing} of {known.sum()} positions lie in no region that it has a PSF of; what a PSF "
-            "tells of them is NaN, and they are not flagged POINT_LIKE",
+            f"{model.name}: no PSF for {missing} of {known.sum()} positions; their PSF-based columns are NaN, and "
+            "they are not flagged POINT_LIKE",
             PhotplugWarning,
             stacklevel=2,
         )
@@ -282,7 +282,7 @@ def read_psf_model(
             wcs = None if regions is None else header_wcs(regions.header)
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise PhotplugError(
-            f"{path}: says to hold PSFs by region ({COUNT}), and one is missing or damaged ({error}); write it again"
+            f"{path}: should hold PSFs by region ({COUNT}), but one is missing or damaged ({error}); write it again"
         ) from None
     return PSFModel(stamps=stamps, name=Path(path).name, labels=labels, wcs=wcs, meta=cards)
 

@@ -70,7 +70,7 @@ def _decode(content: bytes, path: Path) -> tuple[str, str]:
     except UnicodeDecodeError:
         if b"\0" in content:
             raise ValueError("it is no text") from None
-        warnings.warn(f"{path}: is not in UTF-8, so read as latin-1", PhotplugWarning, stacklevel=4)
+        warnings.warn(f"{path}: is not UTF-8; reading it as latin-1", PhotplugWarning, stacklevel=4)
         return content.decode("latin-1"), "latin-1"
 
 

@@ -40,7 +40,7 @@ def need_h5py(path: Path) -> None:
         With the extra that installs it.
     """
     if find_spec("h5py") is None:
-        raise PhotplugError(f"{path}: HDF5 needs h5py; pip install 'dja_photplug[hdf5]', or take .fits")
+        raise PhotplugError(f"{path}: HDF5 needs h5py; pip install 'dja_photplug[hdf5]', or use .fits")
 
 
 def read_hdf5(path: Path, wanted: str | None = None) -> tuple[Table, list[str]]:

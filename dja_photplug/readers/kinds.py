@@ -72,10 +72,10 @@ def refuse_pipe(path: Path) -> None:
         Where it is neither file nor folder.
     """
     if "\0" in str(path):
-        raise PhotplugError(f"{str(path)!r}: a name has no null characters; name another file")
+        raise PhotplugError(f"{str(path)!r}: a file name cannot contain null characters; name another file")
     with suppress(OSError):
         if path.exists() and not (path.is_file() or path.is_dir()):
-            raise PhotplugError(f"{path}: is a pipe or a device; write what it gives to a file, and name that")
+            raise PhotplugError(f"{path}: is a pipe or a device; save its output to a file, and name that")
 
 
 def check_inflated(path: Path) -> None:

@@ -154,7 +154,7 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PhotplugError(
-            f"the folder {folder} cannot be made ({error.strerror}); set {CACHE_VARIABLE} to one for copies of files"
+            f"cannot create the cache folder {folder} ({error.strerror}); set {CACHE_VARIABLE} to another folder"
         ) from None
 
 
@@ -243,7 +243,9 @@ def _fetch(file: RemoteFile, path: Path, check: Check, bar: tqdm, stopping: Even
                 other.unlink(missing_ok=True)
         return path
     except OSError as error:
-        raise PhotplugError(f"{path}: cannot be written ({error.strerror or error}); check folder and space") from None
+        raise PhotplugError(
+            f"{path}: cannot be written ({error.strerror or error}); check the folder and free space"
+        ) from None
 
 
 @contextmanager
@@ -287,7 +289,7 @@ def _complete(file: RemoteFile, part: Path, stream: BinaryIO, check: Check, bar:
             bar.update(-stream.tell())
             had = stream.truncate(0)
             if again == TRIES - 1:
-                raise PhotplugError(f"{file.url}: the connection breaks off, {TRIES} times; try again later") from None
+                raise PhotplugError(f"{file.url}: the connection failed {TRIES} times; try again later") from None
     stream.flush()
     check_same(file)
     try:
@@ -300,4 +302,4 @@ def _complete(file: RemoteFile, part: Path, stream: BinaryIO, check: Check, bar:
             return
         part.unlink()
         reason = str(error).partition(": ")[2]
-        raise PhotplugError(f"{file.url}: what came is not whole: {reason}") from None
+        raise PhotplugError(f"{file.url}: incomplete download: {reason}") from None

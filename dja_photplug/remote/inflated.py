@@ -64,8 +64,8 @@ class _Inflated(io.RawIOBase):
             from indexed_gzip import IndexedGzipFile
         except ImportError:
             raise PhotplugError(
-                f"{url}: reading a part of it takes the extra 'remote' (indexed_gzip is missing); "
-                "install it by pip install 'dja_photplug[remote]'"
+                f"{url}: reading part of it needs the extra 'remote' (indexed_gzip is missing); install it with pip "
+                "install 'dja_photplug[remote]'"
             ) from None
         file, path = describe(url), cache_path(url)
         self._index = path.with_name(f".{file.version}.gzidx-{path.name}")

@@ -62,13 +62,13 @@ def as_path(text: str | Path) -> Path:
     url = _SCHEME.sub(r"\1://", str(text), count=1)
     parts = urlsplit(url)
     if parts.scheme not in ("https", "http", "s3"):
-        raise PhotplugError(f"{url}: URLs of {parts.scheme} are not read; give one of https or s3, or a path")
+        raise PhotplugError(f"{url}: {parts.scheme} URLs are not supported; give an https or s3 URL, or a path")
     if parts.username is not None or parts.password is not None:
         raise PhotplugError(
             f"{parts.scheme}://{parts.hostname}: a URL with a user's name would be written into outputs"
         )
     if parts.scheme == "http" and not is_loopback(url):
-        raise PhotplugError(f"{url}: http is not encrypted, and what came could be anything; give https")
+        raise PhotplugError(f"{url}: http is not encrypted, so the data cannot be trusted; give https")
     return RemotePath(url)
 
 
@@ -143,7 +143,7 @@ class RemotePath(type(Path())):  # type: ignore[misc]  # the class of paths of t
         from dja_photplug.remote.ranges import open_ranges
 
         if set(mode) - set("rbt"):
-            raise PhotplugError(f"{self}: files on a server are read, and not written; name one on disk")
+            raise PhotplugError(f"{self}: files on a server are read-only; name a file on disk")
         stream = open_ranges(str(self))
         return stream if "b" in mode else io.TextIOWrapper(stream, encoding=kwargs.get("encoding"))
 

@@ -173,7 +173,7 @@ def check_same(file: RemoteFile) -> None:
     """
     describe.cache_clear()
     if describe(file.url) != file:
-        raise PhotplugError(f"{file.url}: the file has changed while it was read; try again")
+        raise PhotplugError(f"{file.url}: the file changed while it was being read; try again")
 
 
 def _as_time(changed: datetime | str | None) -> float:
@@ -330,7 +330,7 @@ async def _get(files: _Files, file: RemoteFile, start: int, stop: int, take: Sin
         _check_place(file.url, str(answer.url))
         if answer.status in (412, 416):
             describe.cache_clear()
-            raise _Refused("the file has changed while it was read")
+            raise _Refused("the file changed while it was being read")
         answer.raise_for_status()
         whole = start == 0 and stop == file.size and answer.status == 200
         if not whole and answer.status != 206:
@@ -368,8 +368,8 @@ def _filesystem(url: str) -> _Files:
         import aiohttp
     except ImportError as error:
         raise PhotplugError(
-            f"{url}: files on a server take the extra 'remote' ({error.name} is missing); "
-            "install it by pip install 'dja_photplug[remote]'"
+            f"{url}: files on a server need the extra 'remote' ({error.name} is missing); install it with pip install "
+            "'dja_photplug[remote]'"
         ) from None
     client = {
         "timeout": aiohttp.ClientTimeout(total=None, sock_connect=SILENCE, sock_read=SILENCE),
@@ -412,7 +412,7 @@ def _give_up(url: str, error: Exception, cause: BaseException) -> None:
     if status in _ABSENT or (not status and cause is error and isinstance(error, FileNotFoundError | PermissionError)):
         raise NotThere(f"{url}: the server has no such file") from None
     if "NonHttp" in type(cause).__name__ or isinstance(cause, ValueError):
-        raise PhotplugError(f"{url}: redirects to {cause}, which is no address of the web; refused") from None
+        raise PhotplugError(f"{url}: redirects to {cause}, which is not a web address; refused") from None
     if status and status not in _BUSY:
         raise PhotplugError(f"{url}: the server answers {status}; check the address") from None
 

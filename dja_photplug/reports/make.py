@@ -268,7 +268,7 @@ def _cut_field(labels: NDArray[np.int32], wcs: WCS | None, field: BandMosaic) ->
         labels = regrid_labels(labels, wcs, field.grid.wcs, field.grid.shape)
     elif labels.shape != field.grid.shape:
         raise PhotplugError(
-            f"the segmentation image of {labels.shape} pixels (y, x) has no WCS, and {field.source} has "
+            f"the segmentation map of {labels.shape} pixels (y, x) has no WCS, and {field.source} has "
             f"{field.grid.shape}; give one with a WCS"
         )
     return labels[field.window]

@@ -202,7 +202,7 @@ def find_mosaics(
         products = [ProductName.parse(path.name) for path in sorted(folder.iterdir())] if folder.is_dir() else []
         there = {name.band: name.mosaic for name in products if name is not None and name.kind == "sci"}
         if not there:
-            raise PhotplugError(f"--mosaics {folder}: holds no mosaics; name the folder of sci and wht files")
+            raise PhotplugError(f"--mosaics {folder}: holds no mosaics; name the folder with their sci and wht files")
         named = named or there
     found, notes = [], [] if named else ["it has no images: --mosaics names the folder of its mosaics"]
     for band, text in named.items():

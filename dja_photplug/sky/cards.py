@@ -132,7 +132,7 @@ number; correct it
         if not _is_kind(number, kind):
             problems.append(f"keyword {key} is {'without a value' if value == '' else f'{value!r}'}, not a {kind}")
         elif others := _find_others(header, key, number):
-            problems.append(f"keyword {key} is there twice, with {value!r} and {others[0]!r}")
+            problems.append(f"keyword {key} appears twice, with {value!r} and {others[0]!r}")
     if problems:
         raise PhotplugError("; ".join([", ".join(problems), *([advice] if advice else [])]))
     return numbers

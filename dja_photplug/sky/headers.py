@@ -73,8 +73,8 @@ def header_wcs(header: fits.Header | Mapping[str, object]) -> WCS:
     folded = [key for key in header if _FOLDED.fullmatch(key) and read_card(header, key) not in (0, "", None)]
     if folded:
         raise PhotplugError(
-            f"the WCS of the image is distorted ({folded[0]} and {len(folded) - 1} more cards); resample the image, or "
-            "take these cards away where it was resampled"
+            f"the WCS of the image is distorted ({folded[0]} and {len(folded) - 1} more cards); resample the image, "
+            "or remove these keywords if it was resampled"
         )
     cards = _read_cards(header)
     try:
@@ -131,7 +131,7 @@ def _read_matrix(header: fits.Header | Mapping[str, object], used: Mapping[str, 
     sizes = [] if first == "CD" else ["CDELT1", "CDELT2"]
     given = [key for modern, key in used.items() if _LINEAR.fullmatch(modern)]
     needed = [] if first else sizes
-    advice = f"they, or a CD matrix, tell how large its pixels are; {WCS_ADVICE}" if needed else WCS_ADVICE
+    advice = f"they, or a CD matrix, give the pixel scale; {WCS_ADVICE}" if needed else WCS_ADVICE
     numbers = read_numbers(header, needed, advice, optional=[key for key in given if key not in needed])
     ours = {modern: numbers[key] for modern, key in used.items() if key in numbers}
     matrix = [[ours.get(first + key, 0.0 if first == "CD" else unit) for key, unit in row] for row in elements]
@@ -139,7 +139,7 @@ def _read_matrix(header: fits.Header | Mapping[str, object], used: Mapping[str, 
     if np.linalg.det(np.multiply(matrix, steps)) == 0:
         names = sizes + [first + key for row in elements for key, _ in row if first]
         read_numbers(header, [used.get(name, name) for name in names], WCS_ADVICE)
-        raise PhotplugError(f"keywords {', '.join(names)} are a matrix without an inverse; {WCS_ADVICE}")
+        raise PhotplugError(f"keywords {', '.join(names)} form a singular matrix; {WCS_ADVICE}")
     return numbers
 
 
@@ -156,7 +156,7 @@ def _check_texts(texts: Mapping[str, object]) -> None:
         try:
             u.Unit(str(texts.get(key) or "deg").strip()).to(u.deg)
         except (ValueError, TypeError):  # of another kind is a ValueError too
-            raise PhotplugError(f"keyword {key} is {texts[key]!r}, no unit of angle; {WCS_ADVICE}") from None
+            raise PhotplugError(f"keyword {key} is {texts[key]!r}, not a unit of angle; {WCS_ADVICE}") from None
 
 
 def _swap_axes(wcs: WCS) -> WCS:
@@ -184,9 +184,7 @@ def _check_frame(wcs: WCS, radesys: str) -> None:
     known = isinstance(frame, Galactic) if galactic else isinstance(frame, _EQUATORIAL) and names[0].startswith("RA--")
     if not known or (galactic and radesys):
         beside = f" and RADESYS {radesys}" if radesys else ""
-        raise PhotplugError(
-            f"the WCS has the axes {', '.join(names)}{beside}, a frame that is not known; convert it to ICRS"
-        )
+        raise PhotplugError(f"the WCS has the axes {', '.join(names)}{beside}, an unknown frame; convert it to ICRS")
 
 
 def find_contradiction(header: fits.Header) -> str | None:

@@ -161,7 +161,7 @@ def _parse(words: list[str], text: str) -> tuple[float, float]:
     if len(signed) > 1 or not (1 <= len(first) <= 3 and 1 <= len(second) <= 3) or (not signed and len(words) % 2):
         raise PhotplugError(f"{text!r} is not a position; give RA and DEC, {EXAMPLES}")
     if "h" in " ".join(second).lower():
-        raise PhotplugError(f"{' '.join(second)!r} is no declination, which is in degrees; give RA and DEC, {EXAMPLES}")
+        raise PhotplugError(f"{' '.join(second)!r} is not a declination in degrees; give RA and DEC, {EXAMPLES}")
     ra, dec = (_read_angle(" ".join(part), unit) for part, unit in ((first, u.hourangle), (second, u.deg)))
     return float(ra.to_value(u.deg)), float(dec.to_value(u.deg))
 
@@ -175,7 +175,7 @@ def _read_angle(text: str, sexagesimal: u.UnitBase) -> Angle:
         try:
             return Angle(text, unit=sexagesimal)
         except (ValueError, TypeError, u.UnitsError):
-            raise PhotplugError(f"{text!r} is no angle; give degrees, or parts, {EXAMPLES}") from None
+            raise PhotplugError(f"{text!r} is not an angle; give degrees, or parts, {EXAMPLES}") from None
     if not math.isfinite(number):
-        raise PhotplugError(f"{text!r} is no angle; give a finite number")
+        raise PhotplugError(f"{text!r} is not an angle; give a finite number")
     return Angle(number, unit=unit)

@@ -303,7 +303,9 @@ def measure_with(
     try:
         microjansky = u.Unit(image.unit).to(u.uJy)
     except (TypeError, u.UnitConversionError):
-        raise PhotplugError(f"the image has the unit {image.unit}, which is no flux density; give it 10 nJy") from None
+        raise PhotplugError(
+            f"the image has the unit {image.unit}, which is not a flux density; give it in 10 nJy"
+        ) from None
     scale = pixel_scale(image.wcs)
     shapes = shapes_on_grid(detection, scale)
     removed = find_removed(image)

@@ -128,7 +128,7 @@ def read_segmentation(path: str | Path) -> tuple[NDArray[np.int32], WCS | None]:
         except PhotplugError as error:
             raise PhotplugError(f"{path}: {error}") from None
     if not labels.any():
-        raise PhotplugError(f"{path}: the segmentation image has no segment, all its pixels are 0; give another file")
+        raise PhotplugError(f"{path}: the segmentation map has no segments, all its pixels are 0; give another file")
     return labels, wcs
 
 
@@ -153,12 +153,14 @@ def check_labels(pixels: NDArray[np.floating] | NDArray[np.integer], name: str |
         Where a pixel is no number, not whole, negative, or above 16,777,215.
     """
     if pixels.dtype.kind not in "buif":
-        raise PhotplugError(f"{name}: a segmentation image holds labels, but is of type {pixels.dtype}; give another")
+        raise PhotplugError(
+            f"{name}: a segmentation map holds integer labels, but this is of type {pixels.dtype}; give another file"
+        )
     fit = (pixels >= 0) & (pixels <= GREATEST_LABEL) & (pixels == np.floor(pixels))
     if not fit.all():
         raise PhotplugError(
-            f"{name}: a segmentation image holds labels, whole numbers from 0 to {GREATEST_LABEL}, but there "
-            f"is {pixels[~fit][0]:.10g}; give another file, or renumber it"
+            f"{name}: a segmentation map holds integer labels from 0 to {GREATEST_LABEL}, but this has "
+            f"{pixels[~fit][0]:.10g}; give another file, or renumber it"
         )
     return pixels.astype(np.int32)
 
@@ -197,8 +199,8 @@ def check_segments(
     advice = "give the segmentation that the catalogue was made from"
     if len(missing):
         found = (
-            f"{name}: has no segment {ids[missing[0]]} for row {missing[0]} (from 0), and so for {len(missing)} of "
-            f"{len(ids)} rows"
+            f"{name}: no segment for {len(missing)} of {len(ids)} rows, first id {ids[missing[0]]} in row {missing[0]} "
+            "(from 0)"
         )
         if len(missing) > inside.sum() / 2:
             raise PhotplugError(f"{found}; {advice}")
@@ -283,13 +285,13 @@ def detect_given(image: NDData, background: Background, options: Options) -> Det
     """
     path = options.detect.use_segmentation
     if path is None:
-        raise PhotplugError("no segmentation is given to measure; set the option use_segmentation")
+        raise PhotplugError("there is no segmentation map to measure; set the option use_segmentation")
     labels, covered = _read_on(path, image)
     detection = describe_segments(image, background, labels, options.detect, name=path)
     if covered < COVERED:
         warnings.warn(
-            f"{path}: the segmentation covers {covered:.0%} of the image; elsewhere there are no sources, and their "
-            "light counts as sky",
+            f"{path}: the segmentation map covers {covered:.0%} of the image; sources elsewhere are not measured, and "
+            "their light counts as sky",
             PhotplugWarning,
             stacklevel=2,
         )
@@ -312,8 +314,8 @@ def _check_light(
     limit = min(number / 2 + CHANCE * np.sqrt(number) / 2, MOST_CHANCE * number)
     if number >= FEWEST_TOLD and brighter <= limit:
         raise PhotplugError(
-            f"{name}: only {brighter} of {number} segments on the image are brighter than the sky around them, as if "
-            "they lay anywhere; give that of this field with its own WCS, or extend its catalogue by this band"
+            f"{name}: only {brighter} of {number} segments on the image are brighter than the sky around them, as for "
+            "random positions; give the map of this field with its own WCS, or extend its catalogue with this band"
         )
 
 
@@ -355,7 +357,7 @@ def _read_on(path: str | Path, image: NDData) -> tuple[NDArray[np.int32], float]
         return labels, covered
     if labels.shape != shape:
         raise PhotplugError(
-            f"{path}: the segmentation image of {labels.shape} pixels (y, x) has no WCS, and the image has {shape}; "
+            f"{path}: the segmentation map of {labels.shape} pixels (y, x) has no WCS, and the image has {shape}; "
             "give one of the same shape, or with a WCS"
         )
     return labels, 1.0

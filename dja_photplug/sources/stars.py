@@ -160,8 +160,8 @@ def psf_from_stars(
     stack = stack_stars(stars, odd_side(stage.size, scale), name, find_wavelength(image.meta))
     if len(stack.stars) < FEW_STARS:
         warnings.warn(
-            f"{name}: the PSF is made of {len(stack.stars)} stars; one of them that is none would spoil it, so look at "
-            "them (--plot)",
+            f"{name}: the PSF is made of only {len(stack.stars)} stars; one that is not a star would spoil it, so "
+            "check them (--plot)",
             PhotplugWarning,
             stacklevel=2,
         )
@@ -205,8 +205,8 @@ def check_psf(
     if abs(median[worst]) > max(TOLD, SURE * error[worst]):
         warnings.warn(
             f"{model.name}: {len(off)} stars of {name} have {abs(median[worst]):.1%} "
-            f"{'more' if median[worst] > 0 else 'less'} light within {COMPARED[worst]:g} arcsec than this PSF: totals "
-            "and sizes of points are off; make one of the stars (psf stars) or of the log (psf log)",
+            f"{'more' if median[worst] > 0 else 'less'} light within {COMPARED[worst]:g} arcsec than this PSF: total "
+            "fluxes and sizes of point sources are off; make one from the stars (psf stars) or the log (psf log)",
             PhotplugWarning,
             stacklevel=3,
         )

@@ -49,7 +49,7 @@ def check_fields(fields: Sequence[Field], output: SurveyOutput, manager: pluggy.
     _check_apart(fields, output)
     path = directory / SUMMARY
     if path.exists() and not output.overwrite and MADE_BY not in path.read_text(encoding="utf-8", errors="replace"):
-        raise PhotplugError(f"{path}: is none of a survey; name another folder or add --overwrite")
+        raise PhotplugError(f"{path}: is not from a survey; name another folder or add --overwrite")
 
 
 def _check_format(field: Field, output: SurveyOutput, manager: pluggy.PluginManager) -> None:
@@ -57,13 +57,13 @@ def _check_format(field: Field, output: SurveyOutput, manager: pluggy.PluginMana
     options, name, suffix = field.options, field.name, output.suffix
     if options.output.format == "eazy":
         raise PhotplugError(
-            f"option format: eazy wants a zphot.translate beside each catalogue, and field {name} would share that "
-            "of others; write tables, and give each to `dja_photplug.write_eazy` in a folder of its own"
+            f"option format: eazy needs a zphot.translate next to each catalogue, but field {name} would share one "
+            "with others; write tables, and give each to `dja_photplug.write_eazy` in its own folder"
         )
     known = catalog_suffixes(manager, options.output.format)
     if not re.fullmatch(r"(\.\w+)+", suffix) or (known and suffix not in known):
         meant = suggest(suffix, known) or f"; give {', '.join(known or ('one, such as .fits',))}"
-        raise PhotplugError(f"suffix {suffix!r}: a catalogue is not written as such{meant}")
+        raise PhotplugError(f"suffix {suffix!r}: not a format of catalogues{meant}")
     bands = [source.band for source in field.sources]
     check_names(output.catalog(name), list_columns(options, bands if len(bands) > 1 or options.bands.detect else []))
 
@@ -83,8 +83,8 @@ def _check_apart(fields: Sequence[Field], output: SurveyOutput) -> None:
             reader = read.get(_place(path), name)
             if reader != name:
                 raise PhotplugError(
-                    f"{path}: {own} would write what field {reader} reads, which may be before or after; give them in "
-                    "two lists, one after the other"
+                    f"{path}: {own} would write a file that field {reader} reads, in no fixed order; put them in two "
+                    "lists, and run one after the other"
                 )
 
 

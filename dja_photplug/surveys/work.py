@@ -122,7 +122,7 @@ def plan_field(field: Field, output: SurveyOutput, manager: pluggy.PluginManager
             )
     if unknown and not output.overwrite:
         whose = "is not of this survey" if record is None else "was changed since the survey wrote it"
-        raise PhotplugError(f"{unknown[0]}: exists already and {whose}; name another folder or add --overwrite")
+        raise PhotplugError(f"{unknown[0]}: already exists and {whose}; name another folder or add --overwrite")
     overwrite = output.overwrite or (record is not None and _stack_of(record.recipe) == _stack_of(recipe))
     return Job(field=field, output=output, recipe=recipe, record=record, change=change or "", overwrite=overwrite)
 
@@ -256,4 +256,4 @@ def _check_replaced(paths: Sequence[Path], job: Job) -> None:
     for path in paths:
         known = path in asked or output.overwrite or not path.exists() or (record is not None and record.knows(path))
         if not known:
-            raise PhotplugError(f"{path}: exists already; name another folder or add --overwrite")
+            raise PhotplugError(f"{path}: already exists; name another folder or add --overwrite")

@@ -647,8 +647,8 @@ def test_image_smaller_than_the_largest_aperture() -> None:
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        (np.zeros((300, 300)), {}, "empty apertures of 0.08 arcsec radius scatter by 0 of their background error"),
-        (0.5 * white((300, 300)), {"photons": 0.5}, "their photons alone make 0.71"),
+        (np.zeros((300, 300)), {}, "empty apertures of 0.08 arcsec radius scatter by 0 times their background error"),
+        (0.5 * white((300, 300)), {"photons": 0.5}, "their photon noise alone gives 0.71"),
     ],
 )
 def test_what_cannot_be_calibrated(data: np.ndarray, options: dict, message: str) -> None:

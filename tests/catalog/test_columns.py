@@ -35,14 +35,17 @@ def test_positions_by_name_unit_and_text() -> None:
     ("columns", "words"),
     [
         ({"a": [1.0]}, "no position columns ra/dec, RA/DEC, .*X_WORLD/Y_WORLD.* it has a$"),
-        ({"ra": [np.nan, np.nan], "dec": [1.0, 2]}, r"row 0 \(from 0\): ra is nan, and so in 2 of 2 rows"),
-        ({"ra": MaskedColumn([1, 2], mask=[1, 1]), "dec": [1.0, 2]}, "row 0 .*: ra is nan"),
+        (
+            {"ra": [np.nan, np.nan], "dec": [1.0, 2]},
+            r"ra is not a valid angle in 2 of 2 rows, first row 0 \(from 0\): nan",
+        ),
+        ({"ra": MaskedColumn([1, 2], mask=[1, 1]), "dec": [1.0, 2]}, "ra is not a valid angle .* row 0 .*: nan"),
         ({"ra": [1.0, np.nan], "dec": [np.nan, 2]}, "no row of the catalogue has both ra and dec"),
-        ({"ra": [1.0, 2, 3], "dec": [1.0, -90.5, 91]}, r"row 1 .*: dec is -90.5.*within \+-90"),
-        ({"ra": [361.0], "dec": [1.0]}, "ra is 361.0"),
+        ({"ra": [1.0, 2, 3], "dec": [1.0, -90.5, 91]}, r"dec is not a valid angle .* row 1 .*: -90.5.*within \+-90"),
+        ({"ra": [361.0], "dec": [1.0]}, "ra is not a valid angle .*: 361.0"),
         ({"ra": [1.0] * u.s, "dec": [1.0]}, "column ra holds no angles"),
         ({"ra": ["here"], "dec": [1.0]}, "column ra holds no angles"),
-        ({"ra": [[1.0, 2.0]], "dec": [1.0]}, r"column ra holds \(2,\) values a row"),
+        ({"ra": [[1.0, 2.0]], "dec": [1.0]}, r"column ra holds \(2,\) values per row"),
         ({"ra": [], "dec": []}, "no rows"),
     ],
 )
@@ -72,7 +75,7 @@ def test_ids() -> None:
         ([1, 0], "row 1 .*: id 0 is no id"),
         ([1.0, 2.5], "id 2.5 is no id"),
         (MaskedColumn([1, 2], mask=[False, True]), "id -- is no id"),
-        (["a"], "column id holds no ids but <U1"),
+        (["a"], "column id is of type <U1, not ids"),
     ],
 )
 def test_bad_ids_are_named(values: list, words: str) -> None:
@@ -110,7 +113,7 @@ def test_one_row_without_a_position(ra) -> None:
     np.testing.assert_allclose(where.ra.deg[[0, 2]], [34.5, 34.6], rtol=1e-12)
     assert has_position(where).tolist() == [True, False, True]
     assert np.isnan(where.dec.deg[1])
-    assert describe_missing(where, "left out") == ["row 1 (from 0) has no position, and so 1 of 3 rows: left out"]
+    assert describe_missing(where, "left out") == ["no position in 1 of 3 rows, first row 1 (from 0): left out"]
     assert describe_missing(where[[0, 2]], "left out") == []
 
 
@@ -194,10 +197,10 @@ def test_fluxes_in_a_unit(values: list, unit: str | None, uJy: list[float]) -> N
     [
         (
             Column([1.0], unit=u.Unit("flups", parse_strict="silent")),
-            "column flux is in flups, a unit that is not known",
+            "column flux has the unknown unit flups",
         ),
-        (Column([1.0], unit="deg"), "column flux holds no uJy but deg"),
-        (Column([1.0], unit="mag"), "column flux holds no uJy but mag"),
+        (Column([1.0], unit="deg"), "column flux is in deg, not uJy"),
+        (Column([1.0], unit="mag"), "column flux is in mag, not uJy"),
         (Column(["bright"]), "column flux holds no numbers"),
         (Column(["1,5"]), r"column flux holds no numbers \(decimal commas; write points\)"),
         (Column([1 + 2j]), "column flux holds no numbers"),
@@ -222,7 +225,7 @@ def test_ids_as_they_are_written(values: list) -> None:
         (["7", ""], "row 1 .* is no id"),
         (np.array([7, 2**63], "u8"), "row 1 .*: id 9223372036854775808 is no id"),
         ([7.0, 2.0**63], "row 1 .* is no id"),
-        ([True, False], "column id holds no ids but bool"),
+        ([True, False], "column id is of type bool, not ids"),
     ],
 )
 def test_what_are_no_ids(values: list, words: str) -> None:

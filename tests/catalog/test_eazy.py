@@ -95,9 +95,9 @@ def test_bands_unknown_to_eazy_are_told(tmp_path: Path) -> None:
     ("catalog", "name", "words"),
     [
         (make_catalog(["f850lpu"]), "a.fits", "eazy has no filter for f850lpu; give their numbers"),
-        (make_catalog([]), "a.fits", "no fluxes of bands such as f444w_tot_1"),
+        (make_catalog([]), "a.fits", "no band fluxes with errors, such as f444w_tot_1"),
         (make_catalog(["f444w"])["ra", "dec", "f444w_tot_1", "f444w_etot_1"], "a.fits", "no column id, which eazy"),
-        (make_catalog(["f444w"]), "a.txt", r"written as \.fits, \.cat; name it so"),
+        (make_catalog(["f444w"]), "a.txt", r"suffix must be one of \.fits, \.cat; rename it"),
         (make_catalog(["f444w"]), "fits.cat", "every name with 'fits' in it as FITS"),
     ],
 )
@@ -109,7 +109,7 @@ def test_bad_input_writes_nothing(tmp_path: Path, catalog: QTable, name: str, wo
 
 def test_translate_file_of_another_catalog_is_kept(tmp_path: Path) -> None:
     (tmp_path / "zphot.translate").write_text("mine")
-    with pytest.raises(PhotplugError, match=r"zphot\.translate: exists already"):
+    with pytest.raises(PhotplugError, match=r"zphot\.translate: already exists"):
         write_eazy(make_catalog(["f444w"]), tmp_path / "a.fits")
     assert [path.name for path in tmp_path.iterdir()] == ["zphot.translate"]
 

@@ -90,7 +90,7 @@ def test_regions_of_no_source_are_a_file(tmp_path) -> None:
 
 
 def test_regions_need_their_suffix(tmp_path) -> None:
-    with pytest.raises(PhotplugError, match=r"is written as \.reg; name it so"):
+    with pytest.raises(PhotplugError, match=r"suffix must be one of \.reg; rename it"):
         write_regions(make_catalog(), tmp_path / "cat.txt", make_wcs())
 
 

@@ -133,7 +133,9 @@ def test_epochs_of_a_catalogue(folder, capsys):
     assert list(back["n_exp"]) == [6, 0]
     assert back["exptime"][0] == 6 * 837.468 * u.s
     assert np.isnan(back["mjd_mean"][1])
-    expect_error(capsys, f"epochs {PREFIX} --catalog out.ecsv -o more.ecsv", "column n_exp already", "--overwrite")
+    expect_error(
+        capsys, f"epochs {PREFIX} --catalog out.ecsv -o more.ecsv", "already has the column n_exp", "--overwrite"
+    )
     assert main(f"epochs {PREFIX} --catalog out.ecsv -o more.ecsv --overwrite".split()) == 0
     table.rename_column("ra", "alpha")
     table.write("greek.ecsv")
@@ -153,9 +155,9 @@ def test_plugins(folder, capsys):
 def test_existing_files_are_kept(folder, capsys):
     Path("cat.fits").write_text("precious")
     Path("seg.fits").write_text("precious")
-    expect_error(capsys, f"catalog {PREFIX} -o cat.fits", "cat.fits: exists already", "--overwrite")
+    expect_error(capsys, f"catalog {PREFIX} -o cat.fits", "cat.fits: already exists", "--overwrite")
     # Found before the work, so the first output is not written either.
-    expect_error(capsys, f"catalog {PREFIX} -o new.fits --segmentation seg.fits", "seg.fits: exists already")
+    expect_error(capsys, f"catalog {PREFIX} -o new.fits --segmentation seg.fits", "seg.fits: already exists")
     assert main(f"catalog {PREFIX} -o cat.fits --overwrite --quiet".split()) == 0
     assert len(QTable.read("cat.fits")) > 10
     expect_error(capsys, f"catalog {PREFIX} -o a.fits --segmentation a.fits", "two outputs have the same name")

@@ -108,7 +108,7 @@ class TestCommand:
         assert main(f"epochs {PREFIX} --catalog mine.fits -o out.fits".split()) == 0
         warning = capsys.readouterr().err
         assert warning.count("\n") == 1
-        assert "none of the 1 positions is in any of its 6 exposures" in warning
+        assert "none of the 1 positions is covered by any of its 6 exposures" in warning
 
     def test_map_from_the_log_is_recorded(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with_map = load_mosaic(PREFIX)

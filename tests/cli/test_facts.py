@@ -89,7 +89,7 @@ def test_epochs_of_a_position(folder: Path, capsys: pytest.CaptureFixture[str]) 
             assert " ".join(shown) == " ".join(map(str, values)), name
         assert column["description"]
     assert main(["epochs", PREFIX, "--json"]) == 1
-    assert "--json is of the epochs of a --position; give one" in capsys.readouterr().err
+    assert "--json prints the epochs of a --position; give one" in capsys.readouterr().err
 
 
 def test_plugins(capsys: pytest.CaptureFixture[str]) -> None:

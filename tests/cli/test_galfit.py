@@ -77,7 +77,7 @@ def test_stamps_of_a_catalogue(simulated, folder, tmp_path, capsys):
         assert header["ERRFACT"] > 0  # a(r) comes from the metadata of the catalogue
         assert (header["EXPTIME"], header["GAIN"], header["NCOMBINE"]) == (1, 1, 1)
     assert main(argv) == 1
-    assert "exist already" in capsys.readouterr().err
+    assert "already exist" in capsys.readouterr().err
     assert main([*argv, "--overwrite", "--quiet"]) == 0
 
 
@@ -137,14 +137,14 @@ def test_a_psf_of_even_size_and_another_scale(simulated, folder, tmp_path):
 BAD = {
     "--position 34.4 -6.2 --size 3": "off the mosaic",
     "--catalog {folder}/cat.fits --id 9999": "id 9999 is not among",
-    "--catalog {folder}/cat.fits --id 1 --psf-scale 0.03": "option psf_scale: there is no image of the PSF",
+    "--catalog {folder}/cat.fits --id 1 --psf-scale 0.03": "option psf_scale: there is no PSF image",
     "--catalog {folder}/cat.fits --id 1 --psf {folder}/negative.fits": "negative.fits: ",
     "--catalog {folder}/cat.fits --id 1 --psf {folder}/none.fits": "none.fits",
     "--catalog {folder}/cat.fits --id 1 --size 0": "option size: 0.0 is below its minimum",
     "--catalog {folder}/cat.fits --id 1 --format profit": "format 'profit': no plugin claimed photplug_galfit",
     "--catalog {folder}/psf.fits --id 1": "cannot be read as a catalogue",
     "--catalog {folder}/cat.fits --id 1 --use-segmentation {folder}/plain_seg.fits": "has no WCS",
-    "--catalog {folder}/cat.fits --id 1 --plot sheet.pdf": "sheet.pdf: this output is written as .png, .html",
+    "--catalog {folder}/cat.fits --id 1 --plot sheet.pdf": "sheet.pdf: the suffix must be one of .png, .html",
     "--position 34.4 -5.2 --id 1": "give --catalog",
 }
 

@@ -81,7 +81,7 @@ def test_a_shelf_between_depth_zones_is_followed():
     assert np.mean((low - 0.01 < expected) & (expected < high + 0.01)) > 0.6
     assert np.abs(median - expected).max() < 0.08
     for zone in (0, 3):
-        with pytest.raises(PhotplugError, match=f"depth zone {zone}: this mosaic has those from 1 to 2"):
+        with pytest.raises(PhotplugError, match=f"depth zone {zone}: this mosaic has zones 1 to 2"):
             done.find(zone=zone)
 
 

@@ -67,7 +67,7 @@ def test_command_line(data, tmp_path, monkeypatch, capsys):
     assert main(f"epochs {mosaic} --cite --catalog cat.ecsv -o out.ecsv".split()) == 0
     assert Table.read("out.ecsv")["n_exp"][0] > 0
     capsys.readouterr()
-    expect_error(capsys, f"epochs {mosaic} --investigators pi.csv", "--investigators are those of programmes")
+    expect_error(capsys, f"epochs {mosaic} --investigators pi.csv", "--investigators works only with --cite; add it")
 
 
 def test_chips_of_one_file_count_their_time_once(data):

@@ -135,7 +135,7 @@ def test_flat_planes_and_unknown_errors_have_no_panel(tmp_path):
 
 def test_images_of_other_bands_are_refused():
     catalog, images, grid = make_bands()
-    with pytest.raises(PhotplugError, match="tells nothing of these bands; give some of its own: f444w, f115w, f200w"):
+    with pytest.raises(PhotplugError, match="has none of these bands; give some of its own: f444w, f115w, f200w"):
         bands_figure(catalog, [("f090w", images["f444w"])], grid)
 
 

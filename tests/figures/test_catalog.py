@@ -290,7 +290,7 @@ def test_file_is_a_figure_of_the_promised_size(tmp_path):
 def test_existing_file_is_kept_unless_overwritten(tmp_path):
     path = tmp_path / "out.png"
     path.write_text("mine")
-    with pytest.raises(PhotplugError, match="exists already"):
+    with pytest.raises(PhotplugError, match="already exists"):
         plots.plot_catalog(path, make_mosaic(), None, *make_catalogs(FLUX))
     assert path.read_text() == "mine"
     plots.plot_catalog(path, make_mosaic(), None, *make_catalogs(FLUX), overwrite=True)
@@ -299,7 +299,7 @@ def test_existing_file_is_kept_unless_overwritten(tmp_path):
 
 def test_bad_input_is_told_and_leaves_no_file(tmp_path, monkeypatch):
     catalog, background = make_catalogs(FLUX)
-    with pytest.raises(PhotplugError, match=r"out\.gif: this output is written as \.png, \.pdf; name it so"):
+    with pytest.raises(PhotplugError, match=r"out\.gif: the suffix must be one of \.png, \.pdf; rename it"):
         plots.plot_catalog(tmp_path / "out.gif", make_mosaic(), None, catalog)
     with pytest.raises(PhotplugError, match="catalogue without photons has 11 rows and the catalogue 12"):
         plots.plot_catalog(tmp_path / "out.png", make_mosaic(), None, catalog, background[1:])

@@ -200,11 +200,11 @@ def test_sheet_is_written_whole_or_not_at_all(
         with pytest.raises(PhotplugError, match="target 4"):
             plot_stamps(tmp_path / name, failing())
     (tmp_path / "sheet_2.png").write_text("mine")
-    with pytest.raises(PhotplugError, match=r"sheet_2\.png: exists already"):
+    with pytest.raises(PhotplugError, match=r"sheet_2\.png: already exists"):
         plot_stamps(tmp_path / "sheet.png", stamps[:2])
     assert [path.name for path in tmp_path.iterdir()] == ["sheet_2.png"]
     assert len(plot_stamps(tmp_path / "sheet.png", stamps[:2], overwrite=True)) == 2
-    with pytest.raises(PhotplugError, match=r"sheet\.pdf: this output is written as \.png, \.html"):
+    with pytest.raises(PhotplugError, match=r"sheet\.pdf: the suffix must be one of \.png, \.html"):
         plot_stamps(tmp_path / "sheet.pdf", stamps[:2])
 
 

@@ -48,7 +48,7 @@ def test_names_of_columns_are_ascii_in_fits(tmp_path):
     table = QTable({"id": [1, 2], "gr\u00f6\u00dfe": [1.0, 2.0]})
     with pytest.raises(
         PhotplugError,
-        match=r"a\.fits: FITS holds names of up to 68 characters of ASCII, and column 'gr\u00f6\u00dfe' is none",
+        match=r"a\.fits: FITS column names have at most 68 ASCII characters, and column 'gr\u00f6\u00dfe' does not fit",
     ):
         write_catalog(table, tmp_path / "a.fits")
     assert read_catalog(write_catalog(table, tmp_path / "a.ecsv")).colnames == table.colnames

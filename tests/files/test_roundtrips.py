@@ -102,7 +102,7 @@ def make_table(names: list[str]) -> Table:
 
 def write(table: Table, path: Path) -> Path:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*CSV has no place", PhotplugWarning)
+        warnings.filterwarnings("ignore", ".*CSV cannot hold", PhotplugWarning)
         return write_extended(table, path, added=[])
 
 
@@ -140,7 +140,7 @@ def assert_same(found: Column, expected: Column, name: str, *, typed: bool) -> N
     assert re.sub(r"[{:}]|\d+(?=\.)", "", found.format or "") == (expected.format or ""), name
 
 
-@pytest.mark.filterwarnings("ignore:.*CSV has no place")
+@pytest.mark.filterwarnings("ignore:.*CSV cannot hold")
 @pytest.mark.parametrize(("source", "target"), list(itertools.product(SUFFIXES, SUFFIXES)))
 def test_what_both_formats_hold_comes_out_as_it_went_in(tmp_path: Path, source: str, target: str) -> None:
     need_pyarrow(source)
@@ -225,7 +225,7 @@ def write_votable(path: Path) -> Table:
     return table
 
 
-@pytest.mark.filterwarnings("ignore:.*CSV has no place", "ignore:.*metadata .* will be left out")
+@pytest.mark.filterwarnings("ignore:.*CSV cannot hold", "ignore:.*metadata .* will be lost or changed")
 @pytest.mark.parametrize("target", SUFFIXES)
 @pytest.mark.parametrize("suffix", [".vot", ".xml"])
 def test_from_votable(tmp_path: Path, suffix: str, target: str) -> None:
@@ -319,14 +319,14 @@ def test_columns_of_fits_that_others_wrote(tmp_path: Path) -> None:
 def test_what_a_writer_loses_is_found_before_the_work(tmp_path: Path, monkeypatch, name: str, words: str) -> None:
     """astropy's own writer of FITS, without what we tell it."""
     monkeypatch.setattr("dja_photplug.files.tables.write._dress", lambda table, suffix: table)
-    with pytest.raises(PhotplugError, match=rf"\.fits does not hold column {name} as it is \({words}\); write \.ecsv"):
+    with pytest.raises(PhotplugError, match=rf"\.fits cannot hold column {name} unchanged \({words}\); write \.ecsv"):
         check_extended(make_table(["integers", name]), tmp_path / "out.fits")
 
 
 def test_metadata_that_fits_does_not_hold_are_named(tmp_path: Path) -> None:
     table = make_table(["integers"])
     table.meta |= {"deep": {"a": [1, 2]}, "NAXIS2": 7, "comments": ["one", "two"]}
-    with pytest.warns(PhotplugWarning, match="metadata deep, NAXIS2 will be left out"):
+    with pytest.warns(PhotplugWarning, match="metadata deep, NAXIS2 will be lost or changed"):
         check_extended(table, tmp_path / "out.fits")
     check_extended(table, tmp_path / "out.ecsv")
 
@@ -336,7 +336,7 @@ def test_more_columns_than_fits_holds(tmp_path: Path) -> None:
     check_extended(table, tmp_path / "out.fits", new={"one": False})
     for suffix in (".fits", ".ecsv"):
         if suffix == ".fits":
-            with pytest.raises(PhotplugError, match="FITS holds 999 columns, and there would be 1000"):
+            with pytest.raises(PhotplugError, match="FITS holds at most 999 columns, not 1000"):
                 check_extended(table, tmp_path / "out.fits", new={"one": False, "two": False})
         else:
             check_extended(table, tmp_path / "out.ecsv", new={"one": False, "two": False})

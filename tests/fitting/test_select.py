@@ -276,7 +276,7 @@ def test_an_existing_folder_keeps_its_files(tmp_path: Path, image: MosaicImage, 
     write_galfit(image, table, out, ids=[7], format="npz")
     (out / "7.npz").write_text("mine")
     (out / "notes").write_text("mine")
-    with pytest.raises(PhotplugError, match=r"7.npz exists already; name another folder or add --overwrite"):
+    with pytest.raises(PhotplugError, match=r"7.npz already exists; name another folder or add --overwrite"):
         write_galfit(image, table, out, format="npz")
     assert sorted(path.name for path in out.iterdir()) == ["7.npz", "notes"]
     write_galfit(image, table, out, ids=[12], format="npz")
@@ -301,9 +301,9 @@ def test_bad_input_leaves_no_folder(tmp_path: Path, image: MosaicImage, table: Q
         ("no id is asked for", table, {"ids": []}),
         ("id 7 is a duplicate", twice, {}),
         ("does not fit the image", table, {"segmentation": np.zeros((5, 5), int)}),
-        ("option psf_scale: there is no image of the PSF", table, {"psf_scale": 0.03}),
+        ("option psf_scale: there is no PSF image", table, {"psf_scale": 0.03}),
         ("negative", table, {"psf": negative}),
-        ("sums up to", table, {"psf": write_psf(tmp_path / "sum.fits", PSF_SIGMA * SCALE, 31, total=-1)}),
+        ("sums to", table, {"psf": write_psf(tmp_path / "sum.fits", PSF_SIGMA * SCALE, 31, total=-1)}),
         ("option size", table, {"size": 0}),
         (
             "format 'profit': no plugin claimed photplug_galfit; asked galfit-files; built in are galfit, imfit",

@@ -479,19 +479,19 @@ def test_what_is_told_of_a_psf(empty, tmp_path):
         result = dp.inject(empty, DJA, short, psf=path)
     assert len(told) == 2
     assert "is assumed, 0.04 arcsec" in str(told[0].message)
-    assert "sums up to 1.1, no share" in str(told[1].message)
+    assert "sums to 1.1, which is not a fraction" in str(told[1].message)
     assert (result.table.meta["PSF"], result.table.meta["PSFSCALE"]) == ("psf.fits", pytest.approx(0.04))
     result = dp.inject(empty, DJA, replace(short, psf_scale=0.03, psf_share=0.9), psf=path)
     assert result.table.meta["PSFSCALE"] == 0.03
     for name in ("psf_scale", "psf_share"):
-        with pytest.raises(dp.PhotplugError, match=f"option {name}: there is no image of the PSF"):
+        with pytest.raises(dp.PhotplugError, match=f"option {name}: there is no PSF image"):
             dp.inject(empty, DJA, replace(short, **{name: 0.5}))
 
 
 def test_what_an_injection_refuses(empty, tmp_path):
     with pytest.raises(dp.PhotplugError, match="option magnitudes: .* not a smaller and a larger"):
         InjectionOptions(magnitudes=(28, 24))
-    with pytest.raises(dp.PhotplugError, match="option half_light: .* give two, in order"):
+    with pytest.raises(dp.PhotplugError, match="option half_light: .* give two values in order"):
         InjectionOptions(half_light=(0.1,))
     with pytest.raises(dp.PhotplugError, match="none of .* sources of 33 to 34 mag was recovered"):
         dp.inject(empty, DJA, InjectionOptions(magnitudes=(33, 34), realisations=1))
@@ -545,7 +545,7 @@ def test_command(simulated, tmp_path, capsys, monkeypatch):
     assert Path("t.png").read_bytes().startswith(b"\x89PNG")
     before = sorted(Path().iterdir())
     for more, part in (
-        ("-o t.fits", "exists already"),
+        ("-o t.fits", "already exists"),
         ("-o x.docx", ".ecsv"),
         ("-o x.fits --aperture 7", "apertures"),
     ):

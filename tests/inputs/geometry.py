@@ -189,7 +189,7 @@ REFUSED: dict[str, tuple[Change, tuple[str, ...]]] = {
     ),
     "a reference point that is no number": (lambda header: plane(header, -1, 0, 0, 1, CRVAL1="x"), ("CRVAL1", "'x'")),
     "two projections": (lambda header: plane(header, -1, 0, 0, 1, CTYPE2="DEC--SIN"), ("not valid",)),
-    "a matrix of zeros": (lambda header: plane(header, 0, 0, 0, 0), ("CD1_1", "inverse")),
+    "a matrix of zeros": (lambda header: plane(header, 0, 0, 0, 0), ("CD1_1", "singular matrix")),
 }
 
 CASES = (
@@ -216,7 +216,7 @@ CASES = (
         says=("CD and PC", "CD is used"),
         check=None,
     ),
-    case("no matrix", "refused", prepare=drop_wcs, says=("_sci.fits.gz", "how large its pixels are")),
+    case("no matrix", "refused", prepare=drop_wcs, says=("_sci.fits.gz", "give the pixel scale")),
     case(
         "a weight of another place",
         "refused",

@@ -140,7 +140,7 @@ CASES = (
     place("a word", f"epochs {PREFIX} --position here there", "refused", "--position", "02:17:12.8", status=2),
     place("no side", f"{CUT} 34.4001 -5.2", "refused", "--cutout", "not a position and a side", status=2),
     place("61 minutes", f"epochs {PREFIX} --position 02:61:36 -05:12:00", "refused", "02:61:36", status=2),
-    place("a declination in hours", f"epochs {PREFIX} --position 2h -5h", "refused", "no declination", status=2),
+    place("a declination in hours", f"epochs {PREFIX} --position 2h -5h", "refused", "not a declination", status=2),
     place("beyond the pole", f"epochs {PREFIX} --position 34.4 95", "refused", "declination is 95 deg"),
     place(
         "over the edge of the mosaic",
@@ -225,14 +225,14 @@ CASES = (
         "an aperture twice",
         f"catalog {PREFIX} -o cat.fits --apertures 0.5,1,0.5",
         "refused",
-        "option apertures: 0.5 is there twice; give each diameter once; change --apertures",
+        "option apertures: 0.5 is given twice; give each diameter once; change --apertures",
     ),
     other(
         NUMBERS,
         "a detector gain that nothing takes",
         f"weight {PREFIX} -o w.fits --noise background --detector-gain 2",
         "refused",
-        "option detector_gain: 2.0 would have no effect",
+        "option detector_gain: 2.0 has no effect",
     ),
     other(NUMBERS, "a word", f"catalog {PREFIX} -o cat.fits --n-sigma many", "refused", "--n-sigma", "many", status=2),
 )

@@ -226,7 +226,7 @@ CASES = (
         "another unit than the archive's in its columns",
         f"catalog {PREFIX} -o c.fits --unit nJy --like-dja",
         "refused",
-        "option unit: dja has units of its own",
+        "option unit: dja has its own units",
         "change --unit",
     ),
     make(

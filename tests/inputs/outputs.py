@@ -39,10 +39,10 @@ CASES = (
     refused(
         "the name of a member that is not there",
         f"weight {PREFIX} -o {PREFIX}_drc_var.fits",
-        "would be taken for a member",
+        "the next run would take it for a file of",
     ),
     refused(
-        "the catalogue that is extended",
+        "the input catalogue",
         f"extend cat.ecsv {PREFIX} {EXTEND} -o ./cat.ecsv --overwrite",
         "which this run reads",
         prepare=write_places,

@@ -118,7 +118,8 @@ SCALES = (
          cards={"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN"}),
     make("a scale for a band without a PSF", f"catalog {PREFIX} -o cat.ecsv --psf-scale f444w=0.03", "refused",
          "psf_scale", "no PSF"),
-    make("a scale without a PSF", f"inject {PREFIX} -o out.ecsv --psf-scale 0.03", "refused", "psf_scale", "no image"),
+    make("a scale without a PSF", f"inject {PREFIX} -o out.ecsv --psf-scale 0.03", "refused", "psf_scale",
+         "no PSF image"),
 )  # fmt: skip
 
 SIZES = (
@@ -137,13 +138,13 @@ SIZES = (
 )  # fmt: skip
 
 SUMS = (
-    make("1.0125, as of ACS, for a catalogue", CATALOG, "warned", "psf.fits", "sums up to 1.013", "--psf-share",
+    make("1.0125, as of ACS, for a catalogue", CATALOG, "warned", "psf.fits", "sums to 1.013", "--psf-share",
          kind="Sum of a PSF", total=1.01251, check=totals_follow(1.0), cards=STATED),
-    make("1.11, as of WFC3/IR, for injection", INJECT, "warned", "psf.fits", "sums up to 1.11", kind="Sum of a PSF",
+    make("1.11, as of WFC3/IR, for injection", INJECT, "warned", "psf.fits", "sums to 1.11", kind="Sum of a PSF",
          total=1.11, cards=STATED),
     make("1.11, for stamps, whose sum is 1", GALFIT, "obeyed", kind="Sum of a PSF", total=1.11, check=stamp_is_odd,
          cards=STATED),
-    make("20,000, as of counts", CATALOG, "warned", "psf.fits", "sums up to 2e+04", kind="Sum of a PSF", total=2e4,
+    make("20,000, as of counts", CATALOG, "warned", "psf.fits", "sums to 2e+04", kind="Sum of a PSF", total=2e4,
          check=totals_follow(1.0), cards=STATED),
     make("1.0125, with its share", f"{CATALOG} --psf-share f444w=0.925", "obeyed", kind="Sum of a PSF", total=1.0125,
          check=totals_follow(0.925), cards=STATED),

@@ -96,7 +96,7 @@ CASES = (
         given="another suffix",
         command="report cat.fits -o out.png",
         outcome="refused",
-        says=("this output is written as .html",),
+        says=("the suffix must be one of .html",),
         prepare=prepare(),
     ),
     Case(

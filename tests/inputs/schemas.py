@@ -118,7 +118,7 @@ CASES = (
         "refused",
         to_grizli,
         command=f"extend cat.ecsv {KRON} --rescale-weights yes -o out.ecsv",
-        says=("has its sources already; leave out --detect, --stack and --rescale-weights",),
+        says=("so nothing is detected; leave out --detect, --stack and --rescale-weights",),
     ),
     row(
         "sizes in pixels of an unknown scale",
@@ -187,7 +187,7 @@ CASES = (
         "refused",
         lambda table: None,
         command=f"epochs {PREFIX} --catalog cat.ecsv --hdu 1 -o out.ecsv",
-        says=("cat.ecsv holds one table", "leave out --hdu"),
+        says=("cat.ecsv holds only one table", "leave out --hdu"),
     ),
     text("SExtractor's text", "test.cat", of_sextractor),
     text("a line of names behind #, and another remark", "test.dat", of_eazy),

@@ -132,7 +132,7 @@ OF_OTHERS = (
     ("the segments of another field", shuffle, "give the segmentation that the catalogue was made from"),
     ("a WCS that is 2 arcsec off", partial(move, arcsec=2), "give the segmentation that the catalogue was made from"),
     ("the ids of others", renumber, "give the segmentation that the catalogue was made from"),
-    ("ids that the catalogue does not have", add_thousand, "has no segment"),
+    ("ids that the catalogue does not have", add_thousand, "no segment for"),
 )
 
 CASES = (

@@ -137,7 +137,7 @@ CASES = (
         given="a URL of another kind",
         command=f"info ftp://example.org/{PREFIX}",
         outcome="refused",
-        says=("URLs of ftp are not read", "https or s3"),
+        says=("ftp URLs are not supported", "https or s3"),
     ),
     Case(
         kind=KIND,

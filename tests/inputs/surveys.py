@@ -95,8 +95,8 @@ CASES = (
     make(
         "a field that reads what another writes",
         f'{FIELD}[fields.other]\n{BANDS}options.detect.use_segmentation = "out/sim_seg.fits.gz"\n',
-        "out/sim_seg.fits.gz: field sim would write what field other reads",
-        "give them in two lists",
+        "out/sim_seg.fits.gz: field sim would write a file that field other reads",
+        "put them in two lists",
         flags=f"{FAST} --segmentations",
         prepare=put(
             f'{FIELD}[fields.other]\n{BANDS}options.detect.use_segmentation = "out/sim_seg.fits.gz"\n',
@@ -104,12 +104,12 @@ CASES = (
         ),
     ),
     make("a suffix that no format has", FIELD, "did you mean .fits?", flags=f"{FAST} --suffix .fit"),
-    make("catalogues for eazy", FIELD, "option format: eazy wants a zphot.translate", flags=f"{FAST} --format eazy"),
+    make("catalogues for eazy", FIELD, "option format: eazy needs a zphot.translate", flags=f"{FAST} --format eazy"),
     make("a folder that is a file", FIELD, "out: is a file; name a folder", prepare=put(FIELD, "out")),
     make(
         "a catalogue of somebody else",
         FIELD,
-        "out/sim.fits: exists already and is not of this survey; name another folder or add --overwrite",
+        "out/sim.fits: already exists and is not of this survey; name another folder or add --overwrite",
         prepare=put(FIELD, "out/sim.fits"),
     ),
     make(
@@ -121,7 +121,10 @@ CASES = (
         check=check_made,
     ),
     make(
-        "a summary of somebody else", FIELD, "summary.ecsv: is none of a survey", prepare=put(FIELD, "out/summary.ecsv")
+        "a summary of somebody else",
+        FIELD,
+        "summary.ecsv: is not from a survey",
+        prepare=put(FIELD, "out/summary.ecsv"),
     ),
     make(
         "a state of somebody else", FIELD, "sim.fits.json: a survey would keep", prepare=put(FIELD, "out/sim.fits.json")

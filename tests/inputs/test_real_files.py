@@ -43,7 +43,7 @@ def refused(command: str, *says: str) -> Row:
 
 
 # Of the middle of a cluster more was taken off than lies between its galaxies: -0.18 nJy a pixel.
-SKY = "photometry leaves it in; take it off by --sky mesh"
+SKY = "photometry leaves it in; subtract it with --sky mesh"
 
 
 def take_mosaic(mosaic: str, sources: int, gain: str, columns: int) -> Iterator[Row]:
@@ -87,7 +87,7 @@ MOSAICS = (
     refused(f"inject {TILE} {INJECT} --cutout {PLACES[TILE]} 8", "neither; or inject without (photons 'none')"),
     obeyed(f"inject {TILE} {INJECT} --photons none --cutout {PLACES[TILE]} 8", "injected"),
     obeyed(f"epochs {F444W} --exposure-map m.fits --footprints f.reg", "297 exposures of"),
-    *(refused(f"epochs {mosaic}", "the mosaic has no WCS log", "put it beside") for mosaic in (TILE, HST)),
+    *(refused(f"epochs {mosaic}", "the mosaic has no WCS log", "put it next to") for mosaic in (TILE, HST)),
 )  # fmt: skip
 
 NO_MOSAIC = ("a file, but not the name of a DJA mosaic", "no DJA products")
@@ -109,7 +109,7 @@ OTHERS = (
         for path in ("@uds/uds-test-v7.4-lw_seg.fits.gz", SEGMENTS)
     ),
     refused(f"galfit {F444W} --catalog f444w.fits -o g --use-segmentation @uds/uds-test-v7.4-lw_seg.fits.gz",
-            "lw_seg.fits.gz: has no segment", "give the segmentation that the catalogue was made from"),
+            "lw_seg.fits.gz: no segment for", "give the segmentation that the catalogue was made from"),
     obeyed(f"extend @grizli/uds-test-v7.4-f444w-clear.cat.fits {EXTEND} --use-segmentation {SEGMENTS}",
            "ids NUMBER, shapes A_IMAGE B_IMAGE THETA_IMAGE KRON_RADIUS in pixels of 0.0400 arcsec, fluxes FLUX_AUTO",
            "131 rows, 47 columns added"),
@@ -185,7 +185,7 @@ OTHER_PSFS = ("f606w", "f814w", "f200w", "f277w", "f356w", "glass-nrca5-f444w", 
 
 def take_psf(path: str, total: str | None) -> Iterator[Row]:
     """Yield what every PSF goes through, on the pixels of 60 mas of WFC3/IR, as no PSF has them."""
-    says = () if total is None else (f"sums up to {total}, no share of the light", "--psf-share")
+    says = () if total is None else (f"sums to {total}, which is not a fraction of the light", "--psf-share")
     verdict, cut = obeyed if total is None else warned, f"--noise dja --cutout {PLACES[HST]} 8"
     yield warned(f"catalog {HST} -o c.fits --psf f105w=@{path} {cut}", "6 sources", SKY, *says)
     yield obeyed(f"galfit {HST} -o g --position {PLACES[HST]} --psf @{path}", "6 files of 1 stamps")

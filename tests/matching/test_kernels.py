@@ -139,7 +139,7 @@ def test_kernel_that_fails_is_told() -> None:
     psf, target = make_psf(0.06), make_psf(0.10)
     kernel = make_kernel(psf, target, SCALE)
     warn_of_residual([kernel])
-    with pytest.warns(PhotplugWarning, match=r"within 0\.16 arcsec the light is \+\d+\.\d % off"):
+    with pytest.warns(PhotplugWarning, match=r"the matched light within 0\.16 arcsec is \+\d+\.\d % off"):
         warn_of_residual([replace(kernel, matched=psf)])
 
 

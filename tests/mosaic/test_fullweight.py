@@ -115,7 +115,7 @@ def test_units_and_masks_of_arrays_are_obeyed():
         ("science is in Jy / sr", (science * u.Jy / u.sr, weight, seconds)),
         ("weight is in 1 / Jy,", (science, weight / u.Jy, seconds)),
         ("exposure is in uJy", (science, weight, seconds * u.uJy)),
-        ("science holds <U", (science.astype(str), weight, seconds)),
+        ("science is of type <U", (science.astype(str), weight, seconds)),
     ):
         with pytest.raises(PhotplugError, match=name):
             full_weight(*given, JWST_HEADER)

@@ -130,7 +130,7 @@ def test_written_weight(image, tmp_path, kind, power):
     assert np.all(plane[~usable] == (0 if kind == "weight" else np.inf))
     assert u.Unit(header["BUNIT"]) == u.Unit("10 nJy") ** {"weight": -2, "sigma": 1, "variance": 2}[kind]
     assert header["NOISE"] == "dja"
-    with pytest.raises(PhotplugError, match="exists already"):
+    with pytest.raises(PhotplugError, match="already exists"):
         write_weight(image, path, kind)
     with pytest.raises(PhotplugError, match="kind 'error' is not one of weight, sigma, variance"):
         write_weight(image, tmp_path / "x.fits", "error")

@@ -86,7 +86,7 @@ def test_cells_without_data_are_left_out() -> None:
 )
 def test_contradictions_are_told_or_refused(sigma: float, outcome: str) -> None:
     image = make_mosaic(make_noise(sigma))
-    words = "mine: the pixels scatter by .* times the sigma of the weight, .* --trust-weights"
+    words = "mine: the pixels scatter by .* times the sigma of the weight \\(usually 0.5 to 1\\).* --trust-weights"
     if outcome == "refused":
         with pytest.raises(dp.PhotplugError, match=words):
             check_weight(image, "mine")

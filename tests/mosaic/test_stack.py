@@ -395,7 +395,7 @@ def test_stack_files_appear_together_or_not_at_all(tmp_path: Path) -> None:
     stack = stack_images([draw_image(1)], GRID, SHAPE, ["f444w"])
     old = tmp_path / "sim-ir_drc_wht.fits.gz"
     old.write_text("mine")
-    with pytest.raises(PhotplugError, match=r"sim-ir_drc_wht.fits.gz: exists already"):
+    with pytest.raises(PhotplugError, match=r"sim-ir_drc_wht.fits.gz: already exists"):
         write_stack(stack, tmp_path, "sim")
     assert (list(tmp_path.iterdir()), old.read_text()) == ([old], "mine")
     paths = write_stack(stack, tmp_path, "sim", overwrite=True)

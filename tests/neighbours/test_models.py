@@ -581,7 +581,7 @@ def test_masked_pixels_without_an_opposite_hold_the_level_of_their_ring() -> Non
 
 
 def test_annuli_and_subtraction_are_refused() -> None:
-    with pytest.raises(PhotplugError, match="an annulus holds the light that neighbours 'subtract' takes off"):
+    with pytest.raises(PhotplugError, match="a sky annulus contains the light that neighbours 'subtract' removes"):
         MeasureOptions(background="annulus", neighbours="subtract")
 
 

@@ -202,4 +202,4 @@ def test_extending_a_catalogue_refuses_to_move_its_positions(field, tmp_path, ca
     catalog = dp.run([prefix]).catalog["id", "ra", "dec"]
     catalog.write(tmp_path / "cat.ecsv")
     command = f"extend {tmp_path / 'cat.ecsv'} {prefix} --positions windowed -o {tmp_path / 'out.ecsv'}"
-    expect_error(capsys, command, "option positions: a catalogue that is extended has its positions already")
+    expect_error(capsys, command, "option positions: extend measures at the positions of the catalogue")

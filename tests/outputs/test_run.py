@@ -66,7 +66,7 @@ def test_outputs_appear_together(tmp_path: Path) -> None:
 
 def test_what_a_plugin_writes_beside_comes_along(tmp_path: Path) -> None:
     (tmp_path / "beside").write_text("old")
-    with pytest.raises(PhotplugError, match="beside: exists already"):
+    with pytest.raises(PhotplugError, match="beside: already exists"):
         write_beside(tmp_path, "beside", overwrite=False)
     assert read_all(tmp_path) == {"beside": "old"}
     write_beside(tmp_path, "beside", overwrite=True)

@@ -46,7 +46,7 @@ def test_an_error_leaves_the_folder_as_it_was(tmp_path: Path, error: BaseExcepti
 def test_an_existing_file_is_kept_unless_told(tmp_path: Path) -> None:
     path = tmp_path / "out.txt"
     path.write_text("old")
-    with pytest.raises(PhotplugError, match=r"out\.txt: exists already; .*--overwrite"), whole_file(path):
+    with pytest.raises(PhotplugError, match=r"out\.txt: already exists; .*--overwrite"), whole_file(path):
         pytest.fail("the work must not start")
     assert path.read_text() == "old"
     with whole_file(path, overwrite=True) as temporary:

@@ -22,7 +22,7 @@ from tests.fuzz.kills import find_processes
 
 ENDS = 120  # s, that a run may take before it is said to hang
 CODE = "import sys; from dja_photplug.cli.app import main; sys.exit(main(sys.argv[1:]))"
-TOLD = re.compile("dja-photplug: warning: (sim: )?a process ended early; its work is done again\n")
+TOLD = re.compile("dja-photplug: warning: (sim: )?a process died; its work is being redone\n")
 BANDS = "data/sim-v1-f444w-clear data/sim-v1-f115w-clear"
 COMMANDS = {
     "catalog": f"catalog {BANDS} -o out/cat.fits --segmentation out/seg.fits --stack out --tile-size 100",

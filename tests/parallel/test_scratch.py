@@ -75,8 +75,8 @@ def test_a_pickle_names_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("directory", "needed", "told"),
     [
-        ("missing", 0, "missing: no folder for scratch files can be made there .*; name another by --scratch$"),
-        ("", 10**18, "the planes of the image need 1000000000.0 GB there, and .* [GMk]B are free; free space, or name"),
+        ("missing", 0, "missing: cannot create a scratch folder there .*; name another with --scratch$"),
+        ("", 10**18, "the image planes need 1000000000.0 GB there, but only .* [GMk]B are free; free space, or name"),
     ],
 )
 def test_too_little_space_is_told_before_the_work(tmp_path: Path, directory: str, needed: int, told: str) -> None:
@@ -97,7 +97,7 @@ def test_too_little_space_is_told_before_the_work(tmp_path: Path, directory: str
     ],
 )
 def test_space_is_told_in_a_unit_that_shows_it(size: int, told: str) -> None:
-    assert f": {told} of scratch files" in str(no_space(Path("there"), size, OSError()))
+    assert f": cannot reserve {told} of scratch space" in str(no_space(Path("there"), size, OSError()))
 
 
 def test_a_plane_without_space_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_a_plane_without_space_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     with open_scratch(tmp_path):
         usage = shutil.disk_usage(tmp_path)
         monkeypatch.setattr("shutil.disk_usage", lambda folder: usage._replace(free=10**6))
-        with pytest.raises(PhotplugError, match=r"2 MB of scratch files cannot be had .* \(No space left on device\)"):
+        with pytest.raises(PhotplugError, match=r"cannot reserve 2 MB of scratch space .* \(No space left on device\)"):
             new_plane(SHAPE, np.float32)
         assert new_plane((500, 500), np.float32).shape == (500, 500)
     assert list(tmp_path.iterdir()) == []
@@ -144,7 +144,7 @@ def test_rows_without_space_are_refused(tmp_path: Path) -> None:
         plane, before = new_plane(SHAPE, np.float32, blank=False), resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, before[1]))  # of what a file may have
         try:
-            told = r"^.*: 2 MB of scratch files cannot be had there \(File too large\); free space, or name another"
+            told = r"^.*: cannot reserve 2 MB of scratch space there \(File too large\); free space, or name another"
             with pytest.raises(PhotplugError, match=told), fill_rows(plane, slice(0, 600)) as place:
                 place[...] = 1
         finally:
@@ -154,5 +154,7 @@ def test_rows_without_space_are_refused(tmp_path: Path) -> None:
 def test_a_worker_that_does_not_see_the_files(tmp_path: Path) -> None:
     with open_scratch(tmp_path):
         stored = dump_shared(new_plane(SHAPE, np.float32))
-    with pytest.raises(PhotplugError, match="a worker cannot open this scratch file .*; name a folder that all"):
+    with pytest.raises(
+        PhotplugError, match="a worker cannot open this scratch file .*; name a folder with --scratch that all"
+    ):
         pickle.loads(stored)

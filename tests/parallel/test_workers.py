@@ -97,8 +97,8 @@ def test_errors_cross_and_end_the_rest():
 
 
 def test_a_process_that_is_killed():
-    told = "^one of 2 processes ended twice: memory may be short.*use fewer workers, or 1$"
-    warned = "ended early; its work is done again"
+    told = "^one of 2 processes died twice, perhaps out of memory; use fewer workers, or 1$"
+    warned = "a process died; its work is being redone"
     with pytest.warns(PhotplugWarning, match=warned), pytest.raises(PhotplugError, match=told):
         list(map_in_processes(end, range(3), 2, nothing))
 
@@ -134,7 +134,7 @@ def die_once(marker: Path, item: int) -> int:
 
 
 def test_work_of_a_process_that_was_killed_is_done_again(tmp_path: Path) -> None:
-    with Workers(2) as workers, pytest.warns(PhotplugWarning, match="a process ended early; its work is done again"):
+    with Workers(2) as workers, pytest.warns(PhotplugWarning, match="a process died; its work is being redone"):
         assert list(workers.map(partial(die_once, tmp_path / "died"), range(6))) == [0, 10, 20, 30, 40, 50]
 
 
@@ -160,7 +160,7 @@ def test_a_process_that_starts_while_another_is_killed(
 
     monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", start_slowly)
     before = multiprocessing.active_children()
-    with Workers(2) as workers, pytest.warns(PhotplugWarning, match="its work is done again"):
+    with Workers(2) as workers, pytest.warns(PhotplugWarning, match="its work is being redone"):
         assert list(workers.map(partial(die_once, tmp_path / "died"), [2, 3, 4])) == [20, 30, 40]
     assert len(started) > 2
     assert multiprocessing.active_children() == before
@@ -209,7 +209,7 @@ def test_processes_share_planes(tmp_path: Path) -> None:
 def test_work_without_space_is_refused(tmp_path: Path) -> None:
     """What processes must know is written to a file; the folder that is named is that of the user."""
     before, many = resource.getrlimit(resource.RLIMIT_FSIZE), np.arange(30_000)
-    told = rf"^{re.escape(str(tmp_path))}: 240 kB of scratch files cannot be had there \(File too large\); free space"
+    told = rf"^{re.escape(str(tmp_path))}: cannot reserve 240 kB of scratch space there \(File too large\); free space"
     with open_scratch(tmp_path) as scratch, Workers(2, folder=scratch.folder) as workers:
         resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, before[1]))
         try:
@@ -232,7 +232,7 @@ def test_a_worker_without_the_file(tmp_path: Path) -> None:
         def submit(self, work, path, item):
             return super().submit(work, path.replace(str(tmp_path), "/nowhere"), item)
 
-    told = "^/nowhere.*: a worker cannot open this scratch file .*; name a folder that all workers see by --scratch$"
+    told = "^/nowhere.*: a worker cannot open this scratch file .*; name a folder with --scratch that all workers see$"
     with (
         Elsewhere(1) as executor,
         Workers(1, executor=executor, folder=tmp_path) as workers,

@@ -337,11 +337,11 @@ def test_bad_rows_are_flagged_and_the_others_as_without_them(with_segments, pair
     table = Table(detected.catalog, masked=True)
     table["ra"][2], table["dec"][3], table["dec"][4], table["ra"].mask[5] = np.nan, -99, 0, True
     table["id"][20] = 2**32 + 1  # no label, and 32 bits would make one of it
-    told = [
-        pytest.warns(dp.PhotplugWarning, match="row 2 .* has no position, and so 3 of 25 rows: their fluxes are NaN")
-    ]
+    told = [pytest.warns(dp.PhotplugWarning, match="no position in 3 of 25 rows, first row 2 .*: their fluxes are NaN")]
     if with_segments:
-        told.append(pytest.warns(dp.PhotplugWarning, match="no segment 4294967297 for row 20 .* so for 1 of 25 rows"))
+        told.append(
+            pytest.warns(dp.PhotplugWarning, match="no segment for 1 of 25 rows, first id 4294967297 in row 20 ")
+        )
     with contextlib.ExitStack() as stack:
         for each in told:
             stack.enter_context(each)
@@ -576,7 +576,7 @@ def test_command_line(folder, capsys, detected, extended_on_segments, suffix):
     assert (
         f"out{suffix}: {len(detected.catalog)} rows, 47 columns added, noise preset dja, fluxes in uJy" in captured.out
     )
-    assert ("CSV has no place for units and descriptions of id, ra, dec and 86 more and for" in captured.err) == (
+    assert ("CSV cannot hold units and descriptions of id, ra, dec and 86 more and metadata" in captured.err) == (
         suffix == ".csv"
     )
     assert captured.err.count("\n") == (suffix == ".csv")
@@ -664,8 +664,14 @@ def write_bad_inputs(ids: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("nowhere.ecsv", "row 0 (from 0): ra is nan, and so in 25 of 25 rows; give positions within +-360 deg"),
-        ("range.fits", "row 4 (from 0): dec is -95.0, and so in 21 of 25 rows; give positions within +-90 deg"),
+        (
+            "nowhere.ecsv",
+            "ra is not a valid angle in 25 of 25 rows, first row 0 (from 0): nan; give positions within +-360 deg",
+        ),
+        (
+            "range.fits",
+            "dec is not a valid angle in 21 of 25 rows, first row 4 (from 0): -95.0; give positions within +-90 deg",
+        ),
         ("norows.fits", "the catalogue has no rows"),
         ("nowhere.fits", "the catalogue has no position columns ra/dec"),
         ("missing.ecsv", "missing.ecsv: cannot be read as a catalogue"),
@@ -673,30 +679,30 @@ def write_bad_inputs(ids: np.ndarray) -> None:
         ("text.doc", "text.doc: catalogues are read from .fits, .ecsv"),
         ("cat.fits --ra lon", "the catalogue has no position columns lon/dec"),
         ("twice.fits --use-segmentation seg.fits", "row 4 (from 0): id 1 is a duplicate"),
-        ("noid.fits --use-segmentation seg.fits", "seg.fits: the catalogue has no ids to find its segments by"),
+        ("noid.fits --use-segmentation seg.fits", "seg.fits: the catalogue has no ids to match with segments"),
         ("cat.fits --use-segmentation seg.fits --id-column nr", "the catalogue has no column nr of ids"),
         (
             "cat.fits --use-segmentation missing.fits",
-            "missing.fits: has no segment 6 for row 5 (from 0), and so for 20 of 25 rows; give the segmentation that",
+            "missing.fits: no segment for 20 of 25 rows, first id 6 in row 5 (from 0); give the segmentation that",
         ),
         ("cat.fits --use-segmentation others.fits", "others.fits: 25 of 25 positions lie on segments of other ids"),
         (
             "cat.fits --use-segmentation plain.fits",
-            "plain.fits: the segmentation image of (330, 350) pixels (y, x)",
+            "plain.fits: the segmentation map of (330, 350) pixels (y, x)",
         ),
-        ("cat.fits --use-segmentation floats.fits", "floats.fits: a segmentation image holds labels"),
+        ("cat.fits --use-segmentation floats.fits", "floats.fits: a segmentation map holds integer labels"),
         ("cat.fits --use-segmentation no.fits", "no.fits"),
         ("cat.fits --columns iso", "option columns: iso needs the segments of the catalogue; give --use-segmentation"),
         (f"cat.fits --psf {LONG}=flat.fits", f"option psf: {LONG} is not one of the bands {SHORT}"),
-        (f"cat.fits --psf {SHORT}=flat.fits", "flat.fits: the PSF sums up to 0"),
+        (f"cat.fits --psf {SHORT}=flat.fits", "flat.fits: the PSF sums to 0"),
         ("text.ecsv", "column flux_aper_1 holds no numbers"),
-        ("angle.fits", "column theta holds no deg"),
+        ("angle.fits", "column theta is in uJy, not deg"),
         ("small.fits", "metadata ASEC_i of the catalogue: could not convert string to float: 'small'"),
-        ("done.fits", f"the catalogue has {SHORT}_flux_auto of the new columns; add --overwrite-columns"),
+        ("done.fits", f"the catalogue already has {SHORT}_flux_auto of the new columns; add --overwrite-columns"),
         (f"cat.fits {MOSAIC}_drc_sci.fits", f"are both of the band {SHORT}"),
         ("cat.fits other-f200w-clear", "other-f200w-clear: no such mosaic"),
-        ("cat.fits -o there.fits", "there.fits: exists already"),
-        ("cat.fits -o out.txt", "out.txt: this output is written as .fits, .ecsv, .parquet, .h5, .vot, .csv"),
+        ("cat.fits -o there.fits", "there.fits: already exists"),
+        ("cat.fits -o out.txt", "out.txt: the suffix must be one of .fits, .ecsv, .parquet, .h5, .vot, .csv"),
         ("cat.fits -o missing/out.fits", "the folder missing does not exist"),
         ("cat.fits --format nothing", "is not one of table, eazy"),
         ("cat.fits --engine nothing", "engine 'nothing': no plugin claimed"),

@@ -315,6 +315,6 @@ def test_columns_of_different_lengths_survive_in_files(tmp_path: Path, suffix: s
 
 def test_a_log_of_another_field_is_told(tmp_path: Path) -> None:
     log = gapped_log(tmp_path)
-    with pytest.warns(PhotplugWarning, match="none of the 2 positions is in any of its 6 exposures"):
+    with pytest.warns(PhotplugWarning, match="none of the 2 positions is covered by any of its 6 exposures"):
         epochs = find_epochs(log, SkyCoord([10, 11], [2, 2], unit="deg"), Options(), get_plugin_manager())
     assert epochs["n_exp"].tolist() == [0, 0]

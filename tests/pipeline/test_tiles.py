@@ -195,7 +195,7 @@ def test_positions_of_a_catalogue_are_measured_in_tiles(prefix) -> None:
     extended = []
     for size in (WHOLE, 150):
         options = dp.Options(tiles=TileOptions(size=size, overlap=OVERLAP), bands=BandOptions(workers=1))
-        with pytest.warns(dp.PhotplugWarning, match="has no position"):
+        with pytest.warns(dp.PhotplugWarning, match="no position in"):
             extended.append(dp.extend_catalog(table, [prefix], options))
     for name in extended[0].colnames:
         one, other = (np.asarray(each[name]) for each in extended)
@@ -240,7 +240,9 @@ def test_too_little_memory_for_a_tile_is_told(prefix, monkeypatch, step) -> None
 
     monkeypatch.setattr(f"dja_photplug.{step}", fail)
     options = dp.Options(tiles=TileOptions(size=300, overlap=OVERLAP), bands=BandOptions(workers=1))
-    with pytest.raises(dp.PhotplugError, match=r"memory is too short for a tile of \d+ x \d+ pixels; use smaller ones"):
+    with pytest.raises(
+        dp.PhotplugError, match=r"there is not enough memory for a tile of \d+ x \d+ pixels; use smaller ones"
+    ):
         dp.run([prefix], options)
 
 
@@ -291,7 +293,7 @@ def test_a_scheduler_that_is_lost_is_told(prefix, tmp_path) -> None:
         cluster.kill()
         _, told = run.communicate(timeout=60)
     assert (run.returncode, told.count("\n")) == (1, 1), told
-    assert told.startswith(f"dja-photplug: {prefix}: the executor, or the scheduler of its workers, gave up the work")
+    assert told.startswith(f"dja-photplug: {prefix}: the executor, or the scheduler of its workers, dropped its work")
     assert list(tmp_path.iterdir()) == [scratch]
     assert list(scratch.iterdir()) == []
 
@@ -312,7 +314,7 @@ def test_a_killed_worker_is_survived(prefix, tmp_path) -> None:
     try:
         tiles = TileOptions(size=100, overlap=OVERLAP, scratch=str(tmp_path))
         options = dp.Options(tiles=tiles, bands=BandOptions(workers=2))
-        with pytest.warns(dp.PhotplugWarning, match="a process ended early; its work is done again"):
+        with pytest.warns(dp.PhotplugWarning, match="a process died; its work is being redone"):
             result = dp.run([prefix], options)
     finally:
         done.set()

@@ -74,7 +74,7 @@ def model(field) -> dp.PSFModel:
     detectors = read_detector_psfs([path], log, f"{BAND}-clear")
     places = SkyCoord(mosaic.scene["ra"], mosaic.scene["dec"])
     drizzling = Drizzling(weights=exposure_weights(log, {}, "exptime"), **SQUARE)
-    with pytest.warns(PhotplugWarning, match="no exposure saw .* of 49 positions"):
+    with pytest.warns(PhotplugWarning, match="no exposure covers .* of 49 positions"):
         return psf_from_log(log, read_grid(f"{mosaic.prefix}_drc_sci.fits"), detectors, places, drizzling)
 
 
@@ -174,8 +174,8 @@ def test_grids_are_read_as_photutils_reads_them(tmp_path, kind):
 @pytest.mark.parametrize(
     ("cards", "told"),
     [
-        ({"DETECTOR": "NRCB1"}, "the PSF of NRCB1, and the log has exposures of NRCALONG"),
-        ({"FILTER": "F115W"}, "a PSF of F115W for a mosaic of f444w-clear"),
+        ({"DETECTOR": "NRCB1"}, "is the PSF of NRCB1, but the log has exposures of NRCALONG"),
+        ({"FILTER": "F115W"}, "is a PSF in F115W, but the mosaic is in f444w-clear"),
         ({"PIXSCL": 0.1}, "larger than the detector's"),
         ({"PIXSCL": None}, "states no pixel scale"),
     ],
@@ -188,10 +188,10 @@ def test_psfs_of_other_detectors_are_refused(tmp_path, cards, told):
 
 def test_what_does_not_state_its_detector(tmp_path):
     path = write_detector(tmp_path / "psf.fits", DETECTOR=None)
-    with pytest.warns(PhotplugWarning, match="taken to be that of the log, NRCALONG"):
+    with pytest.warns(PhotplugWarning, match="states no DETECTOR; assuming the detector of the log, NRCALONG"):
         assert read_detector_psf(path, {"NRCALONG"}, "", 0.063)[0].detector == "NRCALONG"
     other = write_detector(tmp_path / "other.fits", DETECTOR="IR")
-    with pytest.warns(PhotplugWarning, match="is of IR, and is taken to be that of the log, which does not tell"):
+    with pytest.warns(PhotplugWarning, match="is of IR; assuming the detector of the log, which is unnamed there too"):
         assert read_detector_psf(other, {""}, "", 0.063)[0].detector == ""
     with pytest.raises(PhotplugError, match="states no DETECTOR, and the log has NRCA1, NRCA2"):
         read_detector_psf(path, {"NRCA1", "NRCA2"}, "", 0.063)
@@ -212,9 +212,9 @@ def test_weights_and_drops_are_those_of_the_header(field):
     given = drizzling_of(log, header, dp.PSFOptions(pixfrac=1.0, drizzle_kernel="gaussian"))
     assert (given.pixfrac, given.kernel, given.weights.tolist()) == (1.0, "gaussian", [837.468] * 8)
     del header["WHT00003"]
-    with pytest.raises(PhotplugError, match="no weight .* of 1 of 8 exposures"):
+    with pytest.raises(PhotplugError, match="no weight .* for 1 of 8 exposures"):
         exposure_weights(log, header, "header")
-    with pytest.raises(PhotplugError, match="tells no drop size and kernel"):
+    with pytest.raises(PhotplugError, match="states no drizzle drop size and kernel"):
         drizzling_of(log, {}, dp.PSFOptions())
 
 
@@ -233,10 +233,12 @@ def test_the_command(field, tmp_path, monkeypatch, capsys):
     one = dp.read_psf_model("psf.fits")
     assert len(one.stamps) == 1
     np.testing.assert_allclose(one.stamps[0].data.sum(), make_psf(BAND).samples.sum(), atol=0.02)
-    expect_error(capsys, f"{command} --position 34.4 -4.2 --overwrite", "no exposure saw the position")
+    expect_error(capsys, f"{command} --position 34.4 -4.2 --overwrite", "no exposure covers the position")
     expect_error(capsys, f"{command} --overwrite", "give --position or --catalog")
     expect_error(capsys, f"psf log {mosaic.prefix} -o new.fits --position 34.4 -5.2", "--detector-psf")
-    expect_error(capsys, f"psf stars {mosaic.prefix} -o new.fits --position 34.4 -5.2", "--position is of `psf log`")
+    expect_error(
+        capsys, f"psf stars {mosaic.prefix} -o new.fits --position 34.4 -5.2", "--position belongs to `psf log`"
+    )
 
 
 def test_the_figure_shows_the_regions(model, field):

@@ -166,7 +166,7 @@ def test_the_command(folder, simulated, capsys):
     """A Gaussian PSF of 0.145 arcsec, detector pixels of 63 mas, drops of 0.75 of them and pixels of 40 mas."""
     command = "psf stars sim-test-v7.4-f444w-clear -o psf.fits --snr"
     assert main(f"{command} 500 --quiet".split()) == 0
-    assert re.search("made of [3-9] stars", capsys.readouterr().err)
+    assert re.search("made of only [3-9] stars", capsys.readouterr().err)
     assert main(f"{command} 30 --plot psf.png --overwrite".split()) == 0
     assert "psf.fits, psf.png: the PSF of" in capsys.readouterr().out
     model = dp.read_psf_model("psf.fits")

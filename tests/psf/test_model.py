@@ -106,7 +106,7 @@ def test_the_scale_is_given_or_assumed(tmp_path):
     write(path, data, PIXSCL=0.04)
     psf = read_psf(path, scale=0.03)
     assert psf.scale == 0.03
-    with pytest.warns(PhotplugWarning, match=r"of 0\.03 arcsec are given .* states 0\.04 \(PIXSCL\)"):
+    with pytest.warns(PhotplugWarning, match=r"of 0\.03 arcsec are given, but .* states 0\.04 \(PIXSCL\)"):
         warn_of_assumptions(psf, share=False)
     psf = read_psf(write(path, data, PIXSCL="40 mas"), scale=0.03)
     assert psf.contradicted == "none (keyword PIXSCL is '40 mas', not a positive number)"
@@ -136,7 +136,9 @@ def test_a_sum_that_is_a_share_of_light_is_kept(tmp_path, factor, total):
         warn_of_assumptions(psf)
     else:
         assert psf.original_sum == pytest.approx(factor, rel=1e-6)
-        with pytest.warns(PhotplugWarning, match=f"sums up to {factor:.4g}, no share .* beyond 0.24 arcsec"):
+        with pytest.warns(
+            PhotplugWarning, match=f"sums to {factor:.4g}, which is not a fraction .* beyond 0.24 arcsec"
+        ):
             warn_of_assumptions(psf)
         warn_of_assumptions(psf, share=False)
     given = read_psf(path, share=0.9)
@@ -162,12 +164,12 @@ def spoil(value: float, place: tuple[int, int] = (40, 30)) -> np.ndarray:
 @pytest.mark.parametrize(
     ("data", "cards", "message"),
     [
-        (np.ones((4, 9)), {}, "an image of 9 x 4 pixels is no PSF; give one of 5 or more on a side"),
+        (np.ones((4, 9)), {}, "an image of 9 x 4 pixels is too small for a PSF; give one of 5 or more on a side"),
         (spoil(np.nan), {}, "1 of 10201 pixels of the PSF are NaN or infinite; give"),
         (spoil(np.inf), {}, "1 of 10201 pixels of the PSF are NaN or infinite; give"),
-        (spoil(-2), {}, r"the PSF sums up to -1 and peaks at 0\.\d+; give one that is positive"),
-        (np.zeros((9, 9)), {}, "the PSF sums up to 0 and peaks at 0; give"),
-        (spoil(-0.005), {}, r"the PSF goes down to -0.\d+ of its peak, and ringing explains no more than -0.02; give"),
+        (spoil(-2), {}, r"the PSF sums to -1 and peaks at 0\.\d+; give one that is positive"),
+        (np.zeros((9, 9)), {}, "the PSF sums to 0 and peaks at 0; give"),
+        (spoil(-0.005), {}, r"the PSF reaches down to -0.\d+ of its peak, but ringing explains only -0.02; give"),
         (
             make_psf(offset=(0, -48)).data,
             {"PIXSCL": 0.04},
@@ -187,7 +189,7 @@ def spoil(value: float, place: tuple[int, int] = (40, 30)) -> np.ndarray:
         (
             make_psf().data,
             {"PIXELSCL": 0.03, **make_cards(0.04)},
-            r"PIXELSCL states .* 0\.03 .* its WCS of 0\.04; give",
+            r"PIXELSCL states .* 0\.03 .* its WCS states 0\.04; give",
         ),
         (make_psf().data, make_cards(0.04) | {"CRVAL1": "here"}, "keyword CRVAL1 is 'here'"),
     ],

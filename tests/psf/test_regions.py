@@ -75,7 +75,7 @@ def test_what_a_psf_tells_of_places():
         for i, stamp in ((0, 0), (1, 1), (3, 2)):
             assert found[i] == function(model.stamps[stamp], radius[i])
         assert np.isnan(found[2])
-    with pytest.warns(PhotplugWarning, match="made: 1 of 4 positions lie in no region"):
+    with pytest.warns(PhotplugWarning, match="made: no PSF for 1 of 4 positions"):
         warn_of_uncovered(model, there)
 
 
@@ -132,12 +132,12 @@ def test_what_is_refused(tmp_path):
     path = write_psf_model(model, tmp_path / "psf.fits")
     with pytest.raises(PhotplugError, match="psf.fits: it holds 3 PSFs by region"):
         read_psf(path)
-    with pytest.raises(PhotplugError, match="psf.fits: exists already"):
+    with pytest.raises(PhotplugError, match="psf.fits: already exists"):
         write_psf_model(model, path)
     with fits.open(path) as hdus:
         del hdus["PSF", 2]
         hdus.writeto(tmp_path / "lost.fits")
-    with pytest.raises(PhotplugError, match="lost.fits: says to hold PSFs by region .* missing"):
+    with pytest.raises(PhotplugError, match="lost.fits: should hold PSFs by region .* missing"):
         read_psf_model(tmp_path / "lost.fits")
     with pytest.raises(PhotplugError, match="2 PSFs without regions"):
         PSFModel(stamps=model.stamps[:2], name="x")

@@ -70,7 +70,7 @@ def test_dialects(tmp_path: Path, dialect: str) -> None:
 
 
 def test_latin_1_is_told_and_kept(tmp_path: Path) -> None:
-    with pytest.warns(PhotplugWarning, match="is not in UTF-8, so read as latin-1"):
+    with pytest.warns(PhotplugWarning, match="is not UTF-8; reading it as latin-1"):
         table = read(tmp_path / "a.csv", "name,x\n\u00e9t\u00e9,1\n".encode("latin-1"))
     assert table["name"][0] == "\u00e9t\u00e9"
     table["new"] = [2]

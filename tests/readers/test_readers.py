@@ -112,14 +112,14 @@ def test_tables_of_a_file_of_several(tmp_path):
     for name in ("sky/sources", "sky/stars"):
         make_table().write(path, format="hdf5", path=name, serialize_meta=True, append=True)
     with pytest.warns(
-        PhotplugWarning, match=r"mine.h5\[sky/sources\] is read; .* \[sky/sources\] \[sky/stars\] by --hdu"
+        PhotplugWarning, match=r"reading .*mine.h5\[sky/sources\]; .* \[sky/sources\] \[sky/stars\] with --hdu"
     ):
         read_catalog(path)
     assert len(read_catalog(choose_table(path, "sky/stars"))) == 3
     with pytest.raises(PhotplugError, match="nobody is none of its tables, sky/sources sky/stars"):
         read_catalog(choose_table(path, "nobody"))
     make_table().write(tmp_path / "mine.ecsv")
-    with pytest.raises(PhotplugError, match="mine.ecsv holds one table, so none is named 2; leave out --hdu"):
+    with pytest.raises(PhotplugError, match="mine.ecsv holds only one table, without the name 2; leave out --hdu"):
         read_catalog(choose_table(tmp_path / "mine.ecsv", "2"))
 
 
@@ -130,7 +130,7 @@ def test_ecsv_named_csv_is_not_extended_as_csv(tmp_path):
     table = read_catalog(path)
     assert table["Ra"].unit == u.deg
     table["new"] = [1, 2, 3]
-    with pytest.warns(PhotplugWarning, match="CSV has no place for units"):
+    with pytest.warns(PhotplugWarning, match="CSV cannot hold units"):
         write_extended(table, out, added=["new"], original=path)
     assert out.read_text().splitlines()[0] == "ID,Ra,DEC,mag,new"
 

@@ -214,15 +214,15 @@ def flip(piece: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("name", "fault", "told"),
     [
-        ("noise.fits.gz", Fault(change=flip), "what came is not whole: .*damaged"),
-        ("noise.fits", Fault(change=lambda piece: b" " * len(piece)), "what came is not whole: not a FITS file"),
-        ("short.fits", Fault(), "what came is not whole: the file is truncated"),
-        ("page.csv", Fault(), "what came is not whole: is no table"),
-        ("noise.fits", Fault(after=0), "breaks off, 6 times; try again later"),
+        ("noise.fits.gz", Fault(change=flip), "incomplete download: .*damaged"),
+        ("noise.fits", Fault(change=lambda piece: b" " * len(piece)), "incomplete download: not a FITS file"),
+        ("short.fits", Fault(), "incomplete download: the file is truncated"),
+        ("page.csv", Fault(), "incomplete download: is no table"),
+        ("noise.fits", Fault(after=0), "the connection failed 6 times; try again later"),
         ("noise.fits", Fault(status=503), "answers 503, also after 6 tries; try again later"),
         ("noise.fits", Fault(status=418), "the server answers 418"),
         ("noise.fits", Fault(status=302, location="file:///etc/hostname"), "redirects to file:///.*refused"),
-        ("noise.fits", Fault(ranges=False, after=900_000), "breaks off, 6 times"),
+        ("noise.fits", Fault(ranges=False, after=900_000), "the connection failed 6 times"),
         ("absent.fits", Fault(), "the server has no such file"),
     ],
 )
@@ -254,7 +254,7 @@ def test_file_that_changes_while_it_is_read_is_refused(server: FolderServer) -> 
     write_noise(path, 1_200_000)
     with ImageReader(f"{server.url}/noise.fits") as reader:
         os.utime(path, (2e9, 2e9))
-        with pytest.raises(PhotplugError, match="changed while it was read"):
+        with pytest.raises(PhotplugError, match="changed while it was being read"):
             list(reader.blocks((slice(200, 250), slice(0, 10))))
 
 
@@ -267,7 +267,7 @@ def test_file_that_changes_while_it_comes_is_refused(server: FolderServer, tmp_p
         return piece
 
     server.faults.append(Fault(change=change, times=1))
-    with pytest.raises(PhotplugError, match="changed while it was read; try again"):
+    with pytest.raises(PhotplugError, match="changed while it was being read; try again"):
         fetch_one(server, "noise.fits", tmp_path / "here")
     assert fetch_one(server, "noise.fits", tmp_path / "here") == content
 
@@ -365,7 +365,7 @@ def test_full_disk_is_no_failure_of_the_server(server: FolderServer, tmp_path: P
 
 def test_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    with pytest.raises(PhotplugError, match=r"the extra 'remote' \(fsspec is missing\); install it by pip install"):
+    with pytest.raises(PhotplugError, match=r"the extra 'remote' \(fsspec is missing\); install it with pip install"):
         dp.find_mosaic(f"https://example.org/{NAME}")
 
 
@@ -382,5 +382,5 @@ def test_copies_of_a_server_lie_in_the_users_cache(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_path("https://a.org/b/c.fits") == tmp_path / "dja_photplug" / "a.org" / "b" / "c.fits"
     (tmp_path / "dja_photplug").write_text("")
-    with pytest.raises(PhotplugError, match="cannot be made .*set DJA_PHOTPLUG_CACHE"):
+    with pytest.raises(PhotplugError, match="cannot create the cache folder .*set DJA_PHOTPLUG_CACHE"):
         local_copies([as_path("https://a.org/b/c.fits")], check_product)

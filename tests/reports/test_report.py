@@ -70,7 +70,7 @@ def test_command_writes_the_report(field: Field, tmp_path: Path, capsys: pytest.
     assert main(["report", str(field.catalog), "-o", str(page)]) == 0
     assert f"{len(field.result.catalog)} sources" in capsys.readouterr().out
     assert main(["report", str(field.catalog), "-o", str(page)]) == 1
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
 
 
 def test_empty_catalogue_and_missing_library_are_told(

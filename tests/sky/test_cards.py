@@ -60,7 +60,7 @@ def test_the_same_keyword_twice():
     cards = [fits.Card("A", 1.0), fits.Card("A", 1.0), fits.Card("B", 1.0), fits.Card("B", 2.0)]
     header = fits.Header(cards)
     assert read_numbers(header, ["A"], "") == {"A": 1.0}
-    with pytest.raises(PhotplugError, match=r"keyword B is there twice, with 1\.0 and 2\.0"):
+    with pytest.raises(PhotplugError, match=r"keyword B appears twice, with 1\.0 and 2\.0"):
         read_numbers(header, ["B"], "")
 
 

@@ -57,9 +57,9 @@ def test_units_of_a_side(side, arcsec):
         ("34.3", "is not a position"),
         ("1 2 3", "is not a position"),
         ("34.3 -5.1 +2", "is not a position"),
-        ("x y", "'x' is no angle"),
-        ("02:61:12 -05:06:40", "'02:61:12' is no angle"),
-        ("2h -5h", "no declination"),
+        ("x y", "'x' is not an angle"),
+        ("02:61:12 -05:06:40", "'02:61:12' is not an angle"),
+        ("2h -5h", "not a declination"),
         ("nan -5", "finite"),
     ],
 )

@@ -69,11 +69,11 @@ def test_wcs_and_extension_are_read(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (np.array([[0, 1.5], [2, 3]]), "whole numbers from 0 to 16777215, but there is 1.5"),
-        (np.array([[0, 1], [np.nan, 3]]), "but there is nan"),
-        (np.array([[0, 1], [-2, 3]]), "but there is -2"),
-        (np.array([[0, 1], [2, 16777217]]), "but there is 16777216"),
-        (np.zeros((2, 2), dtype=np.int32), "no segment, all its pixels are 0"),
+        (np.array([[0, 1.5], [2, 3]]), "integer labels from 0 to 16777215, but this has 1.5"),
+        (np.array([[0, 1], [np.nan, 3]]), "but this has nan"),
+        (np.array([[0, 1], [-2, 3]]), "but this has -2"),
+        (np.array([[0, 1], [2, 16777217]]), "but this has 16777216"),
+        (np.zeros((2, 2), dtype=np.int32), "no segments, all its pixels are 0"),
         (np.ones(4, dtype=np.int32), "no two-dimensional image"),
         (np.ones((2, 2, 2), dtype=np.int32), "no two-dimensional image"),
     ],

@@ -242,7 +242,7 @@ def test_a_stack_of_last_time_is_replaced(place: Path, capsys: pytest.CaptureFix
     stack = Path("stacks/two-v1-ir_drc_sci.fits.gz")
     stack.touch()
     assert main(SURVEY) == 1
-    told = f"{stack}: exists already; name another file or add --overwrite"
+    told = f"{stack}: already exists; name another file or add --overwrite"
     assert states()["two"] == ("failed", told)
     stack.unlink()
     assert main(SURVEY) == 0
@@ -302,7 +302,7 @@ def test_catalogues_of_somebody_else_stay(place: Path, capsys: pytest.CaptureFix
     Path("out").mkdir()
     Path("out/two.fits").write_text("mine")
     command = " ".join(SURVEY)
-    expect_error(capsys, command, "out/two.fits: exists already and is not of this survey; name another folder or")
+    expect_error(capsys, command, "out/two.fits: already exists and is not of this survey; name another folder or")
     assert [path.name for path in Path("out").iterdir()] == ["two.fits"]
     assert main([*SURVEY, "--overwrite"]) == 0
     assert states()["two"] == ("made", "")
@@ -315,7 +315,7 @@ def test_catalogues_of_somebody_else_stay(place: Path, capsys: pytest.CaptureFix
     assert states()["one"] == ("skipped", "one.fits was changed since")
     capsys.readouterr()
     expect_error(
-        capsys, f"{command} --n-sigma 3", "out/one.fits: exists already and was changed since the survey wrote"
+        capsys, f"{command} --n-sigma 3", "out/one.fits: already exists and was changed since the survey wrote"
     )
     assert "mine" in dp.read_catalog("out/one.fits").colnames
     assert main([*SURVEY, "--n-sigma", "3", "--overwrite"]) == 0
@@ -462,7 +462,7 @@ def test_a_field_whose_worker_ends_just_after_it_is_made(place: Path) -> None:
         '[options.variance]\nnoise = "dja"\n[options.bands]\nstack = "stacks"\n'
         '[fields.two]\npattern = "data/two-v1-*_sci.fits"\n'
     )
-    with Forgetful(1) as executor, pytest.warns(dp.PhotplugWarning, match="its work is done again"):
+    with Forgetful(1) as executor, pytest.warns(dp.PhotplugWarning, match="its work is being redone"):
         summary = dp.survey("fields.toml", "out", executor=executor)
     assert states(summary) == {"two": ("made", "")}
     assert summary["sources"][0] == len(dp.read_catalog("out/two.fits"))

@@ -36,7 +36,7 @@ def run(arguments: Namespace) -> None:
         _list(arguments)
         return
     if arguments.root is None or not arguments.filters:
-        raise PhotplugError("fetch: give a field and its filters; fetch --list [ROOT] tells which there are")
+        raise PhotplugError("fetch: give a field and its filters; fetch --list [ROOT] lists them")
     mosaics = fetch(
         arguments.root,
         arguments.filters,
@@ -56,7 +56,7 @@ def _list(arguments: Namespace) -> None:
 
     folder = archive_folder(arguments.base_url)
     if arguments.filters:
-        raise PhotplugError(f"fetch --list: takes a field at most; leave out {' '.join(arguments.filters)}")
+        raise PhotplugError(f"fetch --list takes at most one field; leave out {' '.join(arguments.filters)}")
     if arguments.root is not None:
         print("\n".join(list_filters(folder, arguments.root)))
         return

@@ -65,9 +65,9 @@ def run(arguments: Namespace) -> None:
     from dja_photplug.epochs.products import describe_log
 
     if arguments.investigators and not arguments.cite:
-        raise PhotplugError("--investigators are those of programmes, which --cite lists; add it")
+        raise PhotplugError("--investigators works only with --cite; add it")
     if arguments.json and (not arguments.position or arguments.cite):
-        raise PhotplugError("--json is of the epochs of a --position; give one, without --cite")
+        raise PhotplugError("--json prints the epochs of a --position; give one, without --cite")
     if (arguments.catalog is None) != (arguments.output is None) and not arguments.cite:
         raise PhotplugError("--catalog and -o belong together; give the catalogue to read and the one to write")
     outputs = check_outputs(
@@ -104,7 +104,9 @@ def _find_log(arguments: Namespace) -> ExposureLog:
     [source] = find_mosaics(arguments)
     log = exposure_log(source)
     if log is None:
-        raise PhotplugError(f"{arguments.mosaic}: the mosaic has no WCS log ({source.name}_wcs.csv); put it beside")
+        raise PhotplugError(
+            f"{arguments.mosaic}: the mosaic has no WCS log ({source.name}_wcs.csv); put it next to the mosaic"
+        )
     return log
 
 
@@ -240,15 +242,15 @@ def _add_epochs(
     present = [name for name in names if name in table.colnames]
     if present and not options.overwrite:
         raise PhotplugError(
-            f"{path}: has the column {present[0]} already; add --overwrite to replace it, or --prefix to name the new "
-            "ones otherwise"
+            f"{path}: already has the column {present[0]}; add --overwrite to replace it, or --prefix to rename the "
+            "new ones"
         )
     try:
         position = read_position(table, given.columns)
     except PhotplugError as error:
         raise PhotplugError(f"{path}: {error}") from None
     check_extended(table, arguments.output, new=array_columns(names, options.epochs.groups), original=path)
-    for note in describe_missing(position, "they are covered by no exposure") + describe_motion(table):
+    for note in describe_missing(position, "no exposure covers them") + describe_motion(table):
         warnings.warn(note, PhotplugWarning, stacklevel=2)
     epochs = find_epochs(log, position, options, arguments.manager)
     columns = {prefix + name: column for name, column in epochs.items()}

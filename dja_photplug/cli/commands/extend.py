@@ -49,7 +49,7 @@ def run(arguments: Namespace) -> None:
     defaults = catalog_options(table, schema=given.columns.schema)
     options = make_options(arguments, defaults)
     if options.measure.positions != "auto":
-        raise PhotplugError("option positions: a catalogue that is extended has its positions already; leave it out")
+        raise PhotplugError("option positions: extend measures at the positions of the catalogue; leave it out")
     options = complete_options(options, manager)
     output = options.output
     written_here = output.format == "table" and output.schema == "photplug"

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["photplug_register_commands", "run"]
 
 # What is said of the part of a mosaic around the sources, which is no wish of the user.
-NO_WISH = ".* its loader passed over the cut-out|cut-out .* reaches over the edge"
+NO_WISH = ".* its loader ignored the cut-out|cut-out .* reaches over the edge"
 
 
 @hookimpl
@@ -75,7 +75,7 @@ def run(arguments: Namespace) -> None:
 
     manager = arguments.manager
     if arguments.id is not None and arguments.catalog is None:
-        raise PhotplugError("--id counts the sources of a catalogue; give --catalog, or --position instead")
+        raise PhotplugError("--id selects sources of a catalogue; give --catalog, or --position instead")
     check_outputs(arguments, plot=SHEET_SUFFIXES)
     settings = {"directory": arguments.output, "overwrite": arguments.overwrite, "progress": not arguments.quiet}
     galfit = collect_stage(GalfitOptions, vars(arguments), arguments.config, arguments.plugin_stages)

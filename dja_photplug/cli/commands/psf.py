@@ -76,7 +76,7 @@ def run(arguments: Namespace) -> None:
     options = settle_bands(options, [source.band])
     if arguments.how == "stars":
         if given := [flag for flag, name in LOG_FLAGS.items() if getattr(arguments, name) is not None]:
-            raise PhotplugError(f"{given[0]} is of `psf log`, and the PSF is to be made of stars; leave it out")
+            raise PhotplugError(f"{given[0]} belongs to `psf log`, not to `psf stars`; leave it out")
         _from_stars(arguments, source, options, stage)
     else:
         _from_log(arguments, source, options, stage)
@@ -120,10 +120,10 @@ def _from_log(arguments: Namespace, source: Source, options: Options, stage: PSF
     from dja_photplug.psf.regions import write_psf_model
 
     if arguments.detector_psf is None:
-        raise PhotplugError("the PSF of a log is made of those of its detectors; give them (--detector-psf)")
+        raise PhotplugError("`psf log` needs the PSFs of the detectors; give them (--detector-psf)")
     log = exposure_log(source)
     if log is None or not isinstance(source, MosaicFiles):
-        raise PhotplugError(f"{source}: the mosaic has no WCS log ({source.name}_wcs.csv); put it beside")
+        raise PhotplugError(f"{source}: the mosaic has no WCS log ({source.name}_wcs.csv); put it next to the mosaic")
     places = _find_places(arguments)
     with ImageReader(source.science) as reader:
         header = reader.header
@@ -170,7 +170,7 @@ def _find_places(arguments: Namespace) -> SkyCoord:
     if arguments.position:
         return place_position(*arguments.position).reshape(1)
     if arguments.catalog is None:
-        raise PhotplugError("the PSF of a log is that of places; give --position or --catalog")
+        raise PhotplugError("`psf log` needs positions; give --position or --catalog")
     given = read_given(arguments)
     places = read_position(given.table, given.columns)
     given.tell()

@@ -83,8 +83,8 @@ def check_new(table: Table, names: Iterable[str], *, overwrite: bool = False) ->
     there = [name for name in names if name in table.colnames]
     if there and not overwrite:
         raise PhotplugError(
-            f"the catalogue has {name_some(there, 1)} of the new columns; add --overwrite-columns to replace them, or "
-            "--prefix to name the new ones otherwise"
+            f"the catalogue already has {name_some(there, 1)} of the new columns; add --overwrite-columns to replace "
+            "them, or --prefix to rename the new ones"
         )
 
 
@@ -142,12 +142,12 @@ def check_names(path: Path, names: Sequence[str]) -> None:
         return
     if len(names) > MOST_COLUMNS:
         raise PhotplugError(
-            f"{path}: FITS holds {MOST_COLUMNS} columns, and there would be {len(names)}; write .ecsv or .parquet, or "
-            "choose fewer"
+            f"{path}: FITS holds at most {MOST_COLUMNS} columns, not {len(names)}; write .ecsv or .parquet, or choose "
+            "fewer"
         )
     for name in names:
         if not name.isascii() or not name.isprintable() or len(name) > 68:
             raise PhotplugError(
-                f"{path}: FITS holds names of up to 68 characters of ASCII, and column {name!r} is none; rename it, or "
-                "write .ecsv"
+                f"{path}: FITS column names have at most 68 ASCII characters, and column {name!r} does not fit; "
+                "rename it, or write .ecsv"
             )

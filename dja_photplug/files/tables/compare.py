@@ -51,9 +51,7 @@ def check_extended(
     suffix = path.suffix.lower()
     arrays = [name for name, is_array in new.items() if is_array]
     if suffix == ".csv" and arrays:
-        raise PhotplugError(
-            f"{path}: .csv does not hold the arrays of column {arrays[0]}; write .ecsv, or leave it out"
-        )
+        raise PhotplugError(f"{path}: .csv cannot hold the arrays of column {arrays[0]}; write .ecsv, or leave it out")
     check_names(path, list(dict.fromkeys([*table.colnames, *new])))
     if not keeps_bytes(path, original):
         _rehearse(table, path)
@@ -87,7 +85,7 @@ def _compare_metadata(before: Table, after: Table, path: Path) -> None:
     lost = [key for key, value in before.meta.items() if repr(there.get(key.upper())) != repr(value)]
     if lost:
         warnings.warn(
-            f"{path}: the metadata {name_some(lost, 4)} will be left out or change; write .ecsv to keep them",
+            f"{path}: the metadata {name_some(lost, 4)} will be lost or changed; write .ecsv to keep them",
             PhotplugWarning,
             stacklevel=4,
         )
@@ -96,7 +94,7 @@ def _compare_metadata(before: Table, after: Table, path: Path) -> None:
 def _refusal(path: Path, name: str, reason: str) -> PhotplugError:
     other = ".parquet" if path.suffix == ".ecsv" else ".ecsv"
     return PhotplugError(
-        f"{path}: {path.suffix.lower()} does not hold column {name} as it is ({reason}); write {other}, or rename or "
+        f"{path}: {path.suffix.lower()} cannot hold column {name} unchanged ({reason}); write {other}, or rename or "
         "remove the column"
     )
 
@@ -113,7 +111,7 @@ def _find_culprit(table: Table, path: Path, error: Exception) -> NoReturn:
             except Exception as reason:  # of five writers and readers
                 raise _refusal(path, name, " ".join(str(reason).split())) from None
     raise PhotplugError(
-        f"{path}: {path.suffix.lower()} does not hold this catalogue ({' '.join(str(error).split())}); write .ecsv"
+        f"{path}: {path.suffix.lower()} cannot hold this catalogue ({' '.join(str(error).split())}); write .ecsv"
     ) from error
 
 

@@ -61,7 +61,7 @@ def _read_hdf5(file: Path, wanted: str | None = None) -> Table:
 
 
 def _tell_tables(name: str, tables: str) -> None:
-    warnings.warn(f"{name} is read; name another of the tables {tables} by --hdu", PhotplugWarning, stacklevel=5)
+    warnings.warn(f"reading {name}; choose another of the tables {tables} with --hdu", PhotplugWarning, stacklevel=5)
 
 
 _WITH_TABLES: dict[str, Callable[[Path, str | None], Table]] = {"fits": _read_fits, "hdf5": _read_hdf5}
@@ -97,7 +97,7 @@ def read_catalog(path: str | Path) -> Table:
         raise PhotplugError(f"{path}: catalogues are read from {', '.join(TABLE_SUFFIXES)}; convert it to one of them")
     kind = find_kind(file)
     if wanted is not None and kind not in _WITH_TABLES:
-        raise PhotplugError(f"{path}: {file.name} holds one table, so none is named {wanted}; leave out --hdu")
+        raise PhotplugError(f"{path}: {file.name} holds only one table, without the name {wanted}; leave out --hdu")
     try:
         with warnings.catch_warnings():
             # Units that astropy does not know and liberties with the format are the file's own, and kept as they are.

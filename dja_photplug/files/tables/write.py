@@ -166,7 +166,7 @@ def write_extended(
         For another suffix, an existing file, an original that has changed or is `path`, or what the format cannot hold.
     """
     if original is not None and follow_links(Path(path)) == follow_links(split_name(Path(original))[0]):
-        raise PhotplugError(f"{path}: is the catalogue that is extended; name another output")
+        raise PhotplugError(f"{path}: is the input catalogue; name another output")
     path = check_output(Path(path), overwrite=overwrite, suffixes=tuple(EXTENDED_FORMATS))
     suffix = path.suffix.lower()
     if keeps_bytes(path, original):
@@ -184,7 +184,7 @@ def write_extended(
             write_table(table, temporary)
     except (ValueError, TypeError, AssertionError) as error:
         raise PhotplugError(
-            f"{path}: {suffix} does not hold this catalogue ({' '.join(str(error).split())}); write .ecsv"
+            f"{path}: {suffix} cannot hold this catalogue ({' '.join(str(error).split())}); write .ecsv"
         ) from error
     _tell_left_out(path, table)
     return path
@@ -196,8 +196,8 @@ def _tell_left_out(path: Path, table: Table) -> None:
     if path.suffix.lower() == ".csv" and (named or table.meta):
         lost = f"units and descriptions of {name_some(named, 3)}" if named else "metadata"
         warnings.warn(
-            f"{path}: CSV has no place for {lost}{' and for metadata' if named and table.meta else ''}; write .ecsv to "
-            "keep them",
+            f"{path}: CSV cannot hold {lost}{' and metadata' if named and table.meta else ''}; write .ecsv to keep "
+            "them",
             PhotplugWarning,
             stacklevel=3,
         )

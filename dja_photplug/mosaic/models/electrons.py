@@ -52,7 +52,7 @@ def check_unit(header: Header) -> None:
     given = read_card(header, "BUNIT")
     bunit = "" if given is None else str(given).strip()
     if not bunit and "PHOTFNU" not in header:
-        raise PhotplugError("neither BUNIT nor PHOTFNU says its unit; set BUNIT = '10*nanoJansky' if it is so")
+        raise PhotplugError("neither BUNIT nor PHOTFNU gives its unit; if it is 10 nJy, set BUNIT = '10*nanoJansky'")
     if not bunit:
         bunit = f"{read_numbers(header, ['PHOTFNU'], _CONVERT, kind='positive number')['PHOTFNU']} Jy"
     try:
@@ -61,7 +61,7 @@ def check_unit(header: Header) -> None:
         known = False
     if not known:
         key = "PHOTFNU" if given in (None, "") else "BUNIT"
-        raise PhotplugError(f"keyword {key} says that its unit is {bunit!r}, not 10 nJy; {_CONVERT}")
+        raise PhotplugError(f"keyword {key} gives the unit {bunit!r}, not 10 nJy; {_CONVERT}")
 
 
 # Beyond it, or below its inverse, is no detector, and what it is multiplied with would not be finite in float32.
@@ -102,7 +102,7 @@ def phot_scale(header: Header) -> float:
     scale = scale if hst else scale / factors["PHOTMJSR"]
     if not 1 / MOST_SCALE < scale < MOST_SCALE:
         given = ", ".join(f"{key} {value:g}" for key, value in factors.items())
-        raise PhotplugError(f"keywords {given} make {scale:g} DN/s of 10 nJy, as no detector does: {advice}")
+        raise PhotplugError(f"keywords {given} give {scale:g} DN/s per 10 nJy, as no detector has: {advice}")
     return scale
 
 
@@ -154,7 +154,7 @@ def detector_gain(
     detector = str(read_card(header, "DETECTOR") or "").strip().upper()
     if detector not in gains:
         raise PhotplugError(
-            f"detector {detector or '(no DETECTOR keyword)'} has no known gain; "
-            f"give the option detector_gain (--detector-gain) in e-/DN, known are {', '.join(gains)}"
+            f"detector {detector or '(no DETECTOR keyword)'} has no known gain; give the option detector_gain "
+            f"(--detector-gain) in e-/DN; known are {', '.join(gains)}"
         )
     return gains[detector], f"table, by DETECTOR {detector}"

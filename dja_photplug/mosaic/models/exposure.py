@@ -95,7 +95,7 @@ def compare_headers(header: Header, exposure: ExposureMap) -> None:
         if not same:
             warnings.warn(
                 f"{key} is {header[key]} in the science header and {read_card(other, key)} in that of "
-                f"{exposure.name}; the science header's is used",
+                f"{exposure.name}; using the science header's",
                 PhotplugWarning,
                 stacklevel=2,
             )

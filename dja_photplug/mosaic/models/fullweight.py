@@ -289,8 +289,8 @@ def make_noise_model(
         return _WeightAlone(cards)
     if exposure is None:
         raise PhotplugError(
-            f"noise preset {options.noise!r} needs an exposure map or a WCS log, and there is neither; "
-            "use the noise preset 'background'"
+            f"noise preset {options.noise!r} needs an exposure map or a WCS log, but there is neither; use the noise "
+            "preset 'background'"
         )
     registered = options.noise == "calibrated"
 
@@ -344,7 +344,7 @@ def check_unused(options: VarianceOptions, reason: str) -> None:
     """
     for name, value in (("detector_gain", options.detector_gain), ("phot_scale", options.phot_scale)):
         if value is not None:
-            raise PhotplugError(f"option {name}: {value} would have no effect, as {reason}; leave it out")
+            raise PhotplugError(f"option {name}: {value} has no effect, because {reason}; leave it out")
 
 
 def full_weight(

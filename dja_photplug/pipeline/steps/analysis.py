@@ -281,7 +281,7 @@ class _Work:
         With the photometry of the image as it is, and the sources that are kept off for its a(r); None for no a(r).
         """
         if psf is None:
-            raise PhotplugError("an image is brought to another PSF, and its own is not known; give it (psf)")
+            raise PhotplugError("an image to be matched to another PSF has no known PSF of its own; give it (psf)")
         if psf.stamps == (target.psf,):
             found = copy_matched(native, self.options)
         else:
