@@ -175,7 +175,7 @@ CASES = (
     idle(
         "a flag without effect in a run that is refused",
         "--annulus 1,2 --detect f115w",
-        "option detect: f115w is none of the bands f444w",
+        "option detect: f115w is not one of the bands f444w",
         outcome="refused",
     ),
     idle(
