@@ -237,7 +237,7 @@ def test_replaced_model_is_called_by_blocks(simulated):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda h: h.set("BUNIT", "MJy/sr"), "unit is 'MJy/sr'"),
+        (lambda h: h.set("BUNIT", "MJy/sr"), "keyword BUNIT gives the unit 'MJy/sr', not 10 nJy; convert"),
         (lambda h: h.remove("PHOTMJSR"), "keyword PHOTMJSR is missing"),
         (lambda h: h.remove("OPHOTFNU"), "keyword OPHOTFNU is missing"),
     ],
@@ -251,7 +251,7 @@ def test_bad_header_names_the_file(copy, change, message):
 def test_shapes_that_differ_name_both_files(copy):
     rewrite(copy, "wht", lambda h: None, lambda pixels: pixels[:-1])
     with pytest.raises(
-        PhotplugError, match=r"drc_wht\.fits\.gz: has 530 x 400 pixels and .*_drc_sci\.fits\.gz 530 x 401"
+        PhotplugError, match=r"drc_wht\.fits\.gz: has 530 x 400 pixels, but .*_drc_sci\.fits\.gz has 530 x 401; give"
     ):
         load_mosaic(copy)
 

@@ -15,7 +15,8 @@ __all__ = ["CountedModel", "tell_uncovered"]
 # The published growth leaves 0.2 % of a real mosaic without exposure time, and at most 4 % of so few pixels.
 MOST_UNCOVERED, FEWEST_UNCOVERED = 0.1, 2500
 UNEXPOSED = (
-    "have no exposure time, or are not finite, and are treated as having no data; give the exposure map of the whole image"
+    "have no exposure time, or are not finite, and are treated as having no data; give the exposure map of the whole "
+    "image"
 )
 
 
