@@ -220,9 +220,10 @@ def _choose_detection(bands: Bands, options: Options) -> tuple[str, Source | Non
     other = first.beside(wanted)
     if other is not None:
         return str(other), other
+    others = [name for name in (*bands, ARCHIVE_STACK, STACK) if name != wanted]
     raise PhotplugError(
         f"option detect: {wanted} is not one of the bands {', '.join(bands)}, and there is no such mosaic next to "
-        f"{first}{suggest(wanted, [*bands, ARCHIVE_STACK, STACK]) or '; give a band, ir or stack'}"
+        f"{first}{suggest(wanted, others) or '; give a band, ir or stack'}"
     )
 
 

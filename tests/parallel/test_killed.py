@@ -43,7 +43,7 @@ CASES = [
     pytest.param("inject", "realise", marks=SLOW),
     pytest.param("survey", "_look", marks=SLOW),
     ("survey", "_measure"),
-    ("survey by fields", "_do_apart"),
+    ("survey by fields", "do_apart"),
 ]
 
 

@@ -500,7 +500,11 @@ def test_command_line(folder, capsys, both, psf):
     [
         (f"{BANDS} sim-nested-v1-f115w-clear_drc_sci.fits", "are both of the band f115w; give one mosaic for each"),
         (f"{BANDS} --detect f090w", "option detect: f090w is not one of the bands f444w, f115w, and there is no such"),
-        (f"{BANDS} --detect ir", "option detect: ir is none of the bands"),
+        (
+            f"{BANDS} --detect ir",
+            "option detect: ir is not one of the bands f444w, f115w, and there is no such mosaic next to "
+            "sim-nested-v1-f444w-clear; give a band, ir or stack",
+        ),
         (f"{BANDS} --stack missing", "the folder missing does not exist"),
         (f"{BANDS} --stack . --detect f444w", "option stack: sources are detected on f444w"),
         (f"{BANDS} --psf f277w=psf.fits", "option psf: f277w is not one of the bands f444w, f115w"),

@@ -561,7 +561,7 @@ def test_a_stack_tells_which_band_cannot_be_believed(pair, tmp_path, capsys, mon
     weight, header = fits.getdata(path, header=True)
     fits.writeto(path, weight * np.float32(1e6), header, overwrite=True)
     words = "catalog pair-v1-f444w-clear pair-v1-f115w-clear --detect stack -o c.fits"
-    expect_error(capsys, words, "pair-v1-f115w-clear", "times the sigma of the weight, where 0.5 to 1")
+    expect_error(capsys, words, "pair-v1-f115w-clear", "times the sigma of the weight (usually 0.5 to 1); correct")
 
     class Broken(Doubled):
         def __call__(self, science, weight, rows):
@@ -606,7 +606,9 @@ def test_a_weight_that_contradicts_its_pixels_is_refused_before_it_has_a_name(fo
     weight, header = fits.getdata(path, header=True)
     fits.writeto(path, weight * np.float32(1e6), header, overwrite=True)
     for suffix in (".fits", ".fits.gz"):
-        expect_error(capsys, f"weight {PREFIX} -o w{suffix}", PREFIX, "times the sigma of the weight, where 0.5 to 1")
+        expect_error(
+            capsys, f"weight {PREFIX} -o w{suffix}", PREFIX, "times the sigma of the weight (usually 0.5 to 1); correct"
+        )
     assert main(f"weight {PREFIX} -o w.fits --trust-weights".split()) == 0
 
 
@@ -713,7 +715,11 @@ def test_options_of_a_plugin_for_a_command_that_is_not_there(folder, plugged, ca
         commands = ("catalogue",)
 
     plugged(photplug_options=lambda: {"lost": Lost})
-    expect_error(capsys, f"info {PREFIX}", "options 'lost' of a plugin name the command catalogue, and there are info")
+    expect_error(
+        capsys,
+        f"info {PREFIX}",
+        "options 'lost' of a plugin name the command catalogue, which does not exist; there are info",
+    )
 
 
 # ---- the background of bands
