@@ -429,7 +429,7 @@ def _explain(url: str, cause: BaseException) -> str:
     if isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__:
         return f"{host} has sent nothing for {SILENCE:g} s, {TRIES} times; try again later"
     if "Payload" in type(cause).__name__ or "ends too early" in reason:
-        return f"the connection to {host} breaks off, {TRIES} times; try again later"
+        return f"the connection to {host} failed {TRIES} times; try again later"
     if "Proxy" in type(cause).__name__:
         proxy = f"{getattr(cause, 'host', '')}:{getattr(cause, 'port', '')}"
         return f"{host} cannot be reached through the proxy {proxy} ({reason}); check HTTPS_PROXY"

@@ -284,7 +284,9 @@ def test_exposure_map_of_another_field_is_empty(tmp_path: Path) -> None:
 
 def test_map_of_other_rules_is_refused(data: Path) -> None:
     log = read_exposure_log(f"{uds_prefix(data)}_wcs.csv")
-    with pytest.raises(PhotplugError, match="exposure map by the rule 'dilated'; there are 'footprints' and 'archive'"):
+    with pytest.raises(
+        PhotplugError, match="unknown rule 'dilated' for the exposure map; there are 'footprints' and 'archive'"
+    ):
         log.exposure_map(WCS(naxis=2), (10, 10), rule="dilated")
 
 

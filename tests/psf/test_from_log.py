@@ -196,7 +196,7 @@ def test_what_does_not_state_its_detector(tmp_path):
     with pytest.raises(PhotplugError, match="states no DETECTOR, and the log has NRCA1, NRCA2"):
         read_detector_psf(path, {"NRCA1", "NRCA2"}, "", 0.063)
     write_grid(tmp_path / "grid.fits", "webbpsf", total=100)
-    with pytest.raises(PhotplugError, match="sum up to .* of the light"):
+    with pytest.raises(PhotplugError, match="sum to .* of the light"):
         read_detector_psf(tmp_path / "grid.fits", {"NRCALONG"}, "", 0.063)
     with pytest.raises(PhotplugError, match="no such file"):
         read_detector_psf(tmp_path / "none.fits", {"NRCALONG"}, "", 0.063)
