@@ -158,7 +158,7 @@ FOREIGN = (
     refused(f"extend @catalogues/2207.12356-donnan-t5.csv {EXTEND}", "no position columns", "rah, decd"),
     warned(f"extend @catalogues/2207.12356-donnan-t5.csv {EXTEND} --ra rah --dec decd", "none of the"),
     warned(f"extend @catalogues/mophongo_photometry.cat.gz {F444W} -o e.ecsv --noise dja", "read as photutils",
-           "orientation kron_radius in pixels of 0.0400 arcsec", 
+           "orientation kron_radius in pixels of 0.0400 arcsec",
            "no position in 2 of 384 rows, first row 259 (from 0): their fluxes are NaN"),
 )  # fmt: skip
 
