@@ -17,7 +17,7 @@ from dja_photplug.parallel.workers import Map
 __all__ = ["ProfileError", "measure_profile_error"]
 
 # Error of what profiles say, as a fraction of it, where an image has fewer than so many apertures with light of more
-# than so many sigma to measure it: that of the UDS cut-outs is 0.35 (F444W) and 0.50 (F115W).
+# than so many sigma to measure it: that of the UDS cut-outs is 0.37 (F444W) and 0.53 (F115W).
 PROFILE_ERROR, LEAST_PLACES, LIT = 0.35, 50, 2.0
 MOST_PLACES = 40_000  # places that are looked at; a whole mosaic has a million
 # Pixels of a band of rows in which they are; how many bands are looked at first, and how many apertures are enough, as

@@ -80,8 +80,7 @@ class Engine:
     sum_ellipses : callable
         ``(pixels, shapes, a, b, theta) -> Sums`` over ellipses around the sources. Null pixels and those of
         neighbours take the mean of the others, in whose place others are put later; the flux is NaN where there are no
-        others. Where it is marked by
-        :func:`exact_overlap`, circles with neither are summed in another way.
+        others. Where it is marked by :func:`exact_overlap`, circles with neither are summed in another way.
     kron_radius : callable
         ``(pixels, shapes) -> (radius, flag)``: the first moment of the light within `KRON_EXTENT`.
     half_light : callable
