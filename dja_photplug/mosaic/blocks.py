@@ -375,7 +375,7 @@ def variance_map(image: NDData, kind: str = "full", *, out: NDArray[np.float32] 
     planes = Planes.of(image)
     variance = np.empty(image.data.shape, np.float32) if out is None else out
     if kind == "full" and isinstance(planes.weight, MadeWeight):
-        for rows, weight in planes.weight.blocks():
+        for rows, weight in planes.weight.remake():
             _invert(weight, variance[rows])
         return variance
     for rows in cached_rows(variance.shape):

@@ -245,11 +245,11 @@ def test_given_variance_is_not_added_to():
 
 
 def test_what_no_float_holds_is_no_data():
-    """A weight of 5e18 exposed for 1e21 s overflows in float32; it must not become infinite."""
-    weight = full_weight([[1.0, 0.0]], [[4.0, 5e18]], [[1000.0, 1e21]], JWST_HEADER)
-    assert np.isfinite(weight).all()
+    """The inverse of a weight of 1e-39 overflows in float32, and that of 5e18 exposed for 1e21 s does not."""
+    weight = full_weight([[1.0, 0.0, 0.0, 1e38]], [[4.0, 5e18, 1e-39, 1.0]], [[1000.0, 1e21, 1e3, 1e-30]], JWST_HEADER)
     assert weight[0, 0] > 0
-    assert weight[0, 1] == 0
+    assert weight[0, 1] == pytest.approx(5e18)
+    assert list(weight[0, 2:]) == [0, 0]
 
 
 def test_headers_that_disagree_are_told():

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 from astropy import units as u
@@ -50,6 +50,9 @@ __all__ = [
     "make_noise_model",
 ]
 
+# Rows of samples whose gains are found at a time.
+GROWN = 64
+
 Cards = dict[str, tuple[HeaderValue, str]]
 """FITS cards: keyword, and its value and comment."""
 Pixels = NDArray[np.floating]
@@ -82,9 +85,20 @@ class NoiseModel(Protocol):
         """FITS cards that say how the weight was made; read after the last block."""
 
 
+class _Grown(NamedTuple):
+    """Gains of adjacent rows of samples, by all columns of the image."""
+
+    first: int
+    """The first of them; -1 for those of rows without a sample."""
+    inverse: NDArray[np.float32]
+    """10 nJy per electron, infinite where there is no exposure time, (samples, nx)."""
+    filled: NDArray[np.bool_] | None
+    """Where it is a neighbour's, of that shape; None for nowhere."""
+
+
 @dataclass(slots=True, kw_only=True)
 class FullWeight:
-    """``1 / (1/wht + max(sci, 0)/gain)`` by blocks of rows, written without a division by zero.
+    """``1 / (1/wht + max(sci, 0)/gain)`` by blocks of rows.
 
     Attributes
     ----------
@@ -102,6 +116,8 @@ class FullWeight:
         Pixels so far with a neighbour's exposure time, and with weight but no full weight.
     lock : Lock
         Held while these are counted.
+    grown : _Grown or None
+        The gains of the samples that were looked at last.
     """
 
     cards: Cards
@@ -113,62 +129,103 @@ class FullWeight:
     n_filled: int = 0
     n_null: int = 0
     lock: Lock = field(default_factory=Lock)
+    grown: _Grown | None = field(default=None, init=False)
 
     def __getstate__(self) -> dict[str, object]:
-        """Return what another process gets: all but the lock."""
-        return {name: getattr(self, name) for name in self.__slots__ if name != "lock"}
+        """Return what another process gets: all but the lock, and what is made anew."""
+        return {name: getattr(self, name) for name in self.__slots__ if name not in ("lock", "grown")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         """Make the model in that process."""
         for name, value in state.items():
             setattr(self, name, value)
-        self.lock = Lock()
+        self.lock, self.grown = Lock(), None
 
     def __call__(self, science: Pixels, weight: Pixels, rows: slice) -> NDArray[np.float32]:
         """Return the full weight of `rows`, of the shape of `science`."""
-        # Rows between two samples of the exposure map have the same gains, and columns are gathered slowly.
-        samples, place = np.unique(self.rows[rows], return_inverse=True)
-        grown, filled = self._grow(samples)
-        gain = grown[place]
-        # Numpy compares with a row of zeros three times as fast as with one.
-        signal = np.maximum(science, np.zeros(science.shape[-1:], np.float32), dtype=np.float32)
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            signal *= weight
-            signal += gain
-            gain *= weight
-            np.divide(gain, signal, out=gain)
+        full, filled = self._add_photons(science, weight, rows)
+        with np.errstate(divide="ignore"):
+            np.reciprocal(full, out=full)
         # No gain, no weight, and NaN or infinity in either image all end here: what is not positive is no data, and
-        # neither is what no float32 holds, such as a weight of 1e20 that was exposed for 1e20 s.
-        positive, weighted = gain > 0, weight > 0
-        positive &= gain < np.inf
-        positive &= science > -np.inf
-        positive &= weighted  # a negative one is null, also where the light makes the fraction positive
-        number = int(np.count_nonzero(positive))
-        if number < gain.size:
-            np.copyto(gain, 0, where=~positive)
-        n_filled = 0 if filled is None else int(np.count_nonzero(filled[place] & positive))
+        # neither is what no float32 holds. So is a weight that is negative or infinite, also where photons make a variance.
+        number = full.size
+        if not all(plane.min(initial=1) > 0 and plane.max(initial=1) < np.inf for plane in (full, weight)):
+            positive = (weight > 0) & (weight < np.inf)
+            positive &= full > 0
+            positive &= full < np.inf
+            number = int(np.count_nonzero(positive))
+            np.copyto(full, 0, where=~positive)
+            filled = None if filled is None else filled & positive
         with self.lock:  # blocks may run in several threads
-            self.n_null += int(np.count_nonzero(weighted)) - number
-            self.n_filled += n_filled
-        return gain
+            self.n_null += int(np.count_nonzero(weight > 0)) - number
+            self.n_filled += 0 if filled is None else int(np.count_nonzero(filled))
+        return full
 
-    def _grow(self, samples: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-        """Return gain (electrons per 10 nJy) for rows of samples by all columns, and where it is a neighbour's, if."""
+    def remake(self, science: Pixels, weight: Pixels, rows: slice) -> NDArray[np.float32]:
+        """Return the full weight of pixels that were counted before, in less time.
+
+        Parameters
+        ----------
+        science, weight : ndarray
+            Of one block, (rows, nx), as when it is called, but that no weight is negative or infinite.
+        rows : slice
+            The block, counted from the image's first row.
+
+        Returns
+        -------
+        ndarray
+            float32, of the block's shape: what it is when called, but that it is 0, infinite or NaN without data.
+        """
+        full, _ = self._add_photons(science, weight, rows)
+        with np.errstate(divide="ignore"):
+            return np.reciprocal(full, out=full)
+
+    def _add_photons(
+        self, science: Pixels, weight: Pixels, rows: slice
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+        """Return the variance of rows, not finite where there are no data, and where the gain is a neighbour's, if."""
+        samples = self.rows[rows]
+        grown = self._grow(samples)
+        # Numpy compares with a row of zeros three times as fast as with one.
+        variance = np.maximum(science, np.zeros(science.shape[-1:], np.float32), dtype=np.float32)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            variance *= grown.inverse[samples - grown.first]
+            variance += np.reciprocal(weight, dtype=np.float32)
+        if not science.min(initial=0) > -np.inf:
+            variance[science == -np.inf] = np.nan
+        return variance, None if grown.filled is None else grown.filled[samples - grown.first]
+
+    def _grow(self, samples: NDArray[np.intp]) -> _Grown:
+        """Return the gains of rows of samples by all columns.
+
+        Rows between two samples have the same, and the next blocks are most often of the same samples.
+        """
+        first, last = int(samples.min(initial=len(self.seconds))), int(samples.max(initial=-1))
+        found = self.grown
+        if found is None or first < found.first or last >= found.first + len(found.inverse):
+            found = self.grown = self._measure_gains(first, max(last + 1, first + GROWN))
+        return found
+
+    def _measure_gains(self, first: int, stop: int) -> _Grown:
+        """Return the gains of some rows of samples, of which the first may be -1."""
         n_samples, n_columns = self.seconds.shape
-        gain = np.zeros((len(samples), n_columns + 1), np.float32)  # the last column is what index -1 reaches
+        some = np.arange(first, min(stop, n_samples))
+        gain = np.zeros((len(some), n_columns + 1), np.float32)  # the last column is what index -1 reaches
         filled = np.zeros(gain.shape, bool) if self.fills else None
-        known = samples >= 0
+        known = some >= 0
         if known.any():
             reach = FILL_REACH if self.fills else 0
-            first, last = max(int(samples[known][0]) - reach, 0), min(int(samples[-1]) + reach + 1, n_samples)
-            seconds = self.seconds[first:last].astype(np.float32)
+            top = max(int(some[known][0]) - reach, 0)
+            seconds = self.seconds[top : int(some[-1]) + reach + 1].astype(np.float32)
             seconds[~(seconds < np.inf)] = 0  # NaN too
             if filled is not None:
                 seconds, gaps = fill_gaps(seconds)
-                filled[known, :-1] = gaps[samples[known] - first]
-            gain[known, :-1] = seconds[samples[known] - first] * self.electrons
-        grown = np.take(gain, self.columns, axis=1)
-        return grown, np.take(filled, self.columns, axis=1) if filled is not None and filled.any() else None
+                filled[known, :-1] = gaps[some[known] - top]
+            gain[known, :-1] = seconds[some[known] - top] * self.electrons
+        inverse = np.divide(1, gain, out=np.full(gain.shape, np.inf, np.float32), where=gain > 0)
+        if filled is not None:
+            filled = np.take(filled, self.columns, axis=1) if filled.any() else None
+        return _Grown(first, np.take(inverse, self.columns, axis=1), filled)
 
     @property
     def provenance(self) -> Cards:
