@@ -7,7 +7,8 @@ imports what it needs when it runs, so that ``--help`` takes no half second of a
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from dja_photplug.cli.examples import show_example
 from dja_photplug.cli.parser import HelpFormatter, PlaceAction
 from dja_photplug.errors import PhotplugError
 from dja_photplug.files.formats import decode_text
-from dja_photplug.files.names import band_name, find_owner
+from dja_photplug.files.names import band_name, find_mosaic, find_owner
 from dja_photplug.options.arguments import add_flags, band_value, collect_options
 from dja_photplug.options.bands import settle_values
 from dja_photplug.options.effects import describe_idle
@@ -37,6 +38,7 @@ __all__ = [
     "add_cutout",
     "add_position",
     "add_psf",
+    "begin_reading",
     "check_outputs",
     "describe_weight",
     "find_mosaics",
@@ -250,6 +252,31 @@ def make_options(arguments: argparse.Namespace, defaults: Options | None = None)
         warn_after_outputs(note)
     protect(named_files(options))
     return replace(options, overwrite=arguments.overwrite)
+
+
+@contextmanager
+def begin_reading(name: str) -> Iterator[None]:
+    """Let the pixels of a mosaic be inflated while what works on them is imported, in half a second.
+
+    Parameters
+    ----------
+    name : str
+        A prefix, or a member file.
+
+    Yields
+    ------
+    None
+    """
+    from dja_photplug.readers.streams import begin_streams
+    from dja_photplug.remote.paths import RemotePath, as_path
+
+    paths: tuple[Path, ...] = ()
+    with suppress(PhotplugError):  # told by whoever looks for it again
+        if not isinstance(as_path(name), RemotePath):
+            files = find_mosaic(name)
+            paths = (files.science, files.weight)
+    with begin_streams(paths):
+        yield
 
 
 def find_mosaics(arguments: argparse.Namespace) -> list[Source]:

@@ -63,6 +63,8 @@ class ImageReader:
     ----------
     path : str or Path
         A ``.fits`` or ``.fits.gz`` file.
+    begun : bool, optional
+        Take what `dja_photplug.readers.streams.begin_streams` inflates already.
 
     Attributes
     ----------
@@ -83,12 +85,12 @@ class ImageReader:
     so several files and the work on their pixels share the cores.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, begun: bool = False) -> None:
         self.path = as_path(path)
         self._gzipped = self.path.name.endswith(".gz")
         refuse_pipe(self.path)
         try:
-            self._stream = open_stream(self.path)
+            self._stream = open_stream(self.path, begun=begun)
         except OSError as error:
             raise PhotplugError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
         size = self.path.stat().st_size

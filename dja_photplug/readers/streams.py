@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Generator, Iterable
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Event, Thread
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 from isal import igzip
+from isal.igzip_lib import IsalError
 
 from dja_photplug.remote.cache import cached_copy
 from dja_photplug.remote.paths import RemotePath
@@ -19,21 +20,57 @@ from dja_photplug.remote.paths import RemotePath
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["ahead", "expect_bytes", "open_stream"]
+__all__ = ["ahead", "begin_streams", "expect_bytes", "open_stream"]
 
-_PIECE, _AHEAD = 1 << 20, 1 << 23  # bytes that are inflated at once, and ahead of their reader
+# Bytes that are inflated at once, and ahead of their reader; more where it is not there yet.
+_PIECE, _AHEAD, _EARLY = 1 << 20, 1 << 23, 1 << 26
 _BUFFER = 2880  # bytes, a record of FITS
 
 Item = TypeVar("Item")
 
 
-def open_stream(path: Path) -> io.BufferedReader:
+# Files that are inflated already, for whoever reads their pixels.
+_begun: dict[Path, _Inflater] = {}
+
+
+@contextmanager
+def begin_streams(paths: Iterable[Path]) -> Iterator[None]:
+    """Let files be inflated while what reads them is imported.
+
+    Nothing depends on it: whoever reads a file tells what is wrong with it, and what nobody read is closed at the end.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Those that are not gzipped, or on a server, are left alone.
+
+    Yields
+    ------
+    None
+    """
+    gzipped = [path for path in paths if path.name.endswith(".gz") and not isinstance(path, RemotePath)]
+    try:
+        for path in gzipped:
+            with suppress(OSError, EOFError, cast(type[Exception], IsalError)):  # its stub declares an instance
+                stream = _Inflater(path, _EARLY)
+                stream.begin()
+                _begun[path] = stream
+        yield
+    finally:
+        for path in gzipped:
+            if (stream := _begun.pop(path, None)) is not None:
+                stream.close()
+
+
+def open_stream(path: Path, *, begun: bool = False) -> io.BufferedReader:
     """Open a file to be read.
 
     Parameters
     ----------
     path : Path
         Gzipped where its name ends in ``.gz``.
+    begun : bool, optional
+        Take the stream of `begin_streams` where there is one: all of the file will be read.
 
     Returns
     -------
@@ -54,7 +91,8 @@ def open_stream(path: Path) -> io.BufferedReader:
         from dja_photplug.remote.inflated import open_inflated
 
         return open_inflated(str(path))
-    return io.BufferedReader(_Inflater(path), _BUFFER)
+    stream = _begun.pop(path, None) if begun else None
+    return io.BufferedReader(stream or _Inflater(path), _BUFFER)
 
 
 def expect_bytes(stream: io.BufferedReader, count: int) -> None:
@@ -123,11 +161,15 @@ def ahead(items: Iterable[Item], most: int, name: str) -> Generator[Item]:
 class _Inflater(io.RawIOBase):
     """A gzip file that a thread inflates ahead of its reader."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, most: int = _AHEAD) -> None:
         self._source: BinaryIO = igzip.open(path, "rb")
         pieces = iter(partial(self._source.read, _PIECE), b"")
-        self._pieces = ahead(pieces, _AHEAD // _PIECE, f"inflating {path.name}")
+        self._pieces = ahead(pieces, most // _PIECE, f"inflating {path.name}")
         self._piece = memoryview(b"")
+
+    def begin(self) -> None:
+        """Inflate before somebody reads."""
+        self._piece = memoryview(next(self._pieces, b""))
 
     def readable(self) -> bool:
         return True

@@ -15,6 +15,7 @@ from dja_photplug.cli.shared import (
     Subparsers,
     add_command,
     add_cutout,
+    begin_reading,
     check_outputs,
     describe_weight,
     find_mosaics,
@@ -57,6 +58,12 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
 
 def run(arguments: Namespace) -> None:
     """Detect and measure, and write the catalogue and what else was asked for."""
+    with begin_reading(arguments.mosaics[0]):
+        _make(arguments)
+
+
+def _make(arguments: Namespace) -> None:
+    """Make it, where the first mosaic may be on its way."""
     from dja_photplug.parallel.early import begin_early
 
     options = make_options(arguments, LIKE_DJA if arguments.like_dja else None)

@@ -9,6 +9,7 @@ from dja_photplug.cli.shared import (
     Subparsers,
     add_command,
     add_cutout,
+    begin_reading,
     check_outputs,
     describe_weight,
     find_mosaics,
@@ -38,10 +39,16 @@ def photplug_register_commands(subparsers: Subparsers[ArgumentParser]) -> None:
 
 def run(arguments: Namespace) -> None:
     """Write the full weight, sigma or variance of a mosaic."""
+    check_outputs(arguments, output=IMAGE_SUFFIXES)
+    with begin_reading(arguments.mosaic):
+        _write(arguments)
+
+
+def _write(arguments: Namespace) -> None:
+    """Write it, where the file may be there."""
     from dja_photplug.pipeline.streams import write_source_weight
     from dja_photplug.plugins.options import complete_options
 
-    check_outputs(arguments, output=IMAGE_SUFFIXES)
     options = complete_options(make_options(arguments), arguments.manager)
     [source] = find_mosaics(arguments)
     options, progress = settle_bands(options, [source.band]), not arguments.quiet
