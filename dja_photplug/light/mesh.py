@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -86,8 +86,34 @@ class Mesh:
         ndarray
             (ny, nx) float32.
         """
-        (rows, columns), width = self._spans(), self.cells[1]
         level = np.empty(self.shape, np.float32) if out is None else out
+        for rows, drawn in self._draw_rows():
+            level[rows] = drawn
+        return level
+
+    def take_off(self, data: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Return pixels less the level of the sky.
+
+        Parameters
+        ----------
+        data : ndarray
+            (ny, nx) float32.
+        out : ndarray, optional
+            (ny, nx) float32, where to put it.
+
+        Returns
+        -------
+        ndarray
+            (ny, nx) float32.
+        """
+        left = np.empty(self.shape, np.float32) if out is None else out
+        for rows, drawn in self._draw_rows():
+            np.subtract(data[rows], drawn, out=left[rows])
+        return left
+
+    def _draw_rows(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Yield the level of the sky from top to bottom, as much at a time as a cache holds."""
+        (rows, columns), width = self._spans(), self.cells[1]
         begins = self._begin_curves()
         # Whole curves are drawn, and what of them is in the window is kept.
         first = int(np.searchsorted(begins[1:-1], columns.start, side="right"))
@@ -98,8 +124,7 @@ class Mesh:
             for part in cached_rows((len(nodes), len(columns))):
                 drawn = np.empty((part.stop - part.start, begins[last + 1] - begins[first]), np.float32)
                 _draw_curves(nodes[part], bend[part], begins, first, width, drawn)
-                level[some][part] = drawn[:, inside]
-        return level
+                yield slice(some.start + part.start, some.start + part.stop), drawn[:, inside]
 
     def at(self, rows: Index, columns: Index) -> NDArray[np.float32]:
         """Return the level where some rows and columns cross, to the rounding of float32.

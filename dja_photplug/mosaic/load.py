@@ -241,9 +241,9 @@ def open_mosaic(
         exposure = None if options.noise == "background" else files.exposure
         files = bring_near(files, files.science, files.weight, exposure, given_variance(files, options))
     with ExitStack() as stack:
-        science = stack.enter_context(ImageReader(files.science, begun=True))
-        given = given_variance(files, options)
-        readers = [science, *(stack.enter_context(ImageReader(path, begun=True)) for path in (files.weight, given) if path)]
+        members = filter(None, (files.science, files.weight, given_variance(files, options)))
+        readers = [stack.enter_context(ImageReader(path, begun=True)) for path in members]
+        science = readers[0]
         plan = plan_loading(files, options, cutout, variance, science, allocate)
         for other in readers[1:]:
             check_member(other, science, plan.wcs)

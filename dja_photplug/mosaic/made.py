@@ -86,7 +86,7 @@ class MadeWeight:
         """Return the model for these pixels."""
         if self.window is None:
             return self.model
-        model = crop_model(self.model, self.window, (len(self.model.rows), len(self.model.columns)))
+        model = crop_model(self.model, self.window, self.model.gains.shape)
         assert isinstance(model, FullWeight)  # it is a window
         return model
 

@@ -78,14 +78,16 @@ class Scratch:
         self._count = 0
         self._left: dict[int, list[Path]] = {}
 
-    def plane(self, shape: tuple[int, ...], dtype: type[Scalar], *, blank: bool = True) -> NDArray[Scalar]:
+    def plane(
+        self, shape: tuple[int, ...], dtype: type[Scalar], *, blank: bool = True, reserve: bool = False
+    ) -> NDArray[Scalar]:
         """Return a new plane.
 
         Parameters
         ----------
         shape : tuple of int
         dtype : type
-        blank : bool, optional
+        blank, reserve : bool, optional
             As for :func:`new_plane`.
 
         Returns
@@ -99,12 +101,12 @@ class Scratch:
             Where the folder has no space left.
         """
         size = max(1, math.prod(shape) * np.dtype(dtype).itemsize)
-        path = self._take(size, blank=blank)
+        path = self._take(size, blank=blank, reserve=blank or reserve)
         mapped = np.memmap(path, dtype, "r+", shape=shape)
         weakref.finalize(mapped, self._left.setdefault(size, []).append, path)
         return np.asarray(mapped)
 
-    def _take(self, size: int, *, blank: bool) -> Path:
+    def _take(self, size: int, *, blank: bool, reserve: bool) -> Path:
         """Return a file of so many bytes: one that a plane has left, whose pages are there, or a new one."""
         if left := self._left.get(size):
             path = left.pop()
@@ -115,7 +117,7 @@ class Scratch:
         path = self.folder / f"{self._count}.plane"
         try:
             with path.open("wb") as file:
-                _size_file(file.fileno(), size, self.folder, reserve=blank)
+                _size_file(file.fileno(), size, self.folder, reserve=reserve)
         except OSError as error:
             path.unlink(missing_ok=True)
             raise no_space(self.folder.parent, size, error) from None
@@ -263,7 +265,9 @@ def has_scratch() -> bool:
     return _current.get() is not None
 
 
-def new_plane(shape: tuple[int, ...], dtype: type[Scalar], *, blank: bool = True) -> NDArray[Scalar]:
+def new_plane(
+    shape: tuple[int, ...], dtype: type[Scalar], *, blank: bool = True, reserve: bool = False
+) -> NDArray[Scalar]:
     """Return a plane, in a file where there is a scratch folder, else in memory.
 
     In a file however small it is: processes write into it, and into a copy in their memory they would in vain.
@@ -275,6 +279,9 @@ def new_plane(shape: tuple[int, ...], dtype: type[Scalar], *, blank: bool = True
     blank : bool, optional
         Of zeros; otherwise of anything, and all of it is to be written by :func:`fill_rows`: a file has its space when
         that was done, and what is not used again before it is written to the disk never takes any there.
+    reserve : bool, optional
+        Give a file its space at once though it is not blank, so that its rows may be written through its map: where
+        several processes do that they wait for each other in `fill_rows`, which takes three times as long.
 
     Returns
     -------
@@ -283,7 +290,7 @@ def new_plane(shape: tuple[int, ...], dtype: type[Scalar], *, blank: bool = True
     scratch = _current.get()
     if scratch is None:
         return np.zeros(shape, dtype) if blank else np.empty(shape, dtype)
-    return scratch.plane(shape, dtype, blank=blank)
+    return scratch.plane(shape, dtype, blank=blank, reserve=reserve)
 
 
 @contextmanager

@@ -58,8 +58,8 @@ def begin_streams(paths: Iterable[Path]) -> Iterator[None]:
         yield
     finally:
         for path in gzipped:
-            if (stream := _begun.pop(path, None)) is not None:
-                stream.close()
+            if path in _begun:
+                _begun.pop(path).close()
 
 
 def open_stream(path: Path, *, begun: bool = False) -> io.BufferedReader:
@@ -91,8 +91,8 @@ def open_stream(path: Path, *, begun: bool = False) -> io.BufferedReader:
         from dja_photplug.remote.inflated import open_inflated
 
         return open_inflated(str(path))
-    stream = _begun.pop(path, None) if begun else None
-    return io.BufferedReader(stream or _Inflater(path), _BUFFER)
+    stream = _begun.pop(path) if begun and path in _begun else _Inflater(path)
+    return io.BufferedReader(stream, _BUFFER)
 
 
 def expect_bytes(stream: io.BufferedReader, count: int) -> None:

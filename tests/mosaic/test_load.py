@@ -163,7 +163,7 @@ def test_model_of_a_cut_out_holds_its_samples_alone(simulated, noise):
         part = load_mosaic(simulated.prefix, noise, window)
         np.testing.assert_array_equal(part.uncertainty.array, whole.uncertainty.array[window])
         assert part.meta["GROWTH"] == whole.meta["GROWTH"] != "per pixel"
-        assert part.noise_model.seconds.size < 0.2 * n_samples[0] * n_samples[1]
+        assert part.noise_model.gains.seconds.size < 0.2 * n_samples[0] * n_samples[1]
 
 
 def test_cut_out_off_the_mosaic(data):

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 import numpy as np
 from astropy import units as u
@@ -22,14 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from dja_photplug.errors import PhotplugError
 from dja_photplug.mosaic.models.electrons import Header, HeaderValue, check_unit, detector_gain, phot_scale
-from dja_photplug.mosaic.models.exposure import (
-    FILL_REACH,
-    ExposureMap,
-    compare_headers,
-    fill_gaps,
-    grow,
-    register_samples,
-)
+from dja_photplug.mosaic.models.exposure import ExposureMap, compare_headers, grow, register_samples
+from dja_photplug.mosaic.models.gains import Gains
 from dja_photplug.mosaic.models.uncovered import tell_uncovered
 from dja_photplug.options.stages import VarianceOptions, as_variance_options
 from dja_photplug.sky.cards import try_both
@@ -49,9 +43,6 @@ __all__ = [
     "full_weight",
     "make_noise_model",
 ]
-
-# Rows of samples whose gains are found at a time.
-GROWN = 64
 
 Cards = dict[str, tuple[HeaderValue, str]]
 """FITS cards: keyword, and its value and comment."""
@@ -85,17 +76,6 @@ class NoiseModel(Protocol):
         """FITS cards that say how the weight was made; read after the last block."""
 
 
-class _Grown(NamedTuple):
-    """Gains of adjacent rows of samples, by all columns of the image."""
-
-    first: int
-    """The first of them; -1 for those of rows without a sample."""
-    inverse: NDArray[np.float32]
-    """10 nJy per electron, infinite where there is no exposure time, (samples, nx)."""
-    filled: NDArray[np.bool_] | None
-    """Where it is a neighbour's, of that shape; None for nowhere."""
-
-
 @dataclass(slots=True, kw_only=True)
 class FullWeight:
     """``1 / (1/wht + max(sci, 0)/gain)`` by blocks of rows.
@@ -104,42 +84,29 @@ class FullWeight:
     ----------
     cards : dict
         FITS cards of the preset: value and comment by keyword.
-    seconds : ndarray
-        (my, mx): exposure time in s of each sample of the exposure map, which may be a memory map.
-    electrons : float32
-        Per 10 nJy and second.
-    fills : bool
-        Whether samples without exposure time take that of a neighbour within `FILL_REACH`.
-    rows, columns : ndarray of int
-        (ny,) and (nx,): the sample of each row and column of the image; -1 for none.
+    gains : Gains
+        Of the pixels.
     n_filled, n_null : int
         Pixels so far with a neighbour's exposure time, and with weight but no full weight.
     lock : Lock
         Held while these are counted.
-    grown : _Grown or None
-        The gains of the samples that were looked at last.
     """
 
     cards: Cards
-    seconds: NDArray[np.floating]
-    electrons: np.float32
-    fills: bool
-    rows: NDArray[np.intp]
-    columns: NDArray[np.intp]
+    gains: Gains
     n_filled: int = 0
     n_null: int = 0
     lock: Lock = field(default_factory=Lock)
-    grown: _Grown | None = field(default=None, init=False)
 
     def __getstate__(self) -> dict[str, object]:
-        """Return what another process gets: all but the lock, and what is made anew."""
-        return {name: getattr(self, name) for name in self.__slots__ if name not in ("lock", "grown")}
+        """Return what another process gets: all but the lock."""
+        return {name: getattr(self, name) for name in self.__slots__ if name != "lock"}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         """Make the model in that process."""
         for name, value in state.items():
             setattr(self, name, value)
-        self.lock, self.grown = Lock(), None
+        self.lock = Lock()
 
     def __call__(self, science: Pixels, weight: Pixels, rows: slice) -> NDArray[np.float32]:
         """Return the full weight of `rows`, of the shape of `science`."""
@@ -147,7 +114,8 @@ class FullWeight:
         with np.errstate(divide="ignore"):
             np.reciprocal(full, out=full)
         # No gain, no weight, and NaN or infinity in either image all end here: what is not positive is no data, and
-        # neither is what no float32 holds. So is a weight that is negative or infinite, also where photons make a variance.
+        # neither is what no float32 holds. Nor is a weight that is negative or infinite, where photons may make a
+        # variance.
         number = full.size
         if not all(plane.min(initial=1) > 0 and plane.max(initial=1) < np.inf for plane in (full, weight)):
             positive = (weight > 0) & (weight < np.inf)
@@ -184,48 +152,15 @@ class FullWeight:
         self, science: Pixels, weight: Pixels, rows: slice
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """Return the variance of rows, not finite where there are no data, and where the gain is a neighbour's, if."""
-        samples = self.rows[rows]
-        grown = self._grow(samples)
+        inverse, filled = self.gains.of(rows)
         # Numpy compares with a row of zeros three times as fast as with one.
         variance = np.maximum(science, np.zeros(science.shape[-1:], np.float32), dtype=np.float32)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            variance *= grown.inverse[samples - grown.first]
+            variance *= inverse
             variance += np.reciprocal(weight, dtype=np.float32)
         if not science.min(initial=0) > -np.inf:
             variance[science == -np.inf] = np.nan
-        return variance, None if grown.filled is None else grown.filled[samples - grown.first]
-
-    def _grow(self, samples: NDArray[np.intp]) -> _Grown:
-        """Return the gains of rows of samples by all columns.
-
-        Rows between two samples have the same, and the next blocks are most often of the same samples.
-        """
-        first, last = int(samples.min(initial=len(self.seconds))), int(samples.max(initial=-1))
-        found = self.grown
-        if found is None or first < found.first or last >= found.first + len(found.inverse):
-            found = self.grown = self._measure_gains(first, max(last + 1, first + GROWN))
-        return found
-
-    def _measure_gains(self, first: int, stop: int) -> _Grown:
-        """Return the gains of some rows of samples, of which the first may be -1."""
-        n_samples, n_columns = self.seconds.shape
-        some = np.arange(first, min(stop, n_samples))
-        gain = np.zeros((len(some), n_columns + 1), np.float32)  # the last column is what index -1 reaches
-        filled = np.zeros(gain.shape, bool) if self.fills else None
-        known = some >= 0
-        if known.any():
-            reach = FILL_REACH if self.fills else 0
-            top = max(int(some[known][0]) - reach, 0)
-            seconds = self.seconds[top : int(some[-1]) + reach + 1].astype(np.float32)
-            seconds[~(seconds < np.inf)] = 0  # NaN too
-            if filled is not None:
-                seconds, gaps = fill_gaps(seconds)
-                filled[known, :-1] = gaps[some[known] - top]
-            gain[known, :-1] = seconds[some[known] - top] * self.electrons
-        inverse = np.divide(1, gain, out=np.full(gain.shape, np.inf, np.float32), where=gain > 0)
-        if filled is not None:
-            filled = np.take(filled, self.columns, axis=1) if filled.any() else None
-        return _Grown(first, np.take(inverse, self.columns, axis=1), filled)
+        return variance, filled
 
     @property
     def provenance(self) -> Cards:
@@ -376,11 +311,9 @@ def make_noise_model(
         cards["PHOTSCL1"] = (True, "PHOTSCAL was missing and counts as 1")
     return FullWeight(
         cards=cards,
-        seconds=seconds,
-        electrons=np.float32(gain * scale),
-        fills=registered,
-        rows=n_rows,
-        columns=n_columns,
+        gains=Gains(
+            seconds=seconds, electrons=np.float32(gain * scale), fills=registered, rows=n_rows, columns=n_columns
+        ),
     )
 
 

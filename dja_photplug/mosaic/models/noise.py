@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dja_photplug.mosaic.models.exposure import FILL_REACH
 from dja_photplug.mosaic.models.fullweight import Cards, FullWeight, NoiseModel
 from dja_photplug.sky.grid import Window
 
@@ -116,7 +115,7 @@ def crop_model(model: NoiseModel | None, item: object, shape: tuple[int, int]) -
     if (rows.start, rows.stop, columns.start, columns.stop) == (0, shape[0], 0, shape[1]):
         return model
     if isinstance(model, FullWeight):
-        return trim_model(replace(model, rows=model.rows[rows], columns=model.columns[columns]))
+        return replace(model, gains=model.gains.cut(window))
     return CroppedModel(model, window, shape[1])
 
 
@@ -146,7 +145,7 @@ def find_window(item: object, shape: tuple[int, int]) -> Window | None:
 
 
 def trim_model(model: NoiseModel) -> NoiseModel:
-    """Return a model that holds no more of the exposure map than its image needs: a field has 36 MB, a stamp 1 kB.
+    """Return a model that holds no more of the exposure map than its image needs.
 
     Parameters
     ----------
@@ -156,21 +155,6 @@ def trim_model(model: NoiseModel) -> NoiseModel:
     Returns
     -------
     NoiseModel
-        Of the same outcome; the same one where all is needed, and for models of plugins.
+        Of the same outcome; the same one for models of plugins.
     """
-    if not isinstance(model, FullWeight):
-        return model
-    places = [samples[samples >= 0] for samples in (model.rows, model.columns)]
-    rows, columns = (
-        slice(max(int(known.min(initial=n)) - FILL_REACH, 0), min(int(known.max(initial=0)) + FILL_REACH + 1, n))
-        for known, n in zip(places, model.seconds.shape, strict=True)
-    )
-    seconds = model.seconds[rows, columns]
-    if seconds.shape == model.seconds.shape:
-        return model
-    return replace(
-        model,
-        seconds=seconds.copy(),
-        rows=np.where(model.rows < 0, -1, model.rows - rows.start),
-        columns=np.where(model.columns < 0, -1, model.columns - columns.start),
-    )
+    return replace(model, gains=model.gains.trim()) if isinstance(model, FullWeight) else model

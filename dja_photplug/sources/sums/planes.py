@@ -58,10 +58,15 @@ class Sky:
         Returns
         -------
         ndarray
-            (ny, nx), native float32, contiguous where it is not `out`; the same array where nothing is to be done.
+            (ny, nx), native float32, contiguous where it is not `out`; without that the same array where nothing is
+            to be done.
         """
         pixels = native_pixels(data)
-        return pixels if self.mesh is None else np.subtract(pixels, self.mesh.draw(), out=out)
+        if self.mesh is not None:
+            return self.mesh.take_off(pixels, out)
+        if out is not None:
+            out[...] = pixels
+        return pixels if out is None else out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
