@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -141,15 +142,15 @@ def weigh_segments(
         (n,), sums over the pixels of a segment that have data.
     """
     blocks = list(row_blocks(data.shape, BLOCK))
-
-    def add(dark: NDArray[np.int32]) -> tuple[NDArray[np.int32], Floats, Floats, Floats]:
-        work = partial(_add_up_rows, data, planes, segmentation, dark)
-        label, x, y, sums = zip(*parallel(work, blocks), strict=True)
-        return _join_sums(*(np.concatenate(part, axis=-1) for part in (label, x, y, sums)))
-
-    label, x, y, sums = add(np.zeros(0, np.int32))
-    if (sums[1] <= 0).any():
-        label, x, y, sums = add(label[sums[1] <= 0])
+    work = partial(_add_up_rows, data, planes, segmentation)
+    parts = list(parallel(partial(work, np.zeros(0, np.int32)), blocks))
+    label, x, y, sums = _join_parts(parts)
+    dark = label[sums[1] <= 0]
+    again = [i for i, (there, *_) in enumerate(parts) if np.isin(dark, there).any()]
+    for i, part in zip(again, parallel(partial(work, dark), [blocks[i] for i in again]), strict=True):
+        parts[i] = part
+    if again:
+        label, x, y, sums = _join_parts(parts)
     npix, light, *moments = sums[:7]
     dx, dy, xx, yy, xy = (moment / light for moment in moments)
     # A pixel has a variance of 1/12 of its own.
@@ -158,6 +159,14 @@ def weigh_segments(
     a, b = np.sqrt(mid + half), np.sqrt(np.maximum(mid - half, 1 / 12))
     shapes = Shapes(label=label, x=x + dx, y=y + dy, a=a, b=b, theta=np.arctan2(2 * xy, xx - yy) / 2)
     return shapes, npix.astype(np.int64), *sums[7:]
+
+
+def _join_parts(
+    parts: Sequence[tuple[NDArray[np.int32], Floats, Floats, Floats]],
+) -> tuple[NDArray[np.int32], Floats, Floats, Floats]:
+    """Return what `_join_sums` does of the segments in blocks of rows."""
+    label, x, y, sums = zip(*parts, strict=True)
+    return _join_sums(*(np.concatenate(part, axis=-1) for part in (label, x, y, sums)))
 
 
 def _add_up_rows(
