@@ -14,7 +14,10 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 
-__all__ = ["defer", "when_imported"]
+__all__ = ["HUGE_PAGES", "defer", "when_imported"]
+
+HUGE_PAGES = "NUMPY_MADVISE_HUGEPAGE"
+"""Variable that numpy reads when it is imported: "0" for no huge pages, for the reason in `parallel/scratch.py`."""
 
 
 def defer(module: str) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:

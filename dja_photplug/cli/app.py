@@ -29,6 +29,7 @@ import pluggy
 from dja_photplug import __version__
 from dja_photplug.cli.parser import Parser
 from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.lazy import HUGE_PAGES
 from dja_photplug.options.arguments import PluginStages, add_plugin_flags
 from dja_photplug.outputs.held import ENDING
 from dja_photplug.outputs.run import Outputs
@@ -298,6 +299,7 @@ def console() -> int:
     int
         As :func:`main`.
     """
+    os.environ.setdefault(HUGE_PAGES, "0")  # commands import numpy
     try:
         return main()
     finally:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dja_photplug.mosaic.blocks import Plane, Planes, cached_rows, count_rows, native_pixels
 from dja_photplug.parallel.islands import begin_runs
-from dja_photplug.parallel.scratch import new_plane
+from dja_photplug.parallel.scratch import fill_rows, new_plane
 from dja_photplug.parallel.workers import Map
 from dja_photplug.sky.grid import Scalar, row_blocks
 
@@ -251,7 +251,7 @@ def mask_sources(
     """
     planes = Planes.of(image)
     shapes, npix, _, _ = weigh_segments(planes.data, planes, segmentation, parallel=parallel)
-    mask, growth = new_plane(segmentation.shape, np.bool_, blank=False, reserve=True), 1.0
+    mask, growth = new_plane(segmentation.shape, np.bool_, blank=False), 1.0
     ratio = np.sqrt(np.maximum(shapes.b / shapes.a, FLATTEST))
     for growth, margin in MASKS:
         radius = growth * np.sqrt(npix / np.pi) + margin / scale
@@ -288,9 +288,9 @@ def _grow_segments(
     mask: NDArray[np.bool_], planes: Planes, segmentation: NDArray[np.int32], ellipses: Shapes, rows: slice
 ) -> tuple[int, int]:
     """Mask segments, and ellipses around them, in some rows; count the pixels with data, and those that are left."""
-    part = mask[rows]
-    np.greater(np.asarray(segmentation)[rows], 0, out=part)
-    mask_ellipses(part, ellipses, 1.0, rows)
+    with fill_rows(mask, rows) as part:
+        np.greater(np.asarray(segmentation)[rows], 0, out=part)
+        mask_ellipses(part, ellipses, 1.0, rows)
     return count_rows(planes, mask, rows)
 
 

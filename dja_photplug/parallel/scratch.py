@@ -44,6 +44,11 @@ __all__ = [
 # Smaller arrays that processes only read are copied, where there is a scratch folder too.
 LEAST_BYTES = 1 << 20
 
+# Bytes that are written at once, for which the system takes memory in pieces of up to that size, or 2 MB. A virtual
+# machine that gives free memory back to its host must ask for the large ones again: 2 GB/s became 0.3, in one and
+# in the huge pages that numpy asks for.
+PIECE = 1 << 18
+
 # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt, in bytes.
 KEPT = {-1: 2**30, -3: 2**25}
 
@@ -78,16 +83,14 @@ class Scratch:
         self._count = 0
         self._left: dict[int, list[Path]] = {}
 
-    def plane(
-        self, shape: tuple[int, ...], dtype: type[Scalar], *, blank: bool = True, reserve: bool = False
-    ) -> NDArray[Scalar]:
+    def plane(self, shape: tuple[int, ...], dtype: type[Scalar], *, blank: bool = True) -> NDArray[Scalar]:
         """Return a new plane.
 
         Parameters
         ----------
         shape : tuple of int
         dtype : type
-        blank, reserve : bool, optional
+        blank : bool, optional
             As for :func:`new_plane`.
 
         Returns
@@ -101,12 +104,12 @@ class Scratch:
             Where the folder has no space left.
         """
         size = max(1, math.prod(shape) * np.dtype(dtype).itemsize)
-        path = self._take(size, blank=blank, reserve=blank or reserve)
+        path = self._take(size, blank=blank)
         mapped = np.memmap(path, dtype, "r+", shape=shape)
         weakref.finalize(mapped, self._left.setdefault(size, []).append, path)
         return np.asarray(mapped)
 
-    def _take(self, size: int, *, blank: bool, reserve: bool) -> Path:
+    def _take(self, size: int, *, blank: bool) -> Path:
         """Return a file of so many bytes: one that a plane has left, whose pages are there, or a new one."""
         if left := self._left.get(size):
             path = left.pop()
@@ -117,7 +120,7 @@ class Scratch:
         path = self.folder / f"{self._count}.plane"
         try:
             with path.open("wb") as file:
-                _size_file(file.fileno(), size, self.folder, reserve=reserve)
+                _size_file(file.fileno(), size, self.folder, reserve=blank)
         except OSError as error:
             path.unlink(missing_ok=True)
             raise no_space(self.folder.parent, size, error) from None
@@ -265,9 +268,7 @@ def has_scratch() -> bool:
     return _current.get() is not None
 
 
-def new_plane(
-    shape: tuple[int, ...], dtype: type[Scalar], *, blank: bool = True, reserve: bool = False
-) -> NDArray[Scalar]:
+def new_plane(shape: tuple[int, ...], dtype: type[Scalar], *, blank: bool = True) -> NDArray[Scalar]:
     """Return a plane, in a file where there is a scratch folder, else in memory.
 
     In a file however small it is: processes write into it, and into a copy in their memory they would in vain.
@@ -279,9 +280,6 @@ def new_plane(
     blank : bool, optional
         Of zeros; otherwise of anything, and all of it is to be written by :func:`fill_rows`: a file has its space when
         that was done, and what is not used again before it is written to the disk never takes any there.
-    reserve : bool, optional
-        Give a file its space at once though it is not blank, so that its rows may be written through its map: where
-        several processes do that they wait for each other in `fill_rows`, which takes three times as long.
 
     Returns
     -------
@@ -289,8 +287,21 @@ def new_plane(
     """
     scratch = _current.get()
     if scratch is None:
-        return np.zeros(shape, dtype) if blank else np.empty(shape, dtype)
-    return scratch.plane(shape, dtype, blank=blank, reserve=reserve)
+        return _new_array(shape, dtype)
+    return scratch.plane(shape, dtype, blank=blank)
+
+
+def _new_array(shape: tuple[int, ...], dtype: type[Scalar]) -> NDArray[Scalar]:
+    """Return an array of zeros in memory, a large one without the huge pages that numpy asks for; see `PIECE`."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size < LEAST_BYTES or not hasattr(mmap, "MADV_NOHUGEPAGE"):
+        return np.zeros(shape, dtype)
+    try:
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError:  # numpy says better what is short
+        return np.zeros(shape, dtype)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, dtype).reshape(shape)
 
 
 @contextmanager
@@ -328,7 +339,7 @@ def fill_rows(plane: NDArray[Scalar], rows: slice) -> Iterator[NDArray[Scalar]]:
         with path.open("r+b", buffering=0) as file:
             rest = part.reshape(-1).view(np.uint8).data
             while rest:
-                written = os.pwrite(file.fileno(), rest, start)
+                written = os.pwrite(file.fileno(), rest[:PIECE], start)
                 rest, start = rest[written:], start + written
     except OSError as error:
         raise no_space(path.parent.parent, part.nbytes, error) from None

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from dja_photplug.errors import PhotplugError
+from dja_photplug.lazy import HUGE_PAGES
 from dja_photplug.outputs.held import HeldFolder, hold_signals, sweep
 from dja_photplug.parallel.orphans import PARENT_VARIABLE
 
@@ -53,6 +54,7 @@ def starting() -> Iterator[None]:
             "the working directory no longer exists; change to another one, or use one worker"
         ) from None
     theirs = dict.fromkeys(() if any(map(os.getenv, _THREADS)) else _THREADS, "1")
+    theirs |= {} if HUGE_PAGES in os.environ else {HUGE_PAGES: "0"}
     theirs[PARENT_VARIABLE] = str(os.getpid())
     with hold_signals(), _holding_sockets(), _holding_ctrl_c():
         sys.modules["__main__"] = ModuleType("__main__")

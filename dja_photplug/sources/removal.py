@@ -18,7 +18,7 @@ from dja_photplug.mosaic.blocks import Planes, count_clear, null_pixels, varianc
 from dja_photplug.neighbours.error import measure_profile_error
 from dja_photplug.neighbours.models import NeighbourLight, find_neighbours
 from dja_photplug.options.run import Options
-from dja_photplug.parallel.scratch import new_plane, share_plane
+from dja_photplug.parallel.scratch import fill_rows, new_plane, share_plane
 from dja_photplug.parallel.workers import LostWork, Map
 from dja_photplug.sky.grid import pixel_scale, row_blocks
 from dja_photplug.sources.detection import Detection, shapes_on_grid
@@ -160,8 +160,9 @@ def remove_sky(
 def _take_sky(planes: Planes, sky: Sky, left: NDArray[np.float32], rows: slice) -> None:
     """Write some rows of an image less its sky, NaN where there are no data."""
     some = planes[rows]
-    part = sky[rows].take_off(some.data, out=left[rows])
-    np.copyto(part, np.float32(np.nan), where=some.null())
+    with fill_rows(left, rows) as part:
+        sky[rows].take_off(some.data, out=part)
+        np.copyto(part, np.float32(np.nan), where=some.null())
 
 
 def remove_neighbours(
@@ -189,7 +190,7 @@ def remove_neighbours(
     shapes = shapes_on_grid(detection, scale)
     largest = max(options.measure.kron_circle * max(GROWTH), *options.measure.apertures) / scale
     extent = np.maximum(KRON_EXTENT * np.nan_to_num(shapes.a), largest)
-    left = new_plane(image.data.shape, np.float32, blank=False, reserve=True)
+    left = new_plane(image.data.shape, np.float32, blank=False)
     planes, blocks = Planes.of(image), list(row_blocks(left.shape, BAND))
     take_sky = partial(_take_sky, planes, removed.sky, left)
     arguments = planes, detection.segmentation, shapes, extent

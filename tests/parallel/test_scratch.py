@@ -139,14 +139,6 @@ def test_rows_are_filled_in_memory_and_in_files(tmp_path: Path, dtype: type) -> 
     np.testing.assert_array_equal(plane[4:9], values[4:9])
 
 
-def test_space_is_reserved_for_what_is_written_through_its_map(tmp_path: Path) -> None:
-    with open_scratch(tmp_path) as scratch:
-        planes = [new_plane(SHAPE, np.float32, blank=False, reserve=reserve) for reserve in (False, True)]
-        taken = [path.stat().st_blocks * 512 for path in sorted(scratch.folder.glob("*.plane"))]
-        assert taken[0] < planes[0].nbytes <= taken[1]
-    assert new_plane(SHAPE, np.float32, blank=False, reserve=True).shape == SHAPE
-
-
 def test_rows_without_space_are_refused(tmp_path: Path) -> None:
     with open_scratch(tmp_path):
         plane, before = new_plane(SHAPE, np.float32, blank=False), resource.getrlimit(resource.RLIMIT_FSIZE)
