@@ -22,6 +22,7 @@ from dja_photplug.pipeline.catalog import list_images
 from dja_photplug.pipeline.images import Products, find_source
 from dja_photplug.plugins.manager import has_plugins
 from dja_photplug.plugins.options import complete_options, plugin_stages
+from dja_photplug.surveys.given import Given
 
 __all__ = ["Field", "make_fields", "read_fields"]
 
@@ -48,23 +49,26 @@ class Field:
         All that are read: the bands, and what sources are detected on.
     options : Options
         Complete.
+    given : Given or None
+        What was given for them; None where they are from Python.
     """
 
     name: str
     sources: tuple[Source, ...]
     images: tuple[Source, ...]
     options: Options
+    given: Given | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Draft:
-    """A field before it is known which bands the others have; `own` are the options that are its alone."""
+    """A field before it is known which bands the others have."""
 
     name: str
     place: str
     sources: tuple[Source, ...]
     options: Options
-    own: frozenset[str] = frozenset()
+    given: Given | None = None
 
     @property
     def bands(self) -> set[str]:
@@ -128,15 +132,9 @@ def read_fields(
         sources = []
         with _naming(f"{path}: [{place}]"):
             sources += [find_source(text, manager) for text in _list_products(table, path.parent, manager)]
-        alone = {f"{group}.{option}" for group, values in own.values.items() for option in values} - set(flags or {})
+        given = Given(flags=frozenset(flags or {}), every=every, own=own)
         drafts.append(
-            _Draft(
-                name=name,
-                place=f"{path}: [{place}]",
-                sources=tuple(sources),
-                options=options,
-                own=frozenset(alone),
-            )
+            _Draft(name=name, place=f"{path}: [{place}]", sources=tuple(sources), options=options, given=given)
         )
     return _finish(drafts, manager)
 
@@ -180,7 +178,7 @@ def _finish(drafts: Sequence[_Draft], manager: pluggy.PluginManager) -> list[Fie
     fields = []
     for draft in drafts:
         with _naming(draft.place):
-            options, left = select_bands(draft.options, draft.bands, draft.own)
+            options, left = select_bands(draft.options, draft.bands, draft.given.alone if draft.given else ())
         for option, band in sorted(left):
             if band not in every:
                 raise PhotplugError(
@@ -192,7 +190,9 @@ def _finish(drafts: Sequence[_Draft], manager: pluggy.PluginManager) -> list[Fie
             warnings.simplefilter("ignore", PhotplugWarning)  # they come when the field is measured
             # A stack may be there from last time; one that may not be replaced is told then too.
             images = list_images(draft.sources, replace(options, overwrite=True), manager)
-        fields.append(Field(name=draft.name, sources=draft.sources, images=tuple(images), options=options))
+        fields.append(
+            Field(name=draft.name, sources=draft.sources, images=tuple(images), options=options, given=draft.given)
+        )
     return fields
 
 
