@@ -118,7 +118,7 @@ def read_fields(
     _check_keys(path, "", content, places, list_places(groups, OPTIONS))
     fields = _take_table(path, content, FIELDS, FIELDS)
     if not fields:
-        raise PhotplugError(f"{path}: it names no field; give [{FIELDS}.NAME] with {BANDS} or {PATTERN} for each")
+        raise PhotplugError(f"{path}: lists no fields; add a table [{FIELDS}.NAME] with {BANDS} or {PATTERN} for each")
     every = read_layer(path, _take_table(path, content, OPTIONS, OPTIONS), groups, OPTIONS, path.parent)
     drafts = []
     for name in fields:
@@ -168,7 +168,7 @@ def make_fields(
             sources = tuple(find_source(each, manager) for each in products)
         drafts.append(_Draft(name=name, place=f"field {name}", sources=sources, options=options))
     if not drafts:
-        raise PhotplugError("a survey of no field; give at least one")
+        raise PhotplugError("the survey has no fields; give at least one")
     return _finish(drafts, manager)
 
 
@@ -182,7 +182,7 @@ def _finish(drafts: Sequence[_Draft], manager: pluggy.PluginManager) -> list[Fie
         for option, band in sorted(left):
             if band not in every:
                 raise PhotplugError(
-                    f"option {option.partition('.')[2]}: {band} is a band of no field{suggest(band, every) or '; '}"
+                    f"option {option.partition('.')[2]}: no field has the band {band}{suggest(band, every) or '; '}"
                     f"{'' if suggest(band, every) else 'there are ' + ', '.join(sorted(every))}"
                 )
         options = complete_options(options, manager)
@@ -211,8 +211,7 @@ def _check_name(name: str, where: str = "") -> None:
     """Refuse what is no name of a file everywhere."""
     if not _NAME.fullmatch(name):
         raise PhotplugError(
-            f"{where}field {name!r}: its catalogue has this name, which is one of letters, digits and . _ + - inside; "
-            "give another"
+            f"{where}field {name!r}: its catalogue cannot have this name; use letters, digits and _, with . + - inside"
         )
 
 
@@ -220,7 +219,7 @@ def _take_table(path: Path, content: Mapping[str, object], key: str, place: str)
     """Return a table; empty where there is none."""
     table = content.get(key, {})
     if not isinstance(table, dict):
-        raise PhotplugError(f"{path}: {place} = {table!r} is no table; give [{place}]")
+        raise PhotplugError(f"{path}: {place} = {table!r} is not a table; write it as [{place}]")
     return table
 
 
@@ -234,13 +233,11 @@ def _check_keys(
     """Refuse keys that a table of the list does not have; offer the nearest one, of options too."""
     for key in table:
         if key not in known:
-            what = f"[{place}] {key}" if place else key
+            what, kind = f"[{place}] {key}" if place else key, "table" if isinstance(table[key], dict) else "key"
             meant = suggest(key, {**elsewhere, **known})
             if not meant and place and isinstance(table[key], dict):
-                meant = f"; a name with dots is in quotes, as in [{FIELDS}.'{place.partition('.')[2]}.{key}']"
-            raise PhotplugError(
-                f"{path}: {what} is nothing that the list of a survey has; known: {', '.join(known.values())}{meant}"
-            )
+                meant = f"; put a name with dots in quotes: [{FIELDS}.'{place.partition('.')[2]}.{key}']"
+            raise PhotplugError(f"{path}: unknown {kind} {what}; known: {', '.join(known.values())}{meant}")
 
 
 def _read_own(path: Path, table: Mapping[str, object], prefix: str, groups: PluginStages) -> Layer:
@@ -249,8 +246,8 @@ def _read_own(path: Path, table: Mapping[str, object], prefix: str, groups: Plug
     for group, option in OF_ALL:
         if option in own.values.get(group, {}):
             raise PhotplugError(
-                f"{path}: {own.name(group, option)} is how the fields are shared out; give it for all of them, in "
-                f"[{OPTIONS}.{group}] or by its flag"
+                f"{path}: {own.name(group, option)} applies to the whole survey, not to one field; give it in "
+                f"[{OPTIONS}.{group}] or with its flag"
             )
     return own
 
@@ -261,14 +258,16 @@ def _list_products(table: Mapping[str, object], folder: Path, manager: pluggy.Pl
     patterns = table.get(PATTERN, [])
     products += _expand([patterns] if isinstance(patterns, str) else _take_texts(table, PATTERN), folder)
     if not products:
-        raise PhotplugError(f"a field without bands; give {BANDS}, a list of prefixes, or a {PATTERN} of files")
+        raise PhotplugError(
+            f"the field has no bands; give {BANDS}, a list of mosaic prefixes, or {PATTERN}, a file pattern"
+        )
     return products
 
 
 def _take_texts(table: Mapping[str, object], key: str) -> list[str]:
     texts = table.get(key, [])
     if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
-        raise PhotplugError(f"{key} = {texts!r} is no list of texts; give some, such as {key} = ['folder/name']")
+        raise PhotplugError(f"{key} = {texts!r} is not a list of strings; write it as {key} = ['folder/name']")
     return texts
 
 

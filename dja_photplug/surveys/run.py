@@ -216,7 +216,7 @@ def _do_all(
                     done.add(outcome.field)
                     yield outcome
             except Exception as error:  # of the workers: a field's own is in its row
-                told = f"{error or type(error).__name__}; fields that are left are done one after the other"
+                told = f"{error or type(error).__name__}; doing the remaining fields one after the other"
                 warnings.warn(told, PhotplugWarning, stacklevel=3)
     for job in jobs:
         if job.field.name not in done:
@@ -233,7 +233,7 @@ def _choose_small(jobs: Sequence[Job], manager: pluggy.PluginManager, executor: 
     if executor is None and (len(jobs) < 2 or workers == 1):
         return []
     if split_work(manager, 2)[0] == 1:
-        told = "plugins that are registered by hand are known in this process alone, which does all of the work"
+        told = "plugins registered by hand are known only in this process, so no workers are used"
         warnings.warn(told, PhotplugWarning, stacklevel=4)
         return []
     small = []
