@@ -331,7 +331,7 @@ def _check_details(details: Collection[str]) -> set[str]:
     groups = {details} if isinstance(details, str) else set(details)
     if unknown := groups - {*EPOCH_DETAILS, "all"}:
         raise PhotplugError(
-            f"epochs have no columns {', '.join(sorted(unknown))}; there are {', '.join(EPOCH_DETAILS)}, all"
+            f"epochs have no columns {', '.join(sorted(unknown))}; choose from {', '.join(EPOCH_DETAILS)}, all"
         )
     return set(EPOCH_DETAILS) if "all" in groups else groups
 
@@ -383,7 +383,9 @@ def exposure_log(source: Source) -> ExposureLog | None:
     try:
         status = source.log.stat()
     except OSError as error:
-        raise PhotplugError(f"{source.log}: the WCS log of {source} cannot be read ({error.strerror})") from None
+        raise PhotplugError(
+            f"{source.log}: cannot read the WCS log of {source} ({error.strerror}); check the file"
+        ) from None
     return _read_log_once(source.log, status.st_mtime_ns, status.st_size)
 
 

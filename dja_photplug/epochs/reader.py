@@ -136,8 +136,8 @@ class _Cells:
     duplicates: int
 
     def refuse(self, row: int, problem: str) -> NoReturn:
-        where = f"row {self.numbers_in_file[row]} ({self.columns['file'][row]}) of the WCS log {self.name}"
-        raise PhotplugError(f"{where} has {problem}; correct or remove that row")
+        where = f"row {self.numbers_in_file[row]} ({self.columns['file'][row]})"
+        raise PhotplugError(f"{self.name}: {where} of the WCS log: {problem}; correct or remove this row")
 
     def numbers(self, column: str, default: float = np.nan) -> Array:
         """Return a column as numbers: NaN for an empty cell, `default` where the log has no such column."""
@@ -146,71 +146,71 @@ class _Cells:
             try:
                 values[row] = float(cell or "nan")
             except ValueError:
-                self.refuse(row, f"{cell!r} for {column}, which is no number")
+                self.refuse(row, f"{column} is {cell!r}, not a number")
             # Tables write nan where they have nothing.
             if np.isinf(values[row]):
-                self.refuse(row, f"{cell!r} for {column}, which is no finite number")
+                self.refuse(row, f"{column} is {cell!r}, not a finite number")
         return values
 
     def numbers_within(self, column: str, low: float, high: float, default: float = np.nan) -> Array:
         """Return a column as numbers, all of which are between two, where they are given."""
         values = self.numbers(column, default)
         for row in np.flatnonzero((values < low) | (values > high)).tolist():
-            self.refuse(row, f"{values[row]:g} in {column}, which must be {low:g} to {high:g}")
+            self.refuse(row, f"{column} is {values[row]:g}, outside {low:g} to {high:g}")
         return values
 
     def require(self, column: str, *, positive: bool = False) -> Array:
         """Return a column that needs a number in every row."""
         values = self.numbers_within(column, *_LIMITS.get(column, (-np.inf, np.inf)))
         for row in np.flatnonzero(~np.isfinite(values)).tolist():
-            self.refuse(row, f"no number in {column}")
+            self.refuse(row, f"{column} has no value")
         for row in np.flatnonzero(positive & (values <= 0)).tolist():
-            self.refuse(row, f"{values[row]:g} in {column}, which must be above 0")
+            self.refuse(row, f"{column} is {values[row]:g}, not a positive number")
         return values
 
     def times(self, part: str) -> Time:
         """Return the begin, middle or end (beg, avg, end) of the exposures, UTC; masked where the log has none."""
         mjd = self.numbers(f"mjd-{part}")
         for row in np.flatnonzero(mjd <= 0).tolist():
-            self.refuse(row, f"{mjd[row]:g} in mjd-{part}, which is no date of JWST or HST")
+            self.refuse(row, f"mjd-{part} is {mjd[row]:g}, not a date of JWST or HST")
         for row, cell in enumerate(self.columns.get(f"date-{part}", ())):
             if cell and np.isnan(mjd[row]):
                 try:
                     mjd[row] = Time(cell, scale="utc").mjd
                 except ValueError:
-                    self.refuse(row, f"{cell!r} for date-{part}, which is no date")
+                    self.refuse(row, f"date-{part} is {cell!r}, not a date")
         for row in np.flatnonzero((mjd < _DATES[0]) | (mjd > _DATES[1])).tolist():
-            self.refuse(row, f"{mjd[row]:g} in mjd-{part}, which is no date of JWST or HST")
+            self.refuse(row, f"mjd-{part} is {mjd[row]:g}, not a date of JWST or HST")
         known = np.isfinite(mjd)
         return Time(mjd if known.all() else np.ma.array(mjd, mask=~known), format="mjd", scale="utc")
 
 
 def _read_cells(name: str) -> _Cells:
     refuse_pipe(Path(name))
-    advice = "name a DJA '{root}-{filter}_wcs.csv', or download it again"
+    advice = "give a DJA '{root}-{filter}_wcs.csv', or download it again"
     path = as_path(name)
     if not path.exists():
-        raise PhotplugError(f"cannot read the WCS log {name} (No such file); {list_near(path)}")
+        raise PhotplugError(f"{name}: cannot read the WCS log (No such file); {list_near(path)}")
     try:
         lines = [row for row in csv.reader(StringIO(path.read_text(encoding="utf-8-sig"))) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PhotplugError(f"cannot read the WCS log {name} as CSV text ({error}); {advice}") from None
+        raise PhotplugError(f"{name}: cannot read the WCS log as CSV text ({error}); {advice}") from None
     if len(lines) < 2:
-        raise PhotplugError(f"the WCS log {name} holds no exposures; {advice}")
+        raise PhotplugError(f"{name}: the WCS log holds no exposures; {advice}")
     header, *rows = [[cell.strip() for cell in line] for line in lines]
     header = [title.lower() for title in header]
     missing = [title for title in _REQUIRED if title not in header]
     if not any(f"{kind}{ij}" in header for kind in ("cd", "pc") for ij in _MATRIX):
         missing.append("cd1_1 ... cd2_2 (or pc1_1 ... pc2_2)")
     if missing:
-        raise PhotplugError(f"the WCS log {name} lacks the columns {', '.join(missing)}; {advice}")
+        raise PhotplugError(f"{name}: the WCS log lacks the columns {', '.join(missing)}; {advice}")
     # Without `ext` the chips of one file differ in their other cells.
     keys = [header.index(title) for title in ("file", "ext")] if "ext" in header else range(len(header))
     distinct: dict[tuple[str, ...], tuple[int, list[str]]] = {}
     for number, row in enumerate(rows, 1):
         if len(row) != len(header):
-            found = f"{len(row)} cells under {len(header)} columns"
-            raise PhotplugError(f"row {number} of the WCS log {name} has {found}; {advice}")
+            found = f"{len(row)} cells for {len(header)} columns"
+            raise PhotplugError(f"{name}: row {number} of the WCS log has {found}; {advice}")
         distinct.setdefault(tuple(row[key] for key in keys), (number, row))
     numbers, kept = zip(*distinct.values(), strict=True)
     columns = dict(zip(header, zip(*kept, strict=True), strict=True))
@@ -229,9 +229,9 @@ def _read_matrix(cells: _Cells) -> Array:
     # Only of those: the determinant of the others may overflow.
     scale = np.sqrt(np.abs(np.linalg.det(np.where(absurd[:, None, None], 0, matrix))))
     for row in np.flatnonzero(~(has_cd | has_pc) | (scale == 0) & ~absurd).tolist():
-        cells.refuse(row, "an empty or singular matrix cd1_1 ... cd2_2")
+        cells.refuse(row, "its matrix cd1_1 ... cd2_2 is empty or singular")
     for row in np.flatnonzero(absurd | (scale < _SCALES[0])).tolist():
-        cells.refuse(row, f"a matrix cd1_1 ... cd2_2 of pixels below {_SCALES[0]:g} or above {_SCALES[1]:g} deg")
+        cells.refuse(row, f"its matrix cd1_1 ... cd2_2 gives pixels outside {_SCALES[0]:g} to {_SCALES[1]:g} deg")
     return matrix
 
 
@@ -240,10 +240,10 @@ def _check_projection(cells: _Cells) -> None:
     for column, tangent in (("ctype1", "RA---TAN"), ("ctype2", "DEC--TAN")):
         for row, cell in enumerate(cells.columns.get(column, ())):
             if cell.upper() not in ("", tangent, f"{tangent}-SIP"):
-                cells.refuse(row, f"{column} {cell!r} where only {tangent} and {tangent}-SIP are supported")
+                cells.refuse(row, f"{column} is {cell!r}, but only {tangent} and {tangent}-SIP are supported")
     lonpole = cells.numbers("lonpole", default=180)
     for row in np.flatnonzero(np.isfinite(lonpole) & (lonpole != 180)).tolist():
-        cells.refuse(row, f"lonpole {lonpole[row]:g} where only 180 is supported")
+        cells.refuse(row, f"lonpole is {lonpole[row]:g}, but only 180 is supported")
 
 
 def _read_sip(cells: _Cells) -> Array:
@@ -258,7 +258,7 @@ def _read_sip(cells: _Cells) -> Array:
         i, j, axis = int(term[2]), int(term[3]), "ab".index(term[1])
         values = np.nan_to_num(cells.numbers_within(term[0], -1, 1))
         for row in np.flatnonzero(blank[axis] & (values != 0)).tolist():
-            cells.refuse(row, f"{term[0]} {values[row]:g} but no {term[1]}_order")
+            cells.refuse(row, f"{term[0]} is {values[row]:g}, but {term[1]}_order has no value")
         sip[i, j, axis] = np.where(i + j <= order[axis], values, 0)
     return sip
 

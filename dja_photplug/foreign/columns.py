@@ -167,7 +167,9 @@ def aperture_diameters(table: Table, schema: CatalogSchema) -> dict[int, float]:
         return {i: float(table.meta[key]) for i, key in keys.items()}
     except (TypeError, ValueError) as error:
         wanted = schema.diameter.format(i="i")
-        raise PhotplugError(f"metadata {wanted} of the catalogue: {error}; give aperture diameters in arcsec") from None
+        raise PhotplugError(
+            f"the metadata {wanted} of the catalogue are not numbers ({error}); give diameters in arcsec"
+        ) from None
 
 
 def read_position(table: Table, columns: CatalogColumns) -> SkyCoord:
@@ -296,12 +298,12 @@ def read_shapes(table: Table, columns: CatalogColumns, scale: float | None) -> t
     if pixels and scale is None:
         return shapes, [
             f"columns {axes[0]} and {axes[1]} are in pixels of an unknown scale, so each Kron aperture is the smallest "
-            "circle; name the image that the catalogue was made on by --like"
+            "circle; give the catalogue's own image with --like"
         ]
     if is_ours(schema) and not all(_is_angle(table, name) for name in axes):
         return shapes, [
-            f"columns {axes[0]} and {axes[1]} are in no unit of angle, so each Kron aperture is the smallest circle; "
-            "give them one, such as arcsec, in a format that holds units"
+            f"columns {axes[0]} and {axes[1]} are not in an angular unit, so each Kron aperture is the smallest "
+            "circle; give them one, such as arcsec, in a format that keeps units"
         ]
     for name, column in zip("ab", axes, strict=True):
         lengths = _read_length(table, column, schema, shape.unit, scale)

@@ -39,14 +39,16 @@ class Ours:
         columns = resolve_columns(catalog, OURS)
         missing = [name for name in ("id", "ra", "dec", "x", "y", "a", "b", "theta") if name not in catalog.colnames]
         if missing:
-            raise PhotplugError(f"option schema: the catalogue has no {', '.join(missing)}; write it as photplug")
+            raise PhotplugError(
+                f"option schema: the catalogue lacks the columns {', '.join(missing)}; write it as photplug"
+            )
         position, places = read_position(catalog, columns), read_places(catalog, columns)
         scale = find_scale(catalog, OURS, position, places)
         grid = fit_grid(places, position)
         if scale is None or grid is None:
             raise PhotplugError(
-                f"option schema: the scale of a pixel is not known from the {len(catalog)} positions, and sizes are "
-                "wanted in pixels; write it as photplug"
+                f"option schema: the {len(catalog)} positions do not give the pixel scale, which sizes in pixels need; "
+                "write it as photplug"
             )
         self.catalog, self.scale, self.position = catalog, scale, position
         self.grid = grid

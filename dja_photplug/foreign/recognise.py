@@ -58,15 +58,23 @@ def choose_schema(table: Table, name: str | None = None, others: Sequence[Catalo
         lacking = known[name].lacking(table.colnames)
         if lacking:
             raise PhotplugError(
-                f"option schema: the catalogue is not one of {name}, by {name_some(lacking, 3)}; leave it out, or name "
-                "another"
+                f"option schema: the catalogue is not one of {name}: {_describe_lacking(lacking, table)}; leave it "
+                "out, or name another"
             )
         return known[name]
     fitting = [schema for schema in known.values() if schema.marks and not schema.lacking(table.colnames)]
     if len(fitting) > 1:
         names = " and ".join(schema.name for schema in fitting)
-        raise PhotplugError(f"the catalogue may be one of {names}, whose columns it has; name one by --schema")
+        raise PhotplugError(f"the catalogue has the columns of {names}; choose one with --schema")
     return fitting[0] if fitting else PLAIN
+
+
+def _describe_lacking(lacking: Sequence[str], table: Table) -> str:
+    """Return what a catalogue lacks of a schema, or has that it does not have."""
+    there = [name for name in lacking if name in table.colnames]
+    missing = [mark for mark in lacking if mark not in there]
+    told = [f"it lacks the columns {name_some(missing, 3)}"] if missing else []
+    return " and ".join([*told, *([f"it has the columns {name_some(there, 3)}"] if there else [])])
 
 
 def preferred_tables(others: Sequence[CatalogSchema] = ()) -> tuple[str, ...]:
@@ -151,7 +159,7 @@ def describe_motion(table: Table) -> list[str]:
         return []
     return [
         f"{np.count_nonzero(moves)} of {len(table)} rows have a proper motion ({', '.join(told)}), which is not "
-        "applied; move positions to the time of the mosaic before, as by SkyCoord.apply_space_motion"
+        "applied; bring the positions to the epoch of the mosaic first, as with SkyCoord.apply_space_motion"
     ]
 
 

@@ -44,7 +44,9 @@ class ShapeColumns:
         """Refuse units and conventions that there are none of."""
         for name, known in (("unit", ("pix", "arcsec", "deg")), ("angle", ("deg", "rad")), ("zero", ("x", "north"))):
             if getattr(self, name) not in known:
-                raise PhotplugError(f"a schema's {name} is one of {', '.join(known)}, not {getattr(self, name)!r}")
+                raise PhotplugError(
+                    f"the {name} of a schema must be one of {', '.join(known)}, not {getattr(self, name)!r}"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

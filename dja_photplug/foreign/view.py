@@ -62,11 +62,11 @@ def view_sources(table: Table, columns: CatalogColumns, own: WCS | None = None) 
     ids, position, places = read_ids(table, columns), read_position(table, columns), read_places(table, columns)
     if ids is None or columns.axes is None or columns.auto is None:
         what = "ids" if ids is None else "shapes" if columns.axes is None else "fluxes"
-        raise PhotplugError(f"the catalogue, read as {columns.schema.name}, has no {what}, which stamps are made from")
+        raise PhotplugError(f"the catalogue, read as {columns.schema.name}, has no {what}, which stamps need; add them")
     scale = find_scale(table, columns.schema, position, places, own)
     shapes, notes = read_shapes(table, columns, scale)
     if notes:
-        raise PhotplugError(notes[0].replace("so each Kron aperture is the smallest circle", "and stamps need shapes"))
+        raise PhotplugError(notes[0].replace("so each Kron aperture is the smallest circle", "but stamps need shapes"))
     radius = read_radius(table, columns, scale)
     view = QTable(table, copy=False)
     view["id"], view["kron_radius"] = ids, shapes["kron_radius"]
@@ -75,7 +75,7 @@ def view_sources(table: Table, columns: CatalogColumns, own: WCS | None = None) 
     gaussian = _HALF_LIGHT * np.sqrt(shapes["a"] * shapes["b"])
     view["flux_radius"] = np.where(radius > 0, radius, gaussian) * u.arcsec
     if not tells_flux(table, columns.auto, columns):
-        text = f"{columns.auto} has no unit, and starting magnitudes take it to be in uJy; give it its own"
+        text = f"column {columns.auto} has no unit, so starting magnitudes assume uJy; give it its own"
         warnings.warn(text, PhotplugWarning, stacklevel=2)
     view["flux_auto"] = read_flux(table, columns.auto, columns) * u.uJy
     if columns.shape is not None and columns.shape.zero == "north":

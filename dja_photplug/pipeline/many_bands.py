@@ -113,16 +113,16 @@ def find_bands(
         band = source.band
         if not band and (named or len(found) > 1):
             raise PhotplugError(
-                f"{source}: its name tells no band, which its columns need; name it as DJA does, or install a plugin "
-                "that finds it"
+                f"{source}: its name contains no band, which the names of its columns need; rename it as DJA does, or "
+                "install a plugin that finds it"
             )
         if band in bands:
-            raise PhotplugError(
-                f"{bands[band]} and {source} are both of the band {band}; give one mosaic for each band"
-            )
+            raise PhotplugError(f"{bands[band]} and {source} are both in the band {band}; give one mosaic per band")
         bands[band] = source
     if len(bands) > 1 and isinstance(options.cutout, tuple) and isinstance(options.cutout[0], slice):
-        raise PhotplugError("a cut-out by pixels is another place in each band; give a position and a size on the sky")
+        raise PhotplugError(
+            "a cut-out in pixels is at another position in each band; give a position and a size on the sky"
+        )
     if not bands:
         raise PhotplugError("no mosaic given; give the prefix of at least one")
     return bands
@@ -157,9 +157,7 @@ def read_psfs(bands: Bands, options: Options) -> dict[str, PSFModel]:
     for name, values in given.items():
         for band in values:
             if band not in given["psf"]:
-                raise PhotplugError(
-                    f"option {name}: there is no PSF of {band or 'the image'}; give one (psf), or leave it out"
-                )
+                raise PhotplugError(f"option {name}: {band or 'the image'} has no PSF; give one (psf), or leave it out")
     for band, path in given["psf"].items():
         own = {"scale": given["psf_scale"].get(band), "share": given["psf_share"].get(band)}
         psfs[band] = read_psf_for(bands[band], path, **own)
@@ -428,6 +426,6 @@ def read_calibration(meta: Mapping[str, str], source: Source) -> NoiseCalibratio
         return found if found is not None and found.known else None
     except (ValueError, TypeError, KeyError) as error:  # of JSON and numpy
         raise PhotplugError(
-            f"the metadata BAND_i or AR of the catalogue cannot be read ({error}); give it as `catalog` wrote it, or "
-            "without them"
+            f"cannot read the metadata BAND_i or AR of the catalogue ({error}); give it as `catalog` wrote it, or "
+            "remove them"
         ) from None

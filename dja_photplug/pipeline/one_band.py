@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from traceback import clear_frames
 
 import numpy as np
 import pluggy
@@ -29,6 +30,7 @@ from dja_photplug.options.stages import ENGINES
 from dja_photplug.outputs.run import named_files
 from dja_photplug.outputs.whole import hand_out
 from dja_photplug.parallel.workers import Map
+from dja_photplug.pipeline.images import find_grid
 from dja_photplug.pipeline.steps.analysis import UNCALIBRATED, Begin, analyse_image
 from dja_photplug.pipeline.steps.result import Result, describe_image
 from dja_photplug.pipeline.streams import load_unchanged
@@ -36,7 +38,7 @@ from dja_photplug.plugins.calls import ask_all, ask_first
 from dja_photplug.plugins.manager import get_plugin_manager
 from dja_photplug.psf.regions import PSFModel, warn_of_uncovered
 from dja_photplug.sky.cutouts import reaches
-from dja_photplug.sky.grid import pixel_scale
+from dja_photplug.sky.grid import Grid, pixel_scale
 from dja_photplug.sources.detection import Detection
 from dja_photplug.sources.photometry import flag_point_sources
 from dja_photplug.sources.stars import check_psf
@@ -195,7 +197,8 @@ def load_there(source: Source, options: Options, manager: pluggy.PluginManager) 
     Returns
     -------
     MosaicImage
-        One pixel without data where the cut-out lies off the mosaic, of which the whole is not read to tell.
+        One pixel without data where the cut-out lies off the mosaic. The whole is read to tell only where nothing but
+        its loader, a plugin's, knows its grid, and after that refused the cut-out.
 
     Raises
     ------
@@ -203,8 +206,29 @@ def load_there(source: Source, options: Options, manager: pluggy.PluginManager) 
         As `dja_photplug.pipeline.images.load_source`.
     """
     grid = source.grid()
-    if grid is None or reaches(options.cutout, *grid):
+    if grid is not None and not reaches(options.cutout, *grid):
+        return _make_empty(grid)
+    try:
         return load_unchanged(source, options, manager)
+    except PhotplugError as error:
+        if grid is not None or options.cutout is None:
+            raise
+        clear_frames(error.__traceback__)  # which hold what was loaded
+        grid = _find_grid(source, options, manager)
+        if grid is None or reaches(options.cutout, *grid):
+            raise
+    return _make_empty(grid)
+
+
+def _find_grid(source: Source, options: Options, manager: pluggy.PluginManager) -> Grid | None:
+    """Return the grid of a mosaic whose cut-out was refused; None where the whole cannot be loaded either."""
+    with suppress(PhotplugError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", PhotplugWarning)  # of pixels that are not used
+        return find_grid(source, options, manager)
+    return None
+
+
+def _make_empty(grid: Grid) -> MosaicImage:
     none = np.zeros((1, 1), np.float32)
     planes = {"uncertainty": InverseVariance(none), "mask": none == 0, "background_weight": none}
     return MosaicImage(none, unit=MOSAIC_UNIT, wcs=grid.wcs[:1, :1], **planes)

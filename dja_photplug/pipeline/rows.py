@@ -166,8 +166,8 @@ def _find_grid(
     if fitted is not None:
         return fitted, []
     unknown = (
-        "nothing tells the grid that the angles theta of the catalogue are on, so they are taken as counter-clockwise "
-        "from west with north up; name an image on that grid by --like"
+        "the grid of the catalogue's angles theta is not known, so they are assumed to be counter-clockwise from west "
+        "with north up; give an image on that grid with --like"
     )
     return north_up(position), [unknown]
 

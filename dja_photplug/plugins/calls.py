@@ -198,7 +198,7 @@ def _explain_engine(manager: pluggy.PluginManager, hook: str) -> str:
     for other in ENGINE_HOOKS:
         for name in name_strangers(manager, other):
             if name not in there:
-                return f"; {name!r} has {other} and no {hook}, which an engine of a name of its own needs"
+                return f"; plugin {name!r} has {other} but not {hook}, which an engine with its own name needs"
     return ""
 
 

@@ -125,7 +125,7 @@ def _check_find(result: Source, arguments: Arguments) -> str | None:
     if not re.fullmatch("[a-z0-9_]*", result.band):
         return f"gave a source of band {result.band!r}; bands have lower-case letters, digits and _"
     if result.log is not None and not (isinstance(result.log, Path) and result.log.is_file()):
-        return f"gave the log {result.log!r}, which is no path of a file"
+        return f"gave the log {result.log!r}, which is not the path of a file"
     return None
 
 
@@ -160,7 +160,7 @@ def _check_calibrate(result: NoiseCalibration, arguments: Arguments) -> str | No
 
     factor = np.asarray(result.factor)
     bad = np.count_nonzero(~(np.isfinite(factor) & (factor > 0)))
-    told = "that are no positive numbers; NoiseCalibration.unknown(why) says that it is not known"
+    told = "that are not positive numbers; give NoiseCalibration.unknown(why) where it is not known"
     return f"gave an a(r) with {bad} of {factor.size} values {told}" if bad else None
 
 
@@ -202,7 +202,7 @@ def _check_sources(result: Detection) -> str | None:
         return f"gave sources without the columns {', '.join(missing)}"
     known = (*needed, "snr_detect", "kron_radius")
     if others := [name for name in result.sources.colnames if name not in known]:
-        return f"gave sources with the column {others[0]}, which is for photplug_columns to add"
+        return f"gave sources with the column {others[0]}; add it in photplug_columns"
     fault = _check_units(result.sources)
     for name in ("a", "b") if fault is None else ():
         values = np.asarray(result.sources[name].value)
@@ -255,7 +255,7 @@ def _check_units(table: Table) -> str | None:
             what = "whole numbers" if spec.dtype.startswith("i") else "numbers"
             return f"gave the column {name} of {values.dtype} where {what} are needed"
         if spec is not None and values.dtype.kind == "f" and np.isinf(values).any():
-            return f"gave infinite values in the column {name}; NaN is what was not measured"
+            return f"gave infinite values in the column {name}; use NaN for what was not measured"
         if spec is not None and name.startswith("fluxerr") and np.any(values < 0):
             return f"gave negative errors in the column {name}"
     return None
@@ -275,9 +275,9 @@ def _check_columns(columns: Mapping[str, Any] | Table, catalog: Table) -> str | 
         if len(values) != len(catalog):
             return f"gave the column {name} with {len(values)} rows for {len(catalog)} sources"
         if _find_kind(plain) == "O":
-            return f"gave the column {name} of objects, which no table keeps"
+            return f"gave the column {name} of objects, which tables cannot hold"
         if names.count(name) < sum(str(other).lower() == name.lower() for other in names):
-            return f"gave columns that differ from {name} in case alone, which FITS does not tell apart"
+            return f"gave columns that differ from {name} only in case, which FITS does not distinguish"
     return None
 
 
@@ -295,7 +295,7 @@ def _check_added(result: Mapping[str, Any], arguments: Arguments) -> str | None:
     there = {name.lower() for name in arguments["catalog"].colnames}  # FITS does not tell case apart
     taken = [name for name in result if str(name).lower() in there]
     if taken:
-        return f"gave the column {taken[0]}, which the catalogue has already; name it otherwise"
+        return f"gave the column {taken[0]}, which the catalogue already has; rename it"
     return _check_columns(result, arguments["catalog"])
 
 
@@ -307,12 +307,12 @@ def _check_epochs(result: Table, arguments: Arguments) -> str | None:
     if missing := [name for name in needed if name not in result.colnames]:
         return f"gave a table without the columns {', '.join(missing)}"
     if others := [name for name in result.colnames if name not in needed]:
-        return f"gave the column {others[0]}, which is none of epochs; photplug_columns adds others"
+        return f"gave the column {others[0]}, which is not a column of epochs; add it in photplug_columns"
     return _check_rows(result, arguments["coordinates"].size, "positions") or _check_units(result)
 
 
 def _check_written(result: Path, arguments: Arguments) -> str | None:
-    return None if result.is_file() else f"says it wrote {result.name}, and there is no such file"
+    return None if result.is_file() else f"reported the file {result.name}, which does not exist"
 
 
 def _check_files(result: list[Path], arguments: Arguments) -> str | None:
@@ -320,9 +320,9 @@ def _check_files(result: list[Path], arguments: Arguments) -> str | None:
         return f"gave a {type(odd[0]).__name__} where paths of files are needed"
     folder = Path(arguments["options"].directory)
     if elsewhere := [path for path in result if folder not in path.parents]:
-        return f"wrote {elsewhere[0]}, which is not in the folder that it was given"
+        return f"wrote {elsewhere[0]}, which is outside the folder that it was given"
     missing = [path.name for path in result if not path.is_file()]
-    return f"says it wrote {missing[0]}, and there is no such file" if missing else None
+    return f"reported the file {missing[0]}, which does not exist" if missing else None
 
 
 _CHECKS: dict[str, Callable[[Any, Arguments], str | None]] = {

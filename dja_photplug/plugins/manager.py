@@ -145,7 +145,7 @@ def get_plugin_manager(block: Iterable[str] = ()) -> pluggy.PluginManager:
             manager.register(import_module(module), name)
     for entry in entries:
         if manager.has_plugin(entry.name):
-            told = f"plugin {entry.name!r} of {entry.value} is not used: another has that name; rename its entry point"
+            told = f"plugin {entry.name!r} of {entry.value} is ignored: another has this name; rename its entry point"
             warnings.warn(told, PhotplugWarning, stacklevel=2)
             continue
         try:
@@ -166,7 +166,7 @@ def _block(manager: pluggy.PluginManager, names: Iterable[str], known: set[str])
     for name, origin in [*((name, "block") for name in names), *((name, BLOCK_VARIABLE) for name in variable)]:
         if name not in known:
             there = suggest(name, known) or f"; there are {', '.join(sorted(known))}"
-            told = f"{origin}: no plugin is called {name!r}, so it cannot be blocked{there}"
+            told = f"{origin}: there is no plugin {name!r} to block{there}"
             if origin != BLOCK_VARIABLE:
                 raise PhotplugError(told)
             warnings.warn(told, PhotplugWarning, stacklevel=3)
@@ -182,7 +182,9 @@ def _tell_unmarked(manager: pluggy.PluginManager) -> None:
             function = getattr(plugin, attribute, None)
             marked = getattr(function, f"{PROJECT}_impl", None) is not None
             if attribute.startswith("photplug_") and callable(function) and not marked:
-                told = f"plugin {name!r}: {attribute} is no hook, as it lacks @hookimpl; mark it, or rename it"
+                told = (
+                    f"plugin {name!r}: {attribute} lacks @hookimpl, so it is not called; add it, or rename the function"
+                )
                 warnings.warn(told, PhotplugWarning, stacklevel=3)
 
 
@@ -191,7 +193,7 @@ def _check_environment() -> None:
     for name in os.environ:
         meant = suggest(name, VARIABLES)
         if name not in VARIABLES and name.startswith(PREFIX) and meant:
-            warnings.warn(f"the environment variable {name} is not read{meant}", PhotplugWarning, stacklevel=3)
+            warnings.warn(f"unknown environment variable {name} is ignored{meant}", PhotplugWarning, stacklevel=3)
 
 
 def _is_traced() -> bool:
@@ -199,7 +201,7 @@ def _is_traced() -> bool:
     value = os.environ.get(TRACE_VARIABLE, "")
     meaning = _SWITCH.get(value.strip().lower())
     if meaning is None:
-        raise PhotplugError(f"{TRACE_VARIABLE}: {value!r} is neither 1 nor 0; give 1 to log the calls of hooks")
+        raise PhotplugError(f"{TRACE_VARIABLE}: {value!r} is neither 1 nor 0; set it to 1 to log hook calls")
     return meaning
 
 

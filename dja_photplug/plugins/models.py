@@ -64,7 +64,7 @@ class GuardedModel:
     def lacking(self) -> str:
         """What is said of these pixels, of which whoever made them should know."""
         return (
-            f"get none by the noise model of plugin {' or '.join(map(repr, self.plugins))}, and count as without data"
+            f"get none from the noise model of plugin {' or '.join(map(repr, self.plugins))}, and count as without data"
         )
 
     @property
@@ -78,7 +78,7 @@ class GuardedModel:
         """
         number = sum(known for known, _ in self.counts)
         if number and self.n_null == number:
-            told = f"its noise model gave none of the {number} pixels with a published weight one above 0; give the "
+            told = f"its noise model gave no positive weight to any of {number} pixels with a published one; give the "
             raise blame(self.plugins, _HOOK, f"{told}inverse variance of each, and 0 only where there are no data")
         cards = self.model.provenance
         for key, card in cards.items() if isinstance(cards, Mapping) else [(cards, None)]:

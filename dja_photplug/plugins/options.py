@@ -57,11 +57,15 @@ def plugin_stages(manager: pluggy.PluginManager) -> PluginStages:
     for declared in ask_all(manager, "photplug_options", dict):
         for name, kind in declared.items():
             if not (isinstance(kind, type) and issubclass(kind, Stage)):
-                raise PhotplugError(f"options {name!r} of a plugin are no class of Stage; see dja_photplug.plugin")
+                raise PhotplugError(f"options {name!r} of a plugin: not a subclass of Stage; see dja_photplug.plugin")
             if not _STAGE_NAME.fullmatch(name):
-                raise PhotplugError(f"options {name!r} of a plugin: a name has lower-case letters, digits and _")
+                raise PhotplugError(
+                    f"options {name!r} of a plugin: not a valid name; use lower-case letters, digits and _"
+                )
             if name in stages or name in (*STAGES, *COMMAND_STAGES, "options", "plugins", "engine"):
-                raise PhotplugError(f"options {name!r} of a plugin: the name is taken; the plugin must choose another")
+                raise PhotplugError(
+                    f"options {name!r} of a plugin: the name is already taken; rename them in the plugin"
+                )
             stages[name] = kind
     return stages
 
@@ -90,7 +94,7 @@ def complete_options(options: Options, manager: pluggy.PluginManager) -> Options
         if not isinstance(stage, stages.get(name, ())):
             known = ", ".join(f"{key} ({kind.__name__})" for key, kind in stages.items())
             raise PhotplugError(
-                f"option plugins: {name} of type {type(stage).__name__} is not declared; there are {known or 'none'}"
+                f"option plugins: no plugin declares {name} of type {type(stage).__name__}; declared: {known or 'none'}"
             )
     plugins = {name: options.plugins.get(name, kind()) for name, kind in stages.items()}
     return replace(options, plugins=plugins).settle()

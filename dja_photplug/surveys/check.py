@@ -41,7 +41,7 @@ def check_fields(fields: Sequence[Field], output: SurveyOutput, manager: pluggy.
     """
     directory = output.directory
     if directory.exists() and not directory.is_dir():
-        raise PhotplugError(f"{directory}: is a file; name a folder for the catalogues")
+        raise PhotplugError(f"{directory}: is a file, not a folder; name a folder for the catalogues")
     if output.suffix == ".parquet":
         need_pyarrow(output.catalog(fields[0].name))
     for field in fields:
@@ -63,7 +63,7 @@ def _check_format(field: Field, output: SurveyOutput, manager: pluggy.PluginMana
     known = catalog_suffixes(manager, options.output.format)
     if not re.fullmatch(r"(\.\w+)+", suffix) or (known and suffix not in known):
         meant = suggest(suffix, known) or f"; give {', '.join(known or ('one, such as .fits',))}"
-        raise PhotplugError(f"suffix {suffix!r}: not a format of catalogues{meant}")
+        raise PhotplugError(f"suffix {suffix!r}: no catalogue format has it{meant}")
     bands = [source.band for source in field.sources]
     check_names(output.catalog(name), list_columns(options, bands if len(bands) > 1 or options.bands.detect else []))
 
@@ -79,12 +79,12 @@ def _check_apart(fields: Sequence[Field], output: SurveyOutput) -> None:
             advice = "name another folder for the stack (stack) of one" if path in stack else "rename the field"
             other = taken.setdefault(_place(path), own)
             if other != own:
-                raise PhotplugError(f"{path}: {other} and {own} would have the same file; {advice}")
+                raise PhotplugError(f"{path}: {other} and {own} would write the same file; {advice}")
             reader = read.get(_place(path), name)
             if reader != name:
                 raise PhotplugError(
-                    f"{path}: {own} would write a file that field {reader} reads, in no fixed order; put them in two "
-                    "lists, and run one after the other"
+                    f"{path}: {own} would write this file, field {reader} would read it, and their order is not "
+                    "fixed; put them in two lists, and run one after the other"
                 )
 
 

@@ -111,7 +111,7 @@ def cutouts(
     sources = [find_source(products, manager) for products in bands]
     names = [source.band or source.name for source in sources]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise PhotplugError(f"{twice[0]}: two mosaics are of this band; cut them out one after the other")
+        raise PhotplugError(f"two mosaics are in the band {twice[0]}; cut them out one after the other")
     options = settle_bands(complete_options(given, manager), [source.band for source in sources])
     bar = tqdm(total=len(places) * len(sources), desc="cut-outs", disable=None if progress else True, delay=1)
     images: dict[str, list[MosaicImage | None]] = {name: [None] * len(places) for name in names}

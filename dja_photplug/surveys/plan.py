@@ -22,6 +22,7 @@ from dja_photplug.pipeline.catalog import list_images
 from dja_photplug.pipeline.images import Products, find_source
 from dja_photplug.plugins.manager import has_plugins
 from dja_photplug.plugins.options import complete_options, plugin_stages
+from dja_photplug.surveys.given import Given
 
 __all__ = ["Field", "make_fields", "read_fields"]
 
@@ -48,23 +49,26 @@ class Field:
         All that are read: the bands, and what sources are detected on.
     options : Options
         Complete.
+    given : Given or None
+        What was given for them; None where they are from Python.
     """
 
     name: str
     sources: tuple[Source, ...]
     images: tuple[Source, ...]
     options: Options
+    given: Given | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Draft:
-    """A field before it is known which bands the others have; `own` are the options that are its alone."""
+    """A field before it is known which bands the others have."""
 
     name: str
     place: str
     sources: tuple[Source, ...]
     options: Options
-    own: frozenset[str] = frozenset()
+    given: Given | None = None
 
     @property
     def bands(self) -> set[str]:
@@ -114,7 +118,7 @@ def read_fields(
     _check_keys(path, "", content, places, list_places(groups, OPTIONS))
     fields = _take_table(path, content, FIELDS, FIELDS)
     if not fields:
-        raise PhotplugError(f"{path}: it names no field; give [{FIELDS}.NAME] with {BANDS} or {PATTERN} for each")
+        raise PhotplugError(f"{path}: lists no fields; add a table [{FIELDS}.NAME] with {BANDS} or {PATTERN} for each")
     every = read_layer(path, _take_table(path, content, OPTIONS, OPTIONS), groups, OPTIONS, path.parent)
     drafts = []
     for name in fields:
@@ -128,15 +132,9 @@ def read_fields(
         sources = []
         with _naming(f"{path}: [{place}]"):
             sources += [find_source(text, manager) for text in _list_products(table, path.parent, manager)]
-        alone = {f"{group}.{option}" for group, values in own.values.items() for option in values} - set(flags or {})
+        given = Given(flags=frozenset(flags or {}), every=every, own=own)
         drafts.append(
-            _Draft(
-                name=name,
-                place=f"{path}: [{place}]",
-                sources=tuple(sources),
-                options=options,
-                own=frozenset(alone),
-            )
+            _Draft(name=name, place=f"{path}: [{place}]", sources=tuple(sources), options=options, given=given)
         )
     return _finish(drafts, manager)
 
@@ -170,7 +168,7 @@ def make_fields(
             sources = tuple(find_source(each, manager) for each in products)
         drafts.append(_Draft(name=name, place=f"field {name}", sources=sources, options=options))
     if not drafts:
-        raise PhotplugError("a survey of no field; give at least one")
+        raise PhotplugError("the survey has no fields; give at least one")
     return _finish(drafts, manager)
 
 
@@ -180,11 +178,11 @@ def _finish(drafts: Sequence[_Draft], manager: pluggy.PluginManager) -> list[Fie
     fields = []
     for draft in drafts:
         with _naming(draft.place):
-            options, left = select_bands(draft.options, draft.bands, draft.own)
+            options, left = select_bands(draft.options, draft.bands, draft.given.alone if draft.given else ())
         for option, band in sorted(left):
             if band not in every:
                 raise PhotplugError(
-                    f"option {option.partition('.')[2]}: {band} is a band of no field{suggest(band, every) or '; '}"
+                    f"option {option.partition('.')[2]}: no field has the band {band}{suggest(band, every) or '; '}"
                     f"{'' if suggest(band, every) else 'there are ' + ', '.join(sorted(every))}"
                 )
         options = complete_options(options, manager)
@@ -192,7 +190,9 @@ def _finish(drafts: Sequence[_Draft], manager: pluggy.PluginManager) -> list[Fie
             warnings.simplefilter("ignore", PhotplugWarning)  # they come when the field is measured
             # A stack may be there from last time; one that may not be replaced is told then too.
             images = list_images(draft.sources, replace(options, overwrite=True), manager)
-        fields.append(Field(name=draft.name, sources=draft.sources, images=tuple(images), options=options))
+        fields.append(
+            Field(name=draft.name, sources=draft.sources, images=tuple(images), options=options, given=draft.given)
+        )
     return fields
 
 
@@ -211,8 +211,7 @@ def _check_name(name: str, where: str = "") -> None:
     """Refuse what is no name of a file everywhere."""
     if not _NAME.fullmatch(name):
         raise PhotplugError(
-            f"{where}field {name!r}: its catalogue has this name, which is one of letters, digits and . _ + - inside; "
-            "give another"
+            f"{where}field {name!r}: its catalogue cannot have this name; use letters, digits and _, with . + - inside"
         )
 
 
@@ -220,7 +219,7 @@ def _take_table(path: Path, content: Mapping[str, object], key: str, place: str)
     """Return a table; empty where there is none."""
     table = content.get(key, {})
     if not isinstance(table, dict):
-        raise PhotplugError(f"{path}: {place} = {table!r} is no table; give [{place}]")
+        raise PhotplugError(f"{path}: {place} = {table!r} is not a table; write it as [{place}]")
     return table
 
 
@@ -234,13 +233,11 @@ def _check_keys(
     """Refuse keys that a table of the list does not have; offer the nearest one, of options too."""
     for key in table:
         if key not in known:
-            what = f"[{place}] {key}" if place else key
+            what, kind = f"[{place}] {key}" if place else key, "table" if isinstance(table[key], dict) else "key"
             meant = suggest(key, {**elsewhere, **known})
             if not meant and place and isinstance(table[key], dict):
-                meant = f"; a name with dots is in quotes, as in [{FIELDS}.'{place.partition('.')[2]}.{key}']"
-            raise PhotplugError(
-                f"{path}: {what} is nothing that the list of a survey has; known: {', '.join(known.values())}{meant}"
-            )
+                meant = f"; put a name with dots in quotes: [{FIELDS}.'{place.partition('.')[2]}.{key}']"
+            raise PhotplugError(f"{path}: unknown {kind} {what}; known: {', '.join(known.values())}{meant}")
 
 
 def _read_own(path: Path, table: Mapping[str, object], prefix: str, groups: PluginStages) -> Layer:
@@ -249,8 +246,8 @@ def _read_own(path: Path, table: Mapping[str, object], prefix: str, groups: Plug
     for group, option in OF_ALL:
         if option in own.values.get(group, {}):
             raise PhotplugError(
-                f"{path}: {own.name(group, option)} is how the fields are shared out; give it for all of them, in "
-                f"[{OPTIONS}.{group}] or by its flag"
+                f"{path}: {own.name(group, option)} applies to the whole survey, not to one field; give it in "
+                f"[{OPTIONS}.{group}] or with its flag"
             )
     return own
 
@@ -261,14 +258,16 @@ def _list_products(table: Mapping[str, object], folder: Path, manager: pluggy.Pl
     patterns = table.get(PATTERN, [])
     products += _expand([patterns] if isinstance(patterns, str) else _take_texts(table, PATTERN), folder)
     if not products:
-        raise PhotplugError(f"a field without bands; give {BANDS}, a list of prefixes, or a {PATTERN} of files")
+        raise PhotplugError(
+            f"the field has no bands; give {BANDS}, a list of mosaic prefixes, or {PATTERN}, a file pattern"
+        )
     return products
 
 
 def _take_texts(table: Mapping[str, object], key: str) -> list[str]:
     texts = table.get(key, [])
     if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
-        raise PhotplugError(f"{key} = {texts!r} is no list of texts; give some, such as {key} = ['folder/name']")
+        raise PhotplugError(f"{key} = {texts!r} is not a list of strings; write it as {key} = ['folder/name']")
     return texts
 
 

@@ -26,6 +26,7 @@ from dja_photplug.pipeline.images import Products
 from dja_photplug.pipeline.steps.sharing import is_large
 from dja_photplug.plugins.manager import get_plugin_manager, split_work
 from dja_photplug.surveys.check import MADE_BY, SUMMARY, check_fields
+from dja_photplug.surveys.given import describe_idle_fields
 from dja_photplug.surveys.plan import Field, make_fields, read_fields
 from dja_photplug.surveys.state import SurveyOutput, working_directory
 from dja_photplug.surveys.work import Job, Outcome, do_apart, do_field, plan_field
@@ -88,6 +89,12 @@ def survey(
     ------
     PhotplugError
         Before the work, where the list, an option, a name or a file in the directory does not allow it.
+
+    Warns
+    -----
+    PhotplugWarning
+        While a field is measured, with its name, as :func:`dja_photplug.run` does; at the end, of options of the list
+        that have no effect beside others.
     """
     manager = manager or get_plugin_manager()
     listed = (
@@ -131,6 +138,11 @@ def run_fields(
     ------
     PhotplugError
         As :func:`survey`.
+
+    Warns
+    -----
+    PhotplugWarning
+        At the end, of flags and options of the list that have no effect.
     """
     mend(output.directory)
     check_fields(fields, output, manager)
@@ -159,6 +171,9 @@ def run_fields(
         summary = _sum_up([outcomes[field.name] for field in fields])
         with Outputs():
             write_catalog(summary, output.directory / SUMMARY, overwrite=True)
+    given = [(field.name, field.options, field.given) for field in fields if field.given is not None]
+    for note in describe_idle_fields(given):
+        warnings.warn(note, PhotplugWarning, stacklevel=3)
     return summary
 
 
@@ -201,7 +216,7 @@ def _do_all(
                     done.add(outcome.field)
                     yield outcome
             except Exception as error:  # of the workers: a field's own is in its row
-                told = f"{error or type(error).__name__}; fields that are left are done one after the other"
+                told = f"{error or type(error).__name__}; doing the remaining fields one after the other"
                 warnings.warn(told, PhotplugWarning, stacklevel=3)
     for job in jobs:
         if job.field.name not in done:
@@ -218,7 +233,7 @@ def _choose_small(jobs: Sequence[Job], manager: pluggy.PluginManager, executor: 
     if executor is None and (len(jobs) < 2 or workers == 1):
         return []
     if split_work(manager, 2)[0] == 1:
-        told = "plugins that are registered by hand are known in this process alone, which does all of the work"
+        told = "plugins registered by hand are known only in this process, so no workers are used"
         warnings.warn(told, PhotplugWarning, stacklevel=4)
         return []
     small = []

@@ -233,7 +233,7 @@ def read_record(path: Path) -> Record | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         made_by = None
     if made_by is None:
-        raise PhotplugError(f"{path}: a survey would keep its state there, but this is another file; move it away")
+        raise PhotplugError(f"{path}: is not the state file of a survey, which would have this name; move it away")
     # Another version may have kept other things: then the catalogue is made again for its version.
     kept = values.get("recipe", {})
     recipe = Recipe(

@@ -335,7 +335,7 @@ def test_select(tmp_path: Path) -> None:
 
 
 def test_unknown_details_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(PhotplugError, match="epochs have no columns colour; there are visits, angles"):
+    with pytest.raises(PhotplugError, match="epochs have no columns colour; choose from visits, angles"):
         gapped_log(tmp_path).epochs(SkyCoord(150, 2, unit="deg"), ["colour"])
 
 

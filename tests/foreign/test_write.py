@@ -126,9 +126,11 @@ def test_our_own_recipe_has_all_columns_of_the_archive(ours, data):
 
 
 def test_sizes_in_pixels_need_a_scale(ours, tmp_path):
-    with pytest.raises(dp.PhotplugError, match="option schema: the scale of a pixel is not known from the 2 positions"):
+    with pytest.raises(dp.PhotplugError, match="option schema: the 2 positions do not give the pixel scale"):
         dress_as(ours[:2], "dja")
-    with pytest.raises(dp.PhotplugError, match="option schema: the catalogue has no x, y; write it as photplug"):
+    with pytest.raises(
+        dp.PhotplugError, match="option schema: the catalogue lacks the columns x, y; write it as photplug"
+    ):
         dress_as(ours["id", "ra", "dec", "a", "b", "theta"], "sextractor")
 
 

@@ -383,7 +383,7 @@ CASES = (
     row("one flux as AB magnitude", "obeyed", mag_of_flux, check=corrected, **UNITS),
     row("one flux in counts", "refused", spelt("flux_auto", "counts"), ("flux_auto in counts", "ratio"), **UNITS),
     row("one flux without a unit", "refused", set_column(flux_auto=lambda t: np.full(6, 2.0)), ("no unit",), **UNITS),
-    row("axes in pixels", "warned", spelt("a", "Pixels"), ("no unit of angle",), check=measured(), **UNITS),
+    row("axes in pixels", "warned", spelt("a", "Pixels"), ("not in an angular unit",), check=measured(), **UNITS),
     row("axes in arcseconds, spelt out", "obeyed", spelt("a", "arc-seconds"), check=measured(), **UNITS),
     row(
         "a Kron radius in pixels",

@@ -191,7 +191,7 @@ CASES = (
     ),
     log("exptime", "0"),
     log("exptime", "long", "'long'"),
-    log("crval1", "", "no number"),
+    log("crval1", "", "crval1 has no value"),
     log("naxis1", "-5"),
     log("crpix2", "inf"),
     log("a_order", "none", command=f"epochs {PREFIX}"),

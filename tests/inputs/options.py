@@ -298,7 +298,7 @@ CASES = (
     typo(
         "the variable DJA_PHOTPLUG_BLOCK",
         WEIGHT,
-        "DJA_PHOTPLUG_BLOC is not read",
+        "DJA_PHOTPLUG_BLOC is ignored",
         "did you mean DJA_PHOTPLUG_BLOCK?",
         environment={"DJA_PHOTPLUG_BLOC": "sep-engine"},
         outcome="warned",

@@ -139,7 +139,7 @@ CASES = (
         "refused",
         lambda table: (theirs := without_scale(table)).add_column(1.0, name="flux_auto") or theirs,
         command=GALFIT.replace("cat.fits", "cat.ecsv"),
-        says=("pixels of an unknown scale, and stamps need shapes",),
+        says=("pixels of an unknown scale, but stamps need shapes",),
     ),
     row("columns in capitals", "obeyed", upper_case, command=f"extend cat.ecsv {EXTEND} -o out.ecsv", check=corrected),
     row(
@@ -153,7 +153,7 @@ CASES = (
         "columns of two kinds of catalogues",
         "refused",
         two_kinds,
-        says=("one of sextractor and photutils", "--schema"),
+        says=("the columns of sextractor and photutils", "--schema"),
     ),
     row(
         "columns of two kinds of catalogues, one of which is named",

@@ -48,7 +48,7 @@ CASES = (
     make("a pattern", f'[fields.sim]\npattern = "{PREFIX}*_drc_*"\n', outcome="obeyed", check=check_made),
     make("no list", FIELD, "fields.toml: cannot read the list", prepare=lambda folder: None),
     make("a list that is no TOML", FIELD.replace("]", "", 1), "not valid TOML", "at line 1"),
-    make("an empty list", "", "names no field; give [fields.NAME]"),
+    make("an empty list", "", "lists no fields; add a table [fields.NAME]"),
     make("a table with a typo", FIELD.replace("fields", "feilds"), "did you mean [fields.NAME]?"),
     make("a key with a typo", FIELD.replace("bands", "band"), "[fields.sim] band", "did you mean bands?"),
     make("an option of no group", f"{FIELD}n_sigma = 3\n", "did you mean [fields.sim.options.detect] n_sigma?"),
@@ -64,38 +64,42 @@ CASES = (
         f"[options.detect]\nn_sigma = -1\n{FIELD}",
         "option n_sigma: -1.0 is below its minimum 0.01; change [options.detect] n_sigma in fields.toml",
     ),
-    make("workers of one field", f"{FIELD}[fields.sim.options.bands]\nworkers = 2\n", "give it for all of them"),
-    make("a field without bands", "[fields.sim]\n", "[fields.sim]: a field without bands; give bands"),
-    make("bands that are no list", f'[fields.sim]\nbands = "{PREFIX}"\n', "is no list of texts"),
+    make("workers of one field", f"{FIELD}[fields.sim.options.bands]\nworkers = 2\n", "applies to the whole survey"),
+    make("a field without bands", "[fields.sim]\n", "[fields.sim]: the field has no bands; give bands"),
+    make("bands that are no list", f'[fields.sim]\nbands = "{PREFIX}"\n', "is not a list of strings"),
     make("a pattern that matches nothing", '[fields.sim]\npattern = "sim-tset-*"\n', "matches no file", PREFIX),
     make(
         "a band twice",
         f'[fields.sim]\nbands = ["{PREFIX}", "{PREFIX}_drc_sci.fits.gz"]\n',
         "[fields.sim]:",
-        "are both of the band f444w",
+        "are both in the band f444w",
     ),
     make(
         "a mosaic that is not there",
         FIELD.replace("f444w", "f440w"),
         f"[fields.sim]: sim-test-v7.4-f440w-clear: no such mosaic; did you mean {PREFIX}?",
     ),
-    make("a PSF of a band of no field", FIELD, "f335m is a band of no field", flags=f"{FAST} --psf f335m=psf.fits"),
-    make("a name that is none of a file", f'[fields."a/b"]\n{BANDS}', "field 'a/b': its catalogue has this name"),
+    make("a PSF of a band of no field", FIELD, "no field has the band f335m", flags=f"{FAST} --psf f335m=psf.fits"),
+    make(
+        "a name that is none of a file", f'[fields."a/b"]\n{BANDS}', "field 'a/b': its catalogue cannot have this name"
+    ),
     make("a name with a dot", f"[fields.sim.v7]\n{BANDS}", "[fields.'sim.v7']"),
     make(
-        "names that differ in case", f"{FIELD}[fields.SIM]\n{BANDS}", "field sim and field SIM would have the same file"
+        "names that differ in case",
+        f"{FIELD}[fields.SIM]\n{BANDS}",
+        "field sim and field SIM would write the same file",
     ),
     make(
         "two fields with one stack",
         f'[options.bands]\nstack = "."\n{FIELD}[fields.other]\n{BANDS}',
-        "sim-test-v7.4-ir_drc_sci.fits.gz: field sim and field other would have the same file",
+        "sim-test-v7.4-ir_drc_sci.fits.gz: field sim and field other would write the same file",
         "name another folder for the stack (stack) of one",
         flags=f"{FAST} --detect stack",
     ),
     make(
         "a field that reads what another writes",
         f'{FIELD}[fields.other]\n{BANDS}options.detect.use_segmentation = "out/sim_seg.fits.gz"\n',
-        "out/sim_seg.fits.gz: field sim would write a file that field other reads",
+        "out/sim_seg.fits.gz: field sim would write this file, field other would read it",
         "put them in two lists",
         flags=f"{FAST} --segmentations",
         prepare=put(
@@ -103,9 +107,24 @@ CASES = (
             "out/sim_seg.fits.gz",
         ),
     ),
+    make(
+        "a flag without effect",
+        FIELD,
+        "--annulus has no effect: the sky is 'none'; give --sky annulus",
+        flags=f"{FAST} --annulus 1,2",
+        outcome="warned",
+        check=check_made,
+    ),
+    make(
+        "an option of a field without effect",
+        f"{FIELD}[fields.sim.options.measure]\nannulus = [1, 2]\n",
+        "fields.toml: [fields.sim.options.measure] annulus has no effect: the sky is 'none'; give measure.background =",
+        outcome="warned",
+        check=check_made,
+    ),
     make("a suffix that no format has", FIELD, "did you mean .fits?", flags=f"{FAST} --suffix .fit"),
     make("catalogues for eazy", FIELD, "option format: eazy needs a zphot.translate", flags=f"{FAST} --format eazy"),
-    make("a folder that is a file", FIELD, "out: is a file; name a folder", prepare=put(FIELD, "out")),
+    make("a folder that is a file", FIELD, "out: is a file, not a folder; name a folder", prepare=put(FIELD, "out")),
     make(
         "a catalogue of somebody else",
         FIELD,
@@ -127,6 +146,9 @@ CASES = (
         prepare=put(FIELD, "out/summary.ecsv"),
     ),
     make(
-        "a state of somebody else", FIELD, "sim.fits.json: a survey would keep", prepare=put(FIELD, "out/sim.fits.json")
+        "a state of somebody else",
+        FIELD,
+        "sim.fits.json: is not the state file of a survey",
+        prepare=put(FIELD, "out/sim.fits.json"),
     ),
 )

@@ -432,7 +432,7 @@ def test_axes_in_no_unit_of_angle(unit, pair, detected):
     table = Table(detected.catalog)
     for axis in "ab":
         table[axis].unit = unit
-    with pytest.warns(dp.PhotplugWarning, match="columns a and b are in no unit of angle, so each Kron aperture is"):
+    with pytest.warns(dp.PhotplugWarning, match="columns a and b are not in an angular unit, so each Kron aperture is"):
         extended = dp.extend_catalog(table, [pair[LONG]], DJA)
     assert ((extended[f"{LONG}_flag"] & dp.SourceFlag.KRON_CIRCLE) > 0).all()
 
@@ -498,7 +498,9 @@ def test_angles_on_an_unknown_grid_are_told(pair, detected):
     one, scattered = table[:1], table.copy()
     scattered["x"] = np.random.default_rng(1).uniform(0, 100, len(table)) * u.pix
     for given in (unplaced, one, scattered):
-        with pytest.warns(dp.PhotplugWarning, match="nothing tells the grid that the angles theta .* by --like"):
+        with pytest.warns(
+            dp.PhotplugWarning, match="the grid of the catalogue's angles theta is not known.* with --like"
+        ):
             dp.extend_catalog(given, [pair[LONG]], DJA)
     round_ = unplaced.copy()
     round_["b"] = round_["a"]
@@ -697,9 +699,12 @@ def write_bad_inputs(ids: np.ndarray) -> None:
         (f"cat.fits --psf {SHORT}=flat.fits", "flat.fits: the PSF sums to 0"),
         ("text.ecsv", "column flux_aper_1 holds no numbers"),
         ("angle.fits", "column theta is in uJy, not deg"),
-        ("small.fits", "metadata ASEC_i of the catalogue: could not convert string to float: 'small'"),
+        (
+            "small.fits",
+            "the metadata ASEC_i of the catalogue are not numbers (could not convert string to float: 'small')",
+        ),
         ("done.fits", f"the catalogue already has {SHORT}_flux_auto of the new columns; add --overwrite-columns"),
-        (f"cat.fits {MOSAIC}_drc_sci.fits", f"are both of the band {SHORT}"),
+        (f"cat.fits {MOSAIC}_drc_sci.fits", f"are both in the band {SHORT}"),
         ("cat.fits other-f200w-clear", "other-f200w-clear: no such mosaic"),
         ("cat.fits -o there.fits", "there.fits: already exists"),
         ("cat.fits -o out.txt", "out.txt: the suffix must be one of .fits, .ecsv, .parquet, .h5, .vot, .csv"),
@@ -726,7 +731,9 @@ def test_a_segmentation_without_wcs_is_on_the_grid_of_the_first_mosaic(folder, d
 
 
 def test_what_has_no_band_cannot_be_added(detected):
-    with pytest.raises(dp.PhotplugError, match="some.image: its name tells no band, which its columns need"):
+    with pytest.raises(
+        dp.PhotplugError, match="some.image: its name contains no band, which the names of its columns need"
+    ):
         dp.extend_catalog(detected.catalog, [dp.Source(name="some.image")], DJA)
     with pytest.raises(dp.PhotplugError, match="some.image: not the name of a DJA mosaic"):
         dp.extend_catalog(detected.catalog, ["some.image"], DJA)

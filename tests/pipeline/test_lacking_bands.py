@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy import units as u
 from astropy.io import fits
+from astropy.nddata import CCDData, Cutout2D, InverseVariance
 from astropy.table import QTable, Table
+from astropy.wcs import WCS
 
 import dja_photplug as dp
 from dja_photplug.cli.app import main
 from dja_photplug.files.pixels import read_grid
+from dja_photplug.plugin import Options, Source, hookimpl
 from dja_photplug.simulate.field import FieldOptions, simulate_field, write_field
 from tests.helpers import expect_error, plain, write_psf
 
@@ -151,6 +157,78 @@ def test_matched_bands_and_what_is_drawn_of_them(folder, capsys, lacking):
     table = QTable.read("all.fits")
     expect_lacking(table, lacking)
     assert np.isfinite(plain(table[f"{OTHER}_match_err_1"])).all()
+
+
+class SavedLoader:
+    """A plugin that finds ``saved:PREFIX``, and knows no grid before it loads the pixels: whole, or what is asked for.
+
+    Of a cut-out that lies off, the second kind makes an exception that is no PhotplugError.
+    """
+
+    def __init__(self, *, cuts: bool, broken: bool = False) -> None:
+        self.cuts, self.broken = cuts, broken
+
+    @hookimpl
+    def photplug_find(self, text: str) -> Source | None:
+        prefix = text.removeprefix("saved:")
+        return Source(name=prefix, band=prefix.split("-")[2], label=text) if prefix != text else None
+
+    @hookimpl
+    def photplug_load(self, source: Source, options: Options) -> CCDData | None:
+        if not str(source).startswith("saved:"):
+            return None
+        if self.broken:
+            raise OSError("the tape is torn")
+        science, weight = (f"{source.name}_drc_{kind}.fits" for kind in ("sci", "wht"))
+        planes, wcs = [fits.getdata(path).astype("f4") for path in (science, weight)], WCS(fits.getheader(science))
+        if self.cuts and options.cutout is not None:
+            centre, size = options.cutout
+            planes = [Cutout2D(plane, centre, size, wcs=wcs, mode="trim") for plane in planes]
+            planes, wcs = [part.data for part in planes], planes[0].wcs
+        return CCDData(planes[0], unit=10 * u.nJy, uncertainty=InverseVariance(planes[1]), wcs=wcs)
+
+
+@pytest.mark.parametrize("cuts", [False, True])
+@pytest.mark.parametrize("detect", [LONG, "stack"])
+def test_mosaics_of_plugins_that_lie_off_the_cutout(folder, cuts, detect):
+    """The loader alone tells where they are, and refuses a cut-out in its own way; theirs are as ours, in a row."""
+    cut_off(SHORT)
+    position = read_grid(Path(f"{prefix(LONG)}_drc_sci.fits")).wcs.pixel_to_world(149.5, 99.5)
+    options = Options(
+        cutout=(position, 5.5 * u.arcsec),
+        variance=dp.VarianceOptions(noise="background"),
+        bands=dp.BandOptions(detect=detect),
+    )
+    manager = dp.get_plugin_manager()
+    manager.register(SavedLoader(cuts=cuts), "saved")
+    tables, told = [], []
+    for short in (prefix(SHORT), f"saved:{prefix(SHORT)}"):
+        sources = [prefix(LONG), short, prefix(OTHER)]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", dp.PhotplugWarning)
+            table = dp.run(sources, options, manager=manager).catalog
+            alone = replace(options, bands=dp.BandOptions())
+            extended = dp.extend_catalog(table["id", "ra", "dec"], sources[1:], alone, manager=manager)
+        expect_lacking(table, "off")
+        expect_lacking(extended, "off")
+        tables.append([table, extended])
+        told.append([str(each.message).replace("saved:", "") for each in caught])
+    assert told[0] == told[1] == 2 * [f"{prefix(SHORT)}: {TOLD['off']}"]
+    for ours, theirs in zip(*tables, strict=True):
+        assert ours.colnames == theirs.colnames
+        for name in ours.colnames:
+            np.testing.assert_array_equal(plain(theirs[name]), plain(ours[name]), err_msg=name)
+
+
+def test_what_a_loader_refuses_otherwise_stays_refused(folder):
+    """It reads no grid either; and a band whose mosaic the cut-out is on, or without one, is not read again."""
+    manager = dp.get_plugin_manager()
+    manager.register(SavedLoader(cuts=False, broken=True), "saved")
+    position = read_grid(Path(f"{prefix(LONG)}_drc_sci.fits")).wcs.pixel_to_world(149.5, 99.5)
+    for cutout in (None, (position, 5.5 * u.arcsec)):
+        options = Options(cutout=cutout, bands=dp.BandOptions(detect=LONG), variance=dp.VarianceOptions(noise="dja"))
+        with pytest.raises(dp.PhotplugError, match="plugin 'saved' failed in photplug_load: OSError: the tape is torn"):
+            dp.run([prefix(LONG), f"saved:{prefix(SHORT)}"], options, manager=manager)
 
 
 def test_survey(folder, capsys):

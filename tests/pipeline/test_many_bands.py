@@ -498,7 +498,7 @@ def test_command_line(folder, capsys, both, psf):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (f"{BANDS} sim-nested-v1-f115w-clear_drc_sci.fits", "are both of the band f115w; give one mosaic for each"),
+        (f"{BANDS} sim-nested-v1-f115w-clear_drc_sci.fits", "are both in the band f115w; give one mosaic per band"),
         (f"{BANDS} --detect f090w", "option detect: f090w is not one of the bands f444w, f115w, and there is no such"),
         (
             f"{BANDS} --detect ir",
@@ -566,5 +566,5 @@ def test_cut_out(pair):
     inner = SkyCoord(part.catalog["ra"], part.catalog["dec"]).separation(centre) < 3 * u.arcsec
     for band in (LONG, SHORT):
         assert np.isfinite(part.catalog[f"{band}_flux_aper_3"][inner]).all()
-    with pytest.raises(dp.PhotplugError, match="cut-out by pixels is another place in each band"):
+    with pytest.raises(dp.PhotplugError, match="cut-out in pixels is at another position in each band"):
         dp.run(pair, replace(detect_on(), cutout=(slice(100), slice(100))))

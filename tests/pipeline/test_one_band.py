@@ -261,7 +261,7 @@ def test_plain_nddata_of_another_loader(simulated):
 
 
 def test_what_a_run_refuses(simulated, tmp_path):
-    with pytest.raises(dp.PhotplugError, match="both of the band f444w; give one mosaic for each"):
+    with pytest.raises(dp.PhotplugError, match="both in the band f444w; give one mosaic per"):
         dp.run([simulated.prefix, simulated.prefix])
     with pytest.raises(dp.PhotplugError, match="engine 'nope'.*asked sep-engine"):
         dp.run([simulated.prefix], dp.Options(engine="nope"))
@@ -280,7 +280,7 @@ def test_plugin_column_that_exists(simulated):
     manager.register(Careless, "careless")
     with pytest.raises(
         dp.PhotplugError,
-        match="plugin 'careless' in photplug_columns: gave the column flux_auto, which the catalogue has",
+        match="plugin 'careless' in photplug_columns: gave the column flux_auto, which the catalogue already has",
     ):
         dp.run([simulated.prefix], manager=manager)
 

@@ -466,7 +466,7 @@ def test_source_without_a_band_is_measured_alone(pair):
     assert "flux_auto" in dp.run([name], DJA, manager=manager).catalog.colnames
     for refused in (lambda: dp.run([name, pair[1]], DJA, manager=manager), lambda: dp.extend_catalog(
         QTable({"ra": [34.3], "dec": [-5.1]}), [name], DJA, manager=manager)):  # fmt: skip
-        with pytest.raises(dp.PhotplugError, match="its name tells no band.*install a plugin that finds it"):
+        with pytest.raises(dp.PhotplugError, match="its name contains no band.*install a plugin that finds it"):
             refused()
 
 
@@ -698,14 +698,14 @@ def test_options_of_a_plugin_from_flag_file_and_python(folder, plugged, capsys):
 
 def test_options_of_plugins_that_cannot_be(simulated):
     for declared, message in (
-        ({"detect": Flat}, "options 'detect' of a plugin: the name is taken"),
-        ({"Flat Field": Flat}, "options 'Flat Field' of a plugin: a name has lower-case letters"),
-        ({"flat": dict}, "options 'flat' of a plugin are no class of Stage"),
+        ({"detect": Flat}, "options 'detect' of a plugin: the name is already taken"),
+        ({"Flat Field": Flat}, "options 'Flat Field' of a plugin: not a valid name; use lower-case letters"),
+        ({"flat": dict}, "options 'flat' of a plugin: not a subclass of Stage"),
         ([Flat], "plugin 'mine' in photplug_options: gave a list where a dict is needed"),
     ):
         with pytest.raises(dp.PhotplugError, match=message):
             dp.run([simulated.prefix], DJA, manager=make_manager(photplug_options=lambda declared=declared: declared))
-    with pytest.raises(dp.PhotplugError, match="option plugins: flat of type Flat is not declared; there are none"):
+    with pytest.raises(dp.PhotplugError, match="option plugins: no plugin declares flat of type Flat; declared: none"):
         dp.run([simulated.prefix], replace(DJA, plugins={"flat": Flat()}))
 
 
@@ -868,5 +868,5 @@ def test_images_take_the_options_of_plugins_that_commands_take(simulated):
         header = {"BUNIT": "10*nanoJansky"}
         full = dp.full_weight(science, weight, None, header, scaled, plugins=plugins, manager=manager)
         np.testing.assert_allclose(full, factor, rtol=1e-6)
-    with pytest.raises(dp.PhotplugError, match="option plugins: flat of type Flat is not declared"):
+    with pytest.raises(dp.PhotplugError, match="option plugins: no plugin declares flat of type Flat"):
         dp.load_mosaic(simulated.prefix, plugins={"flat": Flat()})

@@ -324,5 +324,7 @@ def test_bad_options_are_refused(declared: object) -> None:
 
 def test_a_typo_of_the_variable_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DJA_PHOTPLUG_BLOCK", "sep-engin")
-    with pytest.warns(PhotplugWarning, match="DJA_PHOTPLUG_BLOCK: no plugin is called 'sep-engin'.*did you mean sep-"):
+    with pytest.warns(
+        PhotplugWarning, match="DJA_PHOTPLUG_BLOCK: there is no plugin 'sep-engin' to block.*did you mean sep-"
+    ):
         assert get_plugin_manager().has_plugin("sep-engine")

@@ -63,8 +63,8 @@ def test_what_is_no_weight_is_the_plugins(act, why, simulated):
 def test_a_weight_that_is_nowhere_is_the_plugins(nothing, simulated):
     """By whatever comes of it; the sky would be said to have no pixel."""
     told = (
-        r"plugin 'mine' in photplug_variance: its noise model gave none of the \d{6} pixels with a published weight "
-        "one above 0; give the inverse variance of each"
+        r"plugin 'mine' in photplug_variance: its noise model gave no positive weight to any of \d{6} pixels "
+        "with a published one; give the inverse variance of each"
     )
     with pytest.raises(PhotplugError, match=told):
         load(lambda science, weight: np.full_like(weight, nothing), simulated)
@@ -82,7 +82,7 @@ def test_a_weight_that_half_of_the_pixels_lack_is_told(nothing, simulated):
 
     with pytest.warns(
         dp.PhotplugWarning,
-        match="clear: 50% of the pixels with weight get none by the noise model of plugin 'mine', and count",
+        match="clear: 50% of the pixels with weight get none from the noise model of plugin 'mine', and count",
     ):
         image = load(forget, simulated)
     assert (image.uncertainty.array[:, :265] == 0).all()

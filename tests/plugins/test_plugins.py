@@ -130,7 +130,9 @@ def test_blocking_by_argument_and_environment(monkeypatch):
     rows = dict(row[:2] for row in describe_plugins(manager))
     assert {name for name, origin in rows.items() if origin == "blocked"} == {"wcs-epochs", "table-writer"}
     assert rows["sep-engine"] == "built in"
-    with pytest.raises(dp.PhotplugError, match=r"block: no plugin is called 'sep_engine'.*did you mean sep-engine\?"):
+    with pytest.raises(
+        dp.PhotplugError, match=r"block: there is no plugin 'sep_engine' to block.*did you mean sep-engine\?"
+    ):
         get_plugin_manager(block=["sep_engine"])
 
 
@@ -292,6 +294,6 @@ def test_example_of_a_specification_does_what_it_says(name, simulated, tmp_path,
 def test_an_engine_that_only_detects_is_told_what_it_lacks(simulated):
     manager = get_plugin_manager()
     manager.register(make_plugin(photplug_detect=lambda options: None), "mine")
-    lacks = "'mine' has photplug_detect and no photplug_background, which an engine of a name of its own needs"
+    lacks = "'mine' has photplug_detect but not photplug_background, which an engine with its own name needs"
     with pytest.raises(dp.PhotplugError, match=f"engine 'peaks': no plugin claimed photplug_background; .*{lacks}"):
         dp.run([simulated.prefix], dp.Options(engine="peaks"), manager=manager)

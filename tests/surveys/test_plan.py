@@ -123,7 +123,7 @@ def test_values_of_bands_are_for_fields_that_have_them(place: Path) -> None:
     assert list(fields["two"].options.bands.psf) == ["f444w", "f115w"]
     assert fields["one"].options.variance.detector_gain is None
     assert fields["two"].options.variance.detector_gain == {"f115w": 2.0}
-    with pytest.raises(dp.PhotplugError, match=r"^option psf: f335m is a band of no field; .*f115w, f444w$"):
+    with pytest.raises(dp.PhotplugError, match=r"^option psf: no field has the band f335m; .*f115w, f444w$"):
         read(place, text.replace('f115w = "data', 'f335m = "data'))
     own = text + "[fields.one.options.variance]\ndetector_gain = { f115w = 2.0 }\n"
     with pytest.raises(dp.PhotplugError, match=r"\[fields.one\]: option detector_gain: f115w is not one of the bands"):
@@ -172,8 +172,8 @@ def test_fields_of_a_mapping(place: Path) -> None:
     one, two = make_fields(bands, options, dp.get_plugin_manager())
     assert (one.options.bands.zero_point, two.options.bands.zero_point) == ({}, {"f115w": 28.0})
     for wrong, told in (
-        ({}, "a survey of no field"),
-        ({"a/b": ["data/one-v1-f444w-clear"]}, "^field 'a/b': its catalogue has this name"),
+        ({}, "the survey has no fields"),
+        ({"a/b": ["data/one-v1-f444w-clear"]}, "^field 'a/b': its catalogue cannot have this name"),
         ({"a": []}, "^field a: no mosaic given"),
         (
             {"a": ["data/none-v1-f444w-clear"]},
@@ -201,7 +201,7 @@ def test_two_fields_do_not_write_one_stack(place: Path) -> None:
         bands = ["data/three-v1-f444w-clear"]
     """
     (place / "fields.toml").write_text(fields)
-    told = "^link/two-v1-ir_drc_sci.fits.gz: field two and field again would have the same file; name another folder"
+    told = "^link/two-v1-ir_drc_sci.fits.gz: field two and field again would write the same file; name another folder"
     with pytest.raises(dp.PhotplugError, match=told):
         dp.survey("fields.toml", "out")
     assert not (place / "out").exists()

@@ -392,7 +392,7 @@ def test_what_is_registered_by_hand_is_done_here(place: Path) -> None:
     manager = dp.get_plugin_manager()
     manager.register(Bug(), "buggy")
     two = dp.Options(bands=BandOptions(workers=2))
-    with pytest.warns(dp.PhotplugWarning, match="registered by hand are known in this process alone"):
+    with pytest.warns(dp.PhotplugWarning, match="registered by hand are known only in this process"):
         assert states(dp.survey("fields.toml", "out", two, manager=manager))["two"][0] == "failed"
 
 
@@ -434,7 +434,7 @@ def test_fields_of_workers_that_are_killed_are_done_here(place: Path) -> None:
         done.set()
         killer.join()
     told = [str(warning.message) for warning in caught]
-    assert any("fields that are left are done one after the other" in text for text in told), told
+    assert any("doing the remaining fields one after the other" in text for text in told), told
     assert states(summary) == dict.fromkeys(NAMES, ("made", ""))
 
 
