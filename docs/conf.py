@@ -7,6 +7,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.logging import getLogger
 
@@ -48,5 +49,12 @@ def run_tutorial(app: Sphinx) -> None:
         getLogger("tutorial").warning("the tutorial does not run as it is shown: %s", done.stderr or done.stdout)
 
 
+def link_figures(_app: Sphinx, page: nodes.document) -> None:
+    """Make each figure a link to its file, as its panels are small here; Sphinx links those that have a width."""
+    for figure in page.findall(nodes.image):
+        figure["width"] = "100%"  # wide.css shows it in its own
+
+
 def setup(app: Sphinx) -> None:
     app.connect("builder-inited", run_tutorial)
+    app.connect("doctree-read", link_figures)

@@ -471,6 +471,19 @@ def test_index_has_a_question_for_every_page() -> None:
     assert f"Version {dp.__version__}." in text
 
 
+def test_pages_have_the_names_that_the_index_gives_them() -> None:
+    """The sidebar shows the first heading of a page, the index another name: a reader takes them for two pages."""
+    named = re.findall(r"^\| \[(.+?)\]\((\S+\.md)\) \|", (ROOT / "docs" / "index.md").read_text(), re.MULTILINE)
+    heads = [((ROOT / "docs" / page).read_text().splitlines()[0], page) for _, page in named]
+    assert heads == [(f"# {name}", page) for name, page in named]
+
+
+def test_tables_have_a_head() -> None:
+    """One without words is drawn as a thin line."""
+    pages_without = [page.name for page in PAGES if re.search(r"^\|[ |]+\|\n\| ---", page.read_text(), re.MULTILINE)]
+    assert pages_without == []
+
+
 def read_section(link: str) -> str:
     """Return a page, from the heading that a link leads to up to the next one."""
     name, _, anchor = link.partition("#")
