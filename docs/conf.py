@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -31,6 +32,7 @@ napoleon_google_docstring = False
 napoleon_use_ivar = True  # attributes of dataclasses are documented once, in their class
 autodoc_typehints = "none"  # numpydoc sections hold the types
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True  # `SIZE`, not all that it holds
 
 html_theme = "furo"
 html_title = f"dja_photplug {release}"
@@ -55,6 +57,15 @@ def link_figures(_app: Sphinx, page: nodes.document) -> None:
         figure["width"] = "100%"  # wide.css shows it in its own
 
 
+def shorten_signature(
+    _app: Sphinx, _what: str, _name: str, _item: object, _options: object, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """Leave out what groups of options hold by default: the page of commands has a table of it."""
+    nested = re.compile(r"(\w+Options)\((?:[^()]|\([^()]*\))+\)")
+    return signature and nested.sub(r"\1()", signature), returned
+
+
 def setup(app: Sphinx) -> None:
     app.connect("builder-inited", run_tutorial)
     app.connect("doctree-read", link_figures)
+    app.connect("autodoc-process-signature", shorten_signature)

@@ -65,14 +65,18 @@ def report(
         Ends in ``.html``.
     mosaics : str or Path, optional
         The folder that the mosaics are in now; by default where the metadata of the catalogue say.
-    segmentation, completeness : str or Path, optional
-        Labels by ``id``, whose edges are drawn (by default those of the result of `run`); the table of ``inject -o``.
+    segmentation : str or Path, optional
+        Labels by ``id``, whose edges are drawn; by default those of the result of `run`.
+    completeness : str or Path, optional
+        The table of ``inject -o``.
     columns : CatalogColumns, optional
         Which columns of the catalogue are used; found by default.
     manager : PluginManager, optional
         All plugins by default.
-    progress, overwrite : bool, optional
-        Show a progress bar where stderr is a terminal; replace an existing file.
+    progress : bool, optional
+        Show a progress bar where stderr is a terminal.
+    overwrite : bool, optional
+        Replace an existing file.
 
     Returns
     -------

@@ -431,6 +431,24 @@ def test_api_page_lists_every_public_name() -> None:
     assert sorted(shown) == sorted(set(dp.__all__) - {"__version__"})
 
 
+def test_signatures_on_the_api_page_are_short() -> None:
+    """Groups of options without what they hold; the defaults of functions as they are written."""
+    pytest.importorskip("sphinx", reason="the documentation is built with sphinx")
+    spec = spec_from_file_location("conf", ROOT / "docs" / "conf.py")
+    assert spec is not None
+    assert spec.loader is not None
+    conf = module_from_spec(spec)
+    spec.loader.exec_module(conf)
+    whole = str(inspect.signature(dp.Options))
+    short, returned = conf.shorten_signature(None, "class", "dja_photplug.Options", dp.Options, None, whole, None)
+    assert "n_sigma" in whole
+    assert "n_sigma" not in short
+    assert "measure: " in short
+    assert returned is None
+    assert conf.autodoc_preserve_defaults
+    assert len(short) < 1200
+
+
 def test_house_page_shows_the_wings_that_are_enforced() -> None:
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())
     [layers] = [rule["layers"] for rule in config["tool"]["importlinter"]["contracts"] if "containers" in rule]
