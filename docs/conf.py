@@ -65,7 +65,18 @@ def shorten_signature(
     return signature and nested.sub(r"\1()", signature), returned
 
 
+def part_attributes(_app: Sphinx, _what: str, _name: str, _item: object, _options: object, lines: list[str]) -> None:
+    """Give each of several attributes of one line its own: napoleon takes the last for their name."""
+    together = re.compile(r"^(\w+(?:, \w+)+) : (.*)\n((?:    .*\n)*)", re.MULTILINE)
+    text = together.sub(
+        lambda match: "".join(f"{name} : {match[2]}\n{match[3]}" for name in match[1].split(", ")),
+        "\n".join([*lines, ""]),
+    )
+    lines[:] = text.split("\n")
+
+
 def setup(app: Sphinx) -> None:
     app.connect("builder-inited", run_tutorial)
     app.connect("doctree-read", link_figures)
     app.connect("autodoc-process-signature", shorten_signature)
+    app.connect("autodoc-process-docstring", part_attributes, priority=400)  # before napoleon

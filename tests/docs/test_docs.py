@@ -431,14 +431,29 @@ def test_api_page_lists_every_public_name() -> None:
     assert sorted(shown) == sorted(set(dp.__all__) - {"__version__"})
 
 
-def test_signatures_on_the_api_page_are_short() -> None:
-    """Groups of options without what they hold; the defaults of functions as they are written."""
+@pytest.fixture
+def conf() -> ModuleType:
+    """Return docs/conf.py."""
     pytest.importorskip("sphinx", reason="the documentation is built with sphinx")
     spec = spec_from_file_location("conf", ROOT / "docs" / "conf.py")
     assert spec is not None
     assert spec.loader is not None
-    conf = module_from_spec(spec)
-    spec.loader.exec_module(conf)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_attributes_of_one_line_are_shown_one_by_one(conf: ModuleType) -> None:
+    lines = inspect.getdoc(dp.MosaicFiles).splitlines()
+    assert "science, weight : Path" in lines
+    conf.part_attributes(None, "class", "dja_photplug.MosaicFiles", dp.MosaicFiles, None, lines)
+    assert {"science : Path", "weight : Path", "root : str", "filter : str"} <= set(lines)
+    assert lines[lines.index("filter : str") + 1] == lines[lines.index("root : str") + 1] != ""
+    assert not [line for line in lines if re.match(r"\w+, .* : ", line)]
+
+
+def test_signatures_on_the_api_page_are_short(conf: ModuleType) -> None:
+    """Groups of options without what they hold; the defaults of functions as they are written."""
     whole = str(inspect.signature(dp.Options))
     short, returned = conf.shorten_signature(None, "class", "dja_photplug.Options", dp.Options, None, whole, None)
     assert "n_sigma" in whole
