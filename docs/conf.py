@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.logging import getLogger
 
@@ -30,6 +32,7 @@ napoleon_google_docstring = False
 napoleon_use_ivar = True  # attributes of dataclasses are documented once, in their class
 autodoc_typehints = "none"  # numpydoc sections hold the types
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True  # `SIZE`, not all that it holds
 
 html_theme = "furo"
 html_title = f"dja_photplug {release}"
@@ -48,5 +51,32 @@ def run_tutorial(app: Sphinx) -> None:
         getLogger("tutorial").warning("the tutorial does not run as it is shown: %s", done.stderr or done.stdout)
 
 
+def link_figures(_app: Sphinx, page: nodes.document) -> None:
+    """Make each figure a link to its file, as its panels are small here; Sphinx links those that have a width."""
+    for figure in page.findall(nodes.image):
+        figure["width"] = "100%"  # wide.css shows it in its own
+
+
+def shorten_signature(
+    _app: Sphinx, _what: str, _name: str, _item: object, _options: object, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """Leave out what groups of options hold by default: the page of commands has a table of it."""
+    nested = re.compile(r"(\w+Options)\((?:[^()]|\([^()]*\))+\)")
+    return signature and nested.sub(r"\1()", signature), returned
+
+
+def part_attributes(_app: Sphinx, _what: str, _name: str, _item: object, _options: object, lines: list[str]) -> None:
+    """Give each of several attributes of one line its own: napoleon takes the last for their name."""
+    together = re.compile(r"^(\w+(?:, \w+)+) : (.*)\n((?:    .*\n)*)", re.MULTILINE)
+    text = together.sub(
+        lambda match: "".join(f"{name} : {match[2]}\n{match[3]}" for name in match[1].split(", ")),
+        "\n".join([*lines, ""]),
+    )
+    lines[:] = text.split("\n")
+
+
 def setup(app: Sphinx) -> None:
     app.connect("builder-inited", run_tutorial)
+    app.connect("doctree-read", link_figures)
+    app.connect("autodoc-process-signature", shorten_signature)
+    app.connect("autodoc-process-docstring", part_attributes, priority=400)  # before napoleon

@@ -57,9 +57,11 @@ class NoiseCalibration:
     ----------
     radius : ndarray
         Radii at which it was measured, arcsec, (n,), rising.
-    measured, measured_error : ndarray
-        a(r) and its sampling error, (zones, n); where a zone has too few apertures, `factor` and the error of the
-        nearest radius that it was measured at.
+    measured : ndarray
+        a(r), (zones, n); `factor` where a zone has too few apertures.
+    measured_error : ndarray
+        Its sampling error, (zones, n); where a zone has too few apertures, that of the nearest radius that it was
+        measured at.
     factor : ndarray
         The smoothest monotone curve that the measurements allow, (zones, n).
     n_effective : ndarray

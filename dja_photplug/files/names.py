@@ -127,8 +127,9 @@ class MosaicFiles(Source):
     root, filter : str
         As in the names of the files, ``{root}-{filter}``, which is `name`; `band` follows from the filter.
     science, weight : Path
-    exposure, variance, wcs_log : Path or None
-        `wcs_log` is `log` too.
+    exposure, variance : Path or None
+    wcs_log : Path or None
+        The same as `log`.
     label : str
         The shortest text by which :func:`find_mosaic` finds the same files: a prefix, or else the science image.
     """

@@ -65,14 +65,18 @@ def report(
         Ends in ``.html``.
     mosaics : str or Path, optional
         The folder that the mosaics are in now; by default where the metadata of the catalogue say.
-    segmentation, completeness : str or Path, optional
-        Labels by ``id``, whose edges are drawn (by default those of the result of `run`); the table of ``inject -o``.
+    segmentation : str or Path, optional
+        Labels by ``id``, whose edges are drawn; by default those of the result of `run`.
+    completeness : str or Path, optional
+        The table of ``inject -o``.
     columns : CatalogColumns, optional
         Which columns of the catalogue are used; found by default.
     manager : PluginManager, optional
         All plugins by default.
-    progress, overwrite : bool, optional
-        Show a progress bar where stderr is a terminal; replace an existing file.
+    progress : bool, optional
+        Show a progress bar where stderr is a terminal.
+    overwrite : bool, optional
+        Replace an existing file.
 
     Returns
     -------
@@ -203,7 +207,9 @@ def _look(
     step, coarse = _choose_step(contents, found, used), -(-max(field.shape) // FIELD_SIDE)
     bands = {band.name: band for band in contents.bands}
     colours = choose_colours({mosaic.band: find_wavelength(mosaic.label, mosaic.header) for mosaic in found})
-    tiles, depths, parts, covered = dict[str, Tiles](), {}, {}, 0.0
+    tiles, depths, parts = dict[str, Tiles](), {}, {}
+    detected = [mosaic for mosaic in found if mosaic.band == contents.meta.get("DETECT")] or found  # or their stack
+    covered = np.zeros([-(-n // coarse) for n in field.shape])
     for mosaic in tqdm(found, desc="mosaics", disable=None if progress else True):
         planes = read_planes(mosaic, manager)
         science = next(planes)
@@ -213,11 +219,14 @@ def _look(
         del science
         band = bands.get(mosaic.band)
         diameter = float(contents.diameters[contents.reference]) if band and len(contents.diameters) else 1.0
-        depth, share = map_depth(next(planes), mosaic, band.calibration if band else None, diameter)
+        weight = next(planes)
+        depth = map_depth(weight, mosaic, band.calibration if band else None, diameter)
         if band is not None and np.isfinite(depth).any():
             depths[mosaic.band] = depth
-        covered = share if mosaic is field else covered
-    area = covered * np.prod(field.shape) * (field.scale / 60) ** 2
+        if mosaic in detected:
+            covered = np.fmax(covered, _sample_field((weight > 0).view(np.uint8), field, mosaic, coarse))
+        del weight
+    area = float(np.mean(covered)) * np.prod(field.shape) * (field.scale / 60) ** 2
     return Views(
         field=field,
         mosaics={mosaic.band: mosaic for mosaic in found},
@@ -246,12 +255,10 @@ def _choose_step(contents: Contents, found: Sequence[BandMosaic], used: float) -
     return int(np.ceil(np.sqrt(PIXEL_BYTES * pixels / max(rest, 5e6))))
 
 
-def _sample_field(
-    science: NDArray[np.float32], field: BandMosaic, mosaic: BandMosaic, step: int
-) -> NDArray[np.float32]:
-    """Return a band on the coarse pixels of the field, the means of step x step."""
+def _sample_field(pixels: NDArray[np.number], field: BandMosaic, mosaic: BandMosaic, step: int) -> NDArray[np.float32]:
+    """Return a plane of a band on the coarse pixels of the field, the means of step x step; NaN off the band."""
     own = max(1, round(step * field.scale / mosaic.scale))
-    means = block_mean(science, own).astype(np.float32)
+    means = block_mean(pixels, own).astype(np.float32)
     x0, xx, xy, y0, yx, yy = map_pixels(field, mosaic)
     rows, columns = (np.arange(-(-n // step)) * step + (step - 1) / 2 for n in field.shape)
     x = x0 + xx * columns + xy * rows[:, None]

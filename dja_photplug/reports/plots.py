@@ -236,7 +236,7 @@ def epochs_plot(bands: Sequence[str]) -> Figure:
     plot = _figure("epochs", "date (UTC)", "", x_axis_type="datetime", y_range=list(reversed(bands)), height=height)
     spans = _source("epochs spans", {"band": [], "first": [], "mean": [], "last": [], "dot": [], "note": []})
     visits = _source("epochs visits", {"band": [], "time": [], "size": [], "note": []})
-    plot.segment("first", "band", "last", "band", line_width=4, line_alpha=0.35, color=BLUE, source=spans)
+    plot.segment("first", "band", "last", "band", line_width=4, line_alpha=0.5, color=BLUE, source=spans)
     for end in ("first", "last"):  # a bar as thick as the line where there are visits
         plot.scatter(end, "band", size="dot", color=BLUE, source=spans)
     style = {"marker": "dash", "angle": np.pi / 2, "color": BLUE, "line_width": 2, "line_alpha": 0.8}
@@ -259,10 +259,13 @@ def counts_plot(counts: Counts) -> Figure:
     -------
     `~bokeh.plotting.figure`
     """
-    plot = _figure("counts", "AB mag of the Kron aperture", "sources / mag / arcmin²", y_axis_type="log")
     seen = counts.number > 0
     middle, density, error = (each[seen] for each in (counts.edges + 0.25, counts.density, counts.error))
     low = np.maximum(density - error, density / 3)  # of a single source it is 0, which no logarithm has
+    # Over less than two decades ticks are at equal steps, and those at the top lie on each other.
+    top = 1.3 * float((density + error).max())
+    scale = (min(float(low.min()) / 1.3, top / 150), top)
+    plot = _figure("counts", "AB mag of the Kron aperture", "sources / mag / arcmin²", y_axis_type="log", y_range=scale)
     data = {"x": middle, "y": density, "low": low, "high": density + error, "n": counts.number[seen]}
     source = _source("counts points", data)
     plot.segment("x", "low", "x", "high", color=BLUE, source=source)
@@ -356,7 +359,7 @@ def depth_plot(maps: Data, box: tuple[float, float]) -> Figure:
     words = {"major_label_text_color": "#828c96", "background_fill_alpha": 0}  # read on light and on dark ground
     words |= {"major_label_text_font_size": "12px", "title": "AB mag", "title_text_color": "#828c96"}
     ticks = BasicTicker(desired_num_ticks=5)
-    bar = ColorBar(color_mapper=mapper, height=12, padding=4, ticker=ticks, title_standoff=4, **words)
+    bar = ColorBar(color_mapper=mapper, height=12, padding=4, ticker=ticks, title_standoff=4, name="depth bar", **words)
     plot.add_layout(bar, "below")
     plot.axis.visible = plot.grid.visible = False
     _add_hover(plot, [("5-sigma limit", "@image{0.00}")])

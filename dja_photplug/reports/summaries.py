@@ -32,7 +32,7 @@ _CARDS = {
     "VARFILE": "variance of",
     "DETGAIN": "detector gain (e-/DN)",
     "GAINFROM": "gain from",
-    "PHOTSCLE": "photometric scale",
+    "PHOTSCLE": "DN/s per 10 nJy",
     "GROWTH": "exposure map",
     "EXPFROM": "exposure time from",
     "EPOCHS": "WCS log",
@@ -85,7 +85,7 @@ def count_sources(mag: Floats, area: float) -> Counts | None:
     Returns
     -------
     Counts or None
-        In bins of half a magnitude, errors as of Poisson counts; None without magnitudes.
+        In bins of half a magnitude, errors as of Poisson counts; None without magnitudes or area.
 
     Examples
     --------
@@ -93,7 +93,7 @@ def count_sources(mag: Floats, area: float) -> Counts | None:
     [2.0, 0.0, 1.0]
     """
     mag = mag[np.isfinite(mag)]
-    if not mag.size:
+    if not mag.size or area <= 0:
         return None
     low = np.floor(mag.min() / COUNT_BIN) * COUNT_BIN
     edges = np.arange(low, mag.max() + COUNT_BIN, COUNT_BIN)
@@ -105,7 +105,7 @@ def count_sources(mag: Floats, area: float) -> Counts | None:
 
 def map_depth(
     weight: NDArray[np.float32], mosaic: BandMosaic, calibration: NoiseCalibration | None, diameter: float
-) -> tuple[NDArray[np.float32], float]:
+) -> NDArray[np.float32]:
     """Return the depth of a mosaic.
 
     Parameters
@@ -120,10 +120,8 @@ def map_depth(
 
     Returns
     -------
-    depth : ndarray
+    ndarray
         5-sigma AB limit of the circle on empty sky in cells of the mosaic, NaN where there are no data.
-    covered : float
-        Share of the part that has data.
     """
     mean = block_mean(weight, -(-max(weight.shape) // MAP_SIDE))
     with np.errstate(divide="ignore"):
@@ -132,7 +130,7 @@ def map_depth(
     number = np.pi * (radius / mosaic.scale) ** 2
     factor = np.ones_like(mean) if calibration is None else calibration(np.full(mean.shape, radius), variance)
     depth = magnitude_of(5 * factor * np.sqrt(number * variance), MOSAIC_ZERO_POINT)
-    return depth.astype(np.float32), float(np.mean(weight > 0))
+    return depth.astype(np.float32)
 
 
 def list_zones(calibration: NoiseCalibration) -> Iterator[tuple[Floats, Floats, Floats, NDArray[np.bool_]]]:

@@ -13,7 +13,7 @@ from tables import list_commands
 PAGE = Path(__file__).resolve().parent.parent / "help.md"
 WIDTH = 80
 HEAD = """\
-# Help as text
+# Help
 
 The output of `dja-photplug COMMAND --help`, in the order of `dja-photplug --help`, made by `docs/scripts/help.py`.
 [Commands](cli.md) explains the commands, with examples.

@@ -83,7 +83,7 @@ def compare(prefix: Path, folder: Path, plot: str | None) -> None:
     groups["55"] = (first == 0) & (second == 4)
     radii = " | ".join(f'{radius:g}"' for radius in RADII)
     print(f"| rolls [deg] | stars | {radii} | share: log, stars | spikes [deg]: log, stars |")
-    print("| --- | --- " + "| --- " * (len(RADII) + 2) + "|")
+    print("| --- " + "| ---: " * (len(RADII) + 3) + "|")
     for name, group in groups.items():
         chosen = group & (np.cumsum(group) <= MOST)
         stack = stack_stars(stars[chosen], 101, name, find_wavelength(image.meta)).psf

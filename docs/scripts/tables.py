@@ -164,51 +164,30 @@ def benchmarks() -> dict[str, str]:
     return {name: show(runs) or "Not measured in this run." for name, show in report.TABLES.items()}
 
 
-def schemas() -> str:
-    """Return the kinds of catalogues: how each is recognised, and what its columns mean."""
-    rows = []
+def schemas() -> dict[str, str]:
+    """Return the kinds of catalogues: how each is recognised, where its sources are, and what is measured of them."""
+    marks, places, light = [], [], []
     for schema in (*SCHEMAS, PLAIN):
-        shapes = [
+        name = f"`{schema.name}`"
+        found = " ".join(f"`{mark}`" for mark in schema.marks) + "".join(f", not `{mark}`" for mark in schema.lacks)
+        marks.append((name, schema.title, found))
+        positions = ", ".join(f"`{ra} {dec}`" for ra, dec in schema.position) or "the usual names"
+        pixels = ", ".join(f"`{x} {y}`" for x, y in schema.places) + f" from {schema.origin}"
+        places.append((name, " ".join(f"`{column}`" for column in schema.ids), positions, pixels))
+        shapes = "; ".join(
             f"`{shape.a} {shape.b} {'/'.join(shape.theta)}` ({shape.unit}, {shape.angle} from {shape.zero})"
             for shape in schema.shapes
-        ]
-        kron = f"`{schema.kron}` x {schema.kron_factor:g}" if schema.kron else ""
-        fluxes = " ".join(f"`{name}`" for name in (schema.auto, schema.aperture) if name)
-        positions = ", ".join(f"`{ra} {dec}`" for ra, dec in schema.position) or "the usual names"
-        places = ", ".join(f"`{x} {y}`" for x, y in schema.places) + f" from {schema.origin}"
-        unit = schema.flux_unit or (f"`{schema.zero_point}`" if schema.zero_point else "their own")
-        marks = " ".join(f"`{mark}`" for mark in schema.marks) + "".join(f", not `{mark}`" for mark in schema.lacks)
-        missing = " ".join(f"{value:g}" for value in schema.missing)
-        ids = " ".join(f"`{name}`" for name in schema.ids)
-        rows.append(
-            (
-                f"`{schema.name}`",
-                schema.title,
-                marks,
-                positions,
-                ids,
-                places,
-                "; ".join(shapes),
-                kron,
-                fluxes,
-                unit,
-                missing,
-            )
         )
-    head = (
-        "kind",
-        "whose",
-        "marks",
-        "positions",
-        "ids",
-        "pixels",
-        "shapes",
-        "kron",
-        "fluxes",
-        "unit, zero point",
-        "missing",
-    )
-    return table(head, rows)
+        kron = f"`{schema.kron}` x {schema.kron_factor:g}" if schema.kron else ""
+        fluxes = " ".join(f"`{column}`" for column in (schema.auto, schema.aperture) if column)
+        unit = schema.flux_unit or (f"`{schema.zero_point}`" if schema.zero_point else "their own")
+        missing = " ".join(f"{value:g}" for value in schema.missing)
+        light.append((name, shapes, kron, fluxes, unit, missing))
+    return {
+        "schemas": table(("kind", "whose", "marks"), marks),
+        "schema places": table(("kind", "ids", "positions", "pixels"), places),
+        "schema light": table(("kind", "shapes", "kron", "fluxes", "unit, zero point", "missing"), light),
+    }
 
 
 def tables() -> dict[str, str]:
@@ -232,7 +211,7 @@ def tables() -> dict[str, str]:
         "injection curves": columns(CURVE_COLUMNS),
         "injected sources": columns(SOURCE_COLUMNS),
         "flags": flags(),
-        "schemas": schemas(),
+        **schemas(),
         "options": options(),
         **{f"command {name}": text for name, text in commands().items()},
         **{f"benchmark {name}": text for name, text in benchmarks().items()},

@@ -25,7 +25,7 @@ PSFS = {"f444w": "nrca5-f444w", "f115w": "nrca3-f115w"}
 def main(data: Path) -> None:
     """Print the table."""
     print("| light of | against the PSF of | " + " | ".join(f'{radius:g}"' for radius in RADII) + " |")
-    print("| --- " + "| --- " * (len(RADII) + 1) + "|")
+    print("| --- | --- " + "| ---: " * len(RADII) + "|")
     models = {band: dp.read_psf_model(data / f"uds/psf-ceers-{name}.fits") for band, name in PSFS.items()}
     target, [wanted] = models["f444w"], models["f444w"].stamps
     for band, model in models.items():

@@ -431,6 +431,39 @@ def test_api_page_lists_every_public_name() -> None:
     assert sorted(shown) == sorted(set(dp.__all__) - {"__version__"})
 
 
+@pytest.fixture
+def conf() -> ModuleType:
+    """Return docs/conf.py."""
+    pytest.importorskip("sphinx", reason="the documentation is built with sphinx")
+    spec = spec_from_file_location("conf", ROOT / "docs" / "conf.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_attributes_of_one_line_are_shown_one_by_one(conf: ModuleType) -> None:
+    lines = inspect.getdoc(dp.MosaicFiles).splitlines()
+    assert "science, weight : Path" in lines
+    conf.part_attributes(None, "class", "dja_photplug.MosaicFiles", dp.MosaicFiles, None, lines)
+    assert {"science : Path", "weight : Path", "root : str", "filter : str"} <= set(lines)
+    assert lines[lines.index("filter : str") + 1] == lines[lines.index("root : str") + 1] != ""
+    assert not [line for line in lines if re.match(r"\w+, .* : ", line)]
+
+
+def test_signatures_on_the_api_page_are_short(conf: ModuleType) -> None:
+    """Groups of options without what they hold; the defaults of functions as they are written."""
+    whole = str(inspect.signature(dp.Options))
+    short, returned = conf.shorten_signature(None, "class", "dja_photplug.Options", dp.Options, None, whole, None)
+    assert "n_sigma" in whole
+    assert "n_sigma" not in short
+    assert "measure: " in short
+    assert returned is None
+    assert conf.autodoc_preserve_defaults
+    assert len(short) < 1200
+
+
 def test_house_page_shows_the_wings_that_are_enforced() -> None:
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())
     [layers] = [rule["layers"] for rule in config["tool"]["importlinter"]["contracts"] if "containers" in rule]
@@ -469,6 +502,19 @@ def test_index_has_a_question_for_every_page() -> None:
     assert listed == tree
     assert sorted(tree) == sorted(page.stem for page in PAGES if page not in (README, ROOT / "docs" / "index.md"))
     assert f"Version {dp.__version__}." in text
+
+
+def test_pages_have_the_names_that_the_index_gives_them() -> None:
+    """The sidebar shows the first heading of a page, the index another name: a reader takes them for two pages."""
+    named = re.findall(r"^\| \[(.+?)\]\((\S+\.md)\) \|", (ROOT / "docs" / "index.md").read_text(), re.MULTILINE)
+    heads = [((ROOT / "docs" / page).read_text().splitlines()[0], page) for _, page in named]
+    assert heads == [(f"# {name}", page) for name, page in named]
+
+
+def test_tables_have_a_head() -> None:
+    """One without words is drawn as a thin line."""
+    pages_without = [page.name for page in PAGES if re.search(r"^\|[ |]+\|\n\| ---", page.read_text(), re.MULTILINE)]
+    assert pages_without == []
 
 
 def read_section(link: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.io import fits
 from astropy.table import QTable
 
 import dja_photplug as dp
@@ -50,3 +52,20 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Field:
     dp.write_catalog(bins, folder / "bins.fits")
     page = dp.report(result, folder / "report.html", completeness=folder / "bins.fits")
     return Field(folder, result, catalog, page)
+
+
+@pytest.fixture(scope="session")
+def blind(field: Field, tmp_path_factory: pytest.TempPathFactory) -> Field:
+    """The same field, whose first band has no data."""
+    folder = tmp_path_factory.mktemp("blind")
+    for path in field.folder.glob("sim-v1-*"):
+        shutil.copy(path, folder)
+    [path] = folder.glob(f"sim-v1-{BANDS[0]}*_wht.fits*")
+    weight, header = fits.getdata(path, header=True)
+    fits.writeto(path, np.zeros_like(weight), header, overwrite=True)
+    options = dp.Options(
+        bands=dp.BandOptions(detect=BANDS[1]), calibration=dp.CalibrationOptions(n_apertures=500, zones=1)
+    )
+    with pytest.warns(dp.PhotplugWarning, match="it has no data"):
+        result = dp.run([folder / f"sim-v1-{band}-clear" for band in BANDS], options)
+    return Field(folder, result, folder / "cat.fits", dp.report(result, folder / "report.html"))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.reports.conftest import Field
+from tests.reports.conftest import BANDS, Field
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
 
@@ -55,7 +57,7 @@ class Page:
 
 
 @pytest.fixture(scope="module")
-def page(field: Field) -> Iterator[Page]:
+def driver() -> Iterator[Any]:
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     service = shutil.which("chromedriver")
     if browser is None or service is None:
@@ -73,13 +75,22 @@ def page(field: Field) -> Iterator[Page]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(service))
     try:
-        driver.get(field.page.as_uri())
-        page = Page(driver)
-        page.wait("return document.documentElement.dataset.ready")
-        page.wait("return all(document, '.slick-row').length > 3")
-        yield page
+        yield driver
     finally:
         driver.quit()
+
+
+def open_page(driver: Any, path: Path) -> Page:
+    driver.get(path.as_uri())
+    page = Page(driver)
+    page.wait("return document.documentElement.dataset.ready")
+    page.wait("return all(document, '.slick-row').length > 3")
+    return page
+
+
+@pytest.fixture(scope="module")
+def page(driver: Any, field: Field) -> Page:
+    return open_page(driver, field.page)
 
 
 def test_page_works_in_a_browser(page: Page, field: Field) -> None:
@@ -147,3 +158,23 @@ def test_page_is_narrow_and_dark_where_it_should_be(page: Page) -> None:
     assert page.run("return document.documentElement.scrollWidth") <= 400
     # All that was done left no warning and no error.
     assert [entry for entry in page.driver.get_log("browser") if entry["level"] != "INFO"] == []
+
+
+def test_band_without_data_is_told_beside_its_empty_plots(driver: Any, blind: Field) -> None:
+    """A map of depth without a map had a bar from 0 to 1 mag."""
+    page = open_page(driver, blind.page)
+
+    lines = {"errors": "no flux is above its error", "factor": "a(r) is not known"}
+    lines |= {"depth": "no image, no data, or a(r) is not known"}
+    for number, (band, known) in enumerate(zip(BANDS, (False, True), strict=True)):
+        choose = f"menu.value = '{number}'; menu.dispatchEvent(new Event('change'))"
+        page.run(f"const menu = document.getElementById('band'); {choose}")
+        for part, words in lines.items():
+            shown = page.run(f"return document.getElementById('without-{part}').textContent")
+            assert shown == ("" if known else f"{band}: {words}.")
+        assert page.run("return Bokeh.documents[0].get_model_by_name('depth bar').visible") is known
+        assert page.run("return Bokeh.documents[0].get_model_by_name('depth shown').indices.length") == known
+    low, high = page.run("const it = Bokeh.documents[0].get_model_by_name('depth colours'); return [it.low, it.high]")
+    limits = blind.result.catalog[f"{BANDS[1]}_depth5_1"].value
+    assert np.nanmin(limits) - 0.1 < low <= high < np.nanmax(limits) + 0.1
+    assert [entry for entry in driver.get_log("browser") if entry["level"] != "INFO"] == []

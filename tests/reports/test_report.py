@@ -37,6 +37,12 @@ def test_page_holds_pixels_of_every_band_and_asks_no_network(field: Field) -> No
     assert len(text) < 4e6
 
 
+def test_counts_are_over_the_area_of_the_image_of_the_detection(blind: Field) -> None:
+    """300 x 340 pixels of 0.04 arcsec have data in the second band, on which sources were detected."""
+    area = 300 * 340 * 0.04**2 / 3600
+    assert f"over {area:.2f} arcmin² in the image that they were detected on" in blind.page.read_text()
+
+
 def test_moved_mosaics_are_told_and_found_again(field: Field, tmp_path: Path) -> None:
     table = dp.read_catalog(field.catalog)
     for key in ("BAND_0", "BAND_1"):

@@ -235,7 +235,7 @@ function writeNumbers(i) {
   const box = by("numbers");
   if (!box) return;
   const k = info.reference, diameter = info.diameters.length ? `${info.diameters[k].toFixed(2)}″` : "";
-  const rows = [["band", "flux (µJy)", `in ${diameter} (µJy)`, "5σ limit", "neighbours", "exposures", "ks"]];
+  const rows = [["band", "flux (µJy)", `in ${diameter} (µJy)`, "5σ limit (AB mag)", "neighbours", "exposures", "ks"]];
   for (const band of bands) {
     if (band.key === null) continue;
     const get = (name) => value(`${band.key}.${name}`, i);
@@ -294,10 +294,10 @@ function showBand(k) {
   give("factor curves", band.curves); give("factor points", band.points); give("matching curves", band.matching);
   const zones = by("zones");
   if (zones) {
-    zones.replaceChildren(...band.curves.zone.flatMap((zone, k) => {
+    zones.replaceChildren(...band.curves.zone.flatMap((zone, k, all) => {
       const key = document.createElement("span");
       key.className = "key"; key.style.borderColor = band.curves.colour[k];
-      return [key, `${zone} `];
+      return [key, k + 1 < all.length ? `${zone}, ` : `${zone}. `];
     }));
   }
   const view = model("depth shown");
@@ -305,7 +305,17 @@ function showBand(k) {
     const colours = model("depth colours");
     if (band.depths) [colours.low, colours.high] = band.depths;
     view.indices = band.map_row === null ? [] : [band.map_row];
+    model("depth bar").visible = band.map_row !== null;
   }
+  // An empty plot is told.
+  const tell = (part, known, words) => {
+    const line = by(`without-${part}`);
+    if (line) line.textContent = known ? "" : `${band.label}: ${words}.`;
+  };
+  tell("errors", points.id.length, "no flux is above its error");
+  tell("factor", band.curves.x.length, "a(r) is not known");
+  tell("depth", band.map_row !== null, "no image, no data, or a(r) is not known");
+  tell("matching", band.matching.x.length, "it has the PSF of the target, or was not matched");
 }
 
 // ---- search
