@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import pickle
+import re
 import resource
 import shutil
 from pathlib import Path
@@ -137,6 +139,23 @@ def test_rows_are_filled_in_memory_and_in_files(tmp_path: Path, dtype: type) -> 
     with fill_rows(plane, slice(4, 9)) as place:
         place[...] = values[4:9]
     np.testing.assert_array_equal(plane[4:9], values[4:9])
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_NOHUGEPAGE"), reason="Linux")
+def test_a_plane_in_memory_is_of_small_pages() -> None:
+    plane = new_plane((1100, 1000), np.float32)
+    assert not plane.any()
+    plane[3] = 1
+    assert pickle.loads(pickle.dumps(plane)).sum() == 1000
+    assert new_plane((0, 3), np.bool_).shape == (0, 3)
+    place, inside = plane.__array_interface__["data"][0], False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if found := re.match("([0-9a-f]+)-([0-9a-f]+) ", line):
+            inside = int(found[1], 16) <= place < int(found[2], 16)
+        elif inside and line.startswith("VmFlags:"):
+            assert "nh" in line.split()
+            return
+    pytest.fail("the plane is in no map")
 
 
 def test_rows_without_space_are_refused(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ import pytest
 from tqdm import tqdm
 
 from dja_photplug.errors import PhotplugError, PhotplugWarning
+from dja_photplug.lazy import HUGE_PAGES
 from dja_photplug.outputs.held import sweep
 from dja_photplug.parallel.scratch import new_plane, open_scratch
 from dja_photplug.parallel.workers import LostWork, Workers, count_cores, map_in_processes, once
@@ -103,26 +104,37 @@ def test_a_process_that_is_killed():
         list(map_in_processes(end, range(3), 2, nothing))
 
 
-THREADS = """
-import os
+VARIABLES = """
+import os, sys
 from dja_photplug.parallel.workers import Workers
-names = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]
+names = sys.argv[1:]
 with Workers(2) as workers:
-    print(*workers.map(os.getenv, names))
+    print(*list(workers.map(os.getenv, [*names, names[0]]))[:-1])
 print(*map(os.getenv, names))
 """
+
+
+def read_variables(names: tuple[str, ...], said: dict[str, str]) -> tuple[list[str], list[str]]:
+    """Return variables of the environment of a process of ours, and of the one that began it, where these are said."""
+    others = {name: value for name, value in os.environ.items() if name not in names}
+    told = subprocess.run(
+        [sys.executable, "-c", VARIABLES, *names], env=others | said, capture_output=True, text=True, check=True
+    )
+    there, here = told.stdout.splitlines()
+    return there.split(), here.split()
 
 
 @pytest.mark.parametrize("said", [{}, {"OPENBLAS_NUM_THREADS": "3"}])
 def test_a_process_has_one_thread_of_linear_algebra_where_nobody_says_more(said: dict[str, str]) -> None:
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    others = {name: value for name, value in os.environ.items() if name not in names}
-    told = subprocess.run(
-        [sys.executable, "-c", THREADS], env=others | said, capture_output=True, text=True, check=True
-    )
-    there, here = told.stdout.splitlines()
-    assert here == " ".join(said.get(name, "None") for name in names)
-    assert there == (here if said else "1 1 1")
+    there, here = read_variables(names, said)
+    assert here == [said.get(name, "None") for name in names]
+    assert there == (here if said else ["1", "1", "1"])
+
+
+@pytest.mark.parametrize(("said", "there"), [({}, "0"), ({HUGE_PAGES: "1"}, "1")])
+def test_a_process_asks_for_no_huge_pages_where_nobody_says_so(said: dict[str, str], there: str) -> None:
+    assert read_variables((HUGE_PAGES,), said) == ([there], [said.get(HUGE_PAGES, "None")])
 
 
 def die_once(marker: Path, item: int) -> int:

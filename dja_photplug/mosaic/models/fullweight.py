@@ -116,16 +116,18 @@ class FullWeight:
         # No gain, no weight, and NaN or infinity in either image all end here: what is not positive is no data, and
         # neither is what no float32 holds. Nor is a weight that is negative or infinite, where photons may make a
         # variance.
-        number = full.size
+        number = weighted = full.size
         if not all(plane.min(initial=1) > 0 and plane.max(initial=1) < np.inf for plane in (full, weight)):
-            positive = (weight > 0) & (weight < np.inf)
+            positive = weight > 0
+            weighted = int(np.count_nonzero(positive))
+            positive &= weight < np.inf
             positive &= full > 0
             positive &= full < np.inf
             number = int(np.count_nonzero(positive))
             np.copyto(full, 0, where=~positive)
             filled = None if filled is None else filled & positive
         with self.lock:  # blocks may run in several threads
-            self.n_null += int(np.count_nonzero(weight > 0)) - number
+            self.n_null += weighted - number
             self.n_filled += 0 if filled is None else int(np.count_nonzero(filled))
         return full
 
@@ -152,11 +154,10 @@ class FullWeight:
         self, science: Pixels, weight: Pixels, rows: slice
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """Return the variance of rows, not finite where there are no data, and where the gain is a neighbour's, if."""
-        inverse, filled = self.gains.of(rows)
         # Numpy compares with a row of zeros three times as fast as with one.
         variance = np.maximum(science, np.zeros(science.shape[-1:], np.float32), dtype=np.float32)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            variance *= inverse
+            filled = self.gains.divide(variance, rows)
             variance += np.reciprocal(weight, dtype=np.float32)
         if not science.min(initial=0) > -np.inf:
             variance[science == -np.inf] = np.nan

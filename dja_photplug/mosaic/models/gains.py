@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -67,18 +68,19 @@ class Gains:
         """Of the image, (ny, nx)."""
         return len(self.rows), len(self.columns)
 
-    def of(self, rows: slice) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-        """Return what an electron stands for in some rows.
+    def divide(self, light: NDArray[np.float32], rows: slice) -> NDArray[np.bool_] | None:
+        """Divide the light of some rows by their gains, in place.
 
         Parameters
         ----------
+        light : ndarray
+            float32, (rows, nx), in 10 nJy. It becomes infinite or NaN where there is no exposure time.
         rows : slice
+            With start and stop.
 
         Returns
         -------
-        inverse : ndarray
-            float32, (rows, nx): 10 nJy per electron, infinite where there is no exposure time.
-        filled : ndarray of bool or None
+        ndarray of bool or None
             Where the exposure time is a neighbour's, of that shape; None for nowhere.
         """
         samples = self.rows[rows]
@@ -87,7 +89,11 @@ class Gains:
         if known is None or first < known.first or last >= known.first + len(known.inverse):
             known = self._last = self._look(first, max(last + 1, first + TOGETHER))
         place = samples - known.first
-        return known.inverse[place], None if known.filled is None else known.filled[place]
+        begins = [0, *(np.flatnonzero(np.diff(place)) + 1).tolist(), len(place)]
+        for start, stop in pairwise(begins):  # rows of one sample
+            if start < stop:
+                light[start:stop] *= known.inverse[place[start]]
+        return None if known.filled is None else known.filled[place]
 
     def _look(self, first: int, stop: int) -> _Known:
         """Return what is known of some rows of samples."""
