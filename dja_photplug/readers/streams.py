@@ -51,7 +51,8 @@ def begin_streams(paths: Iterable[Path]) -> Iterator[None]:
     gzipped = [path for path in paths if path.name.endswith(".gz") and not isinstance(path, RemotePath)]
     try:
         for path in gzipped:
-            with suppress(OSError, EOFError, cast(type[Exception], IsalError)):  # its stub declares an instance
+            # Threads may be out of reach too; and the stub of isal declares an instance of its error.
+            with suppress(OSError, EOFError, RuntimeError, cast(type[Exception], IsalError)):
                 stream = _Inflater(path, _EARLY)
                 stream.begin()
                 _begun[path] = stream
@@ -161,10 +162,10 @@ def ahead(items: Iterable[Item], most: int, name: str) -> Generator[Item]:
 class _Inflater(io.RawIOBase):
     """A gzip file that a thread inflates ahead of its reader."""
 
-    def __init__(self, path: Path, most: int = _AHEAD) -> None:
+    def __init__(self, path: Path, most: int | None = None) -> None:
         self._source: BinaryIO = igzip.open(path, "rb")
         pieces = iter(partial(self._source.read, _PIECE), b"")
-        self._pieces = ahead(pieces, most // _PIECE, f"inflating {path.name}")
+        self._pieces = ahead(pieces, (most or _AHEAD) // _PIECE, f"inflating {path.name}")
         self._piece = memoryview(b"")
 
     def begin(self) -> None:

@@ -178,7 +178,7 @@ def test_cutouts_of_places_and_bands(server: FolderServer, slow: bool) -> None:
         assert all(np.all(image.data != 0) for image in images[:-1])
     print(f"{made.bytes_moved / 1e6:.1f} MB for {n_places} places in {n_bands} bands")
     assert made.bytes_moved < 0.02 * n_bands * 12000**2 * 4
-    with pytest.raises(PhotplugError, match="two mosaics are of this band"):
+    with pytest.raises(PhotplugError, match="two mosaics are in the band f100w"):
         dp.cutouts(positions, [f"{server.url}/{names[0]}"] * 2)
 
 
