@@ -122,6 +122,9 @@ def _measure(field: Field, name: str, n: int, turn: int, setup: Setup) -> Record
         if not all(path.exists() for path in needed.outputs):
             run_watched(needed.commands)
     job = case.job(field, setup, n)
+    for path in job.outputs:  # to take the room of an old file back takes time
+        path.unlink(missing_ok=True)
+    os.sync()  # else the system writes what cases before have made while this one works
     warm_memory(WARM_BYTES * field.side**2)
     start = time.time()
     cost = run_watched(job.commands, job.parallel)
