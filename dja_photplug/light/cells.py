@@ -29,6 +29,7 @@ NO_SKY = (
 
 # Part of a cell that must be left for it to tell the sky, and cells that are measured in one piece of work.
 GOOD_CELL, CELLS_AT_A_TIME = 0.5, 2000
+ROWS_AT_A_TIME = 32  # of cells, whose medians are found in one piece of work
 
 # Blocks of pixels that tell the level of the sky as empty apertures do: their least side in pixels, and how many a
 # window must have.
@@ -200,30 +201,52 @@ def median_mesh(
     average = partial(_average_blocks, Planes.of(image), mask, cells, across)
     found = list(parallel(average, _bands_of_cells(grid, cells)))
     blocks, number = np.concatenate([means for means, _ in found]), sum(count for _, count in found)
-    level = _find_levels(blocks, across, smooth)
+    level = _find_levels(blocks, across, smooth, parallel)
     if level is None:
         return None
     middles = (_find_middles(n, size, across) for n, size in zip(grid, cells, strict=True))
-    rest = _find_levels(blocks - Mesh(nodes=level, cells=cells, grid=grid).at(*middles), across, smooth)
+    left = blocks - Mesh(nodes=level, cells=cells, grid=grid).at(*middles)
+    rest = _find_levels(left, across, smooth, parallel)
     assert rest is not None  # of the same blocks
     return Mesh(nodes=level + rest, cells=cells, grid=grid), number
 
 
-def _find_levels(blocks: NDArray[np.float32], across: int, smooth: int) -> NDArray[np.float32] | None:
+def _find_levels(blocks: NDArray[np.float32], across: int, smooth: int, parallel: Map) -> NDArray[np.float32] | None:
     """Return the medians of the blocks in windows around cells, the nearest where these are too few; None of none."""
     counts = tuple(n // across for n in blocks.shape)
-    (up, side), level = _reach(counts, smooth), np.empty(counts, np.float32)
-    for x in np.unique(side).tolist():
-        columns = np.flatnonzero(side == x)
-        for row, y in enumerate(up.tolist()):
-            band = blocks[(row - y) * across : (row + y + 1) * across]
-            windows = sliding_window_view(band, (2 * x + 1) * across, axis=1)[:, (columns - x) * across]
-            level[row, columns] = _find_medians(windows.swapaxes(0, 1).reshape(len(columns), -1))
+    up, side = _reach(counts, smooth)
+    begin, end = np.arange(counts[0]) - up, np.arange(counts[0]) + up + 1
+    bands = [slice(start, min(start + ROWS_AT_A_TIME, counts[0])) for start in range(0, counts[0], ROWS_AT_A_TIME)]
+    # Each with the blocks of its windows alone, which are sent to whoever does it.
+    parts = [
+        (blocks[begin[band][0] * across : end[band][-1] * across], across * (begin[band] - begin[band][0]), up[band])
+        for band in bands
+    ]
+    level = np.concatenate(list(parallel(partial(_find_medians_of_rows, across, side), parts)))
     known = np.isfinite(level)
     if not known.any():
         return None
     nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
     return level[tuple(nearest)]
+
+
+def _find_medians_of_rows(
+    across: int, side: Index, part: tuple[NDArray[np.float32], Index, Index]
+) -> NDArray[np.float32]:
+    """Return the medians of the blocks in the windows of some rows of cells, (rows, columns).
+
+    The windows reach so many cells to either `side` of each column; of the rows there are the blocks, where the window
+    of each begins, and how far it reaches up.
+    """
+    blocks, begin, up = part
+    level = np.empty((len(up), len(side)), np.float32)
+    for x in np.unique(side).tolist():
+        columns = np.flatnonzero(side == x)
+        for row, (start, y) in enumerate(zip(begin.tolist(), up.tolist(), strict=True)):
+            band = blocks[start : start + (2 * y + 1) * across]
+            windows = sliding_window_view(band, (2 * x + 1) * across, axis=1)[:, (columns - x) * across]
+            level[row, columns] = _find_medians(windows.swapaxes(0, 1).reshape(len(columns), -1))
+    return level
 
 
 def _average_blocks(
