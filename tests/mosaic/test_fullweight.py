@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -284,6 +285,22 @@ def test_gaps_are_filled_as_scipy_finds_the_nearest():
         found, filled = fill_gaps(seconds)
         np.testing.assert_array_equal(filled, gaps)
         np.testing.assert_array_equal(found, np.where(gaps, seconds[tuple(nearest)], seconds))
+
+
+def test_the_last_rows_look_at_no_more_samples_than_others():
+    """Of 4 k + 3 rows the published growth gives the last two no sample."""
+    ny = 40_003
+    header, seconds = {"NAXIS1": 42, "NAXIS2": ny, **JWST_HEADER}, np.full((ny // 4, 10), 100, np.float32)
+    model = make_noise_model(header, ExposureMap(seconds), None, VarianceOptions(noise="dja"))
+    peaks = []
+    for rows in (slice(20_000, 20_008), slice(ny - 8, ny)):
+        tracemalloc.start()
+        full = model(np.ones((8, 42), np.float32), np.ones((8, 42), np.float32), rows)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert (full[-2:] == 0).all()
+    assert (full[:-2, 1:41] > 0).all()
+    assert peaks[1] < 1.5 * peaks[0]
 
 
 @pytest.mark.parametrize("noise", ["dja", "calibrated"])

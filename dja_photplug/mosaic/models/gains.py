@@ -24,7 +24,7 @@ class _Known(NamedTuple):
     """What is known of adjacent rows of samples, by all columns of the image."""
 
     first: int
-    """The first of them; -1 for those of rows without a sample."""
+    """The first of them."""
     inverse: NDArray[np.float32]
     """10 nJy per electron, infinite where there is no exposure time, (samples, nx)."""
     filled: NDArray[np.bool_] | None
@@ -84,33 +84,34 @@ class Gains:
             Where the exposure time is a neighbour's, of that shape; None for nowhere.
         """
         samples = self.rows[rows]
-        first, last = int(samples.min(initial=len(self.seconds))), int(samples.max(initial=-1))
+        there = samples[samples >= 0]
+        if not len(there):
+            light[...] = np.inf
+            return None
+        first, last = int(there.min()), int(there.max())
         known = self._last  # several threads may ask, each for its own
         if known is None or first < known.first or last >= known.first + len(known.inverse):
             known = self._last = self._look(first, max(last + 1, first + TOGETHER))
         place = samples - known.first
-        begins = [0, *(np.flatnonzero(np.diff(place)) + 1).tolist(), len(place)]
-        for start, stop in pairwise(begins):  # rows of one sample
-            if start < stop:
-                light[start:stop] *= known.inverse[place[start]]
-        return None if known.filled is None else known.filled[place]
+        begins = [0, *(np.flatnonzero(np.diff(samples)) + 1).tolist(), len(samples)]
+        for start, stop in pairwise(begins):  # rows of one sample, or of none
+            light[start:stop] *= known.inverse[place[start]] if samples[start] >= 0 else np.float32(np.inf)
+        return None if known.filled is None else known.filled[place] & (samples >= 0)[:, None]
 
     def _look(self, first: int, stop: int) -> _Known:
         """Return what is known of some rows of samples."""
         n_samples, n_columns = self.seconds.shape
-        some = np.arange(first, min(stop, n_samples))
-        gain = np.zeros((len(some), n_columns + 1), np.float32)  # the last column is what index -1 reaches
+        stop, reach = min(stop, n_samples), FILL_REACH if self.fills else 0
+        top = max(first - reach, 0)
+        seconds = self.seconds[top : stop + reach].astype(np.float32)
+        seconds[~(seconds < np.inf)] = 0  # NaN too
+        gain = np.zeros((stop - first, n_columns + 1), np.float32)  # the last column is what index -1 reaches
         filled = np.zeros(gain.shape, bool)
-        there = some[some >= 0]
-        if len(there):
-            reach = FILL_REACH if self.fills else 0
-            top = max(int(there[0]) - reach, 0)
-            seconds = self.seconds[top : int(there[-1]) + reach + 1].astype(np.float32)
-            seconds[~(seconds < np.inf)] = 0  # NaN too
-            if self.fills:
-                seconds, gaps = fill_gaps(seconds)
-                filled[some >= 0, :-1] = gaps[there - top]
-            gain[some >= 0, :-1] = seconds[there - top] * self.electrons
+        rows = slice(first - top, stop - top)
+        if self.fills:
+            seconds, gaps = fill_gaps(seconds)
+            filled[:, :-1] = gaps[rows]
+        gain[:, :-1] = seconds[rows] * self.electrons
         inverse = np.divide(1, gain, out=np.full(gain.shape, np.inf, np.float32), where=gain > 0)
         known = np.take(filled, self.columns, axis=1) if filled.any() else None
         return _Known(first, np.take(inverse, self.columns, axis=1), known)
