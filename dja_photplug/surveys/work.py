@@ -188,7 +188,7 @@ def do_field(
     with _naming_warnings(field.name):
         try:
             sources = _make(job, options, manager, executor, progress=progress)
-        except Exception as error:
+        except Exception as error:  # of one field, whatever it is: others go on, and its traceback is kept
             status, message, trace = "failed", _describe(error), traceback.format_exc()
     bands = ", ".join(source.band for source in field.sources)
     seconds = round(time.monotonic() - start, 1)

@@ -141,7 +141,7 @@ def test_rows_are_filled_in_memory_and_in_files(tmp_path: Path, dtype: type) -> 
     np.testing.assert_array_equal(plane[4:9], values[4:9])
 
 
-@pytest.mark.skipif(not hasattr(mmap, "MADV_NOHUGEPAGE"), reason="Linux")
+@pytest.mark.skipif(not hasattr(mmap, "MADV_NOHUGEPAGE"), reason="huge pages are of Linux")
 def test_a_plane_in_memory_is_of_small_pages() -> None:
     plane = new_plane((1100, 1000), np.float32)
     assert not plane.any()
